@@ -1,0 +1,87 @@
+# Every command of the project. `make` alone lists them.
+#
+# One virtual environment for each Python: `.venv` for python3, `.venv-3.13` for
+# PYTHON=python3.13. Its stamp is as new as what was installed, so a second start
+# installs nothing. Variables given to make (PORT=9000) reach the commands too.
+# Kept to what GNU make 3.81 knows: macOS ships no other.
+
+PYTHON ?= python3
+ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# A venv whose Python is gone (an upgrade, a moved checkout) is built anew.
+BROKEN := $(shell $(BIN)/python -c '' 2>/dev/null || echo broken)
+
+UV := uv==0.13.9
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --quiet \
+	--custom-compile-command 'make lock'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test check format migrate lock clean venv broken
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo 'Options: PYTHON=python3.13, ARGS="..." for the command behind a target,'
+	@echo 'and any setting of the service: make run PORT=9000 EVENT_BUS=rabbitmq ...'
+
+run: $(STAMP) ## start the whole platform on this machine (PORT=8080)
+	@$(BIN)/python -m infra.local.run $(ARGS)
+
+demo: $(STAMP) ## tell the story of an order against it, checking every step
+	@$(BIN)/python -m infra.local.demo $(ARGS)
+
+test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with coverage
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+format: $(STAMP) ## rewrite the code in the project's format, mend what can be
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
+	@$(BIN)/orderctl migrate $(ARGS)
+
+lock: ## pin the newest allowed requirements, with hashes (ARGS=--upgrade)
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install -qq '$(UV)'; \
+	PATH="$$folder/bin:$$PATH"; \
+	$(COMPILE) $(ARGS) --output-file requirements/runtime.txt; \
+	$(COMPILE) $(ARGS) --all-extras --constraint requirements/runtime.txt \
+		--output-file requirements/dev.txt
+
+clean: ## remove environments, local data and caches
+	@set -e; elsewhere=.local/postgres/elsewhere; \
+	if [ -L $$elsewhere ]; then rm -rf "$$(readlink $$elsewhere)"; fi
+	@rm -rf .venv .venv-* .local .coverage .coverage.* htmlcov build dist *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv: $(STAMP) ## install what the other commands need, and nothing else
+
+$(STAMP): requirements/dev.txt pyproject.toml $(BROKEN)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+		echo 'Python 3.11 to 3.14 is needed: make $(MAKECMDGOALS) PYTHON=python3.13' >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'This Python comes without venv. On Debian and Ubuntu:' \
+			'apt-get install python3-venv (or python$(VERSION)-venv)' >&2; \
+		exit 1; }
+	@echo 'Installing what is needed into $(VENV) (once)'
+	@if [ -n '$(BROKEN)' ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		--require-hashes --only-binary :all: -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	@touch $@

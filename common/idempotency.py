@@ -1,0 +1,139 @@
+"""Idempotency: the first answer to a POST is kept with its write, and replayed.
+
+Lives here: keys, fingerprints, finding and writing records. Not here: the write itself,
+which the record is part of (`store.py`). Surprise: there are two kinds of key, the
+caller's Idempotency-Key header (24 hours) and the cart itself (as long as its order
+exists); a race on either ends as a unique violation, and the loser replays the winner.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct, json
+from sqlalchemy import Connection, Engine, text
+
+from common.db import connect
+from common.errors import InFlightError, KeyReusedError
+
+CONSTRAINT = "idempotency_records_pkey"
+KEEP_HOURS = 24
+
+
+class AlreadyAnsweredError(Exception):
+    """Somebody else's write claimed the same key first; nothing was written."""
+
+
+class Claim(Struct, frozen=True):
+    """A caller's right to one answer: `scope` is 'key' or 'cart'."""
+
+    user_id: UUID
+    scope: str
+    key: str
+    fingerprint: str
+
+
+class Answer(Struct, frozen=True):
+    """An answer as it goes out: status, headers beyond the usual, body as JSON text."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    is_replayed: bool = False
+
+
+def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
+    """Answer the claim of an Idempotency-Key, bound to this path and body."""
+    fingerprint = hashlib.sha256(path.encode() + b"\n" + body).hexdigest()
+    return Claim(user_id, "key", key, fingerprint)
+
+
+def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Claim:
+    """Answer the claim of a cart: its id, and each line's id, variation, quantity."""
+    content = json.encode([cart_id, sorted(lines)])
+    digest = hashlib.sha256(content).hexdigest()
+    return Claim(user_id, "cart", digest, digest)
+
+
+_FIND = text("""
+WITH expired AS (
+  DELETE FROM idempotency_records
+  WHERE user_id = CAST(:user_id AS uuid) AND scope = :scope AND key = :key
+    AND expires_at <= now()
+)
+SELECT fingerprint, status, CAST(headers AS text), body FROM idempotency_records
+WHERE user_id = CAST(:user_id AS uuid) AND scope = :scope AND key = :key
+  AND (expires_at IS NULL OR expires_at > now())
+""")
+
+
+def find(connection: Connection, claim: Claim) -> Answer | None:
+    """Answer what was answered before; raises KeyReusedError for another request."""
+    parameters = {"user_id": claim.user_id, "scope": claim.scope, "key": claim.key}
+    row = connection.execute(_FIND, parameters).one_or_none()
+    if row is None:
+        return None
+    fingerprint, status, headers, body = row
+    if fingerprint != claim.fingerprint:
+        raise KeyReusedError
+    replayed_status = 200 if claim.scope == "cart" else status
+    return Answer(replayed_status, json.decode(headers), body, is_replayed=True)
+
+
+def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
+    """Answer what the first of `claims` that was used before was answered with."""
+    if not claims:
+        return None
+    with connect(engine) as connection:
+        found = (find(connection, claim) for claim in claims)
+        return next((answer for answer in found if answer is not None), None)
+
+
+def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
+    """Answer the records that keep `answer`, for the statement that writes."""
+    return [
+        {
+            "user_id": claim.user_id,
+            "scope": claim.scope,
+            "key": claim.key,
+            "fingerprint": claim.fingerprint,
+            "status": answer.status,
+            "headers": answer.headers,
+            "body": answer.body,
+            "keep_hours": KEEP_HOURS if claim.scope == "key" else None,
+        }
+        for claim in claims
+    ]
+
+
+def once(
+    engine: Engine,
+    claims: Sequence[Claim],
+    answer: Answer,
+    write: Callable[[list[dict[str, Any]]], object],
+) -> Answer:
+    """Call `write(rows)` and answer `answer`, or replay whoever was faster.
+
+    `write` must raise AlreadyAnsweredError where a row exists, having written nothing.
+    """
+    try:
+        write(rows(claims, answer))
+    except AlreadyAnsweredError as error:
+        earlier = replay(engine, claims)
+        if earlier is None:  # its order was deleted in between
+            raise InFlightError from error
+        return earlier
+    return answer
+
+
+_PURGE = text("""
+DELETE FROM idempotency_records
+WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM idempotency_records WHERE expires_at <= now() LIMIT 5000))
+""")
+
+
+def purge(connection: Connection) -> int:
+    """Delete up to 5,000 expired records; answer how many."""
+    return connection.execute(_PURGE).rowcount

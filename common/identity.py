@@ -1,0 +1,118 @@
+"""Who calls: the user from the gateway's headers, the shop from a verified claim.
+
+Lives here: X-User-ID, the forwarded JWT, Google API Gateway's claims. Not here: what a
+caller may do (`orders.py`). Surprise: X-Shop-ID is never read. A client can send it,
+and the gateway passes it on when the token has none of its own.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from common.config import Settings
+from common.errors import ForbiddenError, UnauthenticatedError
+from common.schemas import parse_uuid
+
+
+class Headers(Protocol):
+    """Request headers, whatever the case of their names."""
+
+    def get(self, key: str, /) -> str | None:
+        """Answer a header's value."""
+        ...
+
+
+class Caller(Struct, frozen=True):
+    """The user, and the shop a verified claim names.
+
+    `has_token` False is the platform's internal call, without a user's token.
+    """
+
+    user_id: UUID
+    shop_id: UUID | None = None
+    has_token: bool = False
+
+
+def identify(
+    headers: Headers, settings: Settings, *, accepts_internal: bool = False
+) -> Caller:
+    """Answer the caller; raises UnauthenticatedError.
+
+    `accepts_internal`: a call of the shop service, which has a user but no token, is
+    good enough. Everywhere else a token is required as soon as it can be verified.
+    """
+    if settings.identity_source == "apigateway":
+        return _from_api_gateway(headers, accepts_internal=accepts_internal)
+    user_id = _user_id(headers)
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        if settings.jwt_secret is not None and not accepts_internal:
+            raise UnauthenticatedError("The Authorization header is missing.")
+        return Caller(user_id)
+    if settings.jwt_secret is None:
+        return Caller(user_id, has_token=True)
+    claims = _verified(authorization, settings.jwt_secret)
+    if _uuid(claims.get("sub")) != user_id:
+        raise UnauthenticatedError("The token belongs to somebody else.")
+    return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)
+
+
+def check_shop(caller: Caller, shop_id: UUID | None, settings: Settings) -> None:
+    """Raise unless the caller may move items of this shop.
+
+    A token must carry the item's shop as a verified claim; a caller without one is the
+    shop service, which has checked ownership itself, unless a claim is demanded.
+    """
+    if caller.has_token:
+        if caller.shop_id is None or caller.shop_id != shop_id:
+            raise ForbiddenError("The item belongs to another shop.")
+    elif settings.status_requires_shop_claim:
+        raise UnauthenticatedError("A token with the claim shop_uuid is required.")
+
+
+def _user_id(headers: Headers) -> UUID:
+    user_id = parse_uuid((headers.get("X-User-ID") or "").strip())
+    if user_id is None:
+        raise UnauthenticatedError
+    return user_id
+
+
+def _uuid(value: object) -> UUID | None:
+    return parse_uuid(value) if isinstance(value, str) else None
+
+
+def _verified(authorization: str, secret: str) -> Mapping[str, Any]:
+    import jwt  # noqa: PLC0415 only where a secret is set
+
+    scheme, _, token = authorization.partition(" ")
+    try:
+        if scheme.lower() != "bearer":
+            raise jwt.InvalidTokenError
+        options: Any = {"require": ["sub", "exp"]}
+        return jwt.decode(token.strip(), secret, algorithms=["HS256"], options=options)
+    except jwt.PyJWTError as error:
+        raise UnauthenticatedError("The token is not valid.") from error
+
+
+def _from_api_gateway(headers: Headers, *, accepts_internal: bool) -> Caller:
+    encoded = headers.get("X-Apigateway-Api-Userinfo")
+    if encoded is None:
+        if not accepts_internal:
+            raise UnauthenticatedError("The gateway's claims are missing.")
+        return Caller(_user_id(headers))
+    try:
+        padded = encoded + "=" * (-len(encoded) % 4)
+        claims = msgspec.json.decode(
+            base64.urlsafe_b64decode(padded), type=dict[str, Any]
+        )
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise UnauthenticatedError("The gateway's claims are malformed.") from error
+    user_id = _uuid(claims.get("sub"))
+    if user_id is None:
+        raise UnauthenticatedError("The gateway's claims name no user.")
+    return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)

@@ -1,0 +1,286 @@
+"""The outbox: events wait here, from the commit that caused them until confirmed.
+
+Lives here: rows for new events, the claim on what is due, what becomes of each attempt,
+and the relay. Not here: how a destination is spoken to (`publishing/`). Surprise: a
+claim is committed before the first byte is sent. A row whose claim ran out unsettled is
+therefore known to be in doubt, and not taken for one that was never tried.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from common import events, logs
+from common.db import connect
+from common.errors import ServiceError
+from common.publishing import Message, Outcome, Publisher, Result
+from common.schemas import encode
+
+log = logs.get("outbox")
+
+CLAIM_SECONDS = 60
+SWEEP_PATIENCE_SECONDS = 20.0
+HAND_OVER_PATIENCE_SECONDS = 2.0
+BATCH = 200
+MAX_ATTEMPTS = 20
+MAX_BACKOFF_SECONDS = 3600
+# How long nobody tries a destination again that was not there.
+PAUSE_SECONDS = 5.0
+
+
+def rows(recorded: Iterable[events.Event], bus: Sequence[str]) -> list[dict[str, Any]]:
+    """Answer the outbox rows, in order: one for each event and destination."""
+    context = logs.current()
+    pairs = [
+        (event, destination)
+        for event in recorded
+        for destination in ((event.destination,) if event.destination else bus)
+    ]
+    return [
+        {
+            "position": position,
+            "destination": destination,
+            "event_id": event.id,
+            "event_type": event.type,
+            "body": event.body,
+            "traceparent": context.traceparent if context else None,
+        }
+        for position, (event, destination) in enumerate(pairs)
+    ]
+
+
+# Two relays never get rows of the same order and destination at once:
+_CLAIM = """
+WITH due AS (
+  SELECT o.id, o.sending_since
+  FROM outbox o
+  WHERE o.destination = ANY(CAST(:destinations AS text[]))
+    AND o.available_at <= now()
+    {order_filter}
+    -- Nothing older of the same order is being sent or waits for its next attempt.
+    AND NOT EXISTS (
+      SELECT FROM outbox older
+      WHERE older.destination = o.destination AND older.order_id = o.order_id
+        AND older.id < o.id AND older.available_at > now())
+  ORDER BY o.id
+  LIMIT CAST(:batch AS int)
+  FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE outbox o
+SET available_at = now() + make_interval(secs => CAST(:seconds AS int)),
+    sending_since = now(),
+    attempts = o.attempts + 1
+FROM due
+WHERE o.id = due.id
+  -- Another relay may hold the older rows that were skipped as locked.
+  AND NOT EXISTS (
+    SELECT FROM outbox older
+    WHERE older.destination = o.destination AND older.order_id = o.order_id
+      AND older.id < o.id AND older.id NOT IN (SELECT id FROM due))
+RETURNING o.id, CAST(o.event_id AS text), o.event_type AS type, o.order_id, o.body,
+  o.traceparent, o.created_at, o.attempts, due.sending_since IS NOT NULL AS is_doubtful,
+  o.destination
+"""
+_CLAIM_ORDER = text(
+    _CLAIM.format(order_filter="AND o.order_id = CAST(:order_id AS bigint)")
+)
+_CLAIM_ANY = text(_CLAIM.format(order_filter=""))
+
+_SETTLE = text("""
+WITH result AS (
+  SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r(
+    id bigint, is_sent boolean, is_dead boolean, retry_seconds float8,
+    is_counted boolean, is_doubtful boolean, reason text)
+),
+buried AS (  -- what the destination will never take, or nobody listened to
+  INSERT INTO dead_letters
+    (source, reason, destination, order_id, event_id, event_type, headers, body)
+  SELECT 'outbox', r.reason, o.destination, o.order_id, o.event_id, o.event_type,
+    jsonb_build_object('traceparent', o.traceparent, 'attempts', o.attempts),
+    convert_to(o.body, 'UTF8')
+  FROM outbox o JOIN result r USING (id)
+  WHERE r.is_dead
+),
+gone AS (
+  DELETE FROM outbox o USING result r WHERE o.id = r.id AND (r.is_sent OR r.is_dead)
+)
+UPDATE outbox o
+SET available_at = now() + make_interval(secs => r.retry_seconds),
+    attempts = o.attempts - CASE WHEN r.is_counted THEN 0 ELSE 1 END,
+    sending_since = CASE WHEN r.is_doubtful THEN o.sending_since END,
+    last_error = coalesce(r.reason, o.last_error)
+FROM result r
+WHERE o.id = r.id AND NOT r.is_sent AND NOT r.is_dead
+""")
+
+
+class Relay:
+    """Sends what is owed. Safe to share between threads; any number may run at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        publishers: Mapping[str, Publisher],
+        *,
+        hold_doubtful_order_created: bool = False,
+    ) -> None:
+        """Take `publishers` by destination; others' rows are left to other relays."""
+        self._engine = engine
+        self._publishers = publishers
+        self._hold = hold_doubtful_order_created
+        self._locks = {name: threading.Lock() for name in publishers}
+        self._paused_until = dict.fromkeys(publishers, 0.0)
+
+    def hand_over(self, order_id: int) -> None:
+        """Send one order's events right after their commit, within a short bound.
+
+        Never raises: what does not go out now stays owed and is swept later. A
+        destination that was away a moment ago is not tried, so it costs nothing.
+        """
+        awake = [n for n, until in self._paused_until.items() if until < _now()]
+        if not awake:
+            return
+        try:
+            self._send(awake, HAND_OVER_PATIENCE_SECONDS, order_id)
+        except ServiceError as error:
+            log.warning("events stay owed: %s", error.detail)
+        except Exception:
+            log.exception("events stay owed")
+
+    def sweep(self, seconds: float) -> dict[str, int]:
+        """Send what is due until nothing is or `seconds` have passed.
+
+        Answers how many events ended how, by `Result` value. Raises
+        DatabaseUnavailableError or BusyError where the outbox cannot be read.
+        """
+        deadline = _now() + seconds
+        counts: dict[str, int] = {}
+        idle: set[str] = set()
+        while _now() < deadline and len(idle) < len(self._publishers):
+            for name in self._publishers:
+                if name in idle:
+                    continue
+                if self._paused_until[name] > _now():
+                    idle.add(name)
+                    continue
+                patience = min(SWEEP_PATIENCE_SECONDS, max(1.0, deadline - _now()))
+                outcomes = self._send([name], patience)
+                for outcome in outcomes:
+                    key = outcome.result.value
+                    counts[key] = counts.get(key, 0) + 1
+                if len(outcomes) < BATCH:
+                    idle.add(name)
+        return counts
+
+    def close(self) -> None:
+        """Close every publisher."""
+        for publisher in self._publishers.values():
+            publisher.close()
+
+    def _send(
+        self, destinations: list[str], patience: float, order_id: int | None = None
+    ) -> list[Outcome]:
+        with connect(self._engine) as connection:
+            claimed = _claim(connection, destinations, order_id)
+        if not claimed:
+            return []
+        outcomes: list[Outcome] = []
+        try:
+            for name, messages in claimed.items():
+                outcomes += self._publish(name, messages, patience)
+        finally:
+            sent = {m.id: m for messages in claimed.values() for m in messages}
+            with connect(self._engine) as connection:
+                self._settle(connection, sent, outcomes)
+        return outcomes
+
+    def _publish(
+        self, name: str, messages: list[Message], patience: float
+    ) -> list[Outcome]:
+        held = [m for m in messages if self._hold and _is_risky(m)]
+        orders = {m.order_id for m in held}
+        messages = [m for m in messages if m.order_id not in orders]
+        outcomes = [Outcome(m.id, Result.UNCONFIRMED, "held: in doubt") for m in held]
+        if not messages:
+            return outcomes
+        with self._locks[name]:
+            deadline = _now() + patience
+            outcomes += self._publishers[name].publish(messages, deadline)
+        if any(outcome.result is Result.UNAVAILABLE for outcome in outcomes):
+            self._paused_until[name] = _now() + PAUSE_SECONDS
+        for outcome in outcomes:
+            if outcome.reason:
+                fields = {"destination": name, "reason": outcome.reason}
+                log.warning(
+                    "an event was not sent: %s",
+                    outcome.result.value,
+                    extra={"fields": fields},
+                )
+        return outcomes
+
+    def _settle(
+        self,
+        connection: Connection,
+        claimed: Mapping[int, Message],
+        outcomes: Iterable[Outcome],
+    ) -> None:
+        results = [self._verdict(claimed[o.id], o) for o in outcomes]
+        connection.execute(_SETTLE, {"results": encode(results)})
+
+    def _verdict(self, message: Message, outcome: Outcome) -> dict[str, Any]:
+        """Answer what becomes of a row after an attempt, as `_SETTLE` reads it."""
+        result = outcome.result
+        is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
+        is_dead = is_exhausted or result is Result.UNROUTABLE
+        if is_exhausted:
+            fields = {"event_id": message.event_id, "order_id": message.order_id}
+            log.error("an event became a dead letter", extra={"fields": fields})
+        is_doubtful = result is Result.UNCONFIRMED
+        return {
+            "id": message.id,
+            "is_sent": result is Result.SENT,
+            "is_dead": is_dead,
+            "retry_seconds": _backoff_seconds(result, message.attempts),
+            "is_counted": result in (Result.REFUSED, Result.UNCONFIRMED),
+            "is_doubtful": is_doubtful
+            or (message.is_doubtful and result is not Result.SENT),
+            "reason": outcome.reason,
+        }
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _is_risky(message: Message) -> bool:
+    """Tell whether a resend could lower stock a second time."""
+    return message.is_doubtful and message.type == events.ORDER_CREATED
+
+
+def _backoff_seconds(result: Result, attempts: int) -> float:
+    if result not in (Result.REFUSED, Result.UNCONFIRMED):
+        return 0.0
+    return min(MAX_BACKOFF_SECONDS, 2.0**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 no secret
+
+
+def _claim(
+    connection: Connection, destinations: list[str], order_id: int | None
+) -> dict[str, list[Message]]:
+    """Answer the claimed messages by destination, oldest first."""
+    parameters: dict[str, Any] = {
+        "destinations": "{" + ",".join(destinations) + "}",
+        "batch": BATCH,
+        "seconds": CLAIM_SECONDS,
+    }
+    if order_id is None:
+        found = connection.execute(_CLAIM_ANY, parameters)
+    else:
+        found = connection.execute(_CLAIM_ORDER, parameters | {"order_id": order_id})
+    claimed: dict[str, list[Message]] = {}
+    for *values, destination in sorted(found):
+        claimed.setdefault(destination, []).append(Message(*values))
+    return claimed

@@ -1,0 +1,91 @@
+"""The seam between the outbox and whatever takes events: the Publisher protocol.
+
+Lives here: what a publisher gets, what it answers, and the rule that a failure holds
+back its own order only. Not here: when to publish (`outbox.py`). Surprise: "not sent"
+and "not known whether sent" are different answers, because product's consumer lowers
+stock again on a repeat.
+"""
+
+import enum
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True):
+    """One outbox row on its way to one destination."""
+
+    id: int  # of the outbox row; events of one order go out in this order
+    event_id: str  # the same at every attempt
+    type: str
+    order_id: int
+    body: str
+    traceparent: str | None
+    created_at: datetime
+    attempts: int  # this one included
+    is_doubtful: bool  # an earlier attempt ended without anybody knowing how
+
+
+class Result(enum.Enum):
+    """How an attempt ended."""
+
+    SENT = "sent"
+    # Confirmed, but nobody listens where somebody should.
+    UNROUTABLE = "unroutable"
+    # This event was turned down; trying it again later may help, others may pass.
+    REFUSED = "refused"
+    # Handed over, but neither confirmed nor refused.
+    UNCONFIRMED = "unconfirmed"
+    # The destination is not there; certainly not sent.
+    UNAVAILABLE = "unavailable"
+    NOT_TRIED = "not tried"
+
+
+class Outcome(Struct, frozen=True):
+    """How the attempt to send the outbox row `id` ended, and why if not well."""
+
+    id: int
+    result: Result
+    reason: str | None = None
+
+
+class Publisher(Protocol):
+    """Sends messages to one destination. Used by one thread at a time."""
+
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        """Send in the order given and answer one outcome a message, never raising.
+
+        After a message that is not SENT or UNROUTABLE no later one of the same order
+        may be sent. Stops at `deadline` (monotonic seconds); the rest is NOT_TRIED.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections. The next `publish` opens them again."""
+        ...
+
+
+Send = Callable[[Message], tuple[Result, str | None]]
+
+
+def publish_each(
+    messages: Sequence[Message], deadline: float, send: Send
+) -> list[Outcome]:
+    """Send one after the other, keeping `Publisher.publish`'s promises."""
+    outcomes: list[Outcome] = []
+    held_back: set[int] = set()
+    is_down = False
+    for message in messages:
+        if is_down or message.order_id in held_back or time.monotonic() > deadline:
+            outcomes.append(Outcome(message.id, Result.NOT_TRIED))
+            held_back.add(message.order_id)
+            continue
+        result, reason = send(message)
+        outcomes.append(Outcome(message.id, result, reason))
+        if result not in (Result.SENT, Result.UNROUTABLE):
+            held_back.add(message.order_id)
+        is_down |= result in (Result.UNAVAILABLE, Result.UNCONFIRMED)
+    return outcomes

@@ -1,0 +1,100 @@
+"""Publishes over HTTP: CloudEvents to a sink, and the notification to analytics.
+
+Lives here: CloudEvents 1.0 in binary mode, and what an HTTP answer means for an event.
+Not here: retries; the outbox owns those. Surprise: analytics is a destination like a
+broker, so that its notifications are owed, retried and never hold anyone up.
+"""
+
+from collections.abc import Sequence
+
+import requests
+
+from common.publishing import Message, Outcome, Result, publish_each
+
+CONNECT_TIMEOUT_SECONDS = 1.0
+ANSWER_TIMEOUT_SECONDS = 5.0
+SOURCE = "/order-service"
+_COME_BACK_LATER = (429, 502, 503, 504)
+
+
+class _HttpPublisher:
+    """Posts each message to one URL over a kept-alive connection."""
+
+    def __init__(self, url: str, accepted: tuple[int, ...]) -> None:
+        self._url = url
+        self._accepted = accepted
+        self._session: requests.Session | None = None
+
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        """Send in order; see `Publisher.publish`."""
+        return publish_each(messages, deadline, self._send)
+
+    def close(self) -> None:
+        """Close the kept-alive connection."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _headers(self, message: Message) -> dict[str, str]:
+        headers = {"Content-Type": "application/json"}
+        if message.traceparent:
+            headers["traceparent"] = message.traceparent
+        return headers
+
+    def _send(self, message: Message) -> tuple[Result, str | None]:
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.trust_env = False
+        try:
+            response = self._session.post(
+                self._url,
+                data=message.body.encode(),
+                headers=self._headers(message),
+                timeout=(CONNECT_TIMEOUT_SECONDS, ANSWER_TIMEOUT_SECONDS),
+                allow_redirects=False,
+            )
+        except requests.ConnectTimeout as error:
+            return Result.UNAVAILABLE, _reason(error)
+        except requests.ConnectionError as error:
+            # A refused connection never carried the event; a cut one may have.
+            refused = "NewConnectionError" in repr(error)
+            return (Result.UNAVAILABLE if refused else Result.UNCONFIRMED), _reason(
+                error
+            )
+        except requests.RequestException as error:
+            return Result.UNCONFIRMED, _reason(error)
+        if response.status_code in self._accepted:
+            return Result.SENT, None
+        reason = f"answered {response.status_code}"
+        if response.status_code in _COME_BACK_LATER:
+            return Result.UNAVAILABLE, reason
+        return Result.REFUSED, reason
+
+
+class SinkPublisher(_HttpPublisher):
+    """Posts CloudEvents 1.0 in binary mode to an event sink."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, (200, 201, 202, 204))
+
+    def _headers(self, message: Message) -> dict[str, str]:
+        return super()._headers(message) | {
+            "ce-specversion": "1.0",
+            "ce-id": message.event_id,
+            "ce-type": message.type,
+            "ce-source": SOURCE,
+            "ce-subject": str(message.order_id),
+            "ce-time": message.created_at.isoformat(),
+        }
+
+
+class AnalyticsPublisher(_HttpPublisher):
+    """Tells analytics of completed orders; it is idempotent by order id."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(f"{base_url}/api/analitic-order-completed/", (200, 201))
+
+
+def _reason(error: Exception) -> str:
+    """Answer what went wrong without the URL, which may be internal."""
+    return type(error).__name__

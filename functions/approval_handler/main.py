@@ -1,0 +1,34 @@
+"""Approval's trigger over HTTP: takes events in any CloudEvents or Pub/Sub envelope.
+
+Lives here: what an answer means to whoever delivers. Not here: the decision
+(`common/approval.py`). Surprise: it is a plain HTTP function, not a CloudEvent one,
+because the framework's own conversion answers errors to envelopes it does not know, and
+an error means redelivery for ever.
+"""
+
+import functions_framework
+from flask import Request, Response, request
+
+from common import approval, http, wiring
+
+wiring.start("DATABASE", "EVENT_BUS")
+app = http.make_app("approval_handler", wiring.check_ready)
+
+
+@app.post("/", defaults={"path": ""})
+@app.post("/<path:path>")
+def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
+    """Acknowledge with 204 what is done or can never be; 503 asks for redelivery."""
+    settings = wiring.settings()
+    headers = {name.lower(): value for name, value in request.headers}
+    body = request.get_data()
+    order_id = approval.take(wiring.engine(), headers, body, settings.bus)
+    if order_id is not None:
+        wiring.relay().hand_over(order_id)
+    return Response(status=204)
+
+
+@functions_framework.http
+def approval_handler(request: Request) -> Response:
+    """Answer one request; the framework's target."""
+    return http.dispatch(app, request)

@@ -1,0 +1,43 @@
+"""PATCH /api/order-items/{id}/status/: a shop moves an item towards its end.
+
+Lives here: who may call, the decision's frame, the reply. Not here: which moves are
+legal (`common/orders.py`). Surprise: the shop service takes only 200 and stores the
+reply's `status`, so the same status again is a 200, too.
+"""
+
+import functions_framework
+from flask import Request, Response
+
+from common import http, orders, store, wiring
+from common.identity import check_shop
+from common.schemas import StatusPatch
+from common.store import Change, Snapshot, Target
+
+wiring.start("DATABASE", "EVENT_BUS")
+app = http.make_app("item_status", wiring.check_ready)
+
+
+@app.patch("/api/order-items/<id:item_id>/status/")
+def set_status(item_id: int) -> Response:
+    """Move the item, tell whoever follows it, answer it as it is now."""
+    settings = wiring.settings()
+    caller = http.caller(settings, accepts_internal=True)
+    wanted = http.body(StatusPatch)
+
+    def decide(snapshot: Snapshot) -> Change | None:
+        check_shop(caller, snapshot.item(item_id).shop_id, settings)
+        http.check_if_match(snapshot.item_versions[item_id])
+        return orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
+
+    target = Target(item_id=item_id)
+    after, change = store.change_order(wiring.engine(), target, decide, settings.bus)
+    if change is not None:
+        wiring.relay().hand_over(after.order.id)
+    version = after.item_versions[item_id]
+    return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
+
+
+@functions_framework.http
+def item_status(request: Request) -> Response:
+    """Answer one request; the framework's target."""
+    return http.dispatch(app, request)

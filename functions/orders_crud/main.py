@@ -1,0 +1,253 @@
+"""/api/orders/ and /api/order-items/: what owners read and change.
+
+Lives here: routes and the frame of each request. Not here: rules (`common/orders.py`)
+and SQL (`common/reads.py`, `common/store.py`). Surprise: what is somebody else's is
+answered like what does not exist.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import functions_framework
+from flask import Request, Response, request
+from msgspec import UNSET
+
+from common import (
+    approval,
+    checkout,
+    http,
+    idempotency,
+    logs,
+    orders,
+    paging,
+    reads,
+    schemas,
+    store,
+    wiring,
+)
+from common.clients import product
+from common.clients.product import Variation
+from common.db import connect
+from common.idempotency import Answer
+from common.store import Change, Snapshot, Target
+
+wiring.start("DATABASE", "EVENT_BUS", "PRODUCT_SERVICE")
+app = http.make_app("orders_crud", wiring.check_ready)
+
+ORDER_FILTERS = {
+    "is_approved": paging.parse_bool,
+    "created_after": paging.parse_moment,
+    "created_before": paging.parse_moment,
+}
+ITEM_FILTERS = {
+    "order": paging.parse_id,
+    "status": paging.parse_status,
+    "shop_id": paging.parse_uuid_filter,
+    "product_variation": paging.parse_uuid_filter,
+}
+
+
+def _user_id() -> UUID:
+    return http.caller(wiring.settings()).user_id
+
+
+def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
+    deadline = time.monotonic() + wiring.settings().upstream_deadline_seconds
+    return product.read_variations(wiring.product(), user_id, ids, deadline)
+
+
+def _change(
+    target: Target,
+    decide: Callable[[Snapshot], Change | None],
+    records: Sequence[dict[str, Any]] = (),
+) -> tuple[Snapshot, Change | None]:
+    bus = wiring.settings().bus
+    return store.change_order(wiring.engine(), target, decide, bus, records)
+
+
+def _hand_over(change: Change | None) -> None:
+    if change is not None and change.events:
+        wiring.relay().hand_over(change.order.id)
+
+
+def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
+    user_id = _user_id()
+    query = paging.parse_query(request.args, parsers)
+    with connect(wiring.engine()) as connection:
+        page = reads.read_page(connection, table, user_id, query)
+    response = http.json_response(page.body)
+    if page.next_after is not None:
+        path = http.public_path(request.path, wiring.settings())
+        link = paging.next_link(path, request.args, page.next_after)
+        response.headers["Link"] = link
+    return response
+
+
+@app.get("/api/orders/")
+def list_orders() -> Response:
+    """Answer a page of the caller's orders."""
+    return _list("orders", ORDER_FILTERS)
+
+
+@app.get("/api/order-items/")
+def list_items() -> Response:
+    """Answer a page of the caller's order items."""
+    return _list("order_items", ITEM_FILTERS)
+
+
+@app.get("/api/orders/<id:order_id>/")
+def get_order(order_id: int) -> Response:
+    """Answer one order."""
+    user_id = _user_id()
+    with connect(wiring.engine()) as connection:
+        return http.document(reads.read_order(connection, order_id, user_id))
+
+
+@app.get("/api/order-items/<id:item_id>/")
+def get_item(item_id: int) -> Response:
+    """Answer one order item."""
+    user_id = _user_id()
+    with connect(wiring.engine()) as connection:
+        return http.document(reads.read_item(connection, item_id, user_id))
+
+
+@app.post("/api/orders/")
+def create_order() -> Response:
+    """Create an order by hand, priced and checked against the product service."""
+    user_id = _user_id()
+    wanted = http.body(schemas.NewOrder)
+    orders.check_owner(wanted.user_id, user_id)
+    schemas.check_metadata(wanted.metadata)
+    claims = http.claims(user_id)
+    if replay := idempotency.replay(wiring.engine(), claims):
+        return http.answer(replay)
+
+    found = _variations(user_id, [line.product_variation for line in wanted.items])
+    lines = checkout.price(wanted.items, found)
+
+    settings = wiring.settings()
+    reserved = store.reserve(wiring.engine(), len(lines), wants_order=True)
+    change = orders.new_order(user_id, lines, reserved, metadata=wanted.metadata)
+    location = http.public_path(f"/api/orders/{change.order.id}/", settings)
+    headers = {"Location": location, "ETag": http.etag(1)}
+    answer = Answer(201, headers, schemas.encode(change.order))
+    answer = store.create_order(wiring.engine(), change, settings.bus, claims, answer)
+
+    logs.set_order_id(change.order.id)
+    _hand_over(None if answer.is_replayed else change)
+    return http.answer(answer)
+
+
+@app.patch("/api/orders/<id:order_id>/")
+def patch_order(order_id: int) -> Response:
+    """Change metadata, or ask for the approval of a complete order."""
+    user_id = _user_id()
+    patch = http.body(schemas.OrderPatch)
+    orders.check_owner(patch.user_id, user_id)
+
+    def decide(snapshot: Snapshot) -> Change | None:
+        http.check_if_match(snapshot.version)
+        return approval.patch_order(snapshot, patch, user_id)
+
+    after, change = _change(Target(order_id=order_id, user_id=user_id), decide)
+    _hand_over(change)
+    return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
+
+
+@app.delete("/api/orders/<id:order_id>/")
+def delete_order(order_id: int) -> Response:
+    """Delete an order of which nothing has shipped."""
+    user_id = _user_id()
+
+    def decide(snapshot: Snapshot) -> Change:
+        http.check_if_match(snapshot.version)
+        return orders.delete_order(snapshot, user_id)
+
+    _, change = _change(Target(order_id=order_id, user_id=user_id), decide)
+    _hand_over(change)
+    return Response(status=204)
+
+
+@app.post("/api/order-items/")
+def create_item() -> Response:
+    """Add an item to an order that is not approved."""
+    user_id = _user_id()
+    wanted = http.body(schemas.NewItem)
+    claims = http.claims(user_id)
+    if replay := idempotency.replay(wiring.engine(), claims):
+        return http.answer(replay)
+
+    target = Target(order_id=wanted.order, user_id=user_id)
+    with connect(wiring.engine()) as connection:
+        orders.check_not_approved(store.load(connection, target))
+    found = _variations(user_id, [wanted.product_variation])
+    [line] = checkout.price([wanted], found)
+
+    settings = wiring.settings()
+    [item_id] = store.reserve(wiring.engine(), 1, wants_order=False).item_ids
+    item = orders.new_item(wanted.order, item_id, line)
+    location = http.public_path(f"/api/order-items/{item_id}/", settings)
+    headers = {"Location": location, "ETag": http.etag(1)}
+    answer = Answer(201, headers, schemas.encode(item))
+
+    def decide(snapshot: Snapshot) -> Change:
+        return orders.add_item(snapshot, item, user_id)
+
+    answer = idempotency.once(
+        wiring.engine(),
+        claims,
+        answer,
+        lambda records: _change(target, decide, records),
+    )
+    if not answer.is_replayed:
+        wiring.relay().hand_over(wanted.order)
+    return http.answer(answer)
+
+
+@app.patch("/api/order-items/<id:item_id>/")
+def patch_item(item_id: int) -> Response:
+    """Change the quantity of an item that is Processing, or cancel it."""
+    user_id = _user_id()
+    patch = http.body(schemas.ItemPatch)
+    orders.check_item_patch(patch)
+    target = Target(item_id=item_id, user_id=user_id)
+
+    def decide(snapshot: Snapshot) -> Change | None:
+        http.check_if_match(snapshot.item_versions[item_id])
+        return orders.patch_item(snapshot, item_id, patch, user_id)
+
+    if patch.quantity is not UNSET:
+        with connect(wiring.engine()) as connection:
+            before = store.load(connection, target)
+        decide(before)
+        item = before.item(item_id)
+        if patch.quantity > item.quantity:
+            found = _variations(user_id, [item.product_variation])
+            checkout.check_stock(found[item.product_variation], patch.quantity)
+
+    after, change = _change(target, decide)
+    _hand_over(change)
+    version = after.item_versions[item_id]
+    return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
+
+
+@app.delete("/api/order-items/<id:item_id>/")
+def delete_item(item_id: int) -> Response:
+    """Delete an item that is Processing."""
+    user_id = _user_id()
+
+    def decide(snapshot: Snapshot) -> Change:
+        http.check_if_match(snapshot.item_versions[item_id])
+        return orders.remove_item(snapshot, item_id, user_id)
+
+    _, change = _change(Target(item_id=item_id, user_id=user_id), decide)
+    _hand_over(change)
+    return Response(status=204)
+
+
+@functions_framework.http
+def orders_crud(request: Request) -> Response:
+    """Answer one request; the framework's target."""
+    return http.dispatch(app, request)

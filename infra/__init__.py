@@ -1,0 +1,1 @@
+"""Everything around the functions: running, packaging and deploying them."""

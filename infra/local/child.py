@@ -1,0 +1,28 @@
+"""Runs a script that must not outlive the process that started it.
+
+Lives here: `python -m infra.local.child script.py`, with a pipe for standard input.
+Not here: starting it (`broker.py`). Surprise: the pipe is never written to; its end,
+however the parent ended, is the signal to stop.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+
+
+def main() -> None:
+    """Run the script named first as if it had been started by itself."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _stop_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""One port for everything: which path goes to which function, or to the sandbox.
+
+Lives here: the routing that gateway and load balancer do on the real platform. Not
+here: what is behind a path. Surprise: a function sees the path the caller used, whole;
+only below the gateway's own prefix is that prefix taken off, as the real one does.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Response
+
+from infra.local.front_page import front_page
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+PREFIX = "/order"
+FUNCTIONS = (
+    "create_order_from_cart",
+    "orders_crud",
+    "item_status",
+    "approval_handler",
+    "outbox_relay",
+    "api_docs",
+)
+ROUTES = (
+    (re.compile(r"/api/orders-from-shopcart/?"), "create_order_from_cart"),
+    (re.compile(r"/api/order-items/[^/]+/status/?"), "item_status"),
+    (re.compile(r"/openapi\.json/?|/api/schema(/.*)?"), "api_docs"),
+)
+EVERYTHING_ELSE = "orders_crud"
+
+
+class Gateway:
+    """A WSGI app that passes each request on.
+
+    Its parts may be filled in later, as some need to know the port it is served on.
+    """
+
+    def __init__(self) -> None:
+        self.functions: Mapping[str, WSGIApplication] = {}
+        self.sandbox: WSGIApplication = Response(status=503)
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Pass the request on to whom its path belongs."""
+        # What a client says about prefixes is not to be believed.
+        environ.pop("HTTP_X_FORWARDED_PREFIX", None)
+        path = environ["PATH_INFO"]
+        if path == "/":
+            return front_page(environ, start_response)
+        if re.match(r"/(sandbox|events)(/|$)", path):
+            return self.sandbox(environ, start_response)
+        return self._function(environ)(environ, start_response)
+
+    def _function(self, environ: "WSGIEnvironment") -> "WSGIApplication":
+        """Answer the function whose path it is; the path loses what is not public."""
+        path = environ["PATH_INFO"]
+        # Not public on the real platform: what schedulers and triggers call.
+        if match := re.fullmatch(r"/functions/(\w+)(/.*)?", path):
+            name, rest = match.groups()
+            if name in self.functions:
+                environ["PATH_INFO"] = rest or "/"
+                return self.functions[name]
+        if path.startswith(f"{PREFIX}/"):
+            path = environ["PATH_INFO"] = path.removeprefix(PREFIX)
+            environ["HTTP_X_FORWARDED_PREFIX"] = PREFIX
+        return self.functions[function_of(path)]
+
+
+def function_of(path: str) -> str:
+    """Answer the name of the function that a public path belongs to."""
+    for pattern, name in ROUTES:
+        if pattern.fullmatch(path):
+            return name
+    return EVERYTHING_ELSE
+
+
+def load_functions(folder: Path) -> Mapping[str, "WSGIApplication"]:
+    """Load every function from `folder`, as the platform does, by name.
+
+    Settings are read meanwhile: the environment has to be complete before.
+    """
+    import functions_framework  # noqa: PLC0415 takes long, and `--help` does not need it
+
+    return {
+        name: functions_framework.create_app(  # type: ignore[no-untyped-call]
+            name, str(folder / name / "main.py")
+        )
+        for name in FUNCTIONS
+    }

@@ -1,0 +1,97 @@
+"""Tells a story line by line and checks it: what was expected against what came.
+
+Lives here: checks, waiting for what happens later, and the two ways of printing. Not
+here: the story (`story.py`). Surprise: a mismatch does not end the story; only a step
+that the next ones cannot do without does.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PATIENCE_SECONDS = 40.0
+FIRST_LOOK_SECONDS = 0.02
+
+
+class StoryError(Exception):
+    """The story cannot go on."""
+
+
+class Narrator:
+    """Prints a line a step, with each mismatch below it, and counts what was wrong."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.mismatches = 0
+        self._as_json = as_json
+        self._steps = 0
+        self._wrong: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def step(self, says: str) -> Iterator[None]:
+        """Tell what happens in the block once it has happened, and what was wrong."""
+        self._steps += 1
+        self._wrong = []
+        began_at = time.monotonic()
+        try:
+            yield
+        except StoryError as error:
+            self._note(str(error), None, None)
+            raise
+        finally:
+            seconds = round(time.monotonic() - began_at, 3)
+            self._tell(says, seconds)
+
+    def expect(self, what: str, expected: object, got: object) -> None:
+        """Note a mismatch unless both are equal."""
+        if expected != got:
+            self._note(what, expected, got)
+
+    def wait_for(self, what: str, expected: object, look: Callable[[], object]) -> None:
+        """Look until it is as expected; note a mismatch when patience runs out."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = FIRST_LOOK_SECONDS
+        while (got := look()) != expected:
+            if time.monotonic() > deadline:
+                self._note(f"{what}, after {PATIENCE_SECONDS:.0f} s", expected, got)
+                return
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+
+    def end(self) -> None:
+        """Tell how it went."""
+        well = "every step as expected"
+        if self.mismatches:
+            well = f"{self.mismatches} not as expected"
+        if self._as_json:
+            self._print_json({"steps": self._steps, "mismatches": self.mismatches})
+        else:
+            print(f"\n{self._steps} steps, {well}.", flush=True)
+
+    def _note(self, what: str, expected: object, got: object) -> None:
+        self.mismatches += 1
+        self._wrong.append({"what": what, "expected": expected, "got": got})
+
+    def _tell(self, says: str, seconds: float) -> None:
+        if self._as_json:
+            self._print_json(
+                {
+                    "step": self._steps,
+                    "says": says,
+                    "ok": not self._wrong,
+                    "seconds": seconds,
+                    "mismatches": self._wrong,
+                }
+            )
+            return
+        mark = "DIFFERS" if self._wrong else "ok     "
+        print(f"{self._steps:2}. {mark}  {says}", flush=True)
+        for wrong in self._wrong:
+            print(f"        {wrong['what']}")
+            print(f"          expected  {wrong['expected']!r}")
+            print(f"          got       {wrong['got']!r}", flush=True)
+
+    @staticmethod
+    def _print_json(line: dict[str, Any]) -> None:
+        print(json.dumps(line, default=str), flush=True)

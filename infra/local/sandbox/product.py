@@ -1,0 +1,150 @@
+"""The sandbox's product service: a catalogue with stock, lowered by `order.created`.
+
+Lives here: its HTTP routes and its event consumer. Not here: what is sold at first.
+Surprise: a read without `Cache-Control: no-store` may answer with the row that was
+read before it, product null; and each `order.created`, resent or not, lowers stock.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+
+from infra.local.sandbox.routes import Route, complain, normal_uuid, reply
+from infra.local.sandbox.store import Store
+
+
+class ReadCache:
+    """What the real service's cache does: holds the last row read, under no key."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] | None = None
+
+    def answer(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Answer `row`, or what a read through the cache makes of it."""
+        answer = row
+        if "no-store" not in request.headers.get("Cache-Control", ""):
+            answer = self._last or row
+            if "product" in answer:
+                answer = {**answer, "product": None}
+        self._last = row
+        return answer
+
+
+def product_routes(store: Store) -> list[Route]:
+    """Answer the routes, relative to the service's base URL."""
+    read_variation = partial(_read_variation, store, ReadCache())
+    read_product = partial(_read_product, store, ReadCache())
+    return [
+        ("GET", "/api/products/variations/", partial(_list_variations, store)),
+        ("GET", "/api/products/variations/<variation_id>", read_variation),
+        ("GET", "/api/products/<product_id>", read_product),
+    ]
+
+
+def hear_event(store: Store, event: dict[str, Any]) -> None:
+    """Lower the stock of what was ordered, below zero if need be, every time."""
+    data = event.get("data")
+    if event.get("event_type") != "order.created" or not isinstance(data, dict):
+        return
+    with store.transaction() as connection:
+        for item in data["items"]:
+            connection.execute(
+                "UPDATE variation SET amount = amount - ? WHERE id = ?",
+                (int(item["quantity"]), str(UUID(item["product_variation_id"]))),
+            )
+
+
+def find_variation(store: Store, variation_id: str) -> dict[str, Any] | None:
+    """Answer the variation as the service shows it, its product inside."""
+    with store.transaction() as connection:
+        row = connection.execute(
+            "SELECT * FROM variation WHERE id = ?", (variation_id,)
+        ).fetchone()
+        return _show_variation(connection, row) if row else None
+
+
+def list_catalogue(store: Store) -> list[dict[str, Any]]:
+    """Answer every variation, for people to look at."""
+    with store.transaction() as connection:
+        rows = connection.execute("SELECT * FROM variation ORDER BY id").fetchall()
+        return [_show_variation(connection, row) for row in rows]
+
+
+def set_stock(store: Store, variation_id: str, amount: int) -> bool:
+    """Set what is in stock; False when there is no such variation."""
+    with store.transaction() as connection:
+        changed = connection.execute(
+            "UPDATE variation SET amount = ? WHERE id = ?", (amount, variation_id)
+        )
+        return changed.rowcount == 1
+
+
+def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Response:
+    key = normal_uuid(variation_id)
+    if key is None:
+        return complain(422, "variation_id: not a valid UUID")
+    row = find_variation(store, key)
+    if row is None:
+        return complain(404, "Variation not found")
+    return reply(cache.answer(row))
+
+
+def _read_product(store: Store, cache: ReadCache, product_id: str) -> Response:
+    key = normal_uuid(product_id)
+    if key is None:
+        return complain(422, "product_id: not a valid UUID")
+    with store.transaction() as connection:
+        row = _find_product(connection, key)
+    if row is None:
+        return complain(404, "Product not found")
+    return reply(cache.answer(row))
+
+
+def _list_variations(store: Store) -> Response:
+    return reply(list_catalogue(store))
+
+
+def _show_variation(
+    connection: sqlite3.Connection, row: Mapping[str, Any]
+) -> dict[str, Any]:
+    product = None
+    if row["is_nested"] and row["product_id"]:
+        product = _find_product(connection, row["product_id"])
+    return {
+        "id": row["id"],
+        "product_id": row["product_id"],
+        "amount": row["amount"],
+        # Decoys: neither is the stock.
+        "count": 999,
+        "amount_limit": 1,
+        "price": _price(row["price"]),
+        "product": product,
+    }
+
+
+def _find_product(
+    connection: sqlite3.Connection, product_id: str
+) -> dict[str, Any] | None:
+    row = connection.execute(
+        "SELECT * FROM product WHERE id = ?", (product_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    product = {
+        "id": row["id"],
+        "shop_id": row["shop_id"],
+        "title": row["title"],
+        "base_price": _price(row["base_price"]),
+    }
+    if row["is_active"] is not None:
+        product["is_active"] = bool(row["is_active"])
+    return product
+
+
+def _price(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

@@ -1,0 +1,133 @@
+"""The sandbox's shopcart service: carts by `X-User-ID`, emptied by `order.created`.
+
+Lives here: its HTTP routes and its event consumer. Not here: whether the line can be
+ordered; the real one does not look either. Surprise: adding what is in the cart already
+makes a second line, and an `order.created` without nested `data` is silently ignored.
+"""
+
+import sqlite3
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+
+from infra.local.sandbox.routes import (
+    Route,
+    body_field,
+    complain,
+    is_int,
+    normal_uuid,
+    reply,
+)
+from infra.local.sandbox.store import Store
+
+
+def shopcart_routes(store: Store) -> list[Route]:
+    """Answer the routes, relative to the service's base URL."""
+    return [
+        ("GET", "/api/mycart/", partial(_read_cart, store)),
+        ("POST", "/api/mycart/items/", partial(_add_line, store)),
+        ("PUT", "/api/items/<int:line_id>", partial(_change_line, store)),
+        ("DELETE", "/api/items/<int:line_id>", partial(_remove_line, store)),
+    ]
+
+
+def hear_event(store: Store, event: dict[str, Any]) -> None:
+    """Empty the cart of whoever has ordered; the cart itself and its id stay."""
+    data = event.get("data")
+    if event.get("event_type") != "order.created" or not isinstance(data, dict):
+        return
+    with store.transaction() as connection:
+        connection.execute(
+            "DELETE FROM cart_line WHERE cart_id ="
+            " (SELECT id FROM cart WHERE user_uuid = ?)",
+            (str(UUID(data["user_uuid"])),),
+        )
+
+
+def find_cart(store: Store, user: str) -> dict[str, Any] | None:
+    """Answer the user's cart as the service shows it, None if there never was one."""
+    with store.transaction() as connection:
+        cart = connection.execute(
+            "SELECT id, user_uuid FROM cart WHERE user_uuid = ?", (user,)
+        ).fetchone()
+        if cart is None:
+            return None
+        lines = connection.execute(
+            "SELECT id, product_variation_id, quantity FROM cart_line"
+            " WHERE cart_id = ? ORDER BY id",
+            (cart["id"],),
+        ).fetchall()
+    return {**dict(cart), "items": [dict(line) for line in lines]}
+
+
+def add_cart_line(store: Store, user: str, variation: str, quantity: int) -> int:
+    """Add a line, unchecked, and answer its id; makes the cart where there is none."""
+    with store.transaction() as connection:
+        connection.execute("INSERT OR IGNORE INTO cart (user_uuid) VALUES (?)", (user,))
+        cursor = connection.execute(
+            "INSERT INTO cart_line (cart_id, product_variation_id, quantity)"
+            " SELECT id, ?, ? FROM cart WHERE user_uuid = ?",
+            (variation, quantity, user),
+        )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _read_cart(store: Store) -> Response:
+    user = _user()
+    if user is None:
+        return complain(401, "User ID not provided")
+    cart = find_cart(store, user)
+    return reply(cart) if cart else complain(404, "Cart not found")
+
+
+def _add_line(store: Store) -> Response:
+    user = _user()
+    if user is None:
+        return complain(401, "User ID not provided")
+    variation = normal_uuid(body_field("product_variation_id"))
+    if variation is None:
+        return complain(422, "product_variation_id must be a UUID")
+    quantity = body_field("quantity", 1)
+    if not is_int(quantity, at_least=1):
+        return complain(422, "quantity must be at least 1")
+    line_id = add_cart_line(store, user, variation, quantity)
+    line = {"id": line_id, "product_variation_id": variation, "quantity": quantity}
+    return reply(line, 201)
+
+
+def _change_line(store: Store, line_id: int) -> Response:
+    quantity = body_field("quantity")
+    if not is_int(quantity, at_least=1):
+        return complain(422, "quantity must be at least 1")
+    with store.transaction() as connection:
+        if not _has_line(connection, line_id):
+            return complain(404, "Cart item not found")
+        connection.execute(
+            "UPDATE cart_line SET quantity = ? WHERE id = ?", (quantity, line_id)
+        )
+    return reply({"id": line_id, "quantity": quantity})
+
+
+def _remove_line(store: Store, line_id: int) -> Response:
+    with store.transaction() as connection:
+        if not _has_line(connection, line_id):
+            return complain(404, "Cart item not found")
+        connection.execute("DELETE FROM cart_line WHERE id = ?", (line_id,))
+    return reply({"message": "Item removed"})
+
+
+def _user() -> str | None:
+    return normal_uuid(request.headers.get("X-User-ID"))
+
+
+def _has_line(connection: sqlite3.Connection, line_id: int) -> bool:
+    """Tell whether the line exists and is the caller's."""
+    found = connection.execute(
+        "SELECT 1 FROM cart_line JOIN cart ON cart.id = cart_id"
+        " WHERE cart_line.id = ? AND user_uuid = ?",
+        (line_id, _user()),
+    ).fetchone()
+    return found is not None

@@ -1,0 +1,216 @@
+"""What passes through the sandbox: every call recorded, and faults made on purpose.
+
+Lives here: a WSGI layer in front of the siblings. Not here: what they answer. Surprise:
+a call is recorded before its answer leaves, so whoever has the answer sees the call;
+and faults live in memory only, so a restart is a clean bill of health.
+"""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.wrappers import Response
+
+from infra.local.http_server import DROP_CONNECTION
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+KEPT_CALLS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request that a sibling got. `headers` do not care about case.
+
+    `path` is relative to the sibling's base URL, with its query. `status` is None when
+    the sibling hung up instead of answering. Times are `time.monotonic()`.
+    """
+
+    sibling: str
+    method: str
+    path: str
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    status: int | None
+    began_at: float = field(repr=False)
+    ended_at: float = field(repr=False)
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401
+        """The body, decoded."""
+        return json.loads(self.body)
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """What a sibling does instead of its best, for the next `times` calls (None: all).
+
+    `status` answers that at once, `body` replaces the answer's body, `hang_up` ends the
+    connection without an answer; with none of the three the answer is only late. With
+    `after_work` the sibling has done its work before it fails. `method` and `path` (a
+    part of it) narrow down which calls it is for.
+    """
+
+    status: int | None = None
+    body: str | None = None
+    hang_up: bool = False
+    delay_seconds: float = 0
+    times: int | None = None
+    after_work: bool = False
+    method: str | None = None
+    path: str | None = None
+
+    @property
+    def is_only_late(self) -> bool:
+        """Tell whether the sibling's own answer goes out after the delay."""
+        return self.status is None and self.body is None and not self.hang_up
+
+
+class Traffic:
+    """The record of calls and the faults of every sibling."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: deque[Call] = deque(maxlen=KEPT_CALLS)
+        self._at_work: dict[str, int] = {}
+        self._most_at_once: dict[str, int] = {}
+        self._faults: dict[str, list[Fault]] = {}
+
+    def calls(self) -> list[Call]:
+        """Answer every call so far, in the order in which they began."""
+        with self._lock:
+            return sorted(self._calls, key=lambda call: call.began_at)
+
+    def most_at_once(self, sibling: str) -> int:
+        """Answer how many calls the sibling has had at work at the same time."""
+        with self._lock:
+            return self._most_at_once.get(sibling, 0)
+
+    def forget(self) -> None:
+        """Start a new record."""
+        with self._lock:
+            self._calls.clear()
+            self._most_at_once.clear()
+
+    def add_fault(self, sibling: str, fault: Fault) -> None:
+        """Add a fault; the first that fits a call is the one it meets."""
+        with self._lock:
+            self._faults.setdefault(sibling, []).append(fault)
+
+    def clear_faults(self, sibling: str | None = None) -> None:
+        """Mend one sibling, or all."""
+        with self._lock:
+            for name in [sibling] if sibling else list(self._faults):
+                self._faults.pop(name, None)
+
+    def faults(self) -> dict[str, list[Fault]]:
+        """Answer what is broken."""
+        with self._lock:
+            return {name: list(faults) for name, faults in self._faults.items()}
+
+    def watch(self, sibling: str, app: "WSGIApplication") -> "WSGIApplication":
+        """Put the record and the faults in front of a sibling's app."""
+
+        def watched(
+            environ: "WSGIEnvironment", start_response: "StartResponse"
+        ) -> Iterable[bytes]:
+            body = environ["wsgi.input"].read()
+            began_at = self._begin(sibling)
+            path = quote(environ["PATH_INFO"], encoding="latin-1")
+            if environ.get("QUERY_STRING"):
+                path += f"?{environ['QUERY_STRING']}"
+            status: int | None = None
+            try:
+                fault = self._take_fault(sibling, environ["REQUEST_METHOD"], path)
+                response = _respond(app, environ, body, fault)
+                status = response.status_code if response else None
+            finally:
+                call = Call(
+                    sibling=sibling,
+                    method=environ["REQUEST_METHOD"],
+                    path=path,
+                    headers=Headers(EnvironHeaders(environ)),
+                    body=body,
+                    status=status,
+                    began_at=began_at,
+                    ended_at=time.monotonic(),
+                )
+                self._end(call)
+            if response is None:
+                environ[DROP_CONNECTION] = True
+                response = Response(status=502)
+            return response(environ, start_response)
+
+        return watched
+
+    def _begin(self, sibling: str) -> float:
+        with self._lock:
+            at_work = self._at_work.get(sibling, 0) + 1
+            self._at_work[sibling] = at_work
+            self._most_at_once[sibling] = max(
+                at_work, self._most_at_once.get(sibling, 0)
+            )
+        return time.monotonic()
+
+    def _end(self, call: Call) -> None:
+        with self._lock:
+            self._at_work[call.sibling] -= 1
+            self._calls.append(call)
+
+    def _take_fault(self, sibling: str, method: str, path: str) -> Fault | None:
+        with self._lock:
+            faults = self._faults.get(sibling, [])
+            for fault in faults:
+                if fault.method not in (None, method) or (fault.path or "") not in path:
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times <= 0:
+                        faults.remove(fault)
+                return fault
+        return None
+
+
+def count_waits(calls: Iterable[Call]) -> int:
+    """Answer how many times somebody waited for one answer before the next call.
+
+    Calls that overlap are one wait; give siblings a delay, or fast answers never do.
+    """
+    waits, last_end = 0, float("-inf")
+    for call in sorted(calls, key=lambda call: call.ended_at):
+        if call.began_at >= last_end:
+            waits, last_end = waits + 1, call.ended_at
+    return waits
+
+
+def _respond(
+    app: "WSGIApplication",
+    environ: "WSGIEnvironment",
+    body: bytes,
+    fault: Fault | None,
+) -> Response | None:
+    """Answer what the sibling says, or what the fault makes of it; None: hang up."""
+    if fault is None:
+        return _run(app, environ, body)
+    if fault.after_work and not fault.is_only_late:
+        _run(app, environ, body)
+    time.sleep(fault.delay_seconds)
+    if fault.is_only_late:
+        return _run(app, environ, body)
+    if fault.hang_up:
+        return None
+    content = '{"detail": "on purpose"}' if fault.body is None else fault.body
+    return Response(content, fault.status or 200, mimetype="application/json")
+
+
+def _run(app: "WSGIApplication", environ: "WSGIEnvironment", body: bytes) -> Response:
+    environ["wsgi.input"] = BytesIO(body)
+    return Response.from_app(app, environ, buffered=True)

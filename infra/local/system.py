@@ -1,0 +1,173 @@
+"""Starts and stops the whole platform: database, functions, sandbox, on one port.
+
+Lives here: the order of starting, and which variables that leaves for the functions.
+Not here: the command line (`run.py`). Surprise: a variable that is set replaces the
+part that would have been embedded; and as all functions share this process, their
+settings are put into its environment before they are loaded.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import requests
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import config, db, wiring
+from infra.local.broker import ApprovalWorker, SiblingsConsumer
+from infra.local.gateway import Gateway, load_functions
+from infra.local.http_server import HttpServer
+from infra.local.postgres import postgres_server
+from infra.local.sandbox import Sandbox
+
+CHECKOUT = Path(__file__).parents[2]
+THREADS = "16"
+SWEEP_SECONDS = 5  # a scheduler does it once a minute on the real platform
+NOT_YET_KNOWN = "postgresql://postgres@127.0.0.1:5432/postgres"
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+class StartError(Exception):
+    """The system cannot be started; the message is one line."""
+
+
+@contextlib.contextmanager
+def running_system(
+    port: int, folder: Path, say: Say, *, durable: bool = True
+) -> Iterator[str]:
+    """Serve everything on loopback while the block runs; yields the address.
+
+    Data lives in `folder`; unless `durable`, it may be lost with the machine. `say`
+    gets a line of progress at a time. Raises OSError for a port that is taken,
+    ConfigError, EmbeddedPostgresError or StartError, one line each.
+    """
+    environ = {name: value for name, value in os.environ.items() if value.strip()}
+    with contextlib.ExitStack() as stack:
+        gateway = Gateway()
+        server = HttpServer(gateway, port)  # takes the port, answers nobody yet
+        stack.callback(server.stop)
+        settings = _check(_fill(environ, server.url, NOT_YET_KNOWN))
+        has_broker = "rabbitmq" in settings.bus
+
+        folder.mkdir(parents=True, exist_ok=True)
+        url = environ.get("DATABASE_URL", "")
+        if not url and "POSTGRES_HOST" not in environ:
+            with _timed(say, "PostgreSQL"):
+                postgres = postgres_server(folder / "postgres", durable=durable)
+                url = stack.enter_context(postgres)
+        os.environ.update(_fill(environ, server.url, url))
+        with _timed(say, "Schema"):
+            _migrate(_check(os.environ))
+
+        sandbox = Sandbox(
+            path=folder / "sandbox.sqlite3",
+            approval_url=None
+            if has_broker
+            else f"{server.url}/functions/approval_handler/",
+            order_service_url=server.url,
+            is_fed_by_broker=has_broker,
+        )
+        stack.callback(sandbox.store.close)
+        gateway.sandbox = sandbox
+        stack.callback(wiring.close)
+        with _timed(say, "Functions"):
+            gateway.functions = load_functions(CHECKOUT / "functions")
+        server.start()
+        stack.callback(server.stop)  # before what its requests need is taken away
+        sandbox.sink.start()
+        stack.callback(sandbox.sink.stop)
+        if settings.rabbitmq and has_broker:
+            siblings = SiblingsConsumer(settings.rabbitmq, sandbox.sink)
+            siblings.start()
+            stack.callback(siblings.stop)
+            worker = ApprovalWorker(CHECKOUT)
+            worker.start()
+            stack.callback(worker.stop)
+        stack.enter_context(_scheduler(f"{server.url}/functions/outbox_relay/"))
+        yield server.url
+
+
+def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, str]:
+    """Answer the environment with what is not set pointing to the embedded parts."""
+    filled = {
+        "SHOPCART_SERVICE": f"{url}/sandbox/shopcart",
+        "PRODUCT_SERVICE": f"{url}/sandbox/product",
+        "SHOP_SERVICE": f"{url}/sandbox/shop",
+        "ANALYTIC_SERVICE": f"{url}/sandbox/analytics",
+        "THREADS": THREADS,
+        # What a request did is in its answer; what went wrong belongs on the screen.
+        "LOG_LEVEL": "WARNING",
+    }
+    if not {"EVENT_SINK_URL", "K_SINK"} & environ.keys():
+        filled["EVENT_SINK_URL"] = f"{url}/events"
+    if not {"EVENT_BUS", "RABBITMQ_HOST"} & environ.keys():
+        filled["EVENT_BUS"] = "http"
+    if "POSTGRES_HOST" not in environ:
+        filled["DATABASE_URL"] = database_url
+    return filled | dict(environ)
+
+
+def _check(environ: Mapping[str, str]) -> config.Settings:
+    return config.load(environ, needs=("DATABASE", "EVENT_BUS"))
+
+
+def _migrate(settings: config.Settings) -> None:
+    # Imported late: alembic is slow to import, and `--help` does without.
+    from common.migrations import upgrade  # noqa: PLC0415
+
+    assert settings.database is not None
+    engine = db.make_engine(settings.database)
+    try:
+        upgrade(engine)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise StartError(f"the database cannot be used: {reason}") from error
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _scheduler(url: str) -> Iterator[None]:
+    """Call the relay every few seconds; say so when it fails, and when it is back."""
+    stopping = threading.Event()
+
+    def sweep() -> None:
+        was_well = True
+        with requests.Session() as session:
+            session.trust_env = False
+            while not stopping.wait(SWEEP_SECONDS):
+                try:
+                    problem = _problem(session.post(url, timeout=60))
+                except requests.RequestException as error:
+                    problem = type(error).__name__
+                if problem and was_well and not stopping.is_set():
+                    logger.warning("outbox relay: %s; trying again", problem)
+                elif not problem and not was_well:
+                    logger.warning("outbox relay: well again")
+                was_well = not problem
+
+    thread = threading.Thread(target=sweep, name="scheduler", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(SWEEP_SECONDS)
+
+
+def _problem(reply: requests.Response) -> str | None:
+    return None if reply.ok else f"answered {reply.status_code}"
+
+
+@contextlib.contextmanager
+def _timed(say: Say, what: str) -> Iterator[None]:
+    began_at = time.monotonic()
+    yield
+    say(f"{what} ready in {time.monotonic() - began_at:.1f} s")

@@ -1,0 +1,84 @@
+"""Fixtures for all tests: databases, the broker, and the guard against the outside.
+
+Lives here: what is set up and when. Not here: how (tests/support). Surprise: with
+REQUIRE_SERVICES=1 what cannot be had is a failure; without it, a skip with its reason.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from tests.support import database, rabbitmq
+from tests.support.network import loopback_only
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _refused() -> Iterator[list[str]]:
+    with loopback_only() as refused:
+        yield refused
+
+
+@pytest.fixture(autouse=True)
+def _stay_on_this_machine(_refused: list[str]) -> Iterator[None]:
+    yield
+    tried, _refused[:] = list(_refused), []
+    assert not tried, f"the test tried to reach {tried}"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server: the URL of its database `postgres`."""
+    with database.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """A database with the newest schema and no rows, to be cloned, not used."""
+    # Imported late: tests that need no database need no alembic either.
+    from common.migrations import upgrade  # noqa: PLC0415
+
+    with database.database(postgres_url) as url:
+        with database.plain_engine(url) as engine:
+            upgrade(engine)
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    with database.database(postgres_url, template=template_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _broker() -> Iterator[rabbitmq.Broker | str]:
+    # A session's fixture that skips is asked again by each test: keep the answer.
+    try:
+        with rabbitmq.broker() as broker:
+            yield broker
+    except rabbitmq.NoRabbitMQError as error:
+        yield str(error)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(_broker: rabbitmq.Broker | str) -> rabbitmq.Broker:
+    """A real RabbitMQ: where it is."""
+    if isinstance(_broker, rabbitmq.Broker):
+        return _broker
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(_broker, pytrace=False)
+    pytest.skip(_broker)
+
+
+@pytest.fixture
+def rabbitmq_channel(rabbitmq_server: rabbitmq.Broker) -> Iterator[BlockingChannel]:
+    """Exchange and queues of the platform, all empty, and a channel to look into them.
+
+    Any test that publishes or consumes needs it: it also keeps other test runs on
+    this machine away.
+    """
+    with rabbitmq.clean_topology(rabbitmq_server) as channel:
+        yield channel

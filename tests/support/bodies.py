@@ -1,0 +1,56 @@
+"""Bodies as the contract's sections 5 and 6 spell them, for tests of who reads them.
+
+Lives here: one valid example of each, to be changed in one place. Not here: how the
+service makes them. Surprise: these are written by hand, so that a mistake in the
+service's own builders is not repeated by its tests.
+"""
+
+from typing import Any
+
+USER = "d0d0d0d0-0000-4000-8000-0000000000aa"
+VARIATION = "a0000000-0000-4000-8000-000000000001"
+PRODUCT = "b0000000-0000-4000-8000-000000000001"
+SHOP = "50000000-0000-4000-8000-000000000001"
+
+
+def order_created(user: str, items: list[tuple[str, int]]) -> dict[str, Any]:
+    return {
+        "event": "order.created",
+        "event_type": "order.created",
+        "data": {
+            "order_id": 4,
+            "user_uuid": user,
+            "cart_id": 42,
+            "items": [
+                {"product_variation_id": variation, "quantity": quantity}
+                for variation, quantity in items
+            ],
+        },
+    }
+
+
+def order_item_created(**changes: object) -> dict[str, Any]:
+    body = {
+        "event_type": "order.item.created",
+        "order_item_id": "9",
+        "order_id": "4",
+        "shop_id": SHOP,
+        "product_id": PRODUCT,
+        "product_variation": VARIATION,
+        "quantity": 2,
+        "price": 1999,
+        "status": 1,
+        "user_id": USER,
+    }
+    return body | changes
+
+
+def completed_order(**changes: object) -> dict[str, Any]:
+    item = {"id": "9", "quantity": 2, "product_variation": VARIATION, "price": "19.99"}
+    body = {
+        "id": "4",
+        "user_id": USER,
+        "created_at": "2025-12-01T10:00:00.058493+00:00",
+        "items": [item],
+    }
+    return body | changes

@@ -1,0 +1,88 @@
+"""PostgreSQL for tests: a server, a migrated template, a clone for each test.
+
+Lives here: making and dropping databases. Not here: what is in them. Surprise: cloning
+a template is a copy of files and takes some 15 ms, migrating takes half a second.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import pg8000.native
+import sqlalchemy
+
+from infra.local.postgres import postgres_server
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Yield the URL of a server: TEST_DATABASE_URL, else one started for this run."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    with scratch_folder() as folder, postgres_server(folder, durable=False) as url:
+        yield url
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder, which the user that runs PostgreSQL can pass.
+
+    pytest's own tmp_path cannot be passed by anybody else, and root is somebody else.
+    """
+    with tempfile.TemporaryDirectory(prefix="order-service-test-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            folder.chmod(0o711)
+        yield folder
+
+
+@contextmanager
+def database(server_url: str, *, template: str | None = None) -> Iterator[str]:
+    """Yield the URL of a new database, which is dropped afterwards, used or not."""
+    name = f"test_{uuid.uuid4().hex}"
+    clone = f' TEMPLATE "{_name(template)}"' if template else ""
+    execute(server_url, f'CREATE DATABASE "{name}"{clone}')
+    try:
+        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    finally:
+        execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _name(url: str) -> str:
+    return unquote(urlsplit(url).path.lstrip("/"))
+
+
+def connect(url: str) -> pg8000.native.Connection:
+    """Open a plain connection, in autocommit."""
+    parts = urlsplit(url)
+    return pg8000.native.Connection(
+        unquote(parts.username or "postgres"),
+        password=unquote(parts.password) if parts.password else None,
+        host=parts.hostname,
+        port=parts.port or 5432,
+        database=_name(url) or "postgres",
+        ssl_context=False,
+    )
+
+
+def execute(url: str, statement: str) -> list[list[object]]:
+    """Run one statement on a connection of its own, and answer its rows."""
+    with closing(connect(url)) as connection:
+        rows: list[list[object]] = connection.run(statement) or []
+        return rows
+
+
+@contextmanager
+def plain_engine(url: str) -> Iterator[sqlalchemy.Engine]:
+    """Yield an engine with nothing of ours in it, as migrations and checks use."""
+    target = sqlalchemy.make_url(url).set(drivername="postgresql+pg8000")
+    engine = sqlalchemy.create_engine(target, poolclass=sqlalchemy.NullPool)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

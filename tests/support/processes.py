@@ -1,0 +1,37 @@
+"""Looks at other processes: which run, and as what.
+
+Lives here: what tests of starting and stopping need. Surprise: a small container has
+no `ps`, macOS no /proc; and where nobody buries them, the dead stay listed as zombies.
+"""
+
+import subprocess
+import time
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def running() -> dict[int, str]:
+    """Answer pid and command line of every process that is alive."""
+    if not Path("/proc/self/cmdline").exists():
+        listing = ["ps", "-A", "-ww", "-o", "pid=,stat=,args="]
+        done = subprocess.run(listing, check=True, capture_output=True, text=True)
+        rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+        return {int(row[0]): row[-1] for row in rows if not row[1].startswith("Z")}
+    found = {}
+    for folder in PROC.glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if command:  # neither a zombie nor the kernel's
+            found[int(folder.name)] = command.replace("\0", " ")
+    return found
+
+
+def wait_until_gone(pid: int, seconds: float = 10) -> None:
+    """Wait until the process has ended; fails when it does not."""
+    deadline = time.monotonic() + seconds
+    while pid in running():
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.02)

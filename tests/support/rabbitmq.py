@@ -1,0 +1,187 @@
+"""A real RabbitMQ for tests: found, or installed and started, and kept clean.
+
+Lives here: where it is, the siblings' queues, purging. Not here: publishing. Surprise:
+the service's exchange and queues have fixed names in the default vhost, so two test
+runs on one machine would read each other's messages: an exclusive queue is the lock.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+EXCHANGE = "order_events"
+# What the siblings declare, to the letter of the contract: durable, no arguments.
+SIBLINGS_QUEUES = {
+    "product_events": "order.created",
+    "shopcart_events": "order.created",
+    "shop_order_items_queue": "order.item.created",
+}
+OWN_QUEUES = ("order_approval", "order_approval.dead")
+LOCK = "order_service_tests"
+LOCK_SECONDS = 150
+START_SECONDS = 60
+
+
+class NoRabbitMQError(Exception):
+    """No RabbitMQ can be had; the message is one line that says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broker:
+    """Where RabbitMQ is."""
+
+    host: str = "127.0.0.1"
+    port: int = 5672
+    user: str = "guest"
+    password: str = "guest"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The service's variables for it."""
+        return {
+            "RABBITMQ_HOST": self.host,
+            "RABBITMQ_PORT": str(self.port),
+            "RABBITMQ_USER": self.user,
+            "RABBITMQ_PASS": self.password,
+        }
+
+    def connect(self) -> pika.BlockingConnection:
+        """Open a connection, which is the caller's to close."""
+        return pika.BlockingConnection(
+            pika.ConnectionParameters(
+                host=self.host,
+                port=self.port,
+                credentials=pika.PlainCredentials(self.user, self.password),
+                blocked_connection_timeout=10,
+                socket_timeout=5,
+            )
+        )
+
+
+@contextmanager
+def broker() -> Iterator[Broker]:
+    """Yield the one of TEST_RABBITMQ_URL or of this machine, else start one.
+
+    Starting needs root and a Debian package, which is installed when it is absent;
+    what was started is stopped again. Raises NoRabbitMQError.
+    """
+    found = _named()
+    why = _trouble(found)
+    if why is None:
+        yield found
+        return
+    if "TEST_RABBITMQ_URL" in os.environ or os.geteuid() or not shutil.which("apt-get"):
+        raise NoRabbitMQError(
+            f"no RabbitMQ on {found.host}:{found.port} ({why}), and it can be installed"
+            " and started only by root on Debian or Ubuntu: set TEST_RABBITMQ_URL"
+        )
+    _start()
+    try:
+        _wait_until_up(found)
+        yield found
+    finally:
+        subprocess.run([_program("rabbitmqctl"), "shutdown"], check=False)
+
+
+def _named() -> Broker:
+    parts = urlsplit(os.environ.get("TEST_RABBITMQ_URL", ""))
+    return Broker(
+        host=parts.hostname or Broker.host,
+        port=parts.port or Broker.port,
+        user=unquote(parts.username or Broker.user),
+        password=unquote(parts.password or Broker.password),
+    )
+
+
+def _trouble(candidate: Broker) -> str | None:
+    """Answer why the broker does not serve us, in a word; None when it does."""
+    try:
+        candidate.connect().close()
+    except (AMQPError, OSError) as error:
+        return type(error).__name__
+    return None
+
+
+def _program(name: str) -> str:
+    # Debian's are in /usr/sbin, which is not on everybody's path.
+    return shutil.which(name) or f"/usr/sbin/{name}"
+
+
+def _start() -> None:
+    if not Path(_program("rabbitmq-server")).exists():
+        environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        install = ["apt-get", "install", "-qq", "--no-install-recommends"]
+        for command in (
+            ["apt-get", "update", "-qq"],
+            [*install, "--yes", "rabbitmq-server"],
+        ):
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True, env=environ
+            )
+            if done.returncode:
+                said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+                raise NoRabbitMQError(f"no RabbitMQ: {' '.join(command)}: {said}")
+    # The package starts a service where it can; a second start then does nothing.
+    subprocess.run(
+        [_program("rabbitmq-server"), "-detached"], check=False, capture_output=True
+    )
+
+
+def _wait_until_up(started: Broker) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while why := _trouble(started):
+        if time.monotonic() > deadline:
+            raise NoRabbitMQError(
+                f"RabbitMQ was started and does not answer within {START_SECONDS} s"
+                f" ({why})"
+            )
+        time.sleep(0.5)
+
+
+@contextmanager
+def clean_topology(where: Broker) -> Iterator[BlockingChannel]:
+    """Hold exchange and queues for one test, empty before and after.
+
+    Yields a channel; our own queues, which the service declares, are removed.
+    """
+    with closing(where.connect()) as connection:
+        channel = _lock(connection)
+        _declare(channel)
+        yield channel
+        # The test may have broken the channel, which is its right.
+        _declare(channel if channel.is_open else connection.channel())
+
+
+def _lock(connection: pika.BlockingConnection) -> BlockingChannel:
+    """Wait for other test runs on this machine; released when the connection ends."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        channel = connection.channel()
+        try:
+            channel.queue_declare(LOCK, exclusive=True)
+        except ChannelClosedByBroker:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return channel
+
+
+def _declare(channel: BlockingChannel) -> None:
+    channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+    for queue, routing_key in SIBLINGS_QUEUES.items():
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, EXCHANGE, routing_key)
+        channel.queue_purge(queue)
+    for queue in OWN_QUEUES:
+        channel.queue_delete(queue)
