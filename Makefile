@@ -42,7 +42,7 @@ check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with cover
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be

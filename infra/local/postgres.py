@@ -81,7 +81,7 @@ def postgres_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
         installation, home = within_reach(find_installation(), folder)
         cluster = _Cluster(folder=home / "cluster", installation=installation)
         try:
-            _initialise(cluster)
+            _initialise(cluster, durable=durable)
             _stop_leftover(cluster)
             server, port = _start(cluster, durable=durable)
             try:
@@ -107,7 +107,7 @@ def _claim(folder: Path) -> Iterator[None]:
         yield
 
 
-def _initialise(cluster: _Cluster) -> None:
+def _initialise(cluster: _Cluster, *, durable: bool) -> None:
     """Create the cluster, or see that the one there fits the binaries."""
     major = cluster.installation.major
     with suppress(FileNotFoundError):
@@ -131,6 +131,7 @@ def _initialise(cluster: _Cluster) -> None:
     command = [cluster.installation.program("initdb"), "--pgdata", str(draft)]
     command += ["--username", "postgres", "--pwfile", str(cluster.password)]
     command += ["--encoding", "UTF8", *_locale(major)]
+    command += [] if durable else ["--no-sync"]
     # The password travels in the clear, on loopback only: SCRAM would cost each
     # connection 40 ms of Python. Trust would hand a shared machine our account.
     command += ["--auth", "password"]

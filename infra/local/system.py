@@ -62,7 +62,7 @@ def running_system(
             with _timed(say, "PostgreSQL"):
                 postgres = postgres_server(folder / "postgres", durable=durable)
                 url = stack.enter_context(postgres)
-        os.environ.update(_fill(environ, server.url, url))
+        stack.enter_context(_environment(_fill(environ, server.url, url)))
         with _timed(say, "Schema"):
             _migrate(_check(os.environ))
 
@@ -92,6 +92,18 @@ def running_system(
             stack.callback(worker.stop)
         stack.enter_context(_scheduler(f"{server.url}/functions/outbox_relay/"))
         yield server.url
+
+
+@contextlib.contextmanager
+def _environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Put `environ` in place of the process's environment while the block runs."""
+    before = dict(os.environ)
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, str]:

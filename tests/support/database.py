@@ -16,6 +16,7 @@ import pg8000.native
 import sqlalchemy
 
 from infra.local.postgres import postgres_server
+from infra.local.postgres_binaries import remove_elsewhere
 
 
 @contextmanager
@@ -38,7 +39,10 @@ def scratch_folder() -> Iterator[Path]:
         folder = Path(name)
         if os.geteuid() == 0:
             folder.chmod(0o711)
-        yield folder
+        try:
+            yield folder
+        finally:
+            remove_elsewhere(folder)  # what a server left behind that was killed
 
 
 @contextmanager

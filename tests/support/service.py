@@ -1,0 +1,165 @@
+"""The functions under test, each behind its own test client, against a sandbox.
+
+Lives here: `Service`, which tests of functions drive. Not here: the siblings
+(`infra.local.sandbox`). Surprise: functions read their settings when they are loaded,
+so a test that changes one says so before it asks for a client.
+"""
+
+import functools
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import functions_framework
+import sqlalchemy
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from common import wiring
+from infra.local.sandbox import Sandbox
+
+FUNCTIONS = Path(__file__).parents[2] / "functions"
+VARIABLES = (
+    "DATABASE_URL",
+    "EVENT_BUS",
+    "EVENT_SINK_URL",
+    "SHOPCART_SERVICE",
+    "PRODUCT_SERVICE",
+    "SHOP_SERVICE",
+    "ANALYTIC_SERVICE",
+    "THREADS",
+)
+
+
+def new_user() -> str:
+    """Answer a user that nobody has heard of."""
+    return str(uuid.uuid4())
+
+
+class Service:
+    """All functions on one database and one sandbox; settings as in `environ`."""
+
+    def __init__(self, database_url: str, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.environ = {
+            "DATABASE_URL": database_url,
+            "LOG_LEVEL": "WARNING",
+            "THREADS": "24",
+            **sandbox.environ,
+        }
+
+    def set(self, **settings: str | None) -> None:
+        """Change settings; None unsets. Functions are loaded anew with them."""
+        for name, value in settings.items():
+            if value is None:
+                self.environ.pop(name, None)
+            else:
+                self.environ[name] = value
+        self.restart()
+
+    def restart(self) -> None:
+        """Start over as a new instance would: no pools, no memory of faults."""
+        self.close()
+        self.client.cache_clear()
+
+    def close(self) -> None:
+        """Close what the functions opened."""
+        wiring.close()
+        wiring._needs.clear()
+
+    @functools.cache  # noqa: B019 a service lives as long as its test
+    def client(self, function: str) -> FlaskClient:
+        """Answer the client of one function, loaded as the framework loads it."""
+        source = FUNCTIONS / function / "main.py"
+        inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+        with mock.patch.dict(os.environ, inherited | self.environ, clear=True):
+            app = functions_framework.create_app(function, str(source))
+            wiring.settings()
+        return app.test_client()
+
+    # One caller's requests.
+
+    def call(
+        self,
+        function: str,
+        method: str,
+        path: str,
+        *,
+        user: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **body: Any,
+    ) -> TestResponse:
+        """Send one request as `user`; `json=` or `data=` as Flask's client takes."""
+        given = {"X-User-ID": user} if user else {}
+        return self.client(function).open(
+            path, method=method, headers=given | dict(headers or {}), **body
+        )
+
+    def checkout(self, user: str, **headers: str) -> TestResponse:
+        """POST the checkout; `Idempotency_Key="k"` becomes the header."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        path = "/api/orders-from-shopcart/"
+        return self.call(
+            "create_order_from_cart", "POST", path, user=user, headers=named
+        )
+
+    def crud(self, method: str, path: str, user: str, **kwargs: Any) -> TestResponse:
+        """Send a request to `orders_crud`."""
+        return self.call("orders_crud", method, path, user=user, **kwargs)
+
+    def move(self, item_id: int, status: object, **kwargs: Any) -> TestResponse:
+        """PATCH an item's status as the shop service does."""
+        path = f"/api/order-items/{item_id}/status/"
+        kwargs = {"user": new_user(), "json": {"status": status}} | kwargs
+        return self.call("item_status", "PATCH", path, **kwargs)
+
+    def trigger_approval(self, order_id: int, **kwargs: Any) -> TestResponse:
+        """Deliver a status event of the order, as a binary CloudEvent."""
+        body = {
+            "event_type": "order.item.status.updated",
+            "order_item_id": "1",
+            "order_id": str(order_id),
+            "shop_id": new_user(),
+            "status": 3,
+            "previous_status": 1,
+            "occurred_at": "2025-12-01T10:00:00.000000Z",
+        }
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": str(uuid.uuid4()),
+            "ce-type": body["event_type"],
+            "ce-source": "/order-service",
+        }
+        kwargs = {"json": body, "headers": headers} | kwargs
+        return self.call("approval_handler", "POST", "/", **kwargs)
+
+    def sweep(self) -> dict[str, Any]:
+        """Call the relay as the scheduler does; answer what it says."""
+        response = self.call("outbox_relay", "POST", "/")
+        assert response.status_code == 200, response.get_data(as_text=True)
+        swept: dict[str, Any] = response.get_json()
+        return swept
+
+    # Short cuts to a state.
+
+    def ordered(self, user: str, *quantities: int) -> dict[str, Any]:
+        """Check out a cart of new articles with these quantities; answer the order."""
+        for quantity in quantities or (1,):
+            article = self.sandbox.add_article(amount=10_000)
+            self.sandbox.add_to_cart(user, article, quantity)
+        response = self.checkout(user)
+        assert response.status_code == 201, response.get_data(as_text=True)
+        order: dict[str, Any] = response.get_json()["order"]
+        return order
+
+    def rows(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
+        """Run one SQL statement past the service; answer its rows."""
+        self.client("orders_crud")
+        with wiring.engine().connect() as connection:
+            found = connection.execute(sqlalchemy.text(statement), parameters)
+            if not found.returns_rows:
+                return []
+            return [dict(row) for row in found.mappings()]
