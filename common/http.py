@@ -108,6 +108,8 @@ def _enter() -> None:
     stack.enter_context(context)
     flask.g.context = stack
     flask.g.started = time.perf_counter()
+    if (request.content_length or 0) > MAX_BODY_BYTES:  # also where it is not read
+        flask.abort(413)
 
 
 def _leave(_error: BaseException | None) -> None:

@@ -28,8 +28,9 @@ HAND_OVER_PATIENCE_SECONDS = 2.0
 BATCH = 200
 MAX_ATTEMPTS = 20
 MAX_BACKOFF_SECONDS = 3600
-# How long nobody tries a destination again that was not there.
+# How long nobody tries a destination again that was not there or did not answer.
 PAUSE_SECONDS = 5.0
+_IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 
 
 def rows(recorded: Iterable[events.Event], bus: Sequence[str]) -> list[dict[str, Any]]:
@@ -201,25 +202,28 @@ class Relay:
     def _publish(
         self, name: str, messages: list[Message], patience: float
     ) -> list[Outcome]:
-        held = [m for m in messages if self._hold and _is_risky(m)]
-        orders = {m.order_id for m in held}
-        messages = [m for m in messages if m.order_id not in orders]
-        outcomes = [Outcome(m.id, Result.UNCONFIRMED, "held: in doubt") for m in held]
+        """Publish to one destination; answer an outcome for every message."""
+        held = {m.order_id for m in messages if self._hold and _is_risky(m)}
+        outcomes = [_hold_back(m) for m in messages if m.order_id in held]
+        messages = [m for m in messages if m.order_id not in held]
         if not messages:
             return outcomes
-        with self._locks[name]:
-            deadline = _now() + patience
-            outcomes += self._publishers[name].publish(messages, deadline)
-        if any(outcome.result is Result.UNAVAILABLE for outcome in outcomes):
+        deadline = _now() + patience
+        # A publisher serves one thread at a time; waiting for it has a bound, too.
+        if not self._locks[name].acquire(timeout=patience):
+            return outcomes + [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+        try:
+            published = self._publishers[name].publish(messages, deadline)
+        finally:
+            self._locks[name].release()
+        if any(outcome.result in _IS_AWAY for outcome in published):
             self._paused_until[name] = _now() + PAUSE_SECONDS
+        outcomes += published
         for outcome in outcomes:
             if outcome.reason:
                 fields = {"destination": name, "reason": outcome.reason}
-                log.warning(
-                    "an event was not sent: %s",
-                    outcome.result.value,
-                    extra={"fields": fields},
-                )
+                said = f"an event was not sent: {outcome.result.value}"
+                log.warning(said, extra={"fields": fields})
         return outcomes
 
     def _settle(
@@ -250,6 +254,13 @@ class Relay:
             or (message.is_doubtful and result is not Result.SENT),
             "reason": outcome.reason,
         }
+
+
+def _hold_back(message: Message) -> Outcome:
+    """Leave a doubtful `order.created` to an operator, and its order's rest waiting."""
+    if _is_risky(message):
+        return Outcome(message.id, Result.UNCONFIRMED, "held: in doubt")
+    return Outcome(message.id, Result.NOT_TRIED)
 
 
 def _now() -> float:

@@ -68,7 +68,8 @@ class Publisher(Protocol):
         ...
 
 
-Send = Callable[[Message], tuple[Result, str | None]]
+# Gets the message and the seconds it may take.
+Send = Callable[[Message, float], tuple[Result, str | None]]
 
 
 def publish_each(
@@ -79,11 +80,12 @@ def publish_each(
     held_back: set[int] = set()
     is_down = False
     for message in messages:
-        if is_down or message.order_id in held_back or time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if is_down or message.order_id in held_back or left <= 0:
             outcomes.append(Outcome(message.id, Result.NOT_TRIED))
             held_back.add(message.order_id)
             continue
-        result, reason = send(message)
+        result, reason = send(message, left)
         outcomes.append(Outcome(message.id, result, reason))
         if result not in (Result.SENT, Result.UNROUTABLE):
             held_back.add(message.order_id)

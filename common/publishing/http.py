@@ -41,7 +41,7 @@ class _HttpPublisher:
             headers["traceparent"] = message.traceparent
         return headers
 
-    def _send(self, message: Message) -> tuple[Result, str | None]:
+    def _send(self, message: Message, seconds: float) -> tuple[Result, str | None]:
         if self._session is None:
             self._session = requests.Session()
             self._session.trust_env = False
@@ -50,7 +50,7 @@ class _HttpPublisher:
                 self._url,
                 data=message.body.encode(),
                 headers=self._headers(message),
-                timeout=(CONNECT_TIMEOUT_SECONDS, ANSWER_TIMEOUT_SECONDS),
+                timeout=(CONNECT_TIMEOUT_SECONDS, min(seconds, ANSWER_TIMEOUT_SECONDS)),
                 allow_redirects=False,
             )
         except requests.ConnectTimeout as error:

@@ -15,6 +15,7 @@ from unittest import mock
 
 import functions_framework
 import sqlalchemy
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -76,7 +77,9 @@ class Service:
         source = FUNCTIONS / function / "main.py"
         inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
         with mock.patch.dict(os.environ, inherited | self.environ, clear=True):
-            app = functions_framework.create_app(function, str(source))
+            app: Flask = functions_framework.create_app(  # type: ignore[no-untyped-call]
+                function, str(source)
+            )
             wiring.settings()
         return app.test_client()
 
