@@ -56,7 +56,7 @@ def loopback_only() -> Iterator[list[str]]:
         check_address(sock, address)
         return connect_ex(sock, address)
 
-    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 the signature it stands in for
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(host, str) and host.endswith(".invalid"):
             # The name that is unknown everywhere (RFC 6761): no need to ask.
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
