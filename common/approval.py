@@ -15,6 +15,7 @@ from common import envelopes, events, logs
 from common.db import connect
 from common.dead_letters import DeadLetter, bury
 from common.errors import (
+    BusyError,
     NotFoundError,
     OrderApprovedError,
     OrderNotCompleteError,
@@ -26,6 +27,7 @@ from common.store import Change, Snapshot, Target, change_order
 log = logs.get("approval")
 
 SWEEP_BATCH = 500
+_SECRET = ("authorization", "cookie")  # headers that nobody may read later
 
 
 def decide(snapshot: Snapshot) -> Change | None:
@@ -88,7 +90,8 @@ def take(
     try:
         incoming = envelopes.read(headers, body)
     except envelopes.UnreadableError as error:
-        letter = DeadLetter("approval", str(error), body, dict(headers))
+        kept = {name: headers[name] for name in headers if name not in _SECRET}
+        letter = DeadLetter("approval", str(error), body, kept)
         with connect(engine) as connection:
             bury(connection, letter)
         return None
@@ -120,4 +123,6 @@ def sweep(engine: Engine, bus: Sequence[str]) -> list[int]:
                 approved.append(order_id)
         except NotFoundError:  # deleted since it was found
             continue
+        except BusyError:  # somebody holds it: the next sweep's, and no other's loss
+            log.warning("an order is busy", extra={"fields": {"order_id": order_id}})
     return approved

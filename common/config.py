@@ -154,13 +154,14 @@ def _database_from_url(url: str) -> Database:
     hint = "DATABASE_URL is malformed: postgresql://user:password@host:5432/name"
     try:
         parts = urlsplit(url)
-        port = parts.port or 5432
-    except ValueError as error:
-        raise ConfigError(hint) from error
+        port = 5432 if parts.port is None else parts.port
+    except ValueError:
+        raise ConfigError(hint) from None  # its text may quote the password
     options = dict(parse_qsl(parts.query))
     sslmode = options.pop("sslmode", "prefer")
     known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
-    if not (known and parts.hostname and parts.username and parts.path.strip("/")):
+    place = port and parts.hostname and parts.username and parts.path.strip("/")
+    if not known or not place:
         raise ConfigError(hint)
     if options or sslmode not in SSL_MODES:
         raise ConfigError(
@@ -256,13 +257,13 @@ def _integer(
     env: Mapping[str, str], name: str, default: int, low: int, high: int
 ) -> int:
     text = env.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}")
     return int(text)
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, str(default))
-    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text) or not float(text):
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
         raise ConfigError(f"{name} must be a positive number of seconds")
     return float(text)

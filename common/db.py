@@ -102,7 +102,11 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
 
     def is_link_closed(self) -> bool:
         """Tell whether the server has hung up on this idle connection (2 µs)."""
-        return self._usock is None or bool(select.select([self._usock], [], [], 0)[0])
+        if self._usock is None:
+            return True
+        link = select.poll()  # select() takes no descriptor beyond 1023
+        link.register(self._usock, select.POLLIN)
+        return bool(link.poll(0))
 
 
 class PreparedCursor(pg8000.dbapi.Cursor):  # type: ignore[misc]
@@ -174,6 +178,9 @@ def _open(
                 "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
                 "idle_in_transaction_session_timeout": f"{READ_TIMEOUT_SECONDS}s",
                 "TimeZone": "UTC",
+                # A generic plan guesses high at how much of a list a page takes, and
+                # would then rather sort all that a caller owns than walk the index.
+                "enable_bitmapscan": "off",
             },
         )
     except OSError as error:

@@ -35,7 +35,8 @@ def bury(connection: Connection, letter: DeadLetter) -> None:
             source=letter.source,
             reason=letter.reason,
             body=letter.body,
-            headers=dict(letter.headers),
+            # PostgreSQL's JSON has no NUL; AMQP headers may.
+            headers={k: v.replace("\0", "\ufffd") for k, v in letter.headers.items()},
             event_id=letter.event_id,
             event_type=letter.event_type,
             order_id=letter.order_id,

@@ -8,6 +8,7 @@ too; the body is what the publisher signed off.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ def _from_body(content: dict[str, Any]) -> Incoming:
         return Incoming(event_type, None)
     order_id = content.get("order_id")
     text = order_id if isinstance(order_id, str) else ""
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MAX_ID):
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= MAX_ID:
         raise UnreadableError("order_id is not a numeric string")
     return Incoming(event_type, int(text))
 

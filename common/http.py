@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from http import HTTPStatus
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -97,6 +98,8 @@ def make_app(name: str, check_ready: Callable[[], None] | None = None) -> Flask:
 def dispatch(app: Flask, incoming: Request) -> Response:
     """Answer a request of the functions framework through the function's own app."""
     response: Response = Response.from_app(app.wsgi_app, incoming.environ)  # type: ignore[assignment]
+    if response.status_code == HTTPStatus.NO_CONTENT:
+        del response.headers["Content-Type"]  # from_app gives everything one
     return response
 
 

@@ -51,7 +51,7 @@ def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
 
 def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Claim:
     """Answer the claim of a cart: its id, and each line's id, variation, quantity."""
-    content = json.encode([cart_id, sorted(lines)])
+    content = json.encode([cart_id, sorted(lines, key=json.encode)])
     digest = hashlib.sha256(content).hexdigest()
     return Claim(user_id, "cart", digest, digest)
 

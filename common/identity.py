@@ -6,7 +6,6 @@ and the gateway passes it on when the token has none of its own.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, Protocol
 from uuid import UUID
@@ -95,7 +94,7 @@ def _verified(authorization: str, secret: str) -> Mapping[str, Any]:
             raise jwt.InvalidTokenError
         options: Any = {"require": ["sub", "exp"]}
         return jwt.decode(token.strip(), secret, algorithms=["HS256"], options=options)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, RecursionError) as error:
         raise UnauthenticatedError("The token is not valid.") from error
 
 
@@ -110,7 +109,7 @@ def _from_api_gateway(headers: Headers, *, accepts_internal: bool) -> Caller:
         claims = msgspec.json.decode(
             base64.urlsafe_b64decode(padded), type=dict[str, Any]
         )
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise UnauthenticatedError("The gateway's claims are malformed.") from error
     user_id = _uuid(claims.get("sub"))
     if user_id is None:

@@ -94,8 +94,12 @@ _CLAIM_ANY = text(_CLAIM.format(order_filter=""))
 _SETTLE = text("""
 WITH result AS (
   SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r(
-    id bigint, is_sent boolean, is_dead boolean, retry_seconds float8,
+    id bigint, attempts int, is_sent boolean, is_dead boolean, retry_seconds float8,
     is_counted boolean, is_doubtful boolean, reason text)
+),
+-- A row whose claim ran out may be another relay's now: only a success still counts.
+ours AS (
+  SELECT r.* FROM result r JOIN outbox o USING (id) WHERE o.attempts = r.attempts
 ),
 buried AS (  -- what the destination will never take, or nobody listened to
   INSERT INTO dead_letters
@@ -103,18 +107,19 @@ buried AS (  -- what the destination will never take, or nobody listened to
   SELECT 'outbox', r.reason, o.destination, o.order_id, o.event_id, o.event_type,
     jsonb_build_object('traceparent', o.traceparent, 'attempts', o.attempts),
     convert_to(o.body, 'UTF8')
-  FROM outbox o JOIN result r USING (id)
+  FROM outbox o JOIN ours r USING (id)
   WHERE r.is_dead
 ),
 gone AS (
-  DELETE FROM outbox o USING result r WHERE o.id = r.id AND (r.is_sent OR r.is_dead)
+  DELETE FROM outbox o USING result r
+  WHERE o.id = r.id AND (r.is_sent OR r.id IN (SELECT id FROM ours WHERE is_dead))
 )
 UPDATE outbox o
 SET available_at = now() + make_interval(secs => r.retry_seconds),
     attempts = o.attempts - CASE WHEN r.is_counted THEN 0 ELSE 1 END,
     sending_since = CASE WHEN r.is_doubtful THEN o.sending_since END,
     last_error = coalesce(r.reason, o.last_error)
-FROM result r
+FROM ours r
 WHERE o.id = r.id AND NOT r.is_sent AND NOT r.is_dead
 """)
 
@@ -213,17 +218,29 @@ class Relay:
         if not self._locks[name].acquire(timeout=patience):
             return outcomes + [Outcome(m.id, Result.NOT_TRIED) for m in messages]
         try:
-            published = self._publishers[name].publish(messages, deadline)
+            outcomes += self._try(name, messages, deadline)
         finally:
             self._locks[name].release()
-        if any(outcome.result in _IS_AWAY for outcome in published):
-            self._paused_until[name] = _now() + PAUSE_SECONDS
-        outcomes += published
         for outcome in outcomes:
             if outcome.reason:
                 fields = {"destination": name, "reason": outcome.reason}
                 said = f"an event was not sent: {outcome.result.value}"
                 log.warning(said, extra={"fields": fields})
+        return outcomes
+
+    def _try(
+        self, name: str, messages: list[Message], deadline: float
+    ) -> list[Outcome]:
+        if self._paused_until[name] > _now():  # whoever went first found it away
+            return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+        try:
+            outcomes = self._publishers[name].publish(messages, deadline)
+        except Exception as error:  # a defect, which must not keep others' events
+            log.exception("a publisher broke its promise")
+            reason = type(error).__name__
+            outcomes = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
+        if any(outcome.result in _IS_AWAY for outcome in outcomes):
+            self._paused_until[name] = _now() + PAUSE_SECONDS
         return outcomes
 
     def _settle(
@@ -246,6 +263,7 @@ class Relay:
         is_doubtful = result is Result.UNCONFIRMED
         return {
             "id": message.id,
+            "attempts": message.attempts,
             "is_sent": result is Result.SENT,
             "is_dead": is_dead,
             "retry_seconds": _backoff_seconds(result, message.attempts),
@@ -275,7 +293,8 @@ def _is_risky(message: Message) -> bool:
 def _backoff_seconds(result: Result, attempts: int) -> float:
     if result not in (Result.REFUSED, Result.UNCONFIRMED):
         return 0.0
-    return min(MAX_BACKOFF_SECONDS, 2.0**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 no secret
+    doubled = 2.0 ** min(attempts, 30)  # doubtful rows are tried for ever
+    return min(MAX_BACKOFF_SECONDS, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 no secret
 
 
 def _claim(

@@ -10,7 +10,7 @@ import binascii
 import re
 import struct
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -95,7 +95,7 @@ def parse_uuid_filter(value: str) -> str:
 
 
 def parse_moment(value: str) -> datetime:
-    """Answer an RFC 3339 time with its offset.
+    """Answer an RFC 3339 time, in UTC; what UTC cannot spell is none.
 
     A plus that was not percent-encoded arrives as a space, and is taken for a plus.
     """
@@ -103,11 +103,11 @@ def parse_moment(value: str) -> datetime:
     repaired = re.sub(r" (\d\d:?\d\d)$", r"+\1", value)
     try:
         moment = msgspec.convert(repaired, type=datetime)
-    except msgspec.ValidationError as error:
+        if moment.tzinfo is None:
+            raise ValueError(rule)
+        return moment.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError) as error:
         raise ValueError(rule) from error
-    if moment.tzinfo is None:
-        raise ValueError(rule)
-    return moment
 
 
 def _limit(value: str) -> int:

@@ -154,9 +154,8 @@ def _field_and_rule(message: str) -> tuple[str, str]:
     if missing := _MISSING.search(message):
         field = missing["field"]
         return (f"{path}.{field}" if path else field), "is required"
-    if place and place[1]:
-        rule = f"key: {rule}"
-    return path or "body", rule[:1].lower() + rule[1:]
+    rule = rule[:1].lower() + rule[1:]
+    return path or "body", f"key: {rule}" if place and place[1] else rule
 
 
 def check_metadata(metadata: Mapping[str, str | None], field: str = "metadata") -> None:

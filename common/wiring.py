@@ -5,8 +5,10 @@ framework imports a function in its master process and then forks the worker, so
 is built at import, and a fork starts with nothing.
 """
 
-import functools
 import os
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 
@@ -16,7 +18,36 @@ from common.db import make_engine, ping
 from common.outbox import Relay
 from common.publishing import Publisher
 
-_needs: set[str] = set()
+T = TypeVar("T")
+_needs: dict[str, None] = {}  # in the order in which they were named
+
+
+class _Once(Generic[T]):
+    """Builds at the first call, and once: first requests come several at a time."""
+
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._built: tuple[T, ...] = ()
+        self._lock = threading.Lock()
+
+    def __call__(self) -> T:
+        """Answer what was built, building it now if need be."""
+        built = self._built
+        if not built:
+            with self._lock:
+                built = self._built or (self._build(),)
+                self._built = built
+        return built[0]
+
+    def peek(self) -> T | None:
+        """Answer what was built, if anything was."""
+        built = self._built
+        return built[0] if built else None
+
+    def forget(self) -> None:
+        """Build anew at the next call, under a new lock: a fork may copy a held one."""
+        self._built = ()
+        self._lock = threading.Lock()
 
 
 def use(*needs: str) -> None:
@@ -24,8 +55,8 @@ def use(*needs: str) -> None:
 
     Raises ConfigError. Reads the environment only; opens nothing.
     """
-    _needs.update(needs)
-    settings.cache_clear()
+    _needs.update(dict.fromkeys(needs))
+    settings.forget()
     logs.configure(settings().log_level)
 
 
@@ -41,13 +72,13 @@ def start(*needs: str) -> None:
         raise SystemExit(f"configuration error: {error}") from error
 
 
-@functools.cache
+@_Once
 def settings() -> config.Settings:
     """Answer the settings, checked for the needs of all functions loaded so far."""
     return config.load(needs=_needs)
 
 
-@functools.cache
+@_Once
 def engine() -> Engine:
     """Answer the engine on the orders database."""
     database = settings().database
@@ -56,19 +87,19 @@ def engine() -> Engine:
     return make_engine(database, settings().pool_size)
 
 
-@functools.cache
+@_Once
 def shopcart() -> Upstream:
     """Answer the shopcart service."""
     return Upstream("shopcart", settings().shopcart_url or "")
 
 
-@functools.cache
+@_Once
 def product() -> Upstream:
     """Answer the product service."""
     return Upstream("product", settings().product_url or "")
 
 
-@functools.cache
+@_Once
 def relay() -> Relay:
     """Answer the relay to every destination that this process is configured for."""
     makers = {"rabbitmq": _rabbitmq_publisher, "http": _sink_publisher}
@@ -103,28 +134,26 @@ def check_ready() -> None:
     ping(engine())
 
 
-_BUILT = (settings, engine, shopcart, product, relay)
+_ALL: tuple[_Once[Any], ...] = (settings, engine, shopcart, product, relay)
 
 
 def forget() -> None:
     """Start anew, without closing anything: after a fork it is the parent's."""
-    if engine.cache_info().currsize:
-        engine().dispose(close=False)
-    for built in _BUILT:
-        built.cache_clear()
+    if inherited := engine.peek():
+        inherited.dispose(close=False)
+    for built in _ALL:
+        built.forget()
 
 
 def close() -> None:
     """Close everything and start anew. For orderly ends, and between tests."""
-    for upstream in (shopcart, product):
-        if upstream.cache_info().currsize:
-            upstream().close()
-    if relay.cache_info().currsize:
-        relay().close()
-    if engine.cache_info().currsize:
-        engine().dispose()
-    for built in _BUILT:
-        built.cache_clear()
+    for closable in (shopcart.peek(), product.peek(), relay.peek()):
+        if closable is not None:
+            closable.close()
+    if opened := engine.peek():
+        opened.dispose()
+    for built in _ALL:
+        built.forget()
 
 
 os.register_at_fork(after_in_child=forget)

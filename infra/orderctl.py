@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common import approval, config, wiring
+from common.db import ping
 from common.errors import ServiceError
 
 
@@ -60,6 +61,7 @@ def _migrate(_arguments: argparse.Namespace) -> dict[str, Any]:
     from common import migrations  # noqa: PLC0415 alembic is only for this command
 
     wiring.use("DATABASE")
+    ping(wiring.engine())  # an unreachable one is told in a line
     before, after = migrations.upgrade(wiring.engine())
     return {"before": before, "after": after}
 

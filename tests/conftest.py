@@ -6,12 +6,27 @@ REQUIRE_SERVICES=1 what cannot be had is a failure; without it, a skip with its 
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from tests.support import database, rabbitmq
+from tests.support import database
 from tests.support.network import loopback_only
+from tests.support.rabbitmq import Broker, NoRabbitMQError, broker, clean_topology
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was skipped for want of RabbitMQ; never silently."""
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and "no RabbitMQ" in report.longrepr[2]
+    ]
+    if reasons:
+        terminalreporter.write_line(
+            f"Skipped {len(reasons)} tests that need RabbitMQ: {reasons[0]}"
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +49,13 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def scratch_folder() -> Iterator[Path]:
+    """A new folder for an embedded PostgreSQL, which root cannot have in tmp_path."""
+    with database.scratch_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
     """A database with the newest schema and no rows, to be cloned, not used."""
@@ -54,19 +76,19 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _broker() -> Iterator[rabbitmq.Broker | str]:
+def _broker() -> Iterator[Broker | str]:
     # A session's fixture that skips is asked again by each test: keep the answer.
     try:
-        with rabbitmq.broker() as broker:
-            yield broker
-    except rabbitmq.NoRabbitMQError as error:
+        with broker() as found:
+            yield found
+    except NoRabbitMQError as error:
         yield str(error)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(_broker: rabbitmq.Broker | str) -> rabbitmq.Broker:
+def rabbitmq_server(_broker: Broker | str) -> Broker:
     """A real RabbitMQ: where it is."""
-    if isinstance(_broker, rabbitmq.Broker):
+    if isinstance(_broker, Broker):
         return _broker
     if os.environ.get("REQUIRE_SERVICES") == "1":
         pytest.fail(_broker, pytrace=False)
@@ -74,11 +96,11 @@ def rabbitmq_server(_broker: rabbitmq.Broker | str) -> rabbitmq.Broker:
 
 
 @pytest.fixture
-def rabbitmq_channel(rabbitmq_server: rabbitmq.Broker) -> Iterator[BlockingChannel]:
+def rabbitmq_channel(rabbitmq_server: Broker) -> Iterator[BlockingChannel]:
     """Exchange and queues of the platform, all empty, and a channel to look into them.
 
     Any test that publishes or consumes needs it: it also keeps other test runs on
     this machine away.
     """
-    with rabbitmq.clean_topology(rabbitmq_server) as channel:
+    with clean_topology(rabbitmq_server) as channel:
         yield channel

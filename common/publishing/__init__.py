@@ -59,7 +59,8 @@ class Publisher(Protocol):
         """Send in the order given and answer one outcome a message, never raising.
 
         After a message that is not SENT or UNROUTABLE no later one of the same order
-        may be sent. Stops at `deadline` (monotonic seconds); the rest is NOT_TRIED.
+        may be sent, save that one order's items may be announced side by side.
+        Stops at `deadline` (monotonic seconds); the rest is NOT_TRIED.
         """
         ...
 
@@ -67,6 +68,9 @@ class Publisher(Protocol):
         """Let go of connections. The next `publish` opens them again."""
         ...
 
+
+# Less is no time to get an answer in: whatever was sent would be in doubt.
+SHORTEST_SECONDS = 0.5
 
 # Gets the message and the seconds it may take.
 Send = Callable[[Message, float], tuple[Result, str | None]]
@@ -81,7 +85,7 @@ def publish_each(
     is_down = False
     for message in messages:
         left = deadline - time.monotonic()
-        if is_down or message.order_id in held_back or left <= 0:
+        if is_down or message.order_id in held_back or left < SHORTEST_SECONDS:
             outcomes.append(Outcome(message.id, Result.NOT_TRIED))
             held_back.add(message.order_id)
             continue

@@ -8,13 +8,20 @@ broker, so that its notifications are owed, retried and never hold anyone up.
 from collections.abc import Sequence
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from common.publishing import Message, Outcome, Result, publish_each
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 ANSWER_TIMEOUT_SECONDS = 5.0
 SOURCE = "/order-service"
-_COME_BACK_LATER = (429, 502, 503, 504)
+_MEANINGS = {
+    429: Result.UNAVAILABLE,
+    503: Result.UNAVAILABLE,
+    # A gateway lost sight of whoever it had passed the event on to.
+    502: Result.UNCONFIRMED,
+    504: Result.UNCONFIRMED,
+}
 
 
 class _HttpPublisher:
@@ -53,22 +60,14 @@ class _HttpPublisher:
                 timeout=(CONNECT_TIMEOUT_SECONDS, min(seconds, ANSWER_TIMEOUT_SECONDS)),
                 allow_redirects=False,
             )
-        except requests.ConnectTimeout as error:
-            return Result.UNAVAILABLE, _reason(error)
-        except requests.ConnectionError as error:
-            # A refused connection never carried the event; a cut one may have.
-            refused = "NewConnectionError" in repr(error)
-            return (Result.UNAVAILABLE if refused else Result.UNCONFIRMED), _reason(
-                error
-            )
         except requests.RequestException as error:
-            return Result.UNCONFIRMED, _reason(error)
+            if _may_have_arrived(error):
+                return Result.UNCONFIRMED, _reason(error)
+            return Result.UNAVAILABLE, _reason(error)
         if response.status_code in self._accepted:
             return Result.SENT, None
-        reason = f"answered {response.status_code}"
-        if response.status_code in _COME_BACK_LATER:
-            return Result.UNAVAILABLE, reason
-        return Result.REFUSED, reason
+        result = _MEANINGS.get(response.status_code, Result.REFUSED)
+        return result, f"answered {response.status_code}"
 
 
 class SinkPublisher(_HttpPublisher):
@@ -93,6 +92,13 @@ class AnalyticsPublisher(_HttpPublisher):
 
     def __init__(self, base_url: str) -> None:
         super().__init__(f"{base_url}/api/analitic-order-completed/", (200, 201))
+
+
+def _may_have_arrived(error: requests.RequestException) -> bool:
+    """Tell a cut connection from one that never was: refused, or no such name."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    never_was = isinstance(cause, NewConnectionError)
+    return not (never_was or isinstance(error, requests.ConnectTimeout))
 
 
 def _reason(error: Exception) -> str:

@@ -7,12 +7,12 @@ hung up, and opens the link again if so.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config import RabbitMQ
-from common.events import EXPECTED
-from common.publishing import Message, Outcome, Result
+from common.events import EXPECTED, ITEM_CREATED
+from common.publishing import SHORTEST_SECONDS, Message, Outcome, Result
 
 if TYPE_CHECKING:
     import pika
@@ -21,6 +21,7 @@ EXCHANGE = "order_events"
 APP_ID = "order-service"
 CONNECT_TIMEOUT_SECONDS = 2.0
 CONFIRM_TIMEOUT_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 0.5
 
 
 class LinkError(Exception):
@@ -43,7 +44,7 @@ def connection_parameters(broker: RabbitMQ) -> "pika.ConnectionParameters":
 
 
 class RabbitMQPublisher:
-    """Publishes a batch at once and waits for all of its confirms together."""
+    """Publishes what may go together at once, and waits for those confirms together."""
 
     def __init__(self, broker: RabbitMQ) -> None:
         self._broker = broker
@@ -59,7 +60,9 @@ class RabbitMQPublisher:
             lost = Outcome(messages[0].id, Result.UNAVAILABLE, str(error))
             rest = [Outcome(m.id, Result.NOT_TRIED) for m in messages[1:]]
             return [lost, *rest]
-        patience = max(0.1, deadline - time.monotonic())
+        patience = deadline - time.monotonic()
+        if patience < SHORTEST_SECONDS:
+            return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
         outcomes = self._link.send(messages, min(patience, CONFIRM_TIMEOUT_SECONDS))
         if any(outcome.result is Result.UNCONFIRMED for outcome in outcomes):
             self.close()  # late confirms must not be taken for the next batch's
@@ -102,13 +105,28 @@ class _Link:
     def has_closed(self) -> bool:
         """Let the loop look at the socket once, and tell whether the link is gone."""
         self._run(lambda: True, 0)
-        return self._failure is not None
+        return self._failure is not None or not self._channel.is_open
 
     def send(self, messages: Sequence[Message], patience: float) -> list[Outcome]:
-        """Publish all, wait up to `patience` seconds, answer an outcome for each."""
-        self._waiting.clear()
+        """Publish all, wait up to `patience` seconds, answer an outcome for each.
+
+        What follows a message that was not confirmed is not tried.
+        """
         self._results.clear()
         self._unroutable.clear()
+        deadline = time.monotonic() + patience
+        held_back: set[int] = set()
+        for wave in _waves(messages):
+            left = deadline - time.monotonic()
+            if self._failure or left <= 0:
+                break
+            self._publish([m for m in wave if m.order_id not in held_back], left)
+            held_back |= {m.order_id for m in wave if not self._has_gone(m)}
+        not_tried = (Result.NOT_TRIED, None)
+        return [Outcome(m.id, *self._results.get(m.id, not_tried)) for m in messages]
+
+    def _publish(self, messages: Iterable[Message], patience: float) -> None:
+        self._waiting.clear()
         for message in messages:
             self._published += 1
             self._waiting[self._published] = message
@@ -120,15 +138,25 @@ class _Link:
                 mandatory=message.type in EXPECTED,
             )
         self._run(lambda: not self._waiting, patience)
-        in_doubt = (Result.UNCONFIRMED, self._failure or "no confirm in time")
-        return [Outcome(m.id, *self._results.get(m.id, in_doubt)) for m in messages]
+        why = self._failure or "no confirm in time"
+        for message in self._waiting.values():
+            self._results[message.id] = (Result.UNCONFIRMED, why)
+
+    def _has_gone(self, message: Message) -> bool:
+        result, _ = self._results.get(message.id, (Result.NOT_TRIED, None))
+        return result in (Result.SENT, Result.UNROUTABLE)
 
     def close(self) -> None:
         """Close in good order if the broker answers soon, else just let go."""
         if self._connection.is_open:
             self._failure = None
             self._connection.close()
-            self._run(lambda: self._connection.is_closed, 1.0)
+            self._run(lambda: self._connection.is_closed, CLOSE_TIMEOUT_SECONDS)
+        if not self._connection.is_closed:
+            # pika has no public way to hang up on a broker that does not answer.
+            self._failure = None
+            self._connection._terminate_stream(LinkError("let go"))  # noqa: SLF001
+            self._run(lambda: self._connection.is_closed, CLOSE_TIMEOUT_SECONDS)
         self._connection.ioloop.close()
 
     def _run(self, is_done: Callable[[], bool], patience: float) -> None:
@@ -189,6 +217,25 @@ class _Link:
                 self._results[message.id] = (Result.SENT, None)
         if not self._waiting:
             self._look()
+
+
+def _waves(messages: Iterable[Message]) -> list[list[Message]]:
+    """Split into what may be published side by side, in the order it must go.
+
+    An order's event waits for the confirm of the one before: it may be refused. Only
+    its items are announced together; a cart of a hundred lines is two waits, not 101.
+    """
+    waves: list[list[Message]] = []
+    last: dict[int, tuple[int, str]] = {}
+    for message in messages:
+        number, before = last.get(message.order_id, (-1, ""))
+        if number < 0 or not before == message.type == ITEM_CREATED:
+            number += 1
+        last[message.order_id] = (number, message.type)
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(message)
+    return waves
 
 
 def _properties(message: Message) -> "pika.BasicProperties":

@@ -8,12 +8,14 @@ process may stay, such as a Cloud Run worker pool: `python worker.py`.
 import argparse
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import pika
 
 from common import approval, logs, wiring
 from common.config import ConfigError
+from common.db import ping
 from common.errors import ServiceError
 from common.events import STATUS_UPDATED
 from common.publishing.rabbitmq import EXCHANGE, connection_parameters
@@ -23,6 +25,7 @@ DEAD_LETTER_EXCHANGE = "order_approval.dead"
 DELIVERY_LIMIT = 20
 PREFETCH = 16
 RECONNECT_SECONDS = 2.0
+RETRY_SECONDS = 1.0
 
 log = logs.get("approval.worker")
 
@@ -60,7 +63,7 @@ def consume(stop: list[bool]) -> None:
             QUEUE, inactivity_timeout=0.5
         ):
             if delivery is not None:
-                _take(channel, delivery, properties, body)
+                _take(channel, delivery, properties, body, stop)
             if stop:
                 channel.cancel()  # what is prefetched goes back to the queue
                 return
@@ -69,7 +72,13 @@ def consume(stop: list[bool]) -> None:
             connection.close()
 
 
-def _take(channel: Any, delivery: Any, properties: Any, body: bytes) -> None:  # noqa: ANN401 pika's
+def _take(
+    channel: Any,  # noqa: ANN401 pika's
+    delivery: Any,  # noqa: ANN401 pika's
+    properties: Any,  # noqa: ANN401 pika's
+    body: bytes,
+    stop: list[bool],
+) -> None:
     """Handle one message; only an error that may pass puts it back."""
     given = properties.headers or {}
     headers = {str(k).lower(): str(v) for k, v in given.items()}
@@ -80,12 +89,21 @@ def _take(channel: Any, delivery: Any, properties: Any, body: bytes) -> None:  #
             order_id = approval.take(wiring.engine(), headers, body, bus)
         except ServiceError as error:
             log.warning("put back: %s", error.detail)
-            time.sleep(1)  # the database is away: do not spend the delivery limit
+            _wait_for_database(channel.connection, stop)
             channel.basic_nack(delivery.delivery_tag, requeue=True)
             return
         channel.basic_ack(delivery.delivery_tag)
         if order_id is not None:
             wiring.relay().hand_over(order_id)
+
+
+def _wait_for_database(connection: Any, stop: list[bool]) -> None:  # noqa: ANN401 pika's
+    """Wait until a redelivery can help, or it would only spend the delivery limit."""
+    while not stop:
+        connection.sleep(RETRY_SECONDS)  # answers heartbeats meanwhile
+        with suppress(ServiceError):
+            ping(wiring.engine())
+            return
 
 
 def main() -> None:
@@ -99,7 +117,7 @@ def main() -> None:
     while not stop:
         try:
             consume(stop)
-        except pika.exceptions.AMQPError as error:
+        except (pika.exceptions.AMQPError, OSError) as error:  # OSError: no such name
             log.warning("the link broke: %s", type(error).__name__)
             time.sleep(RECONNECT_SECONDS)
         except ConfigError as error:

@@ -21,7 +21,8 @@ app = http.make_app("item_status", wiring.check_ready)
 def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
     settings = wiring.settings()
-    caller = http.caller(settings, accepts_internal=True)
+    accepts_internal = not settings.status_requires_shop_claim
+    caller = http.caller(settings, accepts_internal=accepts_internal)
     wanted = http.body(StatusPatch)
 
     def decide(snapshot: Snapshot) -> Change | None:

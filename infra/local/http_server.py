@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -122,10 +122,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             return
+        try:
+            target = urlsplit(self.path)
+        except ValueError:
+            self.send_error(400, "Bad address")
+            self.close_connection = True
+            return
         body = self._read_body()
         if body is None:
             return
-        environ = self._environ(body)
+        environ = self._environ(target, body)
         status, headers, content = self._call_app(environ)
         if environ.get(DROP_CONNECTION):
             self.close_connection = True
@@ -174,8 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         return None
 
-    def _environ(self, body: bytes) -> "WSGIEnvironment":
-        target = urlsplit(self.path)
+    def _environ(self, target: SplitResult, body: bytes) -> "WSGIEnvironment":
         environ: WSGIEnvironment = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",

@@ -16,6 +16,7 @@ import requests
 
 from common import wiring
 from infra.local import demo
+from infra.local.postgres_binaries import remove_elsewhere
 from infra.local.sandbox.catalogue import DEMO_USER, MUG
 from infra.local.system import CHECKOUT, running_system
 from tests.support.rabbitmq import Broker
@@ -218,13 +219,20 @@ def test_a_taken_port_is_one_line(launch: Launch, tmp_path: Path) -> None:
     assert errors == f"error: port {port} is taken: try PORT={port + 1}\n"
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for data that is kept from one start to the next."""
+    yield tmp_path
+    remove_elsewhere(tmp_path / "postgres")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_prints_a_request_stops_when_told_and_keeps_its_data(
-    launch: Launch, http: requests.Session, tmp_path: Path, number: signal.Signals
+    folder: Path, launch: Launch, http: requests.Session, number: signal.Signals
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    arguments = ("--port", str(port), "--folder", str(tmp_path))
+    arguments = ("--port", str(port), "--folder", str(folder))
 
     first = launch(*arguments)
     wait_until_ready(url, http)

@@ -21,7 +21,7 @@ from infra.local.postgres_binaries import (
     remove_elsewhere,
     within_reach,
 )
-from tests.support.database import execute, scratch_folder
+from tests.support.database import execute
 from tests.support.processes import running, wait_until_gone
 
 SERVE = """
@@ -34,9 +34,8 @@ with postgres_server(pathlib.Path(sys.argv[1]), durable=False) as url:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with scratch_folder() as folder:
-        yield folder
+def folder(scratch_folder: Path) -> Path:
+    return scratch_folder
 
 
 @pytest.fixture
@@ -46,8 +45,10 @@ def served_elsewhere(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("postgresql://")
+        pid = postmaster(folder)
         yield process
         process.kill()
+    wait_until_gone(pid)  # until then it writes to the folder that is removed next
 
 
 def postmaster(folder: Path) -> int:

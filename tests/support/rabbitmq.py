@@ -26,7 +26,8 @@ SIBLINGS_QUEUES = {
     "shopcart_events": "order.created",
     "shop_order_items_queue": "order.item.created",
 }
-OWN_QUEUES = ("order_approval", "order_approval.dead")
+OWN_DEAD_LETTERS = "order_approval.dead"
+OWN_QUEUES = ("order_approval", OWN_DEAD_LETTERS)
 LOCK = "order_service_tests"
 LOCK_SECONDS = 150
 START_SECONDS = 60
@@ -90,7 +91,8 @@ def broker() -> Iterator[Broker]:
         _wait_until_up(found)
         yield found
     finally:
-        subprocess.run([_program("rabbitmqctl"), "shutdown"], check=False)
+        shutdown = [_program("rabbitmqctl"), "shutdown"]
+        subprocess.run(shutdown, check=False, capture_output=True)
 
 
 def _named() -> Broker:
@@ -185,3 +187,4 @@ def _declare(channel: BlockingChannel) -> None:
         channel.queue_purge(queue)
     for queue in OWN_QUEUES:
         channel.queue_delete(queue)
+    channel.exchange_delete(OWN_DEAD_LETTERS)

@@ -1,0 +1,283 @@
+"""The API document: OpenAPI 3.1 from the table of operations, schemas and errors.
+
+Lives here: what all operations of a kind share, and putting the parts together. Not
+here: the operations (`openapi_operations.py`), the parts they refer to
+(`openapi_components.py`), serving it (`functions/api_docs`). Surprise: the address of
+the server is relative, because only a caller knows which prefix it came through.
+"""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from common import errors
+from common.errors import ServiceError
+from common.openapi_components import (
+    EXAMPLES,
+    HEADERS,
+    PARAMETERS,
+    REPAIRS,
+    SECURITY_SCHEMES,
+    shapes,
+)
+from common.openapi_operations import OPEN_PATHS, OPERATIONS, Operation
+
+API_VERSION = "1.0.0"
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+
+INTRODUCTION = """\
+Orders of the platform: from a cart to an approved order.
+
+- **Paths** answer with and without their trailing slash, and never redirect. Every
+  path that answers `GET` answers `HEAD`; all answer `OPTIONS`. A method that a path
+  does not have is a 405 with `Allow`.
+- **Ownership**: what belongs to somebody else is answered like what does not exist.
+- **Lists** are bare JSON arrays, newest id first; follow `Link` for the next page.
+- **Bodies**: unknown fields are ignored. At most 1 MiB.
+- **Versions**: reads and writes answer an `ETag`; `If-Match` keeps a write from
+  overwriting what its caller has not seen.
+- **Retries**: every `POST` takes an `Idempotency-Key`. A 503 is worth another try
+  after `Retry-After`.
+- **Money** is an integer in the smallest unit of the currency.
+- **Statuses**: 1 Processing, 2 Shipped, 3 Delivered (final), 4 Cancelled (final).
+
+Errors are `application/problem+json` (RFC 9457): see the types in the schema `Problem`.
+"""
+PROBLEM_TABLE = """
+
+| type | status | meaning |
+|---|---|---|
+"""
+
+TAGS = {
+    "Checkout": "The caller's cart becomes an order.",
+    "Orders": "What the caller has ordered.",
+    "Order items": "The lines of the caller's orders.",
+    "Item status": "For shops: what becomes of an item.",
+    "Health": "Every function has these.",
+    "Documentation": "This document, for programs and for people.",
+}
+
+# What Flask refuses itself, before any code of ours: status and title by slug.
+TRANSPORT_PROBLEMS = {
+    "method-not-allowed": (405, "Method not allowed"),
+    "body-too-large": (413, "Body too large"),
+    "unsupported-media-type": (415, "Unsupported media type"),
+}
+
+# Any request that reaches the database may find it gone or too busy.
+_SHARED = (
+    ServiceError,
+    errors.UnauthenticatedError,
+    errors.InvalidRequestError,
+    errors.DatabaseUnavailableError,
+    errors.BusyError,
+)
+
+
+def document(server_url: str = ".") -> dict[str, Any]:
+    """Answer the document; the same every time.
+
+    `server_url` is where paths start, relative to where the document is read.
+    """
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    used = dict.fromkeys(e for each in OPERATIONS for e in _errors(each))
+    examples = _problem_examples(used)
+    schemas = shapes()
+    schemas["Problem"]["description"] += PROBLEM_TABLE + _problem_rows(examples)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Order service",
+            "version": API_VERSION,
+            "description": INTRODUCTION,
+        },
+        "servers": [{"url": server_url}],
+        "security": [{"token": []}, {"userId": []}],
+        "tags": [{"name": k, "description": v} for k, v in TAGS.items()],
+        "paths": paths | OPEN_PATHS,
+        "components": {
+            "schemas": schemas,
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
+            "examples": examples,
+            "responses": {
+                "InternalError": _problem("Problem", [ServiceError.slug], "A defect"),
+                "MethodNotAllowed": _problem(
+                    "Problem",
+                    ["method-not-allowed"],
+                    "The path has no such method",
+                    ["Allow"],
+                ),
+            },
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+    }
+
+
+def _problem_examples(used: Iterable[type[ServiceError]]) -> dict[str, Any]:
+    """Answer an example of each problem that is `used`, by slug."""
+    found = {
+        error.slug: _example(
+            error.slug, error.status, error.title, inspect.getdoc(error), _extra(error)
+        )
+        for error in used
+    }
+    transport = TRANSPORT_PROBLEMS.items()
+    return found | {
+        slug: _example(slug, status, title, title, {})
+        for slug, (status, title) in transport
+    }
+
+
+def _example(
+    slug: str, status: int, title: str, detail: str | None, extra: dict[str, Any]
+) -> dict[str, Any]:
+    members = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "/api/orders-from-shopcart/" if "cart" in slug else "/api/orders/",
+        "error": title,
+    }
+    return {"summary": title, "value": members | extra}
+
+
+def _extra(error: type[ServiceError]) -> dict[str, Any]:
+    if error is errors.CartRepairedError:
+        return REPAIRS
+    if error is errors.InvalidRequestError:
+        return {"errors": {"items[0].quantity": ["expected int >= 1"]}}
+    return {"service": "product"} if error.slug.startswith("upstream") else {}
+
+
+def _problem_rows(examples: dict[str, Any]) -> str:
+    problems = [example["value"] for example in examples.values()]
+    problems.sort(key=lambda problem: (problem["status"], problem["type"]))
+    rows = [f"| `{p['type']}` | {p['status']} | {p['detail']} |" for p in problems]
+    return "\n".join(rows) + "\n"
+
+
+def _ref(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _refs(kind: str, names: list[str]) -> dict[str, dict[str, str]]:
+    return {name: _ref(kind, name) for name in names}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [_ref("parameters", name) for name in _parameters(operation)],
+    }
+    if operation.description:
+        found["description"] = operation.description
+    if operation.body is not None:
+        media = {
+            "schema": _ref("schemas", operation.body),
+            "example": EXAMPLES[operation.body],
+        }
+        found["requestBody"] = {"required": True, "content": {JSON: media}}
+    responses = _successes(operation) | _failures(operation)
+    return found | {"responses": dict(sorted(responses.items()))}
+
+
+def _parameters(operation: Operation) -> list[str]:
+    found = ["id"] if operation.has_id else []
+    found += operation.filters
+    if operation.filters:
+        found += ["limit", "cursor"]
+    elif operation.method == "get":
+        found.append("If-None-Match")
+    elif operation.method == "post":
+        found.append("Idempotency-Key")
+    else:
+        found.append("If-Match")
+    return [*found, "X-Request-ID"]
+
+
+def _successes(operation: Operation) -> dict[str, Any]:
+    status, headers = {
+        "get": ("200", ["ETag", "Cache-Control"]),
+        "post": ("201", ["ETag", "Location", "Idempotency-Replayed"]),
+        "patch": ("200", ["ETag"]),
+        "delete": ("204", []),
+    }[operation.method]
+    if operation.filters:
+        headers = ["Link"]
+    answer: dict[str, Any] = {
+        "description": operation.replied if operation.reply else "It is gone",
+        "headers": _refs("headers", [*headers, "X-Request-ID"]),
+    }
+    if operation.reply is not None:
+        schema: dict[str, Any] = _ref("schemas", operation.reply)
+        example: Any = EXAMPLES[operation.reply]
+        if operation.filters:
+            schema, example = {"type": "array", "items": schema}, [example]
+        answer["content"] = {JSON: {"schema": schema, "example": example}}
+    found = {status: answer}
+    if operation.reply == "CheckoutReply":
+        again = "These very cart lines were ordered before: the same answer again"
+        found["200"] = answer | {"description": again}
+    if operation.method == "get" and not operation.filters:
+        found["304"] = {
+            "description": "What the caller has is still the newest",
+            "headers": answer["headers"],
+        }
+    return found
+
+
+def _errors(operation: Operation) -> list[type[ServiceError]]:
+    """Answer what the operation can fail with: its own, and its kind's."""
+    found: list[type[ServiceError]] = [*_SHARED, *operation.errors]
+    if operation.has_id:
+        found.append(errors.NotFoundError)
+        if operation.method != "get":
+            found.append(errors.PreconditionFailedError)
+    if operation.method == "post":
+        found += [errors.KeyReusedError, errors.InFlightError]
+    return found
+
+
+def _failures(operation: Operation) -> dict[str, Any]:
+    slugs: dict[str, dict[str, bool]] = {}
+    for error in _errors(operation):
+        of_status = slugs.setdefault(str(error.status), {})
+        of_status[error.slug] = error.retry_after_seconds is not None
+    if operation.method == "post" or operation.body is not None:
+        refused = ["body-too-large"]
+        refused += ["unsupported-media-type"] if operation.body is not None else []
+        for slug in refused:
+            slugs[str(TRANSPORT_PROBLEMS[slug][0])] = {slug: False}
+    return {status: _failure(status, found) for status, found in slugs.items()}
+
+
+def _failure(status: str, slugs: dict[str, bool]) -> dict[str, Any]:
+    schema = "Problem"
+    if errors.CartRepairedError.slug in slugs:
+        schema = "CheckoutConflict"
+    headers = ["Retry-After"] if any(slugs.values()) else []
+    headers += ["WWW-Authenticate"] if status == "401" else []
+    return _problem(schema, list(slugs), " · ".join(slugs), headers)
+
+
+def _problem(
+    schema: str, slugs: list[str], description: str, headers: list[str] | None = None
+) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": _refs("headers", [*(headers or []), "X-Request-ID"]),
+        "content": {
+            PROBLEM_JSON: {
+                "schema": _ref("schemas", schema),
+                "examples": _refs("examples", slugs),
+            }
+        },
+    }

@@ -1,0 +1,314 @@
+"""What the API document's operations refer to: schemas, parameters, headers, examples.
+
+Lives here: the parts that are not one operation's own. Not here: which operation uses
+them (`openapi_operations.py`). Surprise: shapes come from `schemas.py` as msgspec tells
+them, and only what a type cannot say is added here.
+"""
+
+import inspect
+from typing import Any
+
+import msgspec
+
+from common import schemas
+from common.errors import CartRepairedError
+from common.paging import DEFAULT_LIMIT, MAX_LIMIT
+
+BODIES = (
+    schemas.CheckoutReply,
+    schemas.Order,
+    schemas.Item,
+    schemas.NewOrder,
+    schemas.NewItem,
+    schemas.OrderPatch,
+    schemas.ItemPatch,
+    schemas.StatusPatch,
+)
+
+UUID = {"type": "string", "format": "uuid"}
+ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": schemas.MAX_ID}
+MOMENT = {"type": "string", "format": "date-time"}
+
+USER_ID = "d0d0d0d0-0000-4000-8000-0000000000aa"
+ITEM = {
+    "id": 9,
+    "order": 4,
+    "status": schemas.PROCESSING,
+    "quantity": 2,
+    "product_variation": "a0000000-0000-4000-8000-000000000001",
+    "product_id": "b0000000-0000-4000-8000-000000000001",
+    "shop_id": "50000000-0000-4000-8000-000000000001",
+    "price": 1999,
+}
+ORDER = {
+    "id": 4,
+    "user_id": USER_ID,
+    "created_at": "2025-12-01T10:00:00.058493Z",
+    "is_approved": False,
+    "metadata": {"gift": "yes"},
+    "items": [ITEM],
+}
+LINE = {"product_variation": ITEM["product_variation"], "quantity": 2}
+REPAIRS = {
+    "message": inspect.getdoc(CartRepairedError),
+    "issues_found": 2,
+    "items_fixed": 2,
+    "cart_id": 42,
+    "details": [
+        {
+            "cart_item_id": 7,
+            "product_variation_id": ITEM["product_variation"],
+            "product_title": "Mug",
+            "action": "quantity_updated",
+            "old_quantity": 9,
+            "new_quantity": 5,
+            "reason": "insufficient_stock",
+            "fixed": True,
+        },
+        {
+            "cart_item_id": 8,
+            "product_variation_id": "a0000000-0000-4000-8000-000000000002",
+            "product_title": None,
+            "action": "removed",
+            "reason": "not_found",
+            "fixed": True,
+        },
+    ],
+}
+EXAMPLES = {
+    "Item": ITEM,
+    "Order": ORDER,
+    "CheckoutReply": {
+        "message": "Order created successfully",
+        "order_id": 4,
+        "items_count": 1,
+        "total_quantity": 2,
+        "order": ORDER | {"metadata": {}},
+    },
+    "NewOrder": {"metadata": {"gift": "yes"}, "items": [LINE]},
+    "NewItem": {"order": 4} | LINE,
+    "OrderPatch": {"metadata": {"gift": None, "note": "ring twice"}},
+    "ItemPatch": {"quantity": 3},
+    "StatusPatch": {"status": schemas.SHIPPED},
+}
+
+
+def shapes() -> dict[str, Any]:
+    """Answer the schemas of all bodies and problems."""
+    template = "#/components/schemas/{name}"
+    _, found = msgspec.json.schema_components(BODIES, ref_template=template)
+    for name, shape in found.items():
+        shape["description"] = inspect.cleandoc(shape["description"])
+        if not shape["required"]:
+            del shape["required"]
+        # Fields of any type are only there to be refused.
+        shape["properties"] = {k: v for k, v in shape["properties"].items() if v}
+        for field in shape["properties"].values():
+            if field.get("maximum") == schemas.MAX_ID:
+                field["format"] = "int64"
+        if name in EXAMPLES:
+            shape["examples"] = [EXAMPLES[name]]
+    found["Order"]["properties"]["created_at"] = MOMENT
+    return found | _problems()
+
+
+def _problems() -> dict[str, Any]:
+    text = {"type": "string"}
+    base = {"$ref": "#/components/schemas/Problem"}
+    members = {
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Stable; what a program should look at",
+        },
+        "title": text,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": text | {"description": "For people; may change"},
+        "instance": text | {"description": "The path that was asked for"},
+        "error": text | {"description": "The title again, for older front ends"},
+    }
+    errors = {
+        "type": "object",
+        "description": "What is wrong with which field, parameter or header",
+        "additionalProperties": {"type": "array", "items": text},
+    }
+    upstream = text | {"description": "The service that failed, of 502, 503 and 504"}
+    return {
+        "Problem": {
+            "title": "Problem",
+            "description": "What went wrong (RFC 9457); some types add members.",
+            "type": "object",
+            "properties": members | {"errors": errors, "service": upstream},
+            "required": list(members),
+        },
+        "CartRepairedProblem": {
+            "title": "CartRepairedProblem",
+            "allOf": [base, _repairs()],
+        },
+        "CheckoutConflict": {
+            "anyOf": [{"$ref": "#/components/schemas/CartRepairedProblem"}, base]
+        },
+        "NotReadyProblem": {
+            "title": "NotReadyProblem",
+            "allOf": [
+                base,
+                {
+                    "type": "object",
+                    "properties": {"down": {"type": "array", "items": text}},
+                    "required": ["down"],
+                },
+            ]
+        },
+    }
+
+
+def _repairs() -> dict[str, Any]:
+    count = {"type": "integer", "minimum": 0}
+    text_or_null = {"type": ["string", "null"]}
+    reasons = [
+        "invalid_data",
+        "not_found",
+        "product_not_found",
+        "inactive",
+        "invalid_shop",
+        "out_of_stock",
+        "insufficient_stock",
+    ]
+    old = {"description": "Only with `quantity_updated`", "type": ["integer", "null"]}
+    repair = {
+        "cart_item_id": {"type": "integer"},
+        "product_variation_id": text_or_null,
+        "product_title": text_or_null,
+        "action": {"type": "string", "enum": ["quantity_updated", "removed"]},
+        "old_quantity": old,
+        "new_quantity": old | {"type": "integer", "minimum": 1},
+        "reason": {"type": "string", "enum": reasons},
+        "fixed": {"type": "boolean", "description": "Whether the cart took it"},
+    }
+    optional = {"old_quantity", "new_quantity"}
+    properties = {
+        "message": {"type": "string"},
+        "issues_found": count,
+        "items_fixed": count,
+        "cart_id": {"type": "integer"},
+        "details": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": repair,
+                "required": [name for name in repair if name not in optional],
+            },
+        },
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+def _parameter(
+    where: str, name: str, description: str, schema: dict[str, Any]
+) -> dict[str, Any]:
+    found = {"name": name, "in": where, "description": description, "schema": schema}
+    return found | ({"required": True} if where == "path" else {})
+
+
+_TAGS = {"type": "string", "examples": ['"3"']}
+_LIMIT = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_LIMIT,
+    "default": DEFAULT_LIMIT,
+}
+_STATUS = {"type": "integer", "enum": [1, 2, 3, 4]}
+_KEY = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
+
+PARAMETERS = {
+    "id": _parameter("path", "id", "The id of the order or item", ID),
+    "limit": _parameter("query", "limit", "How many at most", _LIMIT),
+    "cursor": _parameter(
+        "query",
+        "cursor",
+        "Where the page starts: opaque, from the `Link` of the page before",
+        {"type": "string"},
+    ),
+    "is_approved": _parameter(
+        "query", "is_approved", "Only those (not) approved", {"type": "boolean"}
+    ),
+    "created_after": _parameter(
+        "query", "created_after", "Only those created later than this", MOMENT
+    ),
+    "created_before": _parameter(
+        "query", "created_before", "Only those created earlier than this", MOMENT
+    ),
+    "order": _parameter("query", "order", "Only the items of this order", ID),
+    "status": _parameter(
+        "query",
+        "status",
+        "1 Processing, 2 Shipped, 3 Delivered, 4 Cancelled",
+        _STATUS,
+    ),
+    "shop_id": _parameter("query", "shop_id", "Only those of this shop", UUID),
+    "product_variation": _parameter(
+        "query", "product_variation", "Only those of this variation", UUID
+    ),
+    "Idempotency-Key": _parameter(
+        "header",
+        "Idempotency-Key",
+        "The caller's name for this request: for 24 hours the same request under it"
+        " gets the first answer again, another request is a 422",
+        _KEY,
+    ),
+    "If-Match": _parameter(
+        "header", "If-Match", "Only change the version with this `ETag`", _TAGS
+    ),
+    "If-None-Match": _parameter(
+        "header", "If-None-Match", "304 where this is still the `ETag`", _TAGS
+    ),
+    "X-Request-ID": _parameter(
+        "header",
+        "X-Request-ID",
+        "Comes back with the answer and is in every log line; made where absent",
+        {"type": "string"},
+    ),
+}
+
+
+def _header(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "schema": schema}
+
+
+_TEXT = {"type": "string"}
+HEADERS = {
+    "ETag": _header("The version, strong", _TEXT),
+    "Location": _header("Where what was created is", _TEXT),
+    "Link": _header('`<…>; rel="next"` (RFC 8288) while there is more', _TEXT),
+    "Retry-After": _header("Seconds to wait before another try", {"type": "integer"}),
+    "X-Request-ID": _header("The request's id, in every log line", _TEXT),
+    "Idempotency-Replayed": _header("`true` on an earlier answer, given again", _TEXT),
+    "WWW-Authenticate": _header("`Bearer`", _TEXT),
+    "Cache-Control": _header("How long it may be kept, and by whom", _TEXT),
+    "Allow": _header("The methods that this path has", _TEXT),
+}
+
+SECURITY_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": (
+            "From outside. The gateway verifies the user's token, sets `X-User-ID`"
+            " from its `sub`, and passes it on."
+        ),
+    },
+    "userId": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-ID",
+        "description": (
+            "Behind the gateway, and in a local run: the caller, a UUID. The gateway"
+            " overwrites what a client sends."
+        ),
+    },
+}

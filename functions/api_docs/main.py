@@ -1,0 +1,136 @@
+"""/openapi.json and /api/schema/: how to call the service, for programs and for people.
+
+Lives here: caching, and pages that load nothing from outside. Not here: the document
+(`common/openapi.py`); Swagger UI and ReDoc come as files with the package `offapi`.
+Surprise: every link is relative to the path that was asked for, with or without its
+slash, so that all works below any prefix, announced or not.
+"""
+
+import functools
+import hashlib
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import functions_framework
+from flask import Request, Response, abort, request
+from msgspec import Struct
+
+from common import http, wiring
+from common.openapi import document
+from common.schemas import encode
+
+PAGES = Path(__file__).parent / "pages"
+ASSETS = {
+    "swagger_bundle.js": "text/javascript",
+    "swagger_style.css": "text/css",
+    "swagger-ui-page.js": "text/javascript",
+    "redoc.js": "text/javascript",
+    "redoc-page.js": "text/javascript",
+}
+# ReDoc's only load from outside, its makers' logo; where it fails, none is shown.
+OUTSIDE_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+FRESH = "public, max-age=300"
+FOR_EVER = "public, max-age=31536000, immutable"
+HEADERS = {
+    # Both pages style themselves inline; ReDoc's search is a worker made from a blob.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+        " img-src 'self' data:; font-src data:; connect-src 'self'; worker-src blob:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+wiring.start()
+app = http.make_app("api_docs")
+
+
+class Content(Struct, frozen=True):
+    """Something static: its bytes and what they are known by."""
+
+    body: bytes
+    tag: str
+
+
+def _content(body: bytes) -> Content:
+    return Content(body, hashlib.sha256(body).hexdigest()[:16])
+
+
+@functools.cache
+def _document(server_url: str) -> Content:
+    return _content(encode(document(server_url)).encode())
+
+
+@functools.cache
+def _asset(name: str) -> Content:
+    own = PAGES / name
+    if own.exists():
+        return _content(own.read_bytes())
+    # Found, not imported: an import would read every page of theirs into memory.
+    package = find_spec("offapi")
+    assert package is not None
+    assert package.submodule_search_locations
+    body = Path(package.submodule_search_locations[0], name).read_bytes()
+    return _content(body.replace(OUTSIDE_LOGO, b"data:,"))
+
+
+@functools.cache
+def _page(name: str, root: str) -> Content:
+    """Answer a page whose links start at `root`, where the document is."""
+
+    def link(found: re.Match[str]) -> str:
+        return f'"{root}assets/{found[1]}?v={_asset(found[1]).tag}"'
+
+    html = (PAGES / f"{name}.html").read_text(encoding="utf-8")
+    html = html.replace('"./"', f'"{root}"')
+    return _content(re.sub(r'"assets/([\w.-]+)"', link, html).encode())
+
+
+def _reply(content: Content, media_type: str, kept: str = FRESH) -> Response:
+    response = Response(content.body, mimetype=media_type)
+    response.headers["Cache-Control"] = kept
+    response.set_etag(content.tag)
+    response.make_conditional(request)
+    return response
+
+
+@app.after_request
+def _secure(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response
+
+
+@app.get("/openapi.json")
+@app.get("/api/schema/")
+def get_document() -> Response:
+    """Answer the document, with the way up from here to where its paths start."""
+    levels = request.path.count("/") - 1
+    server_url = "/".join([".."] * levels) or "."
+    return _reply(_document(server_url), http.JSON)
+
+
+@app.get("/api/schema/swagger-ui/", defaults={"name": "swagger-ui"})
+@app.get("/api/schema/redoc/", defaults={"name": "redoc"})
+def get_page(name: str) -> Response:
+    """Answer a page for people."""
+    root = "../" if request.path.endswith("/") else "./"
+    return _reply(_page(name, root), "text/html")
+
+
+@app.get("/api/schema/assets/<name>")
+def get_asset(name: str) -> Response:
+    """Answer a file that a page loads, for ever where the page names its version."""
+    if name not in ASSETS:
+        abort(404)
+    content = _asset(name)
+    is_this_one = request.args.get("v") == content.tag
+    return _reply(content, ASSETS[name], FOR_EVER if is_this_one else "no-cache")
+
+
+@functions_framework.http
+def api_docs(request: Request) -> Response:
+    """Answer one request; the framework's target."""
+    return http.dispatch(app, request)

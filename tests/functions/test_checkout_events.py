@@ -1,0 +1,224 @@
+"""What a checkout owes its siblings: exact bodies, in order, once; and delivered."""
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.local.sandbox import catalogue
+from tests.support.service import Service
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def bodies(service: Service) -> list[Any]:
+    """Answer the bodies in the outbox, in the order in which they will go out."""
+    rows = service.rows("SELECT body FROM outbox ORDER BY id")
+    return [json.loads(row["body"]) for row in rows]
+
+
+@pytest.fixture
+def owed(service: Service) -> Service:
+    """A service whose event sink is away, so that events stay in the outbox."""
+    service.sandbox.fault("sink", status=503)
+    return service
+
+
+def test_outbox_has_each_item_and_then_the_order_to_the_letter(
+    owed: Service, user: str
+) -> None:
+    owed.sandbox.add_to_cart(user, catalogue.MUG, 2)
+    owed.sandbox.add_to_cart(user, catalogue.NAIL, 5)
+    cart = owed.sandbox.cart(user)
+    assert cart is not None
+
+    order = owed.checkout(user).get_json()["order"]
+
+    first, second = order["items"]
+    assert bodies(owed) == [
+        {
+            "event_type": "order.item.created",
+            "order_item_id": str(first["id"]),
+            "order_id": str(order["id"]),
+            "shop_id": catalogue.POTTERY,
+            "product_id": "b" + catalogue.MUG[1:],
+            "product_variation": catalogue.MUG,
+            "quantity": 2,
+            "price": 1999,
+            "status": 1,
+            "user_id": user,
+        },
+        {
+            "event_type": "order.item.created",
+            "order_item_id": str(second["id"]),
+            "order_id": str(order["id"]),
+            "shop_id": catalogue.WORKSHOP,
+            "product_id": "b" + catalogue.NAIL[1:],
+            "product_variation": catalogue.NAIL,
+            "quantity": 5,
+            "price": 101,
+            "status": 1,
+            "user_id": user,
+        },
+        {
+            "event": "order.created",
+            "event_type": "order.created",
+            "data": {
+                "order_id": order["id"],
+                "user_uuid": user,
+                "cart_id": cart["id"],
+                "items": [
+                    {"product_variation_id": catalogue.MUG, "quantity": 2},
+                    {"product_variation_id": catalogue.NAIL, "quantity": 5},
+                ],
+            },
+        },
+    ]
+
+
+def test_each_outbox_row_says_what_it_is_where_it_goes_and_whose_trace_it_is(
+    owed: Service, user: str
+) -> None:
+    owed.sandbox.add_to_cart(user, catalogue.MUG)
+    order = owed.checkout(user, traceparent=TRACEPARENT).get_json()["order"]
+    rows = owed.rows("SELECT * FROM outbox ORDER BY id")
+    assert [row["event_type"] for row in rows] == [
+        "order.item.created",
+        "order.created",
+    ]
+    assert {row["destination"] for row in rows} == {"http"}
+    assert {row["order_id"] for row in rows} == {order["id"]}
+    assert {row["traceparent"] for row in rows} == {TRACEPARENT}
+    assert len({row["event_id"] for row in rows}) == 2
+
+
+def test_trap_order_created_is_nested_and_its_ints_are_ints(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 2)
+    [event] = service.sandbox.events_of("order.created")
+    data = event.json["data"]
+    assert type(data["order_id"]) is int
+    assert type(data["cart_id"]) is int
+    assert type(data["items"][0]["quantity"]) is int
+    # The sandbox ignores what is flat, as the real ones do.
+    service.sandbox.deliver()
+    cart = service.sandbox.cart(user)
+    assert cart is not None
+    assert cart["items"] == []
+    [item] = order["items"]
+    assert service.sandbox.stock(item["product_variation"]) == 10_000 - 2
+
+
+def test_trap_item_created_has_numeric_strings_for_ids_and_no_null(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1, 1)
+    for event, item in zip(
+        service.sandbox.events_of("order.item.created"), order["items"], strict=True
+    ):
+        assert event.json["order_item_id"] == str(item["id"])
+        assert event.json["order_id"] == str(order["id"])
+        assert None not in event.json.values()
+    # The shop's stand-in redelivers what it does not understand for ever.
+    service.sandbox.deliver()
+    assert service.sandbox.owed() == 0
+    heard = {row["order_item_id"] for row in service.sandbox.shop_rows}
+    assert heard == {item["id"] for item in order["items"]}
+
+
+def test_trap_order_created_is_sent_once_however_often_is_swept(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 3)
+    for _ in range(3):
+        service.sweep()
+    service.sandbox.deliver()
+    assert len(service.sandbox.events_of("order.created")) == 1
+    [item] = order["items"]
+    assert service.sandbox.stock(item["product_variation"]) == 10_000 - 3
+
+
+def test_trap_variation_in_two_lines_is_told_once_with_its_sum(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=9)
+    service.sandbox.add_to_cart(user, article, 4)
+    service.sandbox.add_to_cart(user, article, 5)
+    assert service.checkout(user).status_code == 201
+    [event] = service.sandbox.events_of("order.created")
+    assert event.json["data"]["items"] == [
+        {"product_variation_id": article, "quantity": 9}
+    ]
+    assert len(service.sandbox.events_of("order.item.created")) == 1
+
+
+def test_events_go_out_right_after_the_checkout_items_first(
+    service: Service, user: str
+) -> None:
+    service.ordered(user, *[1] * 20)
+    types = [event.type for event in service.sandbox.events]
+    assert types == ["order.item.created"] * 20 + ["order.created"]
+    assert bodies(service) == []
+
+
+def test_event_carries_its_id_and_trace_to_the_sink(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.MUG)
+    service.checkout(user, traceparent=TRACEPARENT)
+    for event in service.sandbox.events:
+        assert event.attributes["traceparent"] == TRACEPARENT
+        assert event.attributes["ce-type"] == event.json["event_type"]
+    assert len({event.id for event in service.sandbox.events}) == 2
+
+
+def test_every_bus_gets_its_own_rows(service: Service, user: str) -> None:
+    # A broker that is away: what it is owed waits, the other hears at once.
+    service.set(
+        EVENT_BUS="rabbitmq,http",
+        RABBITMQ_HOST="127.0.0.1",
+        RABBITMQ_PORT="1",
+        RABBITMQ_USER="guest",
+        RABBITMQ_PASS="guest",
+    )
+    service.ordered(user, 1)
+    assert len(service.sandbox.events) == 2
+    rows = service.rows("SELECT destination, event_type FROM outbox ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [
+        ("rabbitmq", "order.item.created"),
+        ("rabbitmq", "order.created"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, {"status": 500}, {"status": 400}, {"hang_up": True}]
+)
+def test_sink_that_is_down_costs_a_checkout_nothing_and_is_owed(
+    service: Service, user: str, fault: dict[str, Any]
+) -> None:
+    service.sandbox.fault("sink", **fault)
+    order = service.ordered(user, 1)
+    assert service.sandbox.events == []
+
+    service.sandbox.mend("sink")
+    service.rows("UPDATE outbox SET available_at = now() RETURNING id")
+    service.restart()  # another instance, which knows of no fault
+    service.sweep()
+
+    types = [event.type for event in service.sandbox.events]
+    assert types == ["order.item.created", "order.created"]
+    [created] = service.sandbox.events_of("order.created")
+    assert created.json["data"]["order_id"] == order["id"]
+
+
+def test_event_that_is_refused_holds_back_the_later_ones_of_its_order(
+    service: Service, user: str
+) -> None:
+    service.sandbox.fault("sink", status=400, times=1)
+    service.ordered(user, 1)
+    assert service.sandbox.events == []
+    assert [body["event_type"] for body in bodies(service)] == [
+        "order.item.created",
+        "order.created",
+    ]

@@ -1,0 +1,317 @@
+"""Checkout of a cart that cannot be ordered: 409, repaired, nothing written."""
+
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from infra.local.sandbox import catalogue
+from tests.support.service import Service
+
+TABLES = ("orders", "order_items", "item_history", "outbox", "idempotency_records")
+
+
+def repaired(response: TestResponse) -> dict[str, Any]:
+    """Answer the one detail of a 409."""
+    assert response.status_code == 409, response.get_data(as_text=True)
+    body = response.get_json()
+    assert (body["issues_found"], body["items_fixed"]) == (1, 1)
+    [detail] = body["details"]
+    assert isinstance(detail, dict)
+    return detail
+
+
+def lines(service: Service, user: str) -> list[tuple[str, int]]:
+    """Answer what is in the cart."""
+    cart = service.sandbox.cart(user)
+    assert cart is not None
+    return [(i["product_variation_id"], i["quantity"]) for i in cart["items"]]
+
+
+def written(service: Service) -> dict[str, int]:
+    """Answer how many rows each table has."""
+    counted = ", ".join(f"(SELECT count(*) FROM {t}) AS {t}" for t in TABLES)
+    [row] = service.rows(f"SELECT {counted}")
+    return row
+
+
+def test_answer_is_the_contracts_to_the_letter(service: Service, user: str) -> None:
+    sandbox = service.sandbox
+    scarce = sandbox.add_article(amount=5, title="T1")
+    fine = sandbox.add_article(amount=5)
+    lowered = sandbox.add_to_cart(user, scarce, 9)
+    sandbox.add_to_cart(user, fine, 1)
+    removed = sandbox.add_to_cart(user, catalogue.UNKNOWN, 2)
+    cart = sandbox.cart(user)
+    assert cart is not None
+
+    response = service.checkout(user)
+
+    message = "Your cart has been automatically updated. Please review and try again."
+    assert response.status_code == 409
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "Location" not in response.headers
+    assert response.get_json() == {
+        "type": "/problems/cart-repaired",
+        "title": "Cart updated due to stock issues",
+        "status": 409,
+        "detail": message,
+        "instance": "/api/orders-from-shopcart/",
+        "error": "Cart updated due to stock issues",
+        "message": message,
+        "issues_found": 2,
+        "items_fixed": 2,
+        "cart_id": cart["id"],
+        "details": [
+            {
+                "cart_item_id": lowered,
+                "product_variation_id": scarce,
+                "product_title": "T1",
+                "action": "quantity_updated",
+                "old_quantity": 9,
+                "new_quantity": 5,
+                "reason": "insufficient_stock",
+                "fixed": True,
+            },
+            {
+                "cart_item_id": removed,
+                "product_variation_id": catalogue.UNKNOWN,
+                "product_title": None,
+                "action": "removed",
+                "reason": "not_found",
+                "fixed": True,
+            },
+        ],
+    }
+    assert lines(service, user) == [(scarce, 5), (fine, 1)]
+
+
+@pytest.mark.parametrize(
+    ("article", "quantity", "told"),
+    [
+        ({}, 0, ("invalid_data", "Thing")),
+        ({}, -1, ("invalid_data", "Thing")),
+        ({"has_product_id": False}, 1, ("invalid_data", None)),
+        ({"has_product": False}, 1, ("product_not_found", None)),
+        ({"is_active": False}, 1, ("inactive", "Thing")),
+        ({"shop_id": None}, 1, ("invalid_shop", "Thing")),
+        ({"price": None, "base_price": None}, 1, ("invalid_data", "Thing")),
+        ({"amount": 0}, 1, ("out_of_stock", "Thing")),
+        # The first that hits wins.
+        ({"is_active": False}, 0, ("invalid_data", "Thing")),
+        ({"is_active": False, "shop_id": None}, 1, ("inactive", "Thing")),
+        (
+            {"shop_id": None, "price": None, "base_price": None},
+            1,
+            ("invalid_shop", "Thing"),
+        ),
+        (
+            {"price": None, "base_price": None, "amount": 0},
+            1,
+            ("invalid_data", "Thing"),
+        ),
+        ({"amount": 0, "is_active": False}, 1, ("inactive", "Thing")),
+    ],
+)
+def test_line_is_removed_for_the_first_thing_that_is_wrong_with_it(
+    service: Service,
+    user: str,
+    article: dict[str, Any],
+    quantity: int,
+    told: tuple[str, str | None],
+) -> None:
+    reason, title = told
+    variation = service.sandbox.add_article(**article)
+    line = service.sandbox.add_to_cart(user, variation, quantity)
+
+    detail = repaired(service.checkout(user))
+
+    assert detail == {
+        "cart_item_id": line,
+        "product_variation_id": variation,
+        "product_title": title,
+        "action": "removed",
+        "reason": reason,
+        "fixed": True,
+    }
+    assert lines(service, user) == []
+
+
+def test_variation_that_nobody_knows_is_not_found_unless_quantity_is_invalid(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.UNKNOWN, 1)
+    assert repaired(service.checkout(user))["reason"] == "not_found"
+    service.sandbox.add_to_cart(user, catalogue.UNKNOWN, 0)
+    assert repaired(service.checkout(user))["reason"] == "invalid_data"
+
+
+def test_variation_whose_id_product_refuses_is_not_found(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.MUG)
+    service.sandbox.fault("product", status=422)
+    assert repaired(service.checkout(user))["reason"] == "not_found"
+
+
+@pytest.mark.parametrize("name", ["", "17", "not-a-uuid", "../../products", "a/b?c#d"])
+def test_line_with_a_name_that_is_no_uuid_is_removed(
+    service: Service, user: str, name: str
+) -> None:
+    service.sandbox.add_to_cart(user, name, 1)
+    detail = repaired(service.checkout(user))
+    assert (detail["product_variation_id"], detail["action"]) == (name, "removed")
+    assert detail["reason"] in {"not_found", "invalid_data"}
+    assert lines(service, user) == []
+
+
+def test_trap_negative_stock_is_out_of_stock_and_never_a_quantity(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.VASE, 2)  # three too many were sold
+    detail = repaired(service.checkout(user))
+    assert (detail["reason"], detail["action"]) == ("out_of_stock", "removed")
+    assert "new_quantity" not in detail
+    assert service.sandbox.calls_to("shopcart", method="PUT") == []
+
+
+def test_stock_that_is_just_enough_is_ordered(service: Service, user: str) -> None:
+    article = service.sandbox.add_article(amount=5)
+    service.sandbox.add_to_cart(user, article, 5)
+    assert service.checkout(user).status_code == 201
+
+
+def test_trap_stock_must_cover_the_sum_of_lines_of_one_variation(
+    service: Service, user: str
+) -> None:
+    sandbox = service.sandbox
+    article = sandbox.add_article(amount=7)
+    sandbox.add_to_cart(user, article, 4)
+    second = sandbox.add_to_cart(user, article, 4)
+    third = sandbox.add_to_cart(user, article, 4)
+
+    body = service.checkout(user).get_json()
+
+    told = {detail["cart_item_id"]: detail for detail in body["details"]}
+    assert set(told) == {second, third}
+    assert told[second]["new_quantity"] == 3
+    assert told[third]["action"] == "removed"
+    assert {detail["reason"] for detail in told.values()} == {"insufficient_stock"}
+    assert lines(service, user) == [(article, 4), (article, 3)]
+    assert service.checkout(user).status_code == 201
+
+
+def test_more_than_an_item_may_hold_is_lowered_to_what_it_may(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=50_000)
+    service.sandbox.add_to_cart(user, article, 10_001)
+    detail = repaired(service.checkout(user))
+    assert (detail["old_quantity"], detail["new_quantity"]) == (10_001, 10_000)
+    assert service.checkout(user).get_json()["total_quantity"] == 10_000
+
+
+def test_price_that_nobody_could_charge_is_invalid_data(
+    service: Service, user: str
+) -> None:
+    for price in ("-0.01", "90071992547409.92"):
+        article = service.sandbox.add_article(price=price)
+        service.sandbox.add_to_cart(user, article)
+        assert repaired(service.checkout(user))["reason"] == "invalid_data"
+
+
+def test_nothing_is_written_and_nothing_published(service: Service, user: str) -> None:
+    sandbox = service.sandbox
+    sandbox.add_to_cart(user, sandbox.add_article(amount=1), 1)
+    sandbox.add_to_cart(user, sandbox.add_article(amount=1), 2)
+    before = written(service)
+    response = service.checkout(user, Idempotency_Key="k")
+    assert response.status_code == 409
+    assert written(service) == before == dict.fromkeys(TABLES, 0)
+    assert sandbox.events == []
+
+
+def test_repaired_cart_is_ordered_by_the_next_request(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=5)
+    service.sandbox.add_to_cart(user, article, 9)
+    service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    assert service.checkout(user, Idempotency_Key="k").status_code == 409
+    response = service.checkout(user, Idempotency_Key="k")
+    assert response.status_code == 201
+    [item] = response.get_json()["order"]["items"]
+    assert (item["product_variation"], item["quantity"]) == (article, 5)
+
+
+def test_fixes_are_the_calls_of_the_contract(service: Service, user: str) -> None:
+    article = service.sandbox.add_article(amount=5)
+    lowered = service.sandbox.add_to_cart(user, article, 9)
+    removed = service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    service.checkout(user)
+    [put] = service.sandbox.calls_to("shopcart", method="PUT")
+    [delete] = service.sandbox.calls_to("shopcart", method="DELETE")
+    assert (put.path, put.json) == (f"/api/items/{lowered}", {"quantity": 5})
+    assert put.headers["Content-Type"] == "application/json"
+    assert (delete.path, delete.body) == (f"/api/items/{removed}", b"")
+    assert put.headers["X-User-ID"] == delete.headers["X-User-ID"] == user
+
+
+def test_fixes_are_made_side_by_side(service: Service, user: str) -> None:
+    for _ in range(10):
+        service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+        scarce = service.sandbox.add_article(amount=1)
+        service.sandbox.add_to_cart(user, scarce, 2)
+    service.sandbox.fault("shopcart", delay_seconds=0.4)
+    service.sandbox.fault("product", delay_seconds=0.4)
+    body = service.checkout(user).get_json()
+    assert body["items_fixed"] == 20
+    assert service.sandbox.waits() == 3
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 422, 500, 503])
+def test_fix_that_failed_is_listed_as_not_fixed(
+    service: Service, user: str, status: int
+) -> None:
+    article = service.sandbox.add_article(amount=5)
+    failed = service.sandbox.add_to_cart(user, article, 9)
+    fixed = service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    service.sandbox.fault("shopcart", method="PUT", status=status)
+    response = service.checkout(user)
+    assert response.status_code == 409
+    body = response.get_json()
+    told = {detail["cart_item_id"]: detail["fixed"] for detail in body["details"]}
+    assert told == {failed: False, fixed: True}
+    assert (body["issues_found"], body["items_fixed"]) == (2, 1)
+
+
+@pytest.mark.parametrize("status", [204, 404])
+def test_line_that_is_gone_already_is_fixed(
+    service: Service, user: str, status: int
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    service.sandbox.fault("shopcart", method="DELETE", status=status, body="")
+    [detail] = service.checkout(user).get_json()["details"]
+    assert detail["fixed"] is True
+
+
+def test_quantity_of_a_line_that_is_gone_is_not_fixed(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=5)
+    service.sandbox.add_to_cart(user, article, 9)
+    service.sandbox.fault("shopcart", method="PUT", status=404)
+    [detail] = service.checkout(user).get_json()["details"]
+    assert detail["fixed"] is False
+
+
+def test_fixes_that_take_longer_than_the_deadline_are_not_fixed(
+    service: Service, user: str
+) -> None:
+    service.set(UPSTREAM_DEADLINE_SECONDS="1")
+    service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    service.sandbox.fault("shopcart", method="DELETE", delay_seconds=3)
+    response = service.checkout(user)
+    assert response.status_code == 409
+    [detail] = response.get_json()["details"]
+    assert detail["fixed"] is False

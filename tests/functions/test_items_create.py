@@ -1,0 +1,228 @@
+"""POST /api/order-items/ and GET /api/order-items/{id}/."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from infra.local.sandbox.catalogue import POTTERY
+from tests.support.observed import (
+    announced,
+    everything,
+    history,
+    problem,
+    refused_field,
+)
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def add(service: Service, user: str, **body: Any) -> TestResponse:
+    return service.crud("POST", "/api/order-items/", user, json=body)
+
+
+def test_a_new_item_answers_201_with_the_item_to_the_letter(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    article = service.sandbox.add_article(price="19.99")
+    response = add(
+        service, user, order=order["id"], product_variation=article, quantity=2
+    )
+    assert response.status_code == 201, response.get_data(as_text=True)
+    item = response.get_json()
+    assert item == {
+        "id": item["id"],
+        "order": order["id"],
+        "status": 1,
+        "quantity": 2,
+        "product_variation": article,
+        "product_id": "b" + article[1:],
+        "shop_id": POTTERY,
+        "price": 1999,
+    }
+    assert type(item["id"]) is int
+    assert response.headers["Location"] == f"/api/order-items/{item['id']}/"
+    assert response.headers["ETag"] == '"1"'
+
+
+def test_a_new_item_is_found_by_itself_in_its_order_and_in_the_list(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    article = service.sandbox.add_article()
+    created = add(service, user, order=order["id"], product_variation=article)
+    item = created.get_json()
+    found = service.crud("GET", created.headers["Location"], user)
+    assert (found.status_code, found.get_json()) == (200, item)
+    assert found.headers["ETag"] == created.headers["ETag"]
+    path = f"/api/orders/{order['id']}/"
+    shown = service.crud("GET", path, user).get_json()
+    assert shown["items"] == [*order["items"], item]
+    assert service.crud("GET", "/api/order-items/", user).get_json()[0] == item
+
+
+def test_the_quantity_is_1_where_none_is_said(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    article = service.sandbox.add_article()
+    response = add(service, user, order=order["id"], product_variation=article)
+    assert response.get_json()["quantity"] == 1
+
+
+def test_a_new_items_price_shop_product_and_status_never_come_from_the_caller(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    article = service.sandbox.add_article(price="5.00")
+    response = add(
+        service,
+        user,
+        order=order["id"],
+        product_variation=article,
+        id=order["items"][0]["id"],
+        price=1,
+        shop_id=new_user(),
+        product_id="not even a uuid",
+        status=3,
+        user_id=new_user(),
+    )
+    item = response.get_json()
+    assert response.status_code == 201
+    assert (item["price"], item["shop_id"], item["status"]) == (500, POTTERY, 1)
+    assert item["product_id"] == "b" + article[1:]
+    assert item["id"] != order["items"][0]["id"]
+
+
+def test_a_new_item_is_announced_to_its_shop_and_begins_its_history(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    told = len(announced(service, order["id"]))
+    article = service.sandbox.add_article(price="9.99")
+    item = service.crud(
+        "POST",
+        "/api/order-items/",
+        user,
+        json={"order": order["id"], "product_variation": article, "quantity": 4},
+        headers={"X-Request-ID": "one-more"},
+    ).get_json()
+    assert announced(service, order["id"])[told:] == [
+        {
+            "event_type": "order.item.created",
+            "order_item_id": str(item["id"]),
+            "order_id": str(order["id"]),
+            "shop_id": POTTERY,
+            "product_id": item["product_id"],
+            "product_variation": article,
+            "quantity": 4,
+            "price": 999,
+            "status": 1,
+            "user_id": user,
+        }
+    ]
+    last = history(service, order["id"])[-1]
+    assert last == (item["id"], None, 1, user, "one-more")
+
+
+def test_an_approved_order_takes_no_more_items(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 3)
+    service.trigger_approval(order["id"])
+    before = everything(service)
+    article = service.sandbox.add_article()
+    response = add(service, user, order=order["id"], product_variation=article)
+    problem(response, 409, "order-approved")
+    assert everything(service) == before
+
+
+def test_a_new_item_keeps_a_complete_order_from_being_approved(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 3)
+    article = service.sandbox.add_article()
+    added = add(service, user, order=order["id"], product_variation=article)
+    assert added.status_code == 201
+    service.trigger_approval(order["id"])
+    service.sweep()
+    path = f"/api/orders/{order['id']}/"
+    assert service.crud("GET", path, user).get_json()["is_approved"] is False
+
+
+def test_an_item_for_an_absent_order_is_404(service: Service, user: str) -> None:
+    before = everything(service)
+    article = service.sandbox.add_article()
+    response = add(service, user, order=2**63 - 1, product_variation=article)
+    problem(response, 404, "not-found")
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize(
+    ("article", "reason"),
+    [
+        ({"is_active": False}, "inactive"),
+        ({"shop_id": None}, "invalid_shop"),
+        ({"price": None, "base_price": None}, "invalid_data"),
+        ({"amount": 0}, "out_of_stock"),
+        ({"amount": -3}, "out_of_stock"),
+        ({"amount": 1}, "insufficient_stock"),
+        ({"has_product": False}, "product_not_found"),
+    ],
+    ids=str,
+)
+def test_an_item_that_cannot_be_sold_is_409_with_the_reason(
+    service: Service, user: str, article: dict[str, Any], reason: str
+) -> None:
+    order = service.ordered(user)
+    variation = service.sandbox.add_article(**article)
+    before = everything(service)
+    response = add(
+        service, user, order=order["id"], product_variation=variation, quantity=2
+    )
+    body = problem(response, 409, "item-unavailable")
+    assert (body["reason"], body["product_variation"]) == (reason, variation)
+    assert everything(service) == before
+
+
+def test_an_item_of_an_unknown_variation_is_400_that_names_it(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    before = everything(service)
+    response = add(service, user, order=order["id"], product_variation=new_user())
+    refused_field(response, "product_variation")
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("missing", ["order", "product_variation"])
+def test_an_item_needs_its_order_and_its_variation(
+    service: Service, user: str, missing: str
+) -> None:
+    body: dict[str, Any] = {"order": 1, "product_variation": new_user()}
+    del body[missing]
+    response = add(service, user, **body)
+    refused_field(response, missing)
+    assert response.get_json()["errors"] == {missing: ["is required"]}
+
+
+@pytest.mark.parametrize("quantity", [1, 10_000])
+def test_quantities_from_1_to_10_000_are_taken(
+    service: Service, user: str, quantity: int
+) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    article = service.sandbox.add_article(amount=20_000)
+    response = add(
+        service,
+        user,
+        order=order["id"],
+        product_variation=article,
+        quantity=quantity,
+    )
+    assert response.get_json()["quantity"] == quantity

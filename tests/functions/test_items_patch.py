@@ -1,0 +1,221 @@
+"""PATCH /api/order-items/{id}/: an owner changes the quantity, or cancels."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.support.observed import announced, everything, history, problem
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def ordered_item(service: Service, user: str, quantity: int = 2) -> dict[str, Any]:
+    [item] = service.ordered(user, quantity)["items"]
+    return dict(item)
+
+
+def patched(
+    service: Service, user: str, item: dict[str, Any], **kwargs: Any
+) -> TestResponse:
+    return service.crud("PATCH", f"/api/order-items/{item['id']}/", user, **kwargs)
+
+
+# Quantity
+
+
+@pytest.mark.parametrize("quantity", [1, 3, 10_000])
+def test_an_owner_changes_the_quantity_while_an_item_is_processing(
+    service: Service, user: str, quantity: int
+) -> None:
+    item = ordered_item(service, user)
+    told = announced(service, item["order"])
+    steps = history(service, item["order"])
+    response = patched(service, user, item, json={"quantity": quantity})
+    expected = item | {"quantity": quantity}
+    assert (response.status_code, response.get_json()) == (200, expected)
+    path = f"/api/order-items/{item['id']}/"
+    assert service.crud("GET", path, user).get_json() == expected
+    assert response.headers["ETag"] == '"2"'
+    # No event of the contract speaks of quantities, and no status changed.
+    assert announced(service, item["order"]) == told
+    assert history(service, item["order"]) == steps
+
+
+def test_the_price_stays_what_it_was_when_the_quantity_changes(
+    service: Service, user: str
+) -> None:
+    variation = service.sandbox.add_article(price="9.99")
+    service.sandbox.add_to_cart(user, variation, 1)
+    [item] = service.checkout(user).get_json()["order"]["items"]
+    service.sandbox.add_article(id=variation, price="99.99")
+    response = patched(service, user, item, json={"quantity": 2})
+    assert response.get_json()["price"] == 999
+
+
+def test_stock_must_cover_a_larger_quantity(service: Service, user: str) -> None:
+    item = ordered_item(service, user, quantity=2)
+    service.sandbox.restock(item["product_variation"], 4)
+    before = everything(service)
+    response = patched(service, user, item, json={"quantity": 5})
+    body = problem(response, 409, "item-unavailable")
+    assert set(body["errors"]) == {"quantity"}
+    assert everything(service) == before
+    assert patched(service, user, item, json={"quantity": 4}).status_code == 200
+
+
+def test_a_smaller_quantity_needs_no_stock(service: Service, user: str) -> None:
+    item = ordered_item(service, user, quantity=5)
+    service.sandbox.restock(item["product_variation"], -1)
+    response = patched(service, user, item, json={"quantity": 4})
+    assert (response.status_code, response.get_json()["quantity"]) == (200, 4)
+
+
+def test_the_same_quantity_again_is_200_and_writes_nothing(
+    service: Service, user: str
+) -> None:
+    item = ordered_item(service, user, quantity=2)
+    service.sandbox.restock(item["product_variation"], 0)
+    before = everything(service)
+    response = patched(service, user, item, json={"quantity": 2})
+    assert (response.status_code, response.get_json()) == (200, item)
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("status", [2, 3, 4])
+@pytest.mark.parametrize("quantity", [1, 2, 3])
+def test_the_quantity_is_fixed_once_an_item_is_no_longer_processing(
+    service: Service, user: str, status: int, quantity: int
+) -> None:
+    item = ordered_item(service, user, quantity=2)
+    service.move(item["id"], status)
+    before = everything(service)
+    response = patched(service, user, item, json={"quantity": quantity})
+    problem(response, 409, "item-not-open")
+    assert everything(service) == before
+
+
+# Cancellation
+
+
+def test_an_owner_cancels_an_item_with_all_that_a_status_change_entails(
+    service: Service, user: str
+) -> None:
+    item = ordered_item(service, user)
+    told = len(announced(service, item["order"]))
+    headers = {"X-Request-ID": "changed-my-mind"}
+    response = patched(service, user, item, json={"status": 4}, headers=headers)
+    assert (response.status_code, response.get_json()) == (200, item | {"status": 4})
+    assert response.headers["ETag"] == '"2"'
+    [event] = announced(service, item["order"])[told:]
+    assert re.fullmatch(MOMENT, event.pop("occurred_at"))
+    assert event == {
+        "event_type": "order.item.status.updated",
+        "order_item_id": str(item["id"]),
+        "order_id": str(item["order"]),
+        "shop_id": item["shop_id"],
+        "status": 4,
+        "previous_status": 1,
+    }
+    last = history(service, item["order"])[-1]
+    assert last == (item["id"], 1, 4, user, "changed-my-mind")
+
+
+def test_cancelling_the_last_open_item_completes_the_order(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1, 1)
+    first, last = order["items"]
+    service.move(first["id"], 3)
+    patched(service, user, last, json={"status": 4})
+    assert order["id"] in _complete(service)
+
+
+def _complete(service: Service) -> list[int]:
+    found = service.rows("SELECT id FROM orders WHERE is_complete AND NOT is_approved")
+    return [row["id"] for row in found]
+
+
+def test_cancelling_again_is_200_and_writes_nothing(
+    service: Service, user: str
+) -> None:
+    item = ordered_item(service, user)
+    first = patched(service, user, item, json={"status": 4})
+    before = everything(service)
+    again = patched(service, user, item, json={"status": 4})
+    assert (again.status_code, again.get_json()) == (200, first.get_json())
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("status", [2, 3])
+def test_an_owner_cannot_cancel_what_has_shipped(
+    service: Service, user: str, status: int
+) -> None:
+    item = ordered_item(service, user)
+    service.move(item["id"], status)
+    before = everything(service)
+    response = patched(service, user, item, json={"status": 4})
+    problem(response, 409, "illegal-transition")
+    assert everything(service) == before
+
+
+# Field rights
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": 1},
+        {"status": 2},
+        {"status": 3},
+        {"price": 1},
+        {"price": None},
+        {"order": 1},
+        {"product_variation": new_user()},
+        {"product_id": new_user()},
+        {"shop_id": None},
+        {"quantity": 1, "price": 1},
+        {"status": 4, "shop_id": new_user()},
+    ],
+    ids=lambda body: "-".join(body) + str(body.get("status", "")),
+)
+def test_any_other_field_or_status_from_the_owner_is_403(
+    service: Service, user: str, body: dict[str, Any]
+) -> None:
+    item = ordered_item(service, user)
+    before = everything(service)
+    detail = problem(patched(service, user, item, json=body), 403, "forbidden")
+    assert any(name in detail["detail"] for name in body)
+    assert everything(service) == before
+
+
+def test_quantity_and_cancellation_together_are_400(
+    service: Service, user: str
+) -> None:
+    item = ordered_item(service, user)
+    before = everything(service)
+    response = patched(service, user, item, json={"quantity": 1, "status": 4})
+    assert set(problem(response, 400, "invalid-request")["errors"]) == {"quantity"}
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("body", [{}, {"id": 7}, {"unknown": [1]}], ids=str)
+def test_an_item_patch_that_asks_for_nothing_is_200_and_writes_nothing(
+    service: Service, user: str, body: dict[str, Any]
+) -> None:
+    item = ordered_item(service, user)
+    before = everything(service)
+    response = patched(service, user, item, json=body)
+    assert (response.status_code, response.get_json()) == (200, item)
+    assert everything(service) == before

@@ -1,0 +1,209 @@
+"""Lists: bare arrays, newest first, page by page along the Link header."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.observed import refused_field
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+LISTS = ["/api/orders/", "/api/order-items/"]
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def fill(service: Service, user: str, count: int) -> None:
+    """Give the user so many orders of one item each, and a stranger some between."""
+    service.rows(
+        "WITH o AS (INSERT INTO orders (user_id)"
+        "   SELECT CAST(u AS uuid) FROM generate_series(1, CAST(:count AS int)),"
+        "   unnest(ARRAY[:user_id, :stranger]) AS u RETURNING id, user_id),"
+        " i AS (INSERT INTO order_items (order_id, user_id, quantity, price,"
+        "   product_variation) SELECT id, user_id, 1, 5, user_id FROM o RETURNING id)"
+        " SELECT count(*) FROM i",
+        count=count,
+        user_id=user,
+        stranger=new_user(),
+    )
+
+
+def next_page(link: str | None) -> str | None:
+    if link is None:
+        return None
+    found = re.fullmatch(r'<(/[^>]+)>; rel="next"', link)
+    assert found, link
+    return found[1]
+
+
+def walk(service: Service, user: str, path: str | None) -> list[list[dict[str, Any]]]:
+    pages = []
+    while path:
+        response = service.crud("GET", path, user)
+        assert response.status_code == 200, response.get_data(as_text=True)
+        pages.append(response.get_json())
+        path = next_page(response.headers.get("Link"))
+    return pages
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_is_a_bare_array_newest_first_of_the_callers_own(
+    service: Service, user: str, path: str
+) -> None:
+    fill(service, user, 3)
+    response = service.crud("GET", path, user)
+    assert response.mimetype == "application/json"
+    rows = response.get_json()
+    assert [type(row) for row in rows] == [dict] * 3
+    ids = [row["id"] for row in rows]
+    assert ids == sorted(ids, reverse=True)
+    assert "Link" not in response.headers
+    [owned] = service.rows(
+        "SELECT count(*) AS n FROM orders WHERE user_id = CAST(:user_id AS uuid)",
+        user_id=user,
+    )
+    assert owned["n"] == 3
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_of_nothing_is_an_empty_array(
+    service: Service, user: str, path: str
+) -> None:
+    response = service.crud("GET", path, user)
+    assert (response.status_code, response.get_json()) == (200, [])
+    assert "Link" not in response.headers
+
+
+def test_a_row_of_a_list_is_what_its_own_address_answers(
+    service: Service, user: str
+) -> None:
+    service.ordered(user, 2, 1)
+    [order] = service.crud("GET", "/api/orders/", user).get_json()
+    path = f"/api/orders/{order['id']}/"
+    assert service.crud("GET", path, user).get_json() == order
+    items = service.crud("GET", "/api/order-items/", user).get_json()
+    assert items == order["items"][::-1]
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    ("query", "size"), [("", 50), ("?limit=1", 1), ("?limit=200", 200)]
+)
+def test_a_page_has_50_rows_or_as_many_as_the_limit_says(
+    service: Service, user: str, path: str, query: str, size: int
+) -> None:
+    fill(service, user, 201)
+    response = service.crud("GET", path + query, user)
+    assert len(response.get_json()) == size
+    assert next_page(response.headers["Link"])
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    "limit", ["0", "-1", "201", "1000000000000", "", "ten", "1.0", "1e1", "+5", "٣"]
+)
+def test_a_limit_outside_of_1_to_200_is_a_400_that_names_it(
+    service: Service, user: str, path: str, limit: str
+) -> None:
+    response = service.crud("GET", path, user, query_string={"limit": limit})
+    refused_field(response, "limit")
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(6, [3, 3]), (7, [3, 3, 1]), (3, [3]), (2, [2])]
+)
+def test_pages_follow_each_other_to_the_end_without_gap_or_repeat(
+    service: Service, user: str, path: str, count: int, sizes: list[int]
+) -> None:
+    fill(service, user, count)
+    whole = service.crud("GET", path, user).get_json()
+    pages = walk(service, user, path + "?limit=3")
+    assert [len(page) for page in pages] == sizes
+    assert [row for page in pages for row in page] == whole
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_walk_is_not_disturbed_by_what_is_written_meanwhile(
+    service: Service, user: str, path: str
+) -> None:
+    fill(service, user, 7)
+    expected = service.crud("GET", path, user).get_json()
+    seen: list[dict[str, Any]] = []
+    at: str | None = path + "?limit=2"
+    while at:
+        response = service.crud("GET", at, user)
+        seen += response.get_json()
+        at = next_page(response.headers.get("Link"))
+        service.ordered(user)
+    assert seen == expected
+
+
+def test_a_cursor_outlives_the_row_it_points_at(service: Service, user: str) -> None:
+    fill(service, user, 4)
+    first = service.crud("GET", "/api/orders/?limit=2", user)
+    newest, second = first.get_json()
+    service.crud("DELETE", f"/api/orders/{second['id']}/", user)
+    link = next_page(first.headers["Link"])
+    assert link
+    rest = service.crud("GET", link, user).get_json()
+    everything = service.crud("GET", "/api/orders/", user).get_json()
+    assert everything == [newest, *rest]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_the_link_keeps_every_other_parameter(
+    service: Service, user: str, path: str
+) -> None:
+    fill(service, user, 3)
+    query = "?limit=1&status=1&order=&x=a%26b&x=%C3%A4"
+    query = query.replace("order=&", "") if "items" in path else query
+    link = next_page(service.crud("GET", path + query, user).headers["Link"])
+    assert link
+    kept, _, cursor = link.rpartition("&cursor=")
+    assert kept == path + query
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
+    again = next_page(service.crud("GET", link, user).headers["Link"])
+    assert again
+    assert again.count("cursor=") == 1
+
+
+def test_a_strangers_cursor_shows_nothing_of_the_stranger(
+    service: Service, user: str
+) -> None:
+    fill(service, user, 3)
+    link = service.crud("GET", "/api/orders/?limit=1", user).headers["Link"]
+    path = next_page(link)
+    assert path
+    assert service.crud("GET", path, new_user()).get_json() == []
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "1",
+        "AAAAAAAAAAA",  # 0
+        "__________8",  # -1
+        "AAAAAAAABAC=",
+        "AAAAAAAABAB",  # bits left over
+        "AAAAAAAAAAEAAAAA",
+        "AAAAAAAA+/E",
+        "ä" * 11,
+        "%00" * 11,
+        "A" * 5000,
+    ],
+)
+def test_a_cursor_that_no_list_gave_out_is_a_400_that_names_it(
+    service: Service, user: str, path: str, cursor: str
+) -> None:
+    response = service.crud("GET", path, user, query_string={"cursor": cursor})
+    refused_field(response, "cursor")

@@ -1,0 +1,290 @@
+"""POST /api/orders/ and GET /api/orders/{id}/."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from infra.local.sandbox.catalogue import POTTERY
+from tests.support.observed import (
+    announced,
+    everything,
+    history,
+    problem,
+    refused_field,
+)
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+ORDER_MEMBERS = {"id", "user_id", "created_at", "is_approved", "metadata", "items"}
+ITEM_MEMBERS = {
+    "id",
+    "order",
+    "status",
+    "quantity",
+    "product_variation",
+    "product_id",
+    "shop_id",
+    "price",
+}
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def check_item(item: dict[str, Any]) -> None:
+    assert set(item) == ITEM_MEMBERS
+    for name in ("id", "order", "status", "quantity", "price"):
+        assert type(item[name]) is int, name
+    for name in ("product_variation", "product_id", "shop_id"):
+        assert re.fullmatch(UUID, item[name]), name
+
+
+def check_order(order: dict[str, Any]) -> None:
+    assert set(order) == ORDER_MEMBERS
+    assert type(order["id"]) is int
+    assert re.fullmatch(UUID, order["user_id"])
+    assert re.fullmatch(MOMENT, order["created_at"])
+    assert type(order["is_approved"]) is bool
+    assert isinstance(order["metadata"], dict)
+    for item in order["items"]:
+        check_item(item)
+
+
+def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
+    service: Service, user: str
+) -> None:
+    first = service.sandbox.add_article(price="19.99")
+    second = service.sandbox.add_article(price=None, base_price="1.005")
+    body = {
+        "metadata": {"note": "ring twice"},
+        "items": [
+            {"product_variation": first.upper(), "quantity": 2},
+            {"product_variation": second},
+        ],
+    }
+    response = service.crud("POST", "/api/orders/", user, json=body)
+    assert response.status_code == 201, response.get_data(as_text=True)
+    assert response.mimetype == "application/json"
+    order = response.get_json()
+    check_order(order)
+    assert order["user_id"] == user
+    assert order["is_approved"] is False
+    assert order["metadata"] == {"note": "ring twice"}
+    shown = [
+        (i["product_variation"], i["quantity"], i["price"], i["status"], i["order"])
+        for i in order["items"]
+    ]
+    assert shown == [
+        (first, 2, 1999, 1, order["id"]),
+        (second, 1, 101, 1, order["id"]),
+    ]
+    assert {item["shop_id"] for item in order["items"]} == {POTTERY}
+    assert response.headers["Location"] == f"/api/orders/{order['id']}/"
+    assert response.headers["ETag"] == '"1"'
+
+
+def test_what_a_post_answers_is_what_its_location_answers(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article()
+    body = {"metadata": {"a": "ä"}, "items": [{"product_variation": article}]}
+    created = service.crud("POST", "/api/orders/", user, json=body)
+    found = service.crud("GET", created.headers["Location"], user)
+    assert found.status_code == 200
+    assert found.get_json() == created.get_json()
+    assert found.headers["ETag"] == created.headers["ETag"]
+
+
+def test_an_orders_time_is_the_present_in_utc(service: Service, user: str) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    created_at = datetime.fromisoformat(order["created_at"])
+    assert abs(datetime.now(UTC) - created_at) < timedelta(seconds=10)
+
+
+def test_an_empty_order_has_no_items_and_announces_nothing(
+    service: Service, user: str
+) -> None:
+    response = service.crud("POST", "/api/orders/", user, json={})
+    assert response.status_code == 201
+    order = response.get_json()
+    assert (order["metadata"], order["items"]) == ({}, [])
+    assert announced(service, order["id"]) == []
+
+
+def test_each_item_of_an_order_by_hand_is_announced_to_its_shop(
+    service: Service, user: str
+) -> None:
+    articles = [service.sandbox.add_article(price="2.5") for _ in range(2)]
+    lines = [{"product_variation": a, "quantity": 3} for a in articles]
+    order = service.crud("POST", "/api/orders/", user, json={"items": lines}).get_json()
+    expected = [
+        {
+            "event_type": "order.item.created",
+            "order_item_id": str(item["id"]),
+            "order_id": str(order["id"]),
+            "shop_id": POTTERY,
+            "product_id": item["product_id"],
+            "product_variation": article,
+            "quantity": 3,
+            "price": 250,
+            "status": 1,
+            "user_id": user,
+        }
+        for item, article in zip(order["items"], articles, strict=True)
+    ]
+    # No order.created: that one belongs to carts.
+    assert announced(service, order["id"]) == expected
+
+
+def test_a_new_item_begins_its_history_with_who_and_which_request(
+    service: Service, user: str
+) -> None:
+    body = {"items": [{"product_variation": service.sandbox.add_article()}]}
+    headers = {"X-Request-ID": "the-first-1"}
+    order = service.crud(
+        "POST", "/api/orders/", user, json=body, headers=headers
+    ).get_json()
+    [item] = order["items"]
+    steps = history(service, order["id"])
+    assert steps == [(item["id"], None, 1, user, "the-first-1")]
+
+
+def test_price_shop_and_product_never_come_from_the_caller(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(price="5.00")
+    forged = {
+        "id": 77,
+        "order": 78,
+        "status": 3,
+        "price": 1,
+        "shop_id": new_user(),
+        "product_id": new_user(),
+    }
+    body = {
+        "id": 79,
+        "is_approved": True,
+        "created_at": "1999-01-01T00:00:00Z",
+        "items": [{"product_variation": article, **forged}],
+    }
+    order = service.crud("POST", "/api/orders/", user, json=body).get_json()
+    [item] = order["items"]
+    assert (item["price"], item["status"], item["shop_id"]) == (500, 1, POTTERY)
+    assert item["product_id"] == "b" + article[1:]
+    assert item["order"] == order["id"]
+    assert order["is_approved"] is False
+    assert not order["created_at"].startswith("1999")
+    assert {order["id"], item["id"]}.isdisjoint({77, 78, 79})
+
+
+def test_the_same_variation_twice_becomes_one_item_that_stock_must_cover(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=5)
+    line = {"product_variation": article, "quantity": 2}
+    order = service.crud(
+        "POST", "/api/orders/", user, json={"items": [line, line]}
+    ).get_json()
+    assert [item["quantity"] for item in order["items"]] == [4]
+    over = {"items": [line, line, line]}
+    response = service.crud("POST", "/api/orders/", user, json=over)
+    problem(response, 409, "item-unavailable")
+
+
+def test_an_own_user_id_in_the_body_is_taken_in_any_case(
+    service: Service, user: str
+) -> None:
+    response = service.crud("POST", "/api/orders/", user, json={"user_id": user})
+    assert response.status_code == 201
+    shouted = {"user_id": user.upper()}
+    response = service.crud("POST", "/api/orders/", user, json=shouted)
+    assert response.status_code == 201
+    assert response.get_json()["user_id"] == user
+
+
+def test_somebody_elses_user_id_in_the_body_is_403(service: Service, user: str) -> None:
+    before = everything(service)
+    response = service.crud("POST", "/api/orders/", user, json={"user_id": new_user()})
+    problem(response, 403, "forbidden")
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize(
+    ("article", "reason"),
+    [
+        ({"is_active": False}, "inactive"),
+        ({"shop_id": None}, "invalid_shop"),
+        ({"price": None, "base_price": None}, "invalid_data"),
+        ({"amount": 0}, "out_of_stock"),
+        ({"amount": -3}, "out_of_stock"),
+        ({"amount": 1}, "insufficient_stock"),
+        ({"has_product": False}, "product_not_found"),
+        ({"has_product_id": False}, "invalid_data"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_sold_is_409_with_the_reason_and_nothing_is_written(
+    service: Service, user: str, article: dict[str, Any], reason: str
+) -> None:
+    good = service.sandbox.add_article()
+    bad = service.sandbox.add_article(**article)
+    lines = [{"product_variation": v, "quantity": 2} for v in (good, bad)]
+    before = everything(service)
+    response = service.crud("POST", "/api/orders/", user, json={"items": lines})
+    body = problem(response, 409, "item-unavailable")
+    assert body["reason"] == reason
+    assert body["product_variation"] == bad
+    assert everything(service) == before
+
+
+def test_a_variation_that_does_not_exist_is_400_that_names_it(
+    service: Service, user: str
+) -> None:
+    before = everything(service)
+    unknown = new_user()
+    body = {"items": [{"product_variation": unknown}]}
+    response = service.crud("POST", "/api/orders/", user, json=body)
+    refused_field(response, "product_variation")
+    assert unknown in response.get_json()["detail"]
+    assert everything(service) == before
+
+
+def test_metadata_is_taken_up_to_its_limits(service: Service, user: str) -> None:
+    metadata = {f"{n:>040}": "😀" * 500 for n in range(50)}
+    response = service.crud("POST", "/api/orders/", user, json={"metadata": metadata})
+    assert response.status_code == 201
+    found = service.crud("GET", response.headers["Location"], user).get_json()
+    assert found["metadata"] == metadata
+
+
+def test_items_of_the_older_service_show_null_for_shop_and_product(
+    service: Service, user: str
+) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    service.rows(
+        "INSERT INTO order_items (order_id, user_id, quantity, product_variation,"
+        " price) VALUES (:id, CAST(:user_id AS uuid), 1, CAST(:user_id AS uuid), 5)"
+        " RETURNING id",
+        id=order["id"],
+        user_id=user,
+    )
+    found = service.crud("GET", f"/api/orders/{order['id']}/", user).get_json()
+    [item] = found["items"]
+    assert set(item) == ITEM_MEMBERS
+    assert (item["product_id"], item["shop_id"]) == (None, None)
+
+
+def test_more_than_200_lines_are_refused(service: Service, user: str) -> None:
+    service.sandbox.forget_calls()
+    lines = [{"product_variation": new_user()}] * 201
+    response = service.crud("POST", "/api/orders/", user, json={"items": lines})
+    refused_field(response, "items")
+    assert service.sandbox.calls_to("product") == []

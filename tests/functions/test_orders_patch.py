@@ -1,0 +1,228 @@
+"""PATCH /api/orders/{id}/: metadata by merge patch, and approval where it is due."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.support.observed import announced, everything, problem
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def created(service: Service, user: str, **metadata: str) -> dict[str, Any]:
+    body = {"metadata": metadata}
+    order: dict[str, Any] = service.crud(
+        "POST", "/api/orders/", user, json=body
+    ).get_json()
+    return order
+
+
+def patched(
+    service: Service, user: str, order: dict[str, Any], **body: Any
+) -> TestResponse:
+    return service.crud("PATCH", f"/api/orders/{order['id']}/", user, json=body)
+
+
+def read(service: Service, user: str, order: dict[str, Any]) -> dict[str, Any]:
+    path = f"/api/orders/{order['id']}/"
+    found: dict[str, Any] = service.crud("GET", path, user).get_json()
+    return found
+
+
+def finished(service: Service, user: str) -> dict[str, Any]:
+    """Answer an order whose only item is delivered, not yet approved."""
+    order = service.ordered(user)
+    assert service.move(order["items"][0]["id"], 3).status_code == 200
+    return order
+
+
+def test_metadata_is_merged_key_by_key(service: Service, user: str) -> None:
+    order = created(service, user, kept="1", replaced="2", removed="3")
+    response = patched(
+        service, user, order, metadata={"replaced": "ä", "removed": None, "new": ""}
+    )
+    assert response.status_code == 200
+    expected = order | {"metadata": {"kept": "1", "replaced": "ä", "new": ""}}
+    assert response.get_json() == expected
+    assert read(service, user, order) == expected
+
+
+def test_null_for_metadata_removes_all_of_it(service: Service, user: str) -> None:
+    order = created(service, user, a="1", b="2")
+    assert patched(service, user, order, metadata=None).get_json()["metadata"] == {}
+
+
+def test_a_merge_patch_is_taken_under_its_own_media_type(
+    service: Service, user: str
+) -> None:
+    order = created(service, user)
+    response = service.crud(
+        "PATCH",
+        f"/api/orders/{order['id']}/",
+        user,
+        data='{"metadata": {"a": "1"}}',
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert response.get_json()["metadata"] == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"metadata": {}},
+        {"metadata": {"a": "1"}},
+        {"metadata": {"absent": None}},
+        {"is_approved": False},
+        {"user_id": None},
+        {"id": 5, "created_at": "x", "items": [], "is_complete": True, "version": 9},
+    ],
+    ids=str,
+)
+def test_a_patch_that_changes_nothing_is_200_and_writes_nothing(
+    service: Service, user: str, body: dict[str, Any]
+) -> None:
+    order = created(service, user, a="1")
+    before = everything(service)
+    response = patched(service, user, order, **body)
+    assert (response.status_code, response.get_json()) == (200, order)
+    assert response.headers["ETag"] == '"1"'
+    assert everything(service) == before
+
+
+def test_metadata_may_not_grow_beyond_50_keys(service: Service, user: str) -> None:
+    order = created(service, user, **{f"k{n}": "v" for n in range(50)})
+    before = everything(service)
+    response = patched(service, user, order, metadata={"one-more": "v"})
+    assert "metadata" in problem(response, 400, "invalid-request")["errors"]
+    assert everything(service) == before
+
+
+def test_a_key_may_be_swapped_for_another_where_metadata_is_full(
+    service: Service, user: str
+) -> None:
+    order = created(service, user, **{f"k{n}": "v" for n in range(50)})
+    response = patched(service, user, order, metadata={"k0": None, "one-more": "v"})
+    assert response.status_code == 200
+    assert len(response.get_json()["metadata"]) == 50
+
+
+def test_an_order_cannot_be_given_to_somebody_else(service: Service, user: str) -> None:
+    order = created(service, user)
+    before = everything(service)
+    response = patched(
+        service, user, order, user_id=new_user(), metadata={"a": "stolen"}
+    )
+    problem(response, 403, "forbidden")
+    assert everything(service) == before
+
+
+def test_ones_own_user_id_is_no_change(service: Service, user: str) -> None:
+    order = created(service, user)
+    response = patched(service, user, order, user_id=user.upper())
+    assert (response.status_code, response.get_json()) == (200, order)
+
+
+# Approval
+
+
+def test_a_complete_order_is_approved_for_its_owner_and_announced(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    told = len(announced(service, order["id"]))
+    response = patched(service, user, order, is_approved=True)
+    assert response.status_code == 200
+    assert response.get_json()["is_approved"] is True
+    assert read(service, user, order) == response.get_json()
+    [event] = announced(service, order["id"])[told:]
+    [row] = service.rows(
+        'SELECT to_char(approved_at, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') AS at'
+        " FROM orders WHERE id = :id",
+        id=order["id"],
+    )
+    assert event == {
+        "event_type": "order.approved",
+        "order_id": str(order["id"]),
+        "user_id": user,
+        "approved_at": row["at"],
+    }
+
+
+def test_analytics_is_told_of_an_approval_by_the_owner(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    patched(service, user, order, is_approved=True)
+    heard = [
+        h
+        for h in service.sandbox.completed_orders
+        if h["id"] in (order["id"], str(order["id"]))
+    ]
+    assert len(heard) == 1
+
+
+def test_approving_an_approved_order_again_is_200_and_writes_nothing(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    first = patched(service, user, order, is_approved=True)
+    before = everything(service)
+    again = patched(service, user, order, is_approved=True)
+    assert (again.status_code, again.get_json()) == (200, first.get_json())
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("statuses", [(), (1,), (2,), (3, 1), (4, 2)], ids=str)
+def test_an_order_is_not_approved_before_every_item_is_final(
+    service: Service, user: str, statuses: tuple[int, ...]
+) -> None:
+    order = (
+        service.ordered(user, *[1] * len(statuses))
+        if statuses
+        else created(service, user)
+    )
+    for item, status in zip(order["items"], statuses, strict=True):
+        assert service.move(item["id"], status).status_code == 200
+    before = everything(service)
+    response = patched(service, user, order, is_approved=True, metadata={"a": "1"})
+    problem(response, 409, "order-not-complete")
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize("statuses", [(3,), (4,), (3, 4)], ids=str)
+def test_an_order_of_final_items_is_approved(
+    service: Service, user: str, statuses: tuple[int, ...]
+) -> None:
+    order = service.ordered(user, *[1] * len(statuses))
+    for item, status in zip(order["items"], statuses, strict=True):
+        assert service.move(item["id"], status).status_code == 200
+    response = patched(service, user, order, is_approved=True)
+    assert response.get_json()["is_approved"] is True
+
+
+def test_an_approval_cannot_be_taken_back(service: Service, user: str) -> None:
+    order = finished(service, user)
+    patched(service, user, order, is_approved=True)
+    before = everything(service)
+    response = patched(service, user, order, is_approved=False, metadata={"a": "1"})
+    problem(response, 409, "order-approved")
+    assert everything(service) == before
+
+
+def test_metadata_and_approval_go_through_together(service: Service, user: str) -> None:
+    order = finished(service, user)
+    response = patched(service, user, order, is_approved=True, metadata={"a": "1"})
+    found = read(service, user, order)
+    assert response.get_json() == found
+    assert (found["is_approved"], found["metadata"]) == (True, {"a": "1"})
+    assert response.headers["ETag"] == '"3"'

@@ -1,0 +1,177 @@
+"""PATCH /api/order-items/{id}/status/: a shop moves an item towards its end."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.observed import (
+    announced,
+    everything,
+    history,
+    problem,
+    refused_field,
+)
+from tests.support.service import Service, new_user
+from tests.support.shared import shared_service
+
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+STATUSES = (1, 2, 3, 4)
+ALLOWED = {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)}
+ILLEGAL = {(a, b) for a in STATUSES for b in STATUSES if a != b} - ALLOWED
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+def item_in(service: Service, user: str, status: int) -> dict[str, Any]:
+    """Answer an item that has come to `status`, beside one that stays Processing."""
+    item = service.ordered(user, 2, 1)["items"][0]
+    if status != 1:
+        assert service.move(item["id"], status).status_code == 200
+    return item | {"status": status}
+
+
+@pytest.mark.parametrize(("before", "after"), sorted(ALLOWED))
+def test_an_allowed_move_answers_200_with_the_item_to_the_letter(
+    service: Service, user: str, before: int, after: int
+) -> None:
+    item = item_in(service, user, before)
+    response = service.move(item["id"], after)
+    assert response.status_code == 200
+    assert response.mimetype == "application/json"
+    assert response.get_json() == item | {"status": after}
+    assert type(response.get_json()["status"]) is int
+    found = service.crud("GET", f"/api/order-items/{item['id']}/", user)
+    assert found.get_json() == response.get_json()
+    assert found.headers["ETag"] == response.headers["ETag"]
+
+
+@pytest.mark.parametrize(("before", "after"), sorted(ALLOWED))
+def test_a_move_is_announced_and_kept_in_the_history(
+    service: Service, user: str, before: int, after: int
+) -> None:
+    item = item_in(service, user, before)
+    told = len(announced(service, item["order"]))
+    shop_owner = new_user()
+    headers = {"X-Request-ID": f"move-{before}-{after}"}
+    service.move(item["id"], after, user=shop_owner, headers=headers)
+    [event] = announced(service, item["order"])[told:]
+    assert re.fullmatch(MOMENT, event.pop("occurred_at"))
+    assert event == {
+        "event_type": "order.item.status.updated",
+        "order_item_id": str(item["id"]),
+        "order_id": str(item["order"]),
+        "shop_id": item["shop_id"],
+        "status": after,
+        "previous_status": before,
+    }
+    last = history(service, item["order"])[-1]
+    assert last == (item["id"], before, after, shop_owner, f"move-{before}-{after}")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_the_same_status_again_is_200_with_the_item_and_nothing_is_written(
+    service: Service, user: str, status: int
+) -> None:
+    item = item_in(service, user, status)
+    before = everything(service)
+    response = service.move(item["id"], status)
+    assert (response.status_code, response.get_json()) == (200, item)
+    assert everything(service) == before
+
+
+@pytest.mark.parametrize(("before", "after"), sorted(ILLEGAL))
+def test_an_illegal_move_is_409_and_nothing_is_written(
+    service: Service, user: str, before: int, after: int
+) -> None:
+    item = item_in(service, user, before)
+    written = everything(service)
+    problem(service.move(item["id"], after), 409, "illegal-transition")
+    assert everything(service) == written
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["3", "", True, False, 3.0, 3.5, None, [3], {"status": 3}, 0, 5, -1, 2**64],
+    ids=repr,
+)
+def test_only_a_real_json_int_from_1_to_4_is_a_status(
+    service: Service, user: str, status: object
+) -> None:
+    item = item_in(service, user, 1)
+    before = everything(service)
+    refused_field(service.move(item["id"], status), "status")
+    assert everything(service) == before
+
+
+def test_a_status_must_be_given(service: Service, user: str) -> None:
+    item = item_in(service, user, 1)
+    response = service.move(item["id"], 0, json={"quantity": 3})
+    refused_field(response, "status")
+    assert response.get_json()["errors"] == {"status": ["is required"]}
+
+
+def test_the_status_endpoint_changes_the_status_and_nothing_else(
+    service: Service, user: str
+) -> None:
+    item = item_in(service, user, 1)
+    body = {"status": 2, "price": 1, "quantity": 7, "shop_id": new_user(), "id": 1}
+    response = service.move(item["id"], 2, json=body)
+    assert response.get_json() == item | {"status": 2}
+    order = service.crud("GET", f"/api/orders/{item['order']}/", user).get_json()
+    assert [i["status"] for i in order["items"]] == [2, 1]
+
+
+@pytest.mark.parametrize("item_id", [0, 2**63 - 1, 2**63, 10**18])
+def test_an_absent_item_is_404(service: Service, item_id: int) -> None:
+    before = everything(service)
+    problem(service.move(item_id, 2), 404, "not-found")
+    assert everything(service) == before
+
+
+def test_the_last_final_item_completes_the_order(service: Service, user: str) -> None:
+    first, second = service.ordered(user, 1, 1)["items"]
+    service.move(first["id"], 4)
+    question = "SELECT is_complete FROM orders WHERE id = :id"
+    assert service.rows(question, id=first["order"]) == [{"is_complete": False}]
+    service.move(second["id"], 3)
+    assert service.rows(question, id=first["order"]) == [{"is_complete": True}]
+
+
+def test_a_move_counts_although_nobody_can_be_told_of_it_now(
+    service: Service, user: str
+) -> None:
+    item = item_in(service, user, 1)
+    service.sandbox.fault("sink", status=503)
+    try:
+        response = service.move(item["id"], 2)
+    finally:
+        service.sandbox.mend()
+    assert (response.status_code, response.get_json()["status"]) == (200, 2)
+    owed = service.rows(
+        "SELECT event_type, destination FROM outbox WHERE order_id = :id",
+        id=item["order"],
+    )
+    assert owed == [{"event_type": "order.item.status.updated", "destination": "http"}]
+
+
+def test_nothing_is_published_about_an_item_without_shop_and_product(
+    service: Service, user: str
+) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    [row] = service.rows(
+        "WITH added AS (INSERT INTO order_items (order_id, user_id, quantity,"
+        " product_variation, price) VALUES (:id, CAST(:user_id AS uuid), 1,"
+        " CAST(:user_id AS uuid), 5) RETURNING id) SELECT id FROM added",
+        id=order["id"],
+        user_id=user,
+    )
+    response = service.move(row["id"], 3)
+    assert (response.status_code, response.get_json()["status"]) == (200, 3)
+    assert announced(service, order["id"]) == []
+    assert [step[1:3] for step in history(service, order["id"])] == [(1, 3)]

@@ -1,0 +1,174 @@
+"""Connections of ours: prepared statements, transactions, what holds on each link."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DatabaseError
+
+from common import db
+from common.db import connect, transaction
+from tests.support.database import execute
+from tests.support.proxy import proxy
+from tests.support.relaying import engine_on
+
+PREPARED = "SELECT statement FROM pg_prepared_statements"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    execute(database_url, "CREATE TABLE word (id int PRIMARY KEY, said text)")
+    with engine_on(database_url, pool_size=1) as engine:
+        yield engine
+
+
+def say(connection: Connection, number: int, said: str = "a") -> None:
+    statement = text("INSERT INTO word VALUES (:id, :said)")
+    connection.execute(statement, {"id": number, "said": said})
+
+
+def words(database_url: str) -> list[Any]:
+    return [row for (row,) in execute(database_url, "SELECT id FROM word ORDER BY id")]
+
+
+def prepared(engine: Engine) -> list[str]:
+    """Answer what is prepared on the pool's one connection."""
+    with connect(engine) as connection:
+        return list(connection.execute(text(PREPARED)).scalars())
+
+
+def test_a_statement_is_prepared_once_and_then_used_again(engine: Engine) -> None:
+    for number in range(5):
+        with connect(engine) as connection:
+            say(connection, number)
+    assert prepared(engine) == ["INSERT INTO word VALUES ($1, $2)"]
+
+
+def test_a_statement_used_before_is_one_round_trip(database_url: str) -> None:
+    with proxy(database_url) as wire, engine_on(wire.url) as engine:
+        statement = text("SELECT CAST(:number AS int)")
+        with connect(engine) as connection:
+            connection.execute(statement, {"number": 1})
+        wire.forget()
+        with connect(engine) as connection:
+            assert connection.execute(statement, {"number": 7}).scalar_one() == 7
+        assert len(wire.turns) == 1
+
+
+def test_a_transaction_of_two_statements_is_four_round_trips(
+    database_url: str,
+) -> None:
+    with proxy(database_url) as wire, engine_on(wire.url) as engine:
+        statement = text("SELECT CAST(:number AS int)")
+        for _ in range(2):
+            wire.forget()
+            with transaction(engine) as connection:
+                for number in range(2):
+                    connection.execute(statement, {"number": number})
+        assert len(wire.turns) == 4  # BEGIN, two statements, COMMIT
+
+
+def test_prepared_statements_are_bounded_and_the_oldest_goes_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "PREPARED_STATEMENTS", 3)
+    for number in (1, 2, 3, 1, 4, 5):
+        with connect(engine) as connection:
+            statement = text(f"SELECT {number} + CAST(:added AS int)")
+            connection.execute(statement, {"added": 1})
+    numbers = sorted(statement.split()[1] for statement in prepared(engine))
+    assert numbers == ["1", "4", "5"]
+
+
+def test_a_broken_statement_is_not_kept(engine: Engine) -> None:
+    with (
+        connect(engine) as connection,
+        pytest.raises(DatabaseError, match="nothing_here"),
+    ):
+        connection.execute(text("SELECT :x FROM nothing_here"), {"x": 1})
+    assert prepared(engine) == []
+
+
+def test_a_migration_that_changes_a_result_breaks_no_request(
+    engine: Engine, database_url: str
+) -> None:
+    statement = text("SELECT * FROM word WHERE id = CAST(:id AS int)")
+    with connect(engine) as connection:
+        say(connection, 1)
+        connection.execute(statement, {"id": 1})
+    execute(database_url, "ALTER TABLE word ADD COLUMN loud boolean DEFAULT true")
+    for _ in range(2):
+        with connect(engine) as connection:
+            assert connection.execute(statement, {"id": 1}).one() == (1, "a", True)
+
+
+def test_outside_a_transaction_each_statement_commits_by_itself(
+    engine: Engine, database_url: str
+) -> None:
+    with connect(engine) as connection:
+        say(connection, 1)
+        assert words(database_url) == [1]
+
+
+def test_a_transaction_commits_when_its_block_returns(
+    engine: Engine, database_url: str
+) -> None:
+    with transaction(engine) as connection:
+        say(connection, 1)
+        say(connection, 2)
+        assert words(database_url) == []
+    assert words(database_url) == [1, 2]
+
+
+def test_a_transaction_rolls_back_when_its_block_raises(
+    engine: Engine, database_url: str
+) -> None:
+    with pytest.raises(KeyError), transaction(engine) as connection:
+        say(connection, 1)
+        raise KeyError
+    assert words(database_url) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_transaction_its_connection_commits_by_itself_again(
+    engine: Engine, database_url: str, *, fails: bool
+) -> None:
+    with pytest.raises(DatabaseError), transaction(engine) as connection:
+        say(connection, 1)
+        connection.execute(text("SELECT * FROM nothing_here" if fails else "SELECT nix"))
+    with connect(engine) as connection:
+        say(connection, 2)
+        assert words(database_url) == [2]
+
+
+def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
+    names = (
+        "TimeZone",
+        "lock_timeout",
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "application_name",
+    )
+    with connect(engine) as connection:
+        found = {
+            name: connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in names
+        }
+    assert found == {
+        "TimeZone": "UTC",
+        "lock_timeout": "2s",
+        "statement_timeout": "10s",
+        "idle_in_transaction_session_timeout": "15s",
+        "application_name": "order-service",
+    }
+
+
+def test_percent_signs_and_colons_in_values_stay_what_they_are(
+    engine: Engine,
+) -> None:
+    said = "100% :id $1 %s '; DROP TABLE word"
+    with connect(engine) as connection:
+        say(connection, 1, said)
+        found = connection.execute(text("SELECT said FROM word")).scalar_one()
+    assert found == said

@@ -1,0 +1,18 @@
+"""Variables of a deployment, complete and well formed, to be broken one at a time.
+
+Not here: what they are read as (`common/config.py`).
+"""
+
+DATABASE_URL = "postgresql://orders:s3cret@db:6432/shop"
+POSTGRES = {
+    "POSTGRES_HOST": "db",
+    "POSTGRES_DB": "shop",
+    "POSTGRES_USER": "orders",
+    "POSTGRES_PASSWORD": "s3cret",
+}
+RABBITMQ = {
+    "RABBITMQ_HOST": "broker",
+    "RABBITMQ_USER": "orders",
+    "RABBITMQ_PASS": "s3cret",
+}
+SINK = {"EVENT_SINK_URL": "http://sink:9000/in"}

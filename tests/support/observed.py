@@ -1,0 +1,90 @@
+"""What the service did, seen from behind and from the wire, for tests of functions.
+
+Lives here: rows of every table, an item's history, announced events, the members of a
+problem. Not here: how a state is reached (`service.py`). Surprise: an event counts as
+announced whether it still waits in the outbox or has reached the sink.
+"""
+
+import json
+from typing import Any
+
+from werkzeug.test import TestResponse
+
+from tests.support.service import Service
+
+TABLES = (
+    "orders",
+    "order_items",
+    "item_history",
+    "outbox",
+    "idempotency_records",
+    "dead_letters",
+)
+MEMBERS = {"type", "title", "status", "detail", "instance", "error"}
+
+
+def everything(service: Service) -> dict[str, list[str]]:
+    """Answer every row of every table and every event: equal when nothing happened."""
+    found = service.rows(
+        " UNION ALL ".join(
+            f"SELECT '{table}' AS name, CAST(t AS text) AS content FROM {table} t"
+            for table in TABLES
+        )
+    )
+    rows: dict[str, list[str]] = {table: [] for table in TABLES}
+    for row in found:
+        rows[row["name"]].append(row["content"])
+    told = [event.id for event in service.sandbox.events]
+    return {name: sorted(content) for name, content in rows.items()} | {"told": told}
+
+
+def history(service: Service, order_id: int) -> list[tuple[Any, ...]]:
+    """Answer the order's steps: item, from, to, who, request id, oldest first."""
+    found = service.rows(
+        "SELECT item_id, from_status, to_status, CAST(changed_by AS text) AS who,"
+        " request_id FROM item_history WHERE order_id = :id ORDER BY id",
+        id=order_id,
+    )
+    return [tuple(row.values()) for row in found]
+
+
+def announced(service: Service, order_id: int) -> list[dict[str, Any]]:
+    """Answer the bodies of the order's events so far, in their order."""
+    waiting = service.rows(
+        "SELECT body FROM outbox WHERE destination = 'http' AND order_id = :id"
+        " ORDER BY id",
+        id=order_id,
+    )
+    bodies = [event.json for event in service.sandbox.events]
+    bodies += [json.loads(row["body"]) for row in waiting]
+    return [body for body in bodies if _order_id(body) == order_id]
+
+
+def _order_id(body: dict[str, Any]) -> int:
+    return int(body["data"]["order_id"] if "data" in body else body["order_id"])
+
+
+def problem(response: TestResponse, status: int, slug: str) -> dict[str, Any]:
+    """Check that the response is this problem, to the letter; answer its body."""
+    shown = f"{response.status} {response.get_data(as_text=True)}"
+    assert response.status_code == status, shown
+    assert response.mimetype == "application/problem+json", shown
+    body: dict[str, Any] = response.get_json()
+    assert body["type"] == f"/problems/{slug}", shown
+    assert set(body) >= MEMBERS, shown
+    assert body["status"] == status, shown
+    assert body["instance"] == response.request.path, shown
+    assert body["title"], shown
+    assert body["error"] == body["title"], shown
+    assert body["detail"], shown
+    assert response.headers["X-Request-ID"], shown
+    return body
+
+
+def refused_field(response: TestResponse, field: str) -> None:
+    """Check that the response is a 400 that blames `field`, or a part of it."""
+    body = problem(response, 400, "invalid-request")
+    [(blamed, messages)] = body["errors"].items()
+    assert blamed.split("[")[0].split(".")[0] == field or blamed.endswith(field), body
+    assert messages, body
+    assert body["detail"].startswith(blamed), body

@@ -1,0 +1,102 @@
+"""Events that are owed, and publishers that remember: for tests of outbox and relay.
+
+Lives here: rows in the outbox, a publisher that does as it is told, a relay on a
+database. Not here: real destinations. Surprise: nobody waits for a claim to run out or
+a backoff to pass, `let_time_pass` moves the rows' times instead.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine
+
+from common import config
+from common.db import make_engine
+from common.outbox import Relay
+from common.publishing import Message, Outcome, Result, publish_each
+from tests.support.database import execute
+
+STATUS = "order.item.status.updated"
+
+
+@contextmanager
+def engine_on(url: str, pool_size: int = 4) -> Iterator[Engine]:
+    """Yield the service's own engine on a database."""
+    database = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
+    assert database
+    engine = make_engine(database, pool_size)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+class Recorder:
+    """A destination: keeps what it is sent, and answers as `answer` says."""
+
+    def __init__(self, answer: Callable[[Message], Result] | None = None) -> None:
+        self.answer = answer or (lambda _: Result.SENT)
+        self.tried: list[Message] = []
+        self.sent: list[Message] = []
+        self._lock = threading.Lock()
+
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        return publish_each(messages, deadline, self._send)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _send(self, message: Message, _seconds: float) -> tuple[Result, str | None]:
+        result = self.answer(message)
+        with self._lock:
+            self.tried.append(message)
+            if result is Result.SENT:
+                self.sent.append(message)
+        return result, None if result is Result.SENT else "told so"
+
+    @property
+    def bodies(self) -> list[str]:
+        """What was sent, in order."""
+        return [message.body for message in self.sent]
+
+
+@contextmanager
+def relay_to(
+    url: str, *, hold_doubtful_order_created: bool = False, **publishers: Any
+) -> Iterator[Relay]:
+    """Yield a relay of its own, as another instance of the service would have."""
+    with engine_on(url) as engine:
+        yield Relay(
+            engine, publishers, hold_doubtful_order_created=hold_doubtful_order_created
+        )
+
+
+def owe(
+    url: str, order_id: int, *bodies: str, to: str = "bus", event_type: str = STATUS
+) -> None:
+    """Put events into the outbox, as one transaction; a body is a word."""
+    rows = ", ".join(
+        f"('{to}', {order_id}, '{uuid.uuid4()}', '{event_type}', '{body}')"
+        for body in bodies
+    )
+    columns = "destination, order_id, event_id, event_type, body"
+    execute(url, f"INSERT INTO outbox ({columns}) VALUES {rows}")
+
+
+def owed(url: str) -> list[str]:
+    """Answer the bodies of what is owed, oldest first."""
+    rows = execute(url, "SELECT body FROM outbox ORDER BY id")
+    return [str(body) for (body,) in rows]
+
+
+def column(url: str, name: str, table: str = "outbox") -> list[Any]:
+    """Answer one column, oldest row first."""
+    return [value for (value,) in execute(url, f"SELECT {name} FROM {table} ORDER BY id")]
+
+
+def let_time_pass(url: str) -> None:
+    """Let every claim run out and every backoff pass."""
+    execute(url, "UPDATE outbox SET available_at = now() - interval '1 second'")

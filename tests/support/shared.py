@@ -1,0 +1,27 @@
+"""A service for a whole file of tests, each of which has a customer of its own.
+
+Lives here: what such a file makes its module's `service` fixture of. Not here: the one
+that every other test gets (`tests/functions/conftest.py`). Surprise: such tests compare
+before and after, and never count from zero.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infra.local.sandbox import running_sandbox
+from tests.support import database
+from tests.support.service import Service
+
+
+@contextmanager
+def shared_service(postgres_url: str, template_database: str) -> Iterator[Service]:
+    """Yield a service on a database and a sandbox that the file's tests share."""
+    with (
+        database.database(postgres_url, template=template_database) as url,
+        running_sandbox(deliver=False) as sandbox,
+    ):
+        running = Service(url, sandbox)
+        try:
+            yield running
+        finally:
+            running.close()

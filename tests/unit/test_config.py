@@ -1,0 +1,197 @@
+"""Settings: what each variable means, its default, and which of two wins."""
+
+import os
+from typing import Any
+
+import pytest
+
+from common.config import Database, RabbitMQ, Settings, load
+from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
+
+
+def settings(**environ: str) -> Settings:
+    return load(environ, needs=())
+
+
+# Defaults.
+
+
+def test_everything_optional_has_its_default() -> None:
+    assert settings(THREADS="4") == Settings(
+        database=None,
+        rabbitmq=None,
+        bus=(),
+        event_sink_url=None,
+        shopcart_url=None,
+        product_url=None,
+        analytics_url=None,
+        identity_source="header",
+        jwt_secret=None,
+        status_requires_shop_claim=False,
+        hold_doubtful_order_created=False,
+        public_path_prefix="",
+        upstream_deadline_seconds=8.0,
+        pool_size=4,
+        log_level="INFO",
+    )
+
+
+def test_the_pool_has_a_connection_for_each_of_the_frameworks_threads() -> None:
+    assert settings().pool_size == 4 * (os.cpu_count() or 1)
+    assert settings(THREADS="7").pool_size == 7
+
+
+def test_the_environment_is_read_where_nothing_else_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PUBLIC_PATH_PREFIX", "/order")
+    assert load(needs=()).public_path_prefix == "/order"
+
+
+def test_set_but_empty_is_not_set() -> None:
+    assert settings(DATABASE_URL=" ", LOG_LEVEL="", THREADS="4") == settings(
+        THREADS="4"
+    )
+
+
+# The database.
+
+
+def test_the_older_services_variables_name_the_database() -> None:
+    database = settings(**POSTGRES, POSTGRES_PORT="6432").database
+    assert database == Database(
+        host="db", port=6432, name="shop", user="orders", password="s3cret"
+    )
+
+
+def test_a_database_may_need_no_password_and_has_the_usual_port() -> None:
+    environ = POSTGRES | {"POSTGRES_PASSWORD": ""}
+    database = settings(**environ).database
+    assert database is not None
+    assert (database.port, database.password) == (5432, None)
+
+
+def test_database_url_wins() -> None:
+    environ = POSTGRES | {"POSTGRES_HOST": "elsewhere", "DATABASE_URL": DATABASE_URL}
+    database = settings(**environ).database
+    assert database == Database(
+        host="db", port=6432, name="shop", user="orders", password="s3cret"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u@h/d", Database(host="h", port=5432, name="d", user="u")),
+        ("postgres://u@h/d", Database(host="h", port=5432, name="d", user="u")),
+        (
+            "postgresql+pg8000://u@h/d",
+            Database(host="h", port=5432, name="d", user="u"),
+        ),
+        (
+            "postgresql://u%40x:p%2Fw@h:1/d%20b?sslmode=verify-full",
+            Database(
+                host="h",
+                port=1,
+                name="d b",
+                user="u@x",
+                password="p/w",
+                sslmode="verify-full",
+            ),
+        ),
+        ("postgresql://u@[::1]:5/d", Database(host="::1", port=5, name="d", user="u")),
+    ],
+)
+def test_a_database_url_is_read(url: str, expected: Database) -> None:
+    assert settings(DATABASE_URL=url).database == expected
+
+
+# The event bus.
+
+
+@pytest.mark.parametrize(
+    ("environ", "bus"),
+    [
+        ({}, ()),
+        (RABBITMQ, ("rabbitmq",)),
+        (SINK, ("http",)),
+        ({"K_SINK": "http://sink"}, ("http",)),
+        (RABBITMQ | SINK, ("rabbitmq",)),
+        (RABBITMQ | SINK | {"EVENT_BUS": "http"}, ("http",)),
+        (SINK | {"EVENT_BUS": "local"}, ("http",)),
+        (RABBITMQ | SINK | {"EVENT_BUS": "rabbitmq, local"}, ("rabbitmq", "http")),
+        (SINK | {"EVENT_BUS": "http,local,http"}, ("http",)),
+    ],
+)
+def test_the_bus_is_what_is_named_or_what_there_is(
+    environ: dict[str, str], bus: tuple[str, ...]
+) -> None:
+    assert settings(**environ).bus == bus
+
+
+def test_the_sinks_own_variable_wins_over_knatives() -> None:
+    found = settings(**SINK, K_SINK="http://knative")
+    assert found.event_sink_url == "http://sink:9000/in"
+    assert settings(K_SINK="http://knative").event_sink_url == "http://knative"
+
+
+def test_the_broker_is_named_by_the_older_services_variables() -> None:
+    assert settings(**RABBITMQ).rabbitmq == RabbitMQ(
+        host="broker", port=5672, user="orders", password="s3cret"
+    )
+
+
+# Other settings.
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("SHOPCART_SERVICE", "shopcart_url"),
+        ("PRODUCT_SERVICE", "product_url"),
+        ("ANALYTIC_SERVICE", "analytics_url"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://sibling", "http://sibling"),
+        ("https://sibling:8443/base/", "https://sibling:8443/base"),
+        (" http://127.0.0.1:80// ", "http://127.0.0.1:80"),
+    ],
+)
+def test_a_siblings_base_may_carry_a_path_and_a_trailing_slash(
+    name: str, field: str, given: str, url: str
+) -> None:
+    assert getattr(settings(**{name: given}), field) == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("IDENTITY_SOURCE", "ApiGateway", "identity_source", "apigateway"),
+        ("GATEWAY_JWT_SECRET", "s3cret", "jwt_secret", "s3cret"),
+        ("ORDER_CREATED_ON_DOUBT", "resend", "hold_doubtful_order_created", False),
+        ("ORDER_CREATED_ON_DOUBT", "HOLD", "hold_doubtful_order_created", True),
+        ("PUBLIC_PATH_PREFIX", "/order/", "public_path_prefix", "/order"),
+        ("PUBLIC_PATH_PREFIX", "/a/b-c", "public_path_prefix", "/a/b-c"),
+        ("PUBLIC_PATH_PREFIX", "/", "public_path_prefix", ""),
+        ("UPSTREAM_DEADLINE_SECONDS", "0.5", "upstream_deadline_seconds", 0.5),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ],
+)
+def test_a_setting_is_read(name: str, value: str, field: str, expected: Any) -> None:
+    assert getattr(settings(**{name: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", True), ("1", True), ("False", False), ("0", False)]
+)
+def test_a_flag_is_true_or_false(value: str, expected: object) -> None:
+    environ = {"GATEWAY_JWT_SECRET": "s3cret", "STATUS_REQUIRE_SHOP_CLAIM": value}
+    assert settings(**environ).status_requires_shop_claim is expected
+
+
+def test_the_api_gateways_claims_are_proof_enough_for_the_shop_claim() -> None:
+    environ = {"IDENTITY_SOURCE": "apigateway", "STATUS_REQUIRE_SHOP_CLAIM": "true"}
+    assert settings(**environ).status_requires_shop_claim

@@ -1,0 +1,280 @@
+"""Who calls: the gateway's headers, its token, and what is never believed."""
+
+import base64
+import json
+import time
+from typing import Any
+from uuid import UUID
+
+import jwt
+import pytest
+from werkzeug.datastructures import Headers
+
+from common import config
+from common.config import Settings
+from common.errors import ForbiddenError, UnauthenticatedError
+from common.identity import Caller, check_shop, identify
+from tests.support.bodies import SHOP, USER
+from tests.support.factories import OWNER, STRANGER
+from tests.support.factories import SHOP as SHOP_ID
+
+SECRET = "gateway-secret-of-at-least-64-bytes-so-that-any-hmac-takes-it-gladly"
+USERINFO = "X-Apigateway-Api-Userinfo"
+OTHER_SHOP = "50000000-0000-4000-8000-000000000002"
+
+
+def settings(**environ: str) -> Settings:
+    return config.load(environ, needs=())
+
+
+OPEN = settings()
+VERIFYING = settings(GATEWAY_JWT_SECRET=SECRET)
+API_GATEWAY = settings(IDENTITY_SOURCE="apigateway")
+
+
+def token(secret: str | None = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    """Answer a token of the owner's for the next minute; None takes a claim away."""
+    told = {"sub": USER, "exp": int(time.time()) + 60} | claims
+    told = {name: claim for name, claim in told.items() if claim is not None}
+    return jwt.encode(told, secret, algorithm=algorithm)
+
+
+def bearing(authorization: str, user: str = USER, **more: str) -> Headers:
+    more = {name.replace("_", "-"): value for name, value in more.items()}
+    return Headers({"X-User-ID": user, "Authorization": authorization, **more})
+
+
+# The user.
+
+
+@pytest.mark.parametrize(
+    "text", [USER, USER.upper(), USER.replace("-", ""), f" {USER}"]
+)
+def test_the_user_is_normalised_to_lower_case_with_dashes(text: str) -> None:
+    caller = identify(Headers({"x-user-id": text}), OPEN)
+    assert str(caller.user_id) == USER
+
+
+@pytest.mark.parametrize("headers", [{}, *({"X-User-ID": v} for v in ("", "x", "42"))])
+@pytest.mark.parametrize("accepts_internal", [False, True])
+def test_without_a_user_there_is_no_caller(
+    headers: dict[str, str], *, accepts_internal: bool
+) -> None:
+    with pytest.raises(UnauthenticatedError):
+        identify(Headers(headers), OPEN, accepts_internal=accepts_internal)
+
+
+def test_a_token_that_cannot_be_verified_proves_nothing() -> None:
+    caller = identify(bearing(f"Bearer {token(shop_uuid=SHOP)}"), OPEN)
+    assert caller == Caller(OWNER, shop_id=None, has_token=True)
+
+
+def test_trap_x_shop_id_is_never_read() -> None:
+    headers = bearing(f"Bearer {token()}", X_Shop_ID=SHOP)
+    assert identify(headers, VERIFYING).shop_id is None
+    assert identify(headers, OPEN).shop_id is None
+    internal = Headers({"X-User-ID": USER, "X-Shop-ID": SHOP})
+    assert identify(internal, VERIFYING, accepts_internal=True).shop_id is None
+
+
+# The token.
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_good_token_names_the_caller(scheme: str) -> None:
+    caller = identify(bearing(f"{scheme} {token()}"), VERIFYING)
+    assert caller == Caller(OWNER, shop_id=None, has_token=True)
+
+
+def test_the_verified_claim_names_the_shop() -> None:
+    caller = identify(bearing(f"Bearer {token(shop_uuid=SHOP.upper())}"), VERIFYING)
+    assert caller.shop_id == SHOP_ID
+
+
+@pytest.mark.parametrize("shop", [5, "", "x", [SHOP], {"id": SHOP}])
+def test_a_claim_that_is_no_uuid_names_no_shop(shop: object) -> None:
+    caller = identify(bearing(f"Bearer {token(shop_uuid=shop)}"), VERIFYING)
+    assert caller.shop_id is None
+
+
+def test_sub_and_header_are_compared_as_uuids() -> None:
+    headers = bearing(f"Bearer {token(sub=USER.replace('-', ''))}", USER.upper())
+    assert identify(headers, VERIFYING).user_id == OWNER
+
+
+def forged(**changes: str) -> str:
+    """Answer a token whose head or claims somebody changed without the secret."""
+    *parts, signature = token(sub=str(STRANGER)).split(".")
+    told = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in parts]
+    for name, value in changes.items():
+        told[name != "alg"][name] = value
+    texts = [base64.urlsafe_b64encode(json.dumps(each).encode()) for each in told]
+    return ".".join([*(text.decode().rstrip("=") for text in texts), signature])
+
+
+DEEP = base64.urlsafe_b64encode(b"[" * 6000).decode()
+BAD_TOKENS = {
+    "wrong secret": token("another-secret-of-more-than-thirty-two-bytes"),
+    "alg none": token(None, "none"),
+    "alg None, signed": forged(alg="None", sub=USER),
+    "another algorithm": token(algorithm="HS512"),
+    "forged": forged(sub=USER),
+    "expired": token(exp=int(time.time()) - 1),
+    "no exp": token(exp=None),
+    "exp is no number": token(exp="tomorrow"),
+    "no sub": token(sub=None),
+    "sub is no string": token(sub=5),
+    "sub is no uuid": token(sub="me"),
+    "another sub": token(sub=str(STRANGER)),
+    "not yet": token(nbf=int(time.time()) + 60),
+    "no signature": token().rpartition(".")[0] + ".",
+    "two parts": token().rpartition(".")[0],
+    "garbage": "garbage",
+    "dots": "..",
+    "not ascii": "é.é.é",
+    "nothing": "",
+    "nested deeply": f"{DEEP}.{DEEP}.{DEEP}",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
+@pytest.mark.parametrize("accepts_internal", [False, True])
+def test_a_bad_token_is_refused(bad: str, *, accepts_internal: bool) -> None:
+    headers = bearing(f"Bearer {bad}")
+    with pytest.raises(UnauthenticatedError):
+        identify(headers, VERIFYING, accepts_internal=accepts_internal)
+
+
+@pytest.mark.parametrize("form", ["{}", "Basic {}", "Token {}", "Bearer,{}", " {}"])
+def test_a_good_token_that_is_not_a_bearers_is_refused(form: str) -> None:
+    with pytest.raises(UnauthenticatedError):
+        identify(bearing(form.format(token())), VERIFYING)
+
+
+def test_somebody_elses_token_says_so() -> None:
+    with pytest.raises(UnauthenticatedError, match="belongs to somebody else"):
+        identify(bearing(f"Bearer {token()}", str(STRANGER)), VERIFYING)
+
+
+def test_why_a_token_is_refused_stays_between_us() -> None:
+    with pytest.raises(UnauthenticatedError) as raised:
+        identify(bearing(f"Bearer {BAD_TOKENS['expired']}"), VERIFYING)
+    assert raised.value.detail == "The token is not valid."
+
+
+def test_an_empty_authorization_is_no_internal_call() -> None:
+    with pytest.raises(UnauthenticatedError):
+        identify(bearing(""), VERIFYING, accepts_internal=True)
+
+
+def test_where_tokens_are_verified_one_must_be_there() -> None:
+    with pytest.raises(UnauthenticatedError, match="Authorization"):
+        identify(Headers({"X-User-ID": USER}), VERIFYING)
+
+
+@pytest.mark.parametrize("how", [OPEN, VERIFYING], ids=["open", "verifying"])
+def test_an_internal_call_has_a_user_and_no_token(how: Settings) -> None:
+    caller = identify(Headers({"X-User-ID": USER}), how, accepts_internal=True)
+    assert caller == Caller(OWNER, shop_id=None, has_token=False)
+
+
+# Google API Gateway.
+
+
+def userinfo(claims: object) -> Headers:
+    raw = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    return Headers({USERINFO: base64.urlsafe_b64encode(raw).decode()})
+
+
+@pytest.mark.parametrize("padding", ["", "=", "=="])
+def test_the_api_gateways_claims_are_read_with_and_without_padding(
+    padding: str,
+) -> None:
+    claims = json.dumps({"sub": USER, "shop_uuid": SHOP, "name": "ÿ?"}).encode()
+    encoded = base64.urlsafe_b64encode(claims + b" " * len(padding)).decode()
+    caller = identify(Headers({USERINFO: encoded.rstrip("=")}), API_GATEWAY)
+    assert caller == Caller(OWNER, SHOP_ID, has_token=True)
+    assert identify(Headers({USERINFO: encoded}), API_GATEWAY) == caller
+
+
+def test_trap_the_api_gateway_lets_a_clients_own_x_user_id_through() -> None:
+    headers = userinfo({"sub": USER})
+    headers["X-User-ID"] = str(STRANGER)
+    assert identify(headers, API_GATEWAY).user_id == OWNER
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"sub": 5},
+        {"sub": "me"},
+        [],
+        "x",
+        b"\xff",
+        b"{",
+        b'{"sub": ' + b"[" * 6000,
+    ],
+)
+def test_malformed_claims_of_the_api_gateway_are_refused(claims: object) -> None:
+    with pytest.raises(UnauthenticatedError, match="claims"):
+        identify(userinfo(claims), API_GATEWAY, accepts_internal=True)
+
+
+@pytest.mark.parametrize("encoded", ["", "!", "a", "é"])
+def test_claims_that_are_no_base64_are_refused(encoded: str) -> None:
+    with pytest.raises(UnauthenticatedError, match="malformed"):
+        identify(Headers({USERINFO: encoded}), API_GATEWAY)
+
+
+def test_without_the_api_gateways_claims_only_an_internal_call_passes() -> None:
+    headers = Headers({"X-User-ID": USER})
+    with pytest.raises(UnauthenticatedError, match="missing"):
+        identify(headers, API_GATEWAY)
+    caller = identify(headers, API_GATEWAY, accepts_internal=True)
+    assert caller == Caller(OWNER, has_token=False)
+
+
+def test_the_api_gateways_header_means_nothing_elsewhere() -> None:
+    headers = userinfo({"sub": str(STRANGER), "shop_uuid": SHOP})
+    headers["X-User-ID"] = USER
+    assert identify(headers, OPEN) == Caller(OWNER)
+
+
+# Whose item it is.
+
+DEMANDING = settings(GATEWAY_JWT_SECRET=SECRET, STATUS_REQUIRE_SHOP_CLAIM="true")
+OWN = Caller(OWNER, SHOP_ID, has_token=True)
+OTHER = Caller(OWNER, UUID(OTHER_SHOP), has_token=True)
+NO_CLAIM = Caller(OWNER, None, has_token=True)
+INTERNAL = Caller(OWNER)
+
+
+@pytest.mark.parametrize(
+    ("caller", "shop_id", "how", "refused"),
+    [
+        (OWN, SHOP_ID, VERIFYING, None),
+        (OWN, SHOP_ID, DEMANDING, None),
+        (OWN, None, VERIFYING, ForbiddenError),
+        (OTHER, SHOP_ID, VERIFYING, ForbiddenError),
+        (OTHER, SHOP_ID, DEMANDING, ForbiddenError),
+        (NO_CLAIM, SHOP_ID, VERIFYING, ForbiddenError),
+        (NO_CLAIM, SHOP_ID, OPEN, ForbiddenError),
+        (NO_CLAIM, None, VERIFYING, ForbiddenError),
+        (INTERNAL, SHOP_ID, VERIFYING, None),
+        (INTERNAL, SHOP_ID, OPEN, None),
+        (INTERNAL, None, OPEN, None),
+        (INTERNAL, SHOP_ID, DEMANDING, UnauthenticatedError),
+    ],
+)
+def test_only_the_items_shop_or_the_shop_service_moves_it(
+    caller: Caller,
+    shop_id: UUID | None,
+    how: Settings,
+    refused: type[Exception] | None,
+) -> None:
+    if refused is None:
+        check_shop(caller, shop_id, how)
+        return
+    with pytest.raises(refused):
+        check_shop(caller, shop_id, how)
