@@ -160,8 +160,8 @@ def _database_from_url(url: str) -> Database:
     options = dict(parse_qsl(parts.query))
     sslmode = options.pop("sslmode", "prefer")
     known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
-    place = port and parts.hostname and parts.username and parts.path.strip("/")
-    if not known or not place:
+    name = unquote(parts.path.lstrip("/"))
+    if not (known and parts.hostname and port and parts.username and name):
         raise ConfigError(hint)
     if options or sslmode not in SSL_MODES:
         raise ConfigError(
@@ -170,7 +170,7 @@ def _database_from_url(url: str) -> Database:
     return Database(
         host=unquote(parts.hostname),
         port=port,
-        name=unquote(parts.path.lstrip("/")),
+        name=name,
         user=unquote(parts.username),
         password=unquote(parts.password) if parts.password else None,
         sslmode=sslmode,
@@ -222,7 +222,8 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
     try:
         parts = urlsplit(value)
         has_host = parts.scheme in ("http", "https") and bool(parts.hostname)
-        valid = has_host and parts.port != 0 and not (parts.query or parts.fragment)
+        extras = parts.username or parts.password or parts.query or parts.fragment
+        valid = has_host and parts.port != 0 and not extras
     except ValueError:
         valid = False
     if not valid:

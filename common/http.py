@@ -69,7 +69,8 @@ def make_app(name: str, check_ready: Callable[[], None] | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # Of a chunked body werkzeug hands out so much and says nothing of the rest.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.before_request(_enter)
     app.teardown_request(_leave)
     app.after_request(_finish)
@@ -111,7 +112,10 @@ def _enter() -> None:
     stack.enter_context(context)
     flask.g.context = stack
     flask.g.started = time.perf_counter()
-    if (request.content_length or 0) > MAX_BODY_BYTES:  # also where it is not read
+    size = request.content_length  # None: chunked, or no body at all
+    if size is None:
+        size = len(request.get_data())
+    if size > MAX_BODY_BYTES:  # also where nobody reads it
         flask.abort(413)
 
 

@@ -157,7 +157,7 @@ def _problems() -> dict[str, Any]:
                     "properties": {"down": {"type": "array", "items": text}},
                     "required": ["down"],
                 },
-            ]
+            ],
         },
     }
 

@@ -130,10 +130,16 @@ def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(
 def test_a_link_cut_in_the_middle_is_unavailable_and_the_next_request_succeeds(
     engine: Engine, link: Link, database_url: str
 ) -> None:
-    with pytest.raises(DatabaseUnavailableError), transaction(engine) as connection:
-        connection.execute(text("INSERT INTO word VALUES (CAST(:id AS int))"), {"id": 2})
-        link.cut()
-        connection.execute(LOCK_AND_READ, {"id": 1})
+    two = {"id": 2}
+
+    def write_and_lose_the_link() -> None:
+        with transaction(engine) as connection:
+            connection.execute(text("INSERT INTO word VALUES (CAST(:id AS int))"), two)
+            link.cut()
+            connection.execute(LOCK_AND_READ, two)
+
+    with pytest.raises(DatabaseUnavailableError):
+        write_and_lose_the_link()
     ping(engine)
     assert execute(database_url, "SELECT id FROM word") == [[1]]
 
@@ -175,9 +181,13 @@ def test_a_server_full_of_others_is_unavailable_not_a_defect(
     )
     guests = f"postgresql://{role}:secret@{database_url.partition('@')[2]}"
     try:
-        with engine_on(guests) as engine, engine_on(guests) as late, connect(engine):
-            with pytest.raises(DatabaseUnavailableError):
-                ping(late)
+        with (
+            engine_on(guests) as early,
+            engine_on(guests) as late,
+            connect(early),
+            pytest.raises(DatabaseUnavailableError),
+        ):
+            ping(late)
     finally:
         execute(database_url, f"DROP ROLE {role}")
 

@@ -5,8 +5,9 @@ thread, the app behind it for many.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from werkzeug.test import TestResponse
@@ -50,3 +51,10 @@ def checkout_sender(
     path = "/api/orders-from-shopcart/"
     function = "create_order_from_cart"
     return sender(service, function, "POST", path, user, headers=headers)
+
+
+@contextmanager
+def in_background(call: Callable[[], T]) -> Iterator["Future[T]"]:
+    """Make the call in a thread while the block runs; its result is there after it."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(call)

@@ -94,7 +94,9 @@ def owed(url: str) -> list[str]:
 
 def column(url: str, name: str, table: str = "outbox") -> list[Any]:
     """Answer one column, oldest row first."""
-    return [value for (value,) in execute(url, f"SELECT {name} FROM {table} ORDER BY id")]
+    return [
+        value for (value,) in execute(url, f"SELECT {name} FROM {table} ORDER BY id")
+    ]
 
 
 def let_time_pass(url: str) -> None:

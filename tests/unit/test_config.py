@@ -49,7 +49,7 @@ def test_the_environment_is_read_where_nothing_else_is_given(
 
 
 def test_set_but_empty_is_not_set() -> None:
-    assert settings(DATABASE_URL=" ", LOG_LEVEL="", THREADS="4") == settings(
+    assert settings(DATABASE_URL="", LOG_LEVEL=" ", THREADS="4") == settings(
         THREADS="4"
     )
 

@@ -57,6 +57,7 @@ def refusal(*needs: str, **environ: str) -> str:
         ("IDENTITY_SOURCE", "cookie"),
         ("STATUS_REQUIRE_SHOP_CLAIM", "yes"),
         ("ORDER_CREATED_ON_DOUBT", "drop"),
+        ("PRODUCT_SERVICE", "http://user:secret@product"),
         ("PUBLIC_PATH_PREFIX", "order"),
         ("PUBLIC_PATH_PREFIX", "/order?x"),
         *(

@@ -91,6 +91,13 @@ def test_the_verified_claim_names_the_shop() -> None:
     assert caller.shop_id == SHOP_ID
 
 
+@pytest.mark.parametrize(
+    "claims", [{"aud": "gateway"}, {"iat": 4_000_000_000}], ids=["aud", "iat"]
+)
+def test_what_the_gateway_adds_for_others_is_not_judged(claims: dict[str, Any]) -> None:
+    assert identify(bearing(f"Bearer {token(**claims)}"), VERIFYING).has_token
+
+
 @pytest.mark.parametrize("shop", [5, "", "x", [SHOP], {"id": SHOP}])
 def test_a_claim_that_is_no_uuid_names_no_shop(shop: object) -> None:
     caller = identify(bearing(f"Bearer {token(shop_uuid=shop)}"), VERIFYING)

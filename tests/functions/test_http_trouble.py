@@ -1,0 +1,139 @@
+"""What a caller sees when the service itself is in trouble, and what the log says."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from common.logs import JsonFormatter
+from tests.support.observed import problem
+from tests.support.service import Service
+
+NOBODY = "postgresql://nobody:secret-word@127.0.0.1:1/nowhere"
+WITH_DATABASE = (
+    "approval_handler",
+    "create_order_from_cart",
+    "item_status",
+    "orders_crud",
+    "outbox_relay",
+)
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """Yield the service's log lines as they are written."""
+    lines: list[dict[str, Any]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(self.format(record)))
+
+    handler = Keep()
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("orders")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("function", WITH_DATABASE)
+def test_without_its_database_a_function_is_live_but_not_ready(
+    service: Service, function: str
+) -> None:
+    service.set(DATABASE_URL=NOBODY)
+    assert service.call(function, "GET", "/health/live").status_code == 200
+    response = service.call(function, "GET", "/health/ready")
+    body = problem(response, 503, "database-unavailable")
+    assert body["down"] == ["database"]
+    assert int(response.headers["Retry-After"]) > 0
+    assert "secret-word" not in response.get_data(as_text=True)
+
+
+def test_without_its_database_every_route_is_503_with_retry_after(
+    service: Service, user: str
+) -> None:
+    service.set(DATABASE_URL=NOBODY)
+    for method, path in (
+        ("GET", "/api/orders/"),
+        ("POST", "/api/orders/"),
+        ("GET", "/api/orders/1/"),
+        ("PATCH", "/api/orders/1/"),
+        ("DELETE", "/api/orders/1/"),
+        ("GET", "/api/order-items/"),
+        ("GET", "/api/order-items/1/"),
+        ("PATCH", "/api/order-items/1/"),
+        ("DELETE", "/api/order-items/1/"),
+    ):
+        response = service.crud(method, path, user, json={})
+        problem(response, 503, "database-unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+        assert "127.0.0.1" not in response.get_data(as_text=True)
+    response = service.move(1, 2)
+    problem(response, 503, "database-unavailable")
+
+
+def test_the_unexpected_is_a_500_problem_that_tells_the_caller_nothing(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.rows(
+        "DO $$ BEGIN ALTER TABLE orders RENAME COLUMN metadata TO gone; END $$"
+    )
+    item_id = order["items"][0]["id"]
+    for response in (
+        service.crud("GET", f"/api/orders/{order['id']}/", user),
+        service.crud("POST", "/api/orders/", user, json={}),
+        service.crud("PATCH", f"/api/orders/{order['id']}/", user, json={}),
+        service.move(item_id, 2),
+    ):
+        body = problem(response, 500, "internal-error")
+        assert set(body) == {"type", "title", "status", "detail", "instance", "error"}
+        shown = response.get_data(as_text=True)
+        for secret in ("SELECT", "metadata", "Traceback", "pg8000", "sqlalchemy"):
+            assert secret not in shown
+
+
+def test_the_log_tells_what_the_caller_is_not_told_under_the_same_request_id(
+    service: Service, user: str
+) -> None:
+    service.ordered(user)
+    service.rows(
+        "DO $$ BEGIN ALTER TABLE orders RENAME COLUMN metadata TO gone; END $$"
+    )
+    with logged() as lines:
+        headers = {"X-Request-ID": "find-me"}
+        service.crud("GET", "/api/orders/", user, headers=headers)
+    [line] = [line for line in lines if line["severity"] == "ERROR"]
+    assert line["request_id"] == "find-me"
+    assert "metadata" in line["exception"]
+    assert "Traceback" in line["exception"]
+
+
+def test_every_log_line_of_a_request_carries_its_request_id(
+    service: Service, user: str
+) -> None:
+    service.set(LOG_LEVEL="INFO")
+    service.sandbox.fault("sink", status=503)
+    with logged() as lines:
+        headers = {"X-Request-ID": "all-of-me"}
+        body = {"items": [{"product_variation": service.sandbox.add_article()}]}
+        service.crud("POST", "/api/orders/", user, json=body, headers=headers)
+    assert len(lines) >= 2
+    assert {line["request_id"] for line in lines} == {"all-of-me"}
+    assert {"method", "route", "status", "latency_ms"} <= set(lines[-1])
+
+
+def test_what_a_request_did_wrong_is_no_error_in_the_log(
+    service: Service, user: str
+) -> None:
+    with logged() as lines:
+        service.crud("POST", "/api/orders/", user, data="{", headers={})
+        service.crud("GET", "/api/orders/?limit=0", user)
+        service.crud("GET", "/nowhere", user)
+        service.crud("BREW", "/api/orders/", user)
+    assert [line for line in lines if line["severity"] == "ERROR"] == []

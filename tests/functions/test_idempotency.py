@@ -1,0 +1,252 @@
+"""Idempotency-Key on every POST: the first answer is kept for a day and replayed."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from infra.local.sandbox import catalogue
+from tests.support.service import Service, new_user
+
+KINDS = ["checkout", "order", "item"]
+kinds = pytest.mark.parametrize("kind", KINDS)
+TABLES = ("orders", "order_items", "outbox", "item_history", "idempotency_records")
+
+Post = Callable[..., TestResponse]
+
+
+@pytest.fixture
+def post(service: Service, user: str) -> Post:
+    """Sends a POST of one of the three kinds, always the same body for the same kind.
+
+    `key` is the Idempotency-Key; other arguments replace what is usually sent.
+    """
+    order_id: list[int] = []
+
+    def send(
+        kind: str, key: str | None = "k-1", by: str = user, **changes: Any
+    ) -> TestResponse:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        line = {"product_variation": catalogue.MUG, "quantity": 2}
+        sent: dict[str, Any] = {"user": by, "headers": headers}
+        if kind == "checkout":
+            path = "/api/orders-from-shopcart/"
+            sent |= {"path": path} | changes
+            return service.call("create_order_from_cart", "POST", **sent)
+        if kind == "order":
+            sent |= {"path": "/api/orders/", "json": {"items": [line]}} | changes
+            return service.crud("POST", **sent)
+        if not order_id:
+            made = service.crud("POST", "/api/orders/", by, json={})
+            order_id.append(made.get_json()["id"])
+        body = {"order": order_id[0], **line}
+        sent |= {"path": "/api/order-items/", "json": body} | changes
+        return service.crud("POST", **sent)
+
+    service.sandbox.add_to_cart(user, catalogue.MUG, 2)
+    return send
+
+
+def written(service: Service) -> dict[str, int]:
+    """Answer how many rows each table has."""
+    counted = ", ".join(f"(SELECT count(*) FROM {t}) AS {t}" for t in TABLES)
+    [row] = service.rows(f"SELECT {counted}")
+    return row
+
+
+def check_replay(first: TestResponse, second: TestResponse) -> None:
+    """Check that the second answer is the first one's, to the byte, and says so."""
+    assert first.status_code == second.status_code == 201
+    assert first.get_data() == second.get_data()
+    for name in ("Location", "ETag", "Content-Type"):
+        assert first.headers[name] == second.headers[name]
+    assert "Idempotency-Replayed" not in first.headers
+    assert second.headers["Idempotency-Replayed"] == "true"
+
+
+@kinds
+def test_same_request_again_is_answered_the_same_and_writes_nothing(
+    service: Service, post: Post, kind: str
+) -> None:
+    first = post(kind)
+    before, events = written(service), len(service.sandbox.events)
+    check_replay(first, post(kind))
+    assert written(service) == before
+    assert len(service.sandbox.events) == events
+
+
+@kinds
+def test_replay_needs_no_sibling(service: Service, post: Post, kind: str) -> None:
+    first = post(kind)
+    service.sandbox.fault("shopcart", status=500)
+    service.sandbox.fault("product", status=500)
+    check_replay(first, post(kind))
+
+
+@kinds
+def test_replay_outlives_a_restart(service: Service, post: Post, kind: str) -> None:
+    first = post(kind)
+    service.restart()
+    check_replay(first, post(kind))
+
+
+@kinds
+def test_path_with_or_without_its_slash_is_the_same_request(
+    post: Post, kind: str
+) -> None:
+    first = post(kind)
+    path = first.request.path
+    check_replay(first, post(kind, path=path.rstrip("/")))
+
+
+@kinds
+def test_another_key_is_another_request(
+    service: Service, post: Post, user: str, kind: str
+) -> None:
+    first = post(kind, "k-1")
+    service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # another line, another cart
+    second = post(kind, "k-2")
+    assert first.status_code == second.status_code == 201
+    assert first.headers["Location"] != second.headers["Location"]
+    assert "Idempotency-Replayed" not in second.headers
+
+
+@kinds
+def test_without_a_key_nothing_is_stored_under_one(
+    service: Service, post: Post, kind: str
+) -> None:
+    assert post(kind, None).status_code == 201
+    assert service.rows("SELECT 1 FROM idempotency_records WHERE scope = 'key'") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("checkout", {"json": {"note": "another"}}),
+        ("order", {"json": {"items": []}}),
+        ("order", {"json": {"metadata": {"a": "b"}}}),
+    ],
+)
+def test_same_key_with_another_body_is_422(
+    service: Service, post: Post, kind: str, change: dict[str, Any]
+) -> None:
+    assert post(kind).status_code == 201
+    before = written(service)
+    response = post(kind, **change)
+    assert response.status_code == 422
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.get_json()["type"] == "/problems/idempotency-key-reused"
+    assert written(service) == before
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(KINDS, 2)])
+def test_same_key_on_another_path_is_422(
+    service: Service, post: Post, first: str, second: str
+) -> None:
+    post("item", "before")  # makes the order that items go to
+    assert post(first).status_code == 201
+    before = written(service)
+    assert post(second).status_code == 422
+    assert written(service) == before
+
+
+@pytest.mark.parametrize("kind", ["checkout", "order"])
+def test_key_belongs_to_its_caller(service: Service, post: Post, kind: str) -> None:
+    other = new_user()
+    service.sandbox.add_to_cart(other, catalogue.MUG, 2)
+    first, second = post(kind), post(kind, by=other)
+    assert first.status_code == second.status_code == 201
+    assert "Idempotency-Replayed" not in second.headers
+    assert first.headers["Location"] != second.headers["Location"]
+
+
+@kinds
+@pytest.mark.parametrize(
+    "key",
+    ["", "k" * 256, "schlüssel", "k\x7f", "k\tk", "\u20ac".encode().decode("latin-1")],
+)
+def test_key_that_is_none_is_400_and_names_the_header(
+    service: Service, post: Post, kind: str, key: str
+) -> None:
+    post("item", None)
+    before = written(service)
+    response = post(kind, key)
+    assert response.status_code == 400
+    assert "Idempotency-Key" in response.get_json()["errors"]
+    assert written(service) == before
+
+
+@kinds
+@pytest.mark.parametrize("key", ["k" * 255, "k", "~", "a b", '"quoted"', "%00;=,"])
+def test_key_may_be_any_printable_ascii_up_to_255(
+    post: Post, kind: str, key: str
+) -> None:
+    check_replay(post(kind, key), post(kind, key))
+
+
+@kinds
+def test_key_is_forgotten_after_a_day(
+    service: Service, post: Post, user: str, kind: str
+) -> None:
+    first = post(kind)
+    [row] = service.rows(
+        "SELECT expires_at - created_at AS kept FROM idempotency_records"
+        " WHERE scope = 'key'"
+    )
+    assert 23.99 * 3600 < row["kept"].total_seconds() <= 24 * 3600
+    service.rows("UPDATE idempotency_records SET expires_at = now() WHERE scope='key'")
+    service.sandbox.add_to_cart(user, catalogue.MUG, 2)
+
+    second = post(kind)
+    check_replay(second, post(kind))
+    assert first.headers["Location"] != second.headers["Location"]
+
+
+@kinds
+def test_key_is_kept_until_a_day_is_over(
+    service: Service, post: Post, kind: str
+) -> None:
+    first = post(kind)
+    service.rows(
+        "UPDATE idempotency_records SET expires_at = expires_at - interval '23:59:00'"
+    )
+    service.sweep()
+    check_replay(first, post(kind))
+
+
+def test_forgotten_key_may_be_used_for_something_else(
+    service: Service, post: Post
+) -> None:
+    post("order")
+    service.rows("UPDATE idempotency_records SET expires_at = now()")
+    assert post("order", json={"items": []}).status_code == 201
+
+
+def test_sweep_removes_forgotten_keys_and_no_others(
+    service: Service, post: Post, user: str
+) -> None:
+    post("order", "old")
+    service.rows("UPDATE idempotency_records SET expires_at = now()")
+    post("order", "new")
+    service.checkout(user)
+    assert service.sweep()["purged_keys"] == 1
+    found = service.rows("SELECT scope, key FROM idempotency_records ORDER BY scope")
+    assert [row["scope"] for row in found] == ["cart", "key"]
+    assert found[1]["key"] == "new"
+
+
+@kinds
+@pytest.mark.parametrize("status", [503, 500, 404, 200])
+def test_answer_to_a_request_that_failed_is_not_kept(
+    service: Service, post: Post, user: str, kind: str, status: int
+) -> None:
+    post("item", "before")
+    before = written(service)
+    service.sandbox.fault("product", status=status)  # 200: with nonsense
+    assert post(kind).status_code >= 400
+    assert written(service) == before
+    service.sandbox.mend()
+    service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # the 409 has emptied it
+    assert post(kind).status_code == 201

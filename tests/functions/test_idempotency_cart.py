@@ -1,0 +1,216 @@
+"""The cart itself is a key: a double click orders once, with no header at all."""
+
+import json
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from infra.local.sandbox import catalogue
+from tests.support.parallel import checkout_sender, in_background
+from tests.support.service import Service, new_user
+
+
+@pytest.fixture
+def first(service: Service, user: str) -> TestResponse:
+    """The answer to the first checkout of a cart with two lines."""
+    service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)  # all there are
+    service.sandbox.add_to_cart(user, catalogue.MUG, 1)
+    response = service.checkout(user)
+    assert response.status_code == 201
+    return response
+
+
+def check_replay(first: TestResponse, second: TestResponse) -> None:
+    """Check that the second answer is the order that exists."""
+    assert second.status_code == 200, second.get_data(as_text=True)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.get_data() == first.get_data()
+    assert second.headers["Location"] == first.headers["Location"]
+    assert second.headers["Content-Type"] == "application/json"
+
+
+def lower_stock(service: Service, body: dict[str, Any]) -> None:
+    """Do as product does when it hears of the order; the cart is emptied later."""
+    service.sandbox.sink.pause("shopcart")
+    service.sandbox.deliver()
+    for item in body["order"]["items"]:
+        variation, quantity = item["product_variation"], item["quantity"]
+        left = {catalogue.TEAPOT: 0, catalogue.MUG: 999}[variation]
+        assert service.sandbox.stock(variation) == left, quantity
+
+
+def edit_cart(service: Service, statement: str, *values: object) -> None:
+    with service.sandbox.store.transaction() as connection:
+        connection.execute(statement, values)
+
+
+def orders(service: Service) -> int:
+    return len(service.rows("SELECT id FROM orders"))
+
+
+def test_second_post_for_the_same_lines_answers_with_the_order_that_exists(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    for _ in range(3):
+        check_replay(first, service.checkout(user))
+    assert orders(service) == 1
+    assert len(service.sandbox.events_of("order.created")) == 1
+
+
+def test_second_post_does_so_although_stock_has_been_lowered_meanwhile(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    lower_stock(service, first.get_json())
+    check_replay(first, service.checkout(user))
+    assert service.sandbox.calls_to("shopcart", method="DELETE") == []
+
+
+def test_second_post_does_so_although_product_is_away(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    service.sandbox.fault("product", status=500)
+    check_replay(first, service.checkout(user))
+
+
+def test_second_post_does_so_although_the_order_has_moved_on(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    for item in first.get_json()["order"]["items"]:
+        assert service.move(item["id"], 3).status_code == 200
+    service.trigger_approval(first.get_json()["order_id"])
+    check_replay(first, service.checkout(user))
+
+
+@pytest.mark.parametrize("keys", [("a", "b"), (None, "a"), ("a", None)])
+def test_second_post_does_so_whatever_key_the_header_names(
+    service: Service, user: str, keys: tuple[str | None, str | None]
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.MUG)
+    first, second = (
+        service.checkout(user, **({"Idempotency_Key": key} if key else {}))
+        for key in keys
+    )
+    assert first.status_code == 201
+    check_replay(first, second)
+
+
+def test_second_post_that_read_stock_after_it_was_lowered_repairs_no_cart(
+    service: Service, user: str
+) -> None:
+    # Both find no order yet; the slower one asks product when the faster one's order
+    # has lowered the very stock that it would need.
+    service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)
+    service.sandbox.fault("product", delay_seconds=1.5, times=1)
+    with in_background(checkout_sender(service, user)) as slower:
+        service.sandbox.wait_until(
+            lambda: not service.sandbox.traffic.faults()["product"]
+        )
+        first = service.checkout(user)
+        assert first.status_code == 201
+        service.sandbox.sink.pause("shopcart")
+        service.sandbox.deliver()
+        assert service.sandbox.stock(catalogue.TEAPOT) == 0
+    check_replay(first, slower.result())
+    cart = service.sandbox.cart(user)
+    assert cart is not None
+    assert len(cart["items"]) == 1
+
+
+def test_header_replays_when_the_cart_has_been_emptied_meanwhile(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.MUG)
+    first = service.checkout(user, Idempotency_Key="k")
+    service.sandbox.deliver()
+    cart = service.sandbox.cart(user)
+    assert cart is not None
+    assert cart["items"] == []
+    second = service.checkout(user, Idempotency_Key="k")
+    assert second.status_code == 201
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.get_data() == first.get_data()
+    assert service.checkout(user).status_code == 400
+
+
+def test_lines_that_are_added_again_are_a_new_order(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    service.sandbox.deliver()  # empties the cart
+    service.sandbox.restock(catalogue.TEAPOT, 5)
+    service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)
+    service.sandbox.add_to_cart(user, catalogue.MUG, 1)
+    second = service.checkout(user)
+    assert second.status_code == 201
+    assert "Idempotency-Replayed" not in second.headers
+    assert second.get_json()["order_id"] != first.get_json()["order_id"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE cart_line SET quantity = 2 WHERE product_variation_id = ?",
+        "DELETE FROM cart_line WHERE product_variation_id = ?",
+        "UPDATE cart_line SET id = id + 1 WHERE product_variation_id = ?",
+    ],
+)
+@pytest.mark.usefixtures("first")
+def test_cart_that_differs_in_any_line_is_a_new_order(
+    service: Service, user: str, edit: str
+) -> None:
+    edit_cart(service, edit, catalogue.MUG)
+    assert service.checkout(user).status_code == 201
+    assert orders(service) == 2
+
+
+def test_order_of_the_lines_does_not_matter(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    cart = service.sandbox.cart(user)
+    assert cart is not None
+    turned = cart | {"items": cart["items"][::-1]}
+    service.sandbox.fault("shopcart", body=json.dumps(turned))
+    check_replay(first, service.checkout(user))
+
+
+def test_order_that_was_deleted_may_be_made_again(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    path = f"/api/orders/{first.get_json()['order_id']}/"
+    assert service.crud("DELETE", path, user).status_code == 204
+    second = service.checkout(user)
+    assert second.status_code == 201
+    assert second.get_json()["order_id"] != first.get_json()["order_id"]
+    check_replay(second, service.checkout(user))
+
+
+def test_key_of_the_cart_outlives_a_day(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    # A header's key is forgotten then; the order that exists is not.
+    service.rows(
+        "UPDATE idempotency_records SET created_at = created_at - interval '9 days',"
+        " expires_at = expires_at - interval '9 days'"
+    )
+    service.sweep()
+    check_replay(first, service.checkout(user))
+
+
+def test_somebody_elses_cart_with_the_same_lines_is_another_order(
+    service: Service, user: str, first: TestResponse
+) -> None:
+    other = new_user()
+    cart = service.sandbox.cart(user)
+    body = json.dumps(cart)
+    service.sandbox.fault("shopcart", body=body)
+    second = service.checkout(other)
+    assert second.status_code == 201
+    assert second.get_json()["order"]["user_id"] == other
+    assert second.get_json()["order_id"] != first.get_json()["order_id"]
+
+
+def test_cart_that_was_repaired_is_no_key(service: Service, user: str) -> None:
+    service.sandbox.add_to_cart(user, catalogue.TEAPOT, 6)
+    assert service.checkout(user).status_code == 409
+    assert service.rows("SELECT 1 FROM idempotency_records") == []
+    assert service.checkout(user).status_code == 201

@@ -1,0 +1,194 @@
+"""What is owed goes out once and in order, however many relays there are."""
+
+import random
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from common import outbox
+from common.publishing import Message, Result
+from tests.support.database import execute
+from tests.support.parallel import at_once
+from tests.support.relaying import Recorder, column, let_time_pass, owe, owed, relay_to
+
+PATIENCE_SECONDS = 60
+
+
+def test_one_orders_events_go_out_in_the_order_they_were_written(
+    database_url: str,
+) -> None:
+    bus = Recorder()
+    owe(database_url, 4, "a", "b", "c")
+    owe(database_url, 5, "x")
+    owe(database_url, 4, "d")
+    with relay_to(database_url, bus=bus) as relay:
+        assert relay.sweep(10) == {"sent": 5}
+    assert [m.body for m in bus.sent if m.order_id == 4] == ["a", "b", "c", "d"]
+    assert owed(database_url) == []
+
+
+def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small batches split orders between relays; refusals leave gaps to overtake in."""
+    monkeypatch.setattr(outbox, "BATCH", 7)
+    monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(outbox, "MAX_ATTEMPTS", 1000)
+    chance = random.Random(7)
+
+    def answer(_: Message) -> Result:
+        time.sleep(chance.random() / 500)
+        return Result.SENT if chance.random() > 0.05 else Result.REFUSED
+
+    bus = Recorder(answer)
+    for turn in range(15):
+        for order_id in range(1, 31):
+            owe(database_url, order_id, f"{turn}")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def sweep() -> None:
+        with relay_to(database_url, bus=bus) as relay:
+            while owed(database_url) and time.monotonic() < deadline:
+                relay.sweep(5)
+
+    def hand_over() -> None:
+        with relay_to(database_url, bus=bus) as relay:
+            while owed(database_url) and time.monotonic() < deadline:
+                relay.hand_over(random.randint(1, 30))
+
+    at_once([sweep, sweep, sweep, hand_over])
+
+    assert owed(database_url) == []
+    for order_id in range(1, 31):
+        sent = [int(m.body) for m in bus.sent if m.order_id == order_id]
+        assert sent == list(range(15))
+
+
+def test_an_event_stays_behind_what_another_relay_is_sending(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 1)
+    is_sending, may_finish = threading.Event(), threading.Event()
+
+    def answer(_: Message) -> Result:
+        is_sending.set()
+        may_finish.wait(PATIENCE_SECONDS)
+        return Result.SENT
+
+    slow, fast = Recorder(answer), Recorder()
+    owe(database_url, 4, "first", "second")
+    with (
+        relay_to(database_url, bus=slow) as one,
+        relay_to(database_url, bus=fast) as other,
+    ):
+        thread = threading.Thread(target=one.hand_over, args=[4])
+        thread.start()
+        assert is_sending.wait(PATIENCE_SECONDS)
+        other.sweep(1)
+        assert fast.tried == []
+        may_finish.set()
+        thread.join()
+        other.sweep(5)
+    assert slow.bodies + fast.bodies == ["first", "second"]
+
+
+def test_a_row_that_somebody_holds_holds_back_its_order_only(
+    database_url: str,
+) -> None:
+    """Whoever claims in the very same moment has locks that are skipped over."""
+    bus = Recorder()
+    owe(database_url, 4, "first", "second")
+    owe(database_url, 5, "other")
+    with ExitStack() as stack:
+        relay = stack.enter_context(relay_to(database_url, bus=bus))
+        with relay._engine.connect() as holder:
+            link = holder.connection.dbapi_connection
+            assert link
+            link.autocommit = False  # type: ignore[attr-defined]
+            holder.exec_driver_sql(
+                "SELECT 1 FROM outbox WHERE body = 'first' FOR UPDATE"
+            )
+            relay.sweep(1)
+            assert bus.bodies == ["other"]
+            holder.rollback()
+            link.autocommit = True  # type: ignore[attr-defined]
+        relay.sweep(1)
+    assert bus.bodies == ["other", "first", "second"]
+
+
+def test_a_refused_event_holds_back_its_own_order_only_and_backs_off(
+    database_url: str,
+) -> None:
+    bus = Recorder(lambda m: Result.REFUSED if m.body == "bad" else Result.SENT)
+    owe(database_url, 4, "good", "bad", "later")
+    owe(database_url, 5, "other")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.sweep(5)
+        assert bus.bodies == ["good", "other"]
+        for _ in range(3):
+            let_time_pass(database_url)
+            relay.sweep(5)
+    assert column(database_url, "attempts") == [4, 0]
+    waits = "SELECT extract(epoch FROM available_at - now()) FROM outbox ORDER BY id"
+    [[wait], _] = execute(database_url, waits)
+    assert 5 < float(str(wait)) <= 16
+    assert column(database_url, "last_error") == ["told so", None]
+    assert bus.bodies == ["good", "other"]
+
+
+def test_a_long_queue_behind_a_refused_event_starves_nobody(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 5)
+    bus = Recorder(lambda m: Result.REFUSED if m.body == "bad" else Result.SENT)
+    owe(database_url, 4, "bad", *[str(number) for number in range(20)])
+    owe(database_url, 5, "other")
+    with relay_to(database_url, bus=bus) as relay:
+        for _ in range(3):
+            relay.sweep(5)
+    assert bus.bodies == ["other"]
+
+
+def test_handing_over_publishes_this_order_and_no_other(database_url: str) -> None:
+    bus = Recorder()
+    owe(database_url, 4, "mine")
+    owe(database_url, 5, "other")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+    assert bus.bodies == ["mine"]
+    assert owed(database_url) == ["other"]
+
+
+def test_each_destination_goes_at_its_own_pace(database_url: str) -> None:
+    broken, well = Recorder(lambda _: Result.UNAVAILABLE), Recorder()
+    for name in ("broken", "well"):
+        owe(database_url, 4, f"{name} 1", f"{name} 2", to=name)
+    with relay_to(database_url, broken=broken, well=well) as relay:
+        relay.sweep(5)
+    assert well.bodies == ["well 1", "well 2"]
+    assert owed(database_url) == ["broken 1", "broken 2"]
+
+
+def test_events_for_a_destination_nobody_configured_wait_for_it(
+    database_url: str,
+) -> None:
+    bus = Recorder()
+    owe(database_url, 4, "for another", to="elsewhere")
+    owe(database_url, 4, "mine")
+    with relay_to(database_url, bus=bus) as relay:
+        assert relay.sweep(5) == {"sent": 1}
+    assert owed(database_url) == ["for another"]
+    assert column(database_url, "attempts") == [0]
+
+
+def test_more_than_a_batch_goes_out_in_one_sweep(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 10)
+    bus = Recorder()
+    owe(database_url, 4, *[str(number) for number in range(35)])
+    with relay_to(database_url, bus=bus) as relay:
+        assert relay.sweep(20) == {"sent": 35}
+    assert bus.bodies == [str(number) for number in range(35)]

@@ -1,0 +1,298 @@
+"""What becomes of an event after each way an attempt can end."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from common import outbox
+from common.errors import DatabaseUnavailableError
+from common.publishing import Message, Outcome, Result
+from tests.support.database import execute
+from tests.support.link import link_to
+from tests.support.relaying import (
+    Recorder,
+    column,
+    let_time_pass,
+    owe,
+    owed,
+    relay_to,
+)
+
+CREATED = "order.created"
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    ours = logging.getLogger("orders")
+    before = ours.propagate
+    ours.propagate = True
+    yield caplog
+    ours.propagate = before
+
+
+def test_a_sent_event_is_gone(database_url: str) -> None:
+    owe(database_url, 4, "a")
+    with relay_to(database_url, bus=Recorder()) as relay:
+        relay.sweep(5)
+    assert owed(database_url) == []
+    assert column(database_url, "id", "dead_letters") == []
+
+
+def test_exhausted_attempts_make_a_dead_letter_and_an_error_and_let_others_pass(
+    database_url: str, logged: pytest.LogCaptureFixture
+) -> None:
+    bus = Recorder(lambda m: Result.REFUSED if m.body == "bad" else Result.SENT)
+    owe(database_url, 4, "bad", "later")
+    execute(database_url, f"UPDATE outbox SET attempts = {outbox.MAX_ATTEMPTS - 2}")
+    [event_id, _] = column(database_url, "event_id")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.sweep(5)
+        assert column(database_url, "id", "dead_letters") == []
+        let_time_pass(database_url)
+        relay.sweep(5)
+        relay.sweep(5)
+    columns = "source, destination, order_id, event_id, event_type, body, reason"
+    assert execute(database_url, f"SELECT {columns} FROM dead_letters") == [
+        [
+            "outbox",
+            "bus",
+            4,
+            str(event_id),
+            "order.item.status.updated",
+            b"bad",
+            "told so",
+        ]
+    ]
+    assert bus.bodies == ["later"]
+    assert owed(database_url) == []
+    errors = [r for r in logged.records if r.levelno == logging.ERROR]
+    assert [r.message for r in errors] == ["an event became a dead letter"]
+
+
+def test_an_unroutable_event_is_kept_as_a_dead_letter_and_holds_up_nobody(
+    database_url: str, logged: pytest.LogCaptureFixture
+) -> None:
+    bus = Recorder(lambda m: Result.UNROUTABLE if m.body == "a" else Result.SENT)
+    owe(database_url, 4, "a", "b")
+    with relay_to(database_url, bus=bus) as relay:
+        assert relay.sweep(5) == {"unroutable": 1, "sent": 1}
+    assert column(database_url, "body", "dead_letters") == [b"a"]
+    assert owed(database_url) == []
+    assert [r.levelname for r in logged.records] == ["WARNING"]
+
+
+def test_an_absent_destination_costs_no_attempt_and_is_left_alone_for_a_while(
+    database_url: str,
+) -> None:
+    bus = Recorder(lambda _: Result.UNAVAILABLE)
+    owe(database_url, 4, "a", "b")
+    owe(database_url, 5, "c")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.sweep(5)
+        assert [m.body for m in bus.tried] == ["a"]
+        assert column(database_url, "attempts") == [0, 0, 0]
+        assert column(database_url, "sending_since") == [None] * 3
+        relay.hand_over(5)
+        relay.sweep(5)
+        assert [m.body for m in bus.tried] == ["a"]
+    back = Recorder()
+    with relay_to(database_url, bus=back) as relay:
+        relay.sweep(5)
+    assert sorted(back.bodies) == ["a", "b", "c"]
+    assert not any(m.is_doubtful for m in back.sent)
+
+
+def test_after_the_pause_a_destination_is_tried_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
+    answers = iter([Result.UNAVAILABLE, Result.SENT])
+    bus = Recorder(lambda _: next(answers))
+    owe(database_url, 4, "a")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+        relay.hand_over(4)
+    assert bus.bodies == ["a"]
+
+
+def test_a_destination_that_does_not_confirm_is_left_alone_for_a_while(
+    database_url: str,
+) -> None:
+    bus = Recorder(lambda _: Result.UNCONFIRMED)
+    owe(database_url, 4, "a")
+    owe(database_url, 5, "b")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+        relay.hand_over(5)
+    assert [m.body for m in bus.tried] == ["a"]
+    assert column(database_url, "attempts") == [1, 0]
+
+
+def test_who_waited_for_a_destination_in_vain_does_not_try_it_again(
+    database_url: str,
+) -> None:
+    """Requests at the same moment must not each wait for a broker that is gone."""
+    is_trying, may_fail = threading.Event(), threading.Event()
+
+    def answer(_: Message) -> Result:
+        is_trying.set()
+        may_fail.wait(10)
+        return Result.UNAVAILABLE
+
+    bus = Recorder(answer)
+    for order_id in range(1, 6):
+        owe(database_url, order_id, str(order_id))
+    with relay_to(database_url, bus=bus) as relay:
+        first = threading.Thread(target=relay.hand_over, args=[1])
+        first.start()
+        assert is_trying.wait(10)
+        rest = [threading.Thread(target=relay.hand_over, args=[n]) for n in (2, 3, 4)]
+        for thread in rest:
+            thread.start()
+        claimed = "SELECT count(*) FROM outbox WHERE sending_since IS NOT NULL"
+        while execute(database_url, claimed) != [[4]]:
+            assert first.is_alive()
+        may_fail.set()
+        for thread in [first, *rest]:
+            thread.join()
+    assert len(bus.tried) == 1
+    assert column(database_url, "attempts") == [0] * 5
+    assert column(database_url, "sending_since") == [None] * 5
+
+
+class Broken:
+    """A publisher that breaks its promise never to raise."""
+
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        raise RuntimeError(f"{len(messages)} lost, {deadline} passed")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_a_publisher_that_raises_loses_nothing_and_harms_no_other_destination(
+    database_url: str, logged: pytest.LogCaptureFixture
+) -> None:
+    well = Recorder()
+    owe(database_url, 4, "a", to="broken")
+    owe(database_url, 4, "b", to="well")
+    with relay_to(database_url, broken=Broken(), well=well) as relay:
+        relay.hand_over(4)
+    assert well.bodies == ["b"]
+    assert owed(database_url) == ["a"]
+    assert column(database_url, "attempts") == [1]
+    assert "ERROR" in [r.levelname for r in logged.records]
+    mended = Recorder()
+    let_time_pass(database_url)
+    with relay_to(database_url, broken=mended) as relay:
+        relay.sweep(5)
+    assert [(m.body, m.is_doubtful) for m in mended.sent] == [("a", True)]
+
+
+def test_what_was_sent_but_not_noted_is_sent_again_under_the_same_id(
+    database_url: str,
+) -> None:
+    owe(database_url, 4, "a", "b")
+    ids = [str(event_id) for event_id in column(database_url, "event_id")]
+    with link_to(database_url) as link:
+
+        def answer(message: Message) -> Result:
+            if message.body == "b":
+                link.refuse()  # the outcome cannot be written down
+            return Result.SENT
+
+        bus = Recorder(answer)
+        with relay_to(link.through(database_url), bus=bus) as relay:
+            relay.hand_over(4)
+            with pytest.raises(DatabaseUnavailableError):
+                relay.sweep(1)
+            link.restore()
+            relay.sweep(1)
+            assert bus.bodies == ["a", "b"], "it is claimed still"
+            let_time_pass(database_url)
+            bus.answer = lambda _: Result.SENT
+            relay.sweep(1)
+    assert bus.bodies == ["a", "b", "a", "b"]
+    assert [m.event_id for m in bus.sent] == ids * 2
+    assert [m.is_doubtful for m in bus.sent] == [False, False, True, True]
+    assert owed(database_url) == []
+
+
+def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
+    database_url: str,
+) -> None:
+    """A frozen instance wakes up with an outcome while somebody else is sending."""
+    owe(database_url, 4, "a")
+    other = Recorder()
+
+    def oversleep(_: Message) -> Result:
+        let_time_pass(database_url)
+        with relay_to(database_url, bus=other) as awake:
+            awake.hand_over(4)
+        return Result.REFUSED
+
+    def look(_: Message) -> Result:
+        return Result.UNCONFIRMED
+
+    other.answer = look
+    with relay_to(database_url, bus=Recorder(oversleep)) as relay:
+        relay.hand_over(4)
+    assert column(database_url, "attempts") == [2]
+    assert column(database_url, "sending_since") != [None], "the doubt is forgotten"
+    assert len(other.tried) == 1
+
+
+@pytest.mark.parametrize("event_type", [CREATED, "order.item.created"])
+def test_a_doubtful_event_is_sent_again_by_default(
+    database_url: str, event_type: str
+) -> None:
+    bus = Recorder(lambda m: Result.SENT if m.is_doubtful else Result.UNCONFIRMED)
+    owe(database_url, 4, "a", event_type=event_type)
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+    let_time_pass(database_url)
+    with relay_to(database_url, bus=bus) as relay:
+        relay.sweep(5)
+    assert [m.event_id for m in bus.tried] == [bus.tried[0].event_id] * 2
+    assert bus.bodies == ["a"]
+
+
+def test_a_doubtful_order_created_can_be_held_for_an_operator(
+    database_url: str,
+) -> None:
+    owe(database_url, 4, "created", event_type=CREATED)
+    owe(database_url, 4, "later")
+    owe(database_url, 5, "other")
+    bus = Recorder()
+    execute(
+        database_url,
+        "UPDATE outbox SET sending_since = now() - interval '2 minutes', attempts = 1"
+        " WHERE body = 'created'",
+    )
+    with relay_to(database_url, bus=bus, hold_doubtful_order_created=True) as relay:
+        for _ in range(3):
+            relay.sweep(5)
+            let_time_pass(database_url)
+        assert bus.bodies == ["other"]
+        assert column(database_url, "last_error") == ["held: in doubt", None]
+        release = "UPDATE outbox SET sending_since = NULL WHERE body = 'created'"
+        execute(database_url, release)
+        relay.sweep(5)
+    assert bus.bodies == ["other", "created", "later"]
+
+
+def test_holding_is_for_order_created_only_and_for_what_is_in_doubt(
+    database_url: str,
+) -> None:
+    owe(database_url, 4, "new", event_type=CREATED)
+    owe(database_url, 5, "doubtful item", event_type="order.item.created")
+    execute(
+        database_url,
+        "UPDATE outbox SET sending_since = now(), attempts = 1 WHERE order_id = 5",
+    )
+    bus = Recorder()
+    with relay_to(database_url, bus=bus, hold_doubtful_order_created=True) as relay:
+        relay.sweep(5)
+    assert sorted(bus.bodies) == ["doubtful item", "new"]
