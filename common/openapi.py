@@ -106,6 +106,7 @@ def document(server_url: str = ".") -> dict[str, Any]:
             "examples": examples,
             "responses": {
                 "InternalError": _problem("Problem", [ServiceError.slug], "A defect"),
+                "BodyTooLarge": _problem("Problem", ["body-too-large"], "Over 1 MiB"),
                 "MethodNotAllowed": _problem(
                     "Problem",
                     ["method-not-allowed"],
@@ -251,11 +252,10 @@ def _failures(operation: Operation) -> dict[str, Any]:
     for error in _errors(operation):
         of_status = slugs.setdefault(str(error.status), {})
         of_status[error.slug] = error.retry_after_seconds is not None
-    if operation.method == "post" or operation.body is not None:
-        refused = ["body-too-large"]
-        refused += ["unsupported-media-type"] if operation.body is not None else []
-        for slug in refused:
-            slugs[str(TRANSPORT_PROBLEMS[slug][0])] = {slug: False}
+    refused = ["body-too-large"]  # also where no body is expected
+    refused += ["unsupported-media-type"] if operation.body is not None else []
+    for slug in refused:
+        slugs[str(TRANSPORT_PROBLEMS[slug][0])] = {slug: False}
     return {status: _failure(status, found) for status, found in slugs.items()}
 
 

@@ -247,6 +247,7 @@ def _open(
             "description": "What the caller has is the newest",
             "headers": headers,
         }
+    replies["413"] = {"$ref": "#/components/responses/BodyTooLarge"}
     replies["500"] = {"$ref": "#/components/responses/InternalError"}
     operation = {
         "operationId": name,

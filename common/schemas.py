@@ -129,7 +129,8 @@ class CheckoutReply(Struct):
 def decode(body: bytes, shape: type[T]) -> T:
     """Answer `body` as `shape`; raises InvalidRequestError naming field and rule."""
     try:
-        return msgspec.json.decode(body, type=shape)
+        # As text: msgspec does not look into the bytes of what it ignores.
+        return msgspec.json.decode(body.decode(), type=shape)
     except msgspec.ValidationError as error:
         field, rule = _field_and_rule(str(error))
         raise InvalidRequestError.of(field, rule) from error

@@ -33,6 +33,9 @@ def create_order() -> Response:
     deadline = time.monotonic() + settings.upstream_deadline_seconds
     cart = shopcart.read_cart(wiring.shopcart(), user_id, deadline)
     if not cart.items:
+        # The same request may have been faster, and its order has emptied the cart.
+        if replay := idempotency.replay(wiring.engine(), claims):
+            return http.answer(replay)
         raise EmptyCartError
     lines = [(i.id, i.product_variation_id, i.quantity) for i in cart.items]
     claims.append(idempotency.by_cart(user_id, cart.id, lines))
@@ -42,6 +45,9 @@ def create_order() -> Response:
     variations = product.read_variations(wiring.product(), user_id, wanted, deadline)
     review = checkout.review(cart.items, variations)
     if review.fixes:
+        # Or its order has lowered the stock that this one found wanting.
+        if replay := idempotency.replay(wiring.engine(), claims):
+            return http.answer(replay)
         raise _repaired(user_id, cart.id, review.fixes, deadline)
 
     reserved = store.reserve(wiring.engine(), len(review.lines), wants_order=True)

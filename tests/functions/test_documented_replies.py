@@ -58,7 +58,7 @@ def test_orders_answer_as_documented(service: Service, user: str) -> None:
     assert call("POST", "/api/orders/", json={"items": 1}) == 400
     assert call("POST", "/api/orders/", json={"user_id": new_user()}) == 403
     assert call("POST", "/api/orders/", data="{}", content_type="text/plain") == 415
-    assert call("POST", "/api/orders/", data="{" + " " * 2**20) in (413, 415)
+    assert call("POST", "/api/orders/", data="{" + " " * 2**20) == 413
     too_many = {"items": [lines[0] | {"quantity": 1000}]}
     assert call("POST", "/api/orders/", json=too_many) == 409
 
@@ -68,6 +68,7 @@ def test_orders_answer_as_documented(service: Service, user: str) -> None:
     assert call("GET", path) == 200
     assert call("GET", path, headers={"If-None-Match": tag}) == 304
     assert call("GET", "/api/orders/999999/") == 404
+    assert call("GET", path, data=" " * (2**20 + 1)) == 413
 
     assert call("PATCH", path, json={"metadata": {"a": None}}) == 200
     assert call("PATCH", path, json={"is_approved": True}) == 409

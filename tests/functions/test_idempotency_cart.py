@@ -10,6 +10,8 @@ from infra.local.sandbox import catalogue
 from tests.support.parallel import checkout_sender, in_background
 from tests.support.service import Service, new_user
 
+KEY = {"Idempotency-Key": "k"}
+
 
 @pytest.fixture
 def first(service: Service, user: str) -> TestResponse:
@@ -115,6 +117,24 @@ def test_second_post_that_read_stock_after_it_was_lowered_repairs_no_cart(
     cart = service.sandbox.cart(user)
     assert cart is not None
     assert len(cart["items"]) == 1
+
+
+def test_same_key_that_read_the_cart_after_it_was_emptied_replays(
+    service: Service, user: str
+) -> None:
+    service.sandbox.add_to_cart(user, catalogue.MUG)
+    service.sandbox.fault("shopcart", delay_seconds=1.5, times=1)
+    with in_background(checkout_sender(service, user, **KEY)) as slower:
+        service.sandbox.wait_until(
+            lambda: not service.sandbox.traffic.faults()["shopcart"]
+        )
+        first = service.checkout(user, **KEY)
+        assert first.status_code == 201
+        service.sandbox.deliver()
+    second = slower.result()
+    assert second.status_code == 201
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.get_data() == first.get_data()
 
 
 def test_header_replays_when_the_cart_has_been_emptied_meanwhile(

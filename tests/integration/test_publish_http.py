@@ -1,0 +1,261 @@
+"""Events over HTTP: to a CloudEvents sink, and to analytics; what each answer means."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from common import events
+from common.publishing import Outcome, Publisher, Result
+from common.publishing.http import AnalyticsPublisher, SinkPublisher
+from infra.local.sandbox import Sandbox, running_sandbox
+from tests.support.factories import item, message, order
+from tests.support.link import link_to
+from tests.support.odd_server import odd_server, says
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SENT_AT = datetime(2025, 12, 1, 10, 0, 0, 58493, tzinfo=UTC)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with running_sandbox(deliver=False) as running:
+        yield running
+
+
+@pytest.fixture
+def sink(sandbox: Sandbox) -> Iterator[SinkPublisher]:
+    publisher = SinkPublisher(f"{sandbox.url}/events")
+    yield publisher
+    publisher.close()
+
+
+def publish(publisher: Publisher, seconds: float = 5, **changes: object) -> Outcome:
+    [outcome] = publisher.publish([message(**changes)], time.monotonic() + seconds)
+    return outcome
+
+
+def answered(status: str) -> Result:
+    """Answer what the sink's publisher makes of a status line."""
+    with odd_server(says(f"HTTP/1.1 {status}\nContent-Length: 0\n\n")) as server:
+        publisher = SinkPublisher(server.url)
+        try:
+            return publish(publisher).result
+        finally:
+            publisher.close()
+
+
+def test_an_event_arrives_as_a_binary_cloudevent_to_the_letter(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    body = '{"event_type":"order.created","name":"Größe 4"}'
+    outcome = publish(
+        sink,
+        body=body,
+        type="order.created",
+        order_id=7,
+        traceparent=TRACE,
+        created_at=SENT_AT,
+        event_id="e0000000-0000-4000-8000-00000000000e",
+    )
+    assert outcome == Outcome(1, Result.SENT)
+    [call] = sandbox.calls_to("sink")
+    assert (call.method, call.body) == ("POST", body.encode())
+    names = [name for name, _ in call.headers if name.lower().startswith("ce-")]
+    expected = {
+        "Ce-Specversion": "1.0",
+        "Ce-Id": "e0000000-0000-4000-8000-00000000000e",
+        "Ce-Type": "order.created",
+        "Ce-Source": "/order-service",
+        "Ce-Subject": "7",
+        "Ce-Time": "2025-12-01T10:00:00.058493+00:00",
+    }
+    assert sorted(names) == sorted(expected)
+    assert {name: call.headers[name] for name in expected} == expected
+    assert call.headers["Content-Type"] == "application/json"
+    assert call.headers["traceparent"] == TRACE
+
+
+def test_an_event_of_no_request_has_no_trace(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    publish(sink, traceparent=None)
+    [call] = sandbox.calls_to("sink")
+    assert "traceparent" not in call.headers
+
+
+def test_a_resend_carries_the_same_id(sandbox: Sandbox, sink: SinkPublisher) -> None:
+    publish(sink)
+    publish(sink, attempts=2, is_doubtful=True)
+    first, second = sandbox.events
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        ("200 OK", Result.SENT),
+        ("201 Created", Result.SENT),
+        ("202 Accepted", Result.SENT),
+        ("204 No Content", Result.SENT),
+        ("301 Moved Permanently\nLocation: /elsewhere", Result.REFUSED),
+        ("307 Temporary Redirect\nLocation: /elsewhere", Result.REFUSED),
+        ("400 Bad Request", Result.REFUSED),
+        ("404 Not Found", Result.REFUSED),
+        ("500 Internal Server Error", Result.REFUSED),
+        ("429 Too Many Requests", Result.UNAVAILABLE),
+        ("503 Service Unavailable", Result.UNAVAILABLE),
+        ("502 Bad Gateway", Result.UNCONFIRMED),
+        ("504 Gateway Timeout", Result.UNCONFIRMED),
+    ],
+)
+def test_each_answer_of_a_sink_has_its_meaning(status: str, result: Result) -> None:
+    assert answered(status) is result
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with odd_server(
+        says("HTTP/1.1 307 X\nLocation: /elsewhere\nContent-Length: 0\n\n")
+    ) as server:
+        publisher = SinkPublisher(f"{server.url}/events")
+        outcome = publish(publisher)
+        publisher.close()
+        assert outcome.reason == "answered 307"
+        assert len(server.requests) == 1
+
+
+def test_a_refused_connection_is_unavailable_and_nothing_is_in_doubt() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    publisher = SinkPublisher(f"http://127.0.0.1:{port}/internal")
+    outcome = publish(publisher)
+    assert outcome.result is Result.UNAVAILABLE
+    assert "internal" not in (outcome.reason or "")
+
+
+def test_a_name_that_does_not_exist_is_unavailable_and_nothing_is_in_doubt() -> None:
+    assert publish(SinkPublisher("http://sink.invalid")).result is Result.UNAVAILABLE
+
+
+def test_a_connection_cut_before_the_answer_is_in_doubt() -> None:
+    with odd_server(lambda _: None) as server:
+        publisher = SinkPublisher(server.url)
+        assert publish(publisher).result is Result.UNCONFIRMED
+        publisher.close()
+
+
+def test_an_answer_that_does_not_come_in_time_is_in_doubt() -> None:
+    with odd_server(lambda _: server.wait(30)) as server:
+        publisher = SinkPublisher(server.url)
+        began = time.monotonic()
+        assert publish(publisher, seconds=1).result is Result.UNCONFIRMED
+        assert time.monotonic() - began < 4
+        publisher.close()
+
+
+def test_nothing_is_begun_that_there_is_no_time_left_for(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    assert publish(sink, seconds=0.1).result is Result.NOT_TRIED
+    assert sandbox.calls_to("sink") == []
+
+
+def test_a_connection_is_kept_alive_and_replaced_after_the_sink_closed_it(
+    sandbox: Sandbox,
+) -> None:
+    with link_to(sandbox.url) as link:
+        publisher = SinkPublisher(f"http://127.0.0.1:{link.port}/events")
+        results = [publish(publisher).result for _ in range(3)]
+        assert link.attempts == 1
+        link.cut()
+        link.wait_until_quiet()
+        results.append(publish(publisher).result)
+        publisher.close()
+        assert results == [Result.SENT] * 4
+        assert link.attempts == 2
+
+
+def test_a_batch_keeps_its_order_and_a_refusal_holds_back_its_own_order_only(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    batch = [
+        message(id=number, order_id=order_id, event_id=name, body=f'"{name}"')
+        for number, (order_id, name) in enumerate(
+            [(4, "a"), (5, "x"), (4, "b"), (5, "y"), (4, "c")], start=1
+        )
+    ]
+    sandbox.fault("sink", status=400, times=1)
+    outcomes = sink.publish(batch, time.monotonic() + 10)
+    assert [outcome.result for outcome in outcomes] == [
+        Result.REFUSED,
+        Result.SENT,
+        Result.NOT_TRIED,
+        Result.SENT,
+        Result.NOT_TRIED,
+    ]
+    assert [event.id for event in sandbox.events] == ["x", "y"]
+
+
+def test_a_sink_that_is_away_is_asked_once_for_a_whole_batch(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    sandbox.fault("sink", status=503)
+    batch = [message(id=number, order_id=number) for number in range(1, 6)]
+    outcomes = sink.publish(batch, time.monotonic() + 10)
+    assert [outcome.result for outcome in outcomes] == [
+        Result.UNAVAILABLE,
+        *[Result.NOT_TRIED] * 4,
+    ]
+    assert len(sandbox.calls_to("sink")) == 1
+
+
+def test_no_proxy_of_the_environment_gets_to_see_events(
+    sandbox: Sandbox, sink: SinkPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert publish(sink).result is Result.SENT
+    assert len(sandbox.events) == 1
+
+
+# Analytics.
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        ("200 OK", Result.SENT),
+        ("201 Created", Result.SENT),
+        ("202 Accepted", Result.REFUSED),
+        ("204 No Content", Result.REFUSED),
+        ("500 Internal Server Error", Result.REFUSED),
+    ],
+)
+def test_trap_analytics_takes_201_and_200_and_nothing_else_is_a_success(
+    status: str, result: Result
+) -> None:
+    with odd_server(says(f"HTTP/1.1 {status}\nContent-Length: 0\n\n")) as server:
+        publisher = AnalyticsPublisher(server.url)
+        assert publish(publisher).result is result
+        publisher.close()
+
+
+def test_trap_analytics_gets_numeric_strings_on_its_misspelled_path(
+    sandbox: Sandbox,
+) -> None:
+    """A UUID where an id belongs, or a number, is a 500 there."""
+    completed = order(item(id=9, status=3), item(id=10, status=4))
+    body = events.analytics_notification(completed).body
+    publisher = AnalyticsPublisher(sandbox.environ["ANALYTIC_SERVICE"])
+    results = [publish(publisher, body=body).result for _ in range(2)]
+    publisher.close()
+    assert results == [Result.SENT] * 2  # 201, and 200 for what it knows
+    first, second = sandbox.calls_to("analytics")
+    assert (first.path, first.status) == ("/api/analitic-order-completed/", 201)
+    assert second.status == 200
+    told = json.loads(first.body)
+    assert (told["id"], [each["id"] for each in told["items"]]) == ("4", ["9"])
+    assert told["items"][0]["price"] == "19.99"

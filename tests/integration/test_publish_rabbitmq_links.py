@@ -1,0 +1,217 @@
+"""The link to RabbitMQ: cut, closed, mute, absent; bounded waits and nothing leaked."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from common.config import RabbitMQ
+from common.publishing import Result
+from common.publishing.rabbitmq import RabbitMQPublisher
+from tests.support.factories import message
+from tests.support.link import Link, link_to
+from tests.support.rabbitmq import EXCHANGE, Broker
+
+FDS = Path("/proc/self/fd")
+CREATED = "order.created"
+MakePublisher = Callable[..., RabbitMQPublisher]
+
+
+@pytest.fixture
+def link(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,  # noqa: ARG001 clean queues
+) -> Iterator[Link]:
+    with link_to(rabbitmq_server.port) as link:
+        yield link
+
+
+@pytest.fixture
+def make_publisher(rabbitmq_server: Broker) -> Iterator[MakePublisher]:
+    made = []
+
+    def make(port: int, host: str = "127.0.0.1", **changes: str) -> RabbitMQPublisher:
+        login = {"user": rabbitmq_server.user, "password": rabbitmq_server.password}
+        broker = RabbitMQ(host=host, port=port, **(login | changes))
+        made.append(RabbitMQPublisher(broker))
+        return made[-1]
+
+    yield make
+    for publisher in made:
+        publisher.close()
+
+
+@pytest.fixture
+def publisher(link: Link, make_publisher: MakePublisher) -> RabbitMQPublisher:
+    return make_publisher(link.port)
+
+
+def send(
+    publisher: RabbitMQPublisher, *ids: str, seconds: float = 10, **changes: object
+) -> list[Result]:
+    """Publish an `order.created` of an order of its own for each id."""
+    batch = [
+        message(
+            id=n,
+            order_id=n,
+            **({"type": CREATED, "event_id": each, "body": each} | changes),
+        )
+        for n, each in enumerate(ids, start=1)
+    ]
+    return [o.result for o in publisher.publish(batch, time.monotonic() + seconds)]
+
+
+def bodies(channel: BlockingChannel) -> list[str]:
+    taken = []
+    while True:
+        delivery, _, body = channel.basic_get("product_events", auto_ack=True)
+        if delivery is None:
+            return taken
+        taken.append(body.decode())
+
+
+def test_one_connection_serves_many_publishes(
+    publisher: RabbitMQPublisher, link: Link
+) -> None:
+    for name in "abc":
+        assert send(publisher, name) == [Result.SENT]
+    assert link.attempts == 1
+
+
+def test_a_link_that_was_cut_while_idle_is_opened_again_unnoticed(
+    publisher: RabbitMQPublisher, link: Link, rabbitmq_channel: BlockingChannel
+) -> None:
+    send(publisher, "a")
+    link.cut()
+    link.wait_until_quiet()
+    assert send(publisher, "b") == [Result.SENT]
+    assert bodies(rabbitmq_channel) == ["a", "b"]
+    assert link.attempts == 2
+
+
+def test_a_channel_that_the_broker_closed_is_in_doubt_and_then_opened_again(
+    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
+) -> None:
+    """Nobody should delete the exchange; who does, costs nothing but time."""
+    send(publisher, "a")
+    rabbitmq_channel.exchange_delete(EXCHANGE)
+    assert send(publisher, "b") == [Result.UNCONFIRMED]
+    assert send(publisher, "c", type="order.approved") == [Result.SENT]
+
+
+def test_a_link_that_dies_while_a_batch_is_on_its_way_leaves_it_in_doubt(
+    publisher: RabbitMQPublisher, link: Link
+) -> None:
+    send(publisher, "a")
+    link.is_mute = True
+    link.target = 1  # nobody is there afterwards
+
+    def cut_when_it_is_out() -> None:
+        time.sleep(0.3)
+        link.cut()
+
+    link._start(cut_when_it_is_out)
+    began = time.monotonic()
+    assert send(publisher, "b", "c") == [Result.UNCONFIRMED] * 2
+    assert time.monotonic() - began < 5
+
+
+def test_withheld_confirms_are_in_doubt_within_the_bound_and_not_taken_for_later_ones(
+    publisher: RabbitMQPublisher, link: Link, rabbitmq_channel: BlockingChannel
+) -> None:
+    send(publisher, "a")
+    link.is_mute = True
+    began = time.monotonic()
+    assert send(publisher, "b", "c", seconds=1) == [Result.UNCONFIRMED] * 2
+    assert time.monotonic() - began < 5
+    link.restore()
+    assert send(publisher, "b", "c") == [Result.SENT] * 2
+    assert sorted(bodies(rabbitmq_channel)) == ["a", "b", "b", "c", "c"]
+
+
+def test_what_follows_an_event_in_doubt_is_not_tried(
+    publisher: RabbitMQPublisher, link: Link
+) -> None:
+    send(publisher, "a")
+    link.is_mute = True
+    batch = [
+        message(id=1, type="order.item.created", event_id="x"),
+        message(id=2, type=CREATED, event_id="y"),
+    ]
+    outcomes = publisher.publish(batch, time.monotonic() + 1)
+    assert [o.result for o in outcomes] == [Result.UNCONFIRMED, Result.NOT_TRIED]
+
+
+def test_a_broker_that_refuses_connections_is_unavailable_at_once(
+    make_publisher: MakePublisher,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    began = time.monotonic()
+    results = send(make_publisher(port), "a", "b")
+    assert results == [Result.UNAVAILABLE, Result.NOT_TRIED]
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_broker_that_hangs_up_or_has_no_name_is_unavailable(
+    link: Link, make_publisher: MakePublisher
+) -> None:
+    link.is_hanging_up = True
+    assert send(make_publisher(link.port), "a") == [Result.UNAVAILABLE]
+    assert send(make_publisher(5672, host="broker.invalid"), "a") == [
+        Result.UNAVAILABLE
+    ]
+
+
+def test_a_wrong_password_is_unavailable_and_not_told(
+    link: Link, make_publisher: MakePublisher
+) -> None:
+    publisher = make_publisher(link.port, password="hush-hush")
+    [outcome] = publisher.publish([message()], time.monotonic() + 5)
+    assert outcome.result is Result.UNAVAILABLE
+    assert "hush" not in (outcome.reason or "")
+
+
+def test_a_broker_that_says_nothing_is_unavailable_within_the_bound(
+    make_publisher: MakePublisher,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        publisher = make_publisher(silent.getsockname()[1])
+        began = time.monotonic()
+        assert send(publisher, "a") == [Result.UNAVAILABLE]
+        assert time.monotonic() - began < 6
+
+
+def test_nothing_is_begun_that_there_is_no_time_left_for(
+    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
+) -> None:
+    assert send(publisher, "a", seconds=0.1) == [Result.NOT_TRIED]
+    assert bodies(rabbitmq_channel) == []
+
+
+@pytest.mark.skipif(not FDS.exists(), reason="counts what /proc/self/fd shows")
+def test_no_way_to_lose_the_broker_leaks_a_descriptor(
+    publisher: RabbitMQPublisher, link: Link, make_publisher: MakePublisher
+) -> None:
+    def lose_it_each_way() -> None:
+        link.restore()
+        assert send(publisher, "a") == [Result.SENT]
+        link.cut()
+        assert send(publisher, "a") == [Result.SENT]
+        link.is_mute = True
+        send(publisher, "a", seconds=0.6)
+        link.is_mute, link.is_hanging_up = False, True
+        send(publisher, "a")
+        link.restore()
+        send(make_publisher(link.port, password="wrong"), "a")
+        link.cut()
+        link.wait_until_quiet()
+
+    lose_it_each_way()
+    before = len(list(FDS.iterdir()))
+    for _ in range(3):
+        lose_it_each_way()
+    assert len(list(FDS.iterdir())) <= before
