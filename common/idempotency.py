@@ -57,37 +57,45 @@ def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Cl
 
 
 _FIND = text("""
-WITH expired AS (
-  DELETE FROM idempotency_records
-  WHERE user_id = CAST(:user_id AS uuid) AND scope = :scope AND key = :key
-    AND expires_at <= now()
+WITH wanted AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS w(
+    position int, user_id uuid, scope text, key text)
+),
+expired AS (
+  DELETE FROM idempotency_records r USING wanted w
+  WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
+    AND r.expires_at <= now()
 )
-SELECT fingerprint, status, CAST(headers AS text), body FROM idempotency_records
-WHERE user_id = CAST(:user_id AS uuid) AND scope = :scope AND key = :key
-  AND (expires_at IS NULL OR expires_at > now())
+SELECT w.position, r.fingerprint, r.status, CAST(r.headers AS text), r.body
+FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
+WHERE r.expires_at IS NULL OR r.expires_at > now()
+ORDER BY w.position LIMIT 1
 """)
 
 
-def find(connection: Connection, claim: Claim) -> Answer | None:
-    """Answer what was answered before; raises KeyReusedError for another request."""
-    parameters = {"user_id": claim.user_id, "scope": claim.scope, "key": claim.key}
-    row = connection.execute(_FIND, parameters).one_or_none()
+def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
+    """Answer what the first of `claims` that was used before was answered with.
+
+    One round trip, one moment: of two claims that one write made, both are seen or
+    neither is. Raises KeyReusedError where the key was used for another request.
+    """
+    if not claims:
+        return None
+    wanted = [
+        {"position": n, "user_id": c.user_id, "scope": c.scope, "key": c.key}
+        for n, c in enumerate(claims)
+    ]
+    with connect(engine) as connection:
+        parameters = {"claims": json.encode(wanted).decode()}
+        row = connection.execute(_FIND, parameters).one_or_none()
     if row is None:
         return None
-    fingerprint, status, headers, body = row
+    position, fingerprint, status, headers, body = row
+    claim = claims[position]
     if fingerprint != claim.fingerprint:
         raise KeyReusedError
     replayed_status = 200 if claim.scope == "cart" else status
     return Answer(replayed_status, json.decode(headers), body, is_replayed=True)
-
-
-def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
-    """Answer what the first of `claims` that was used before was answered with."""
-    if not claims:
-        return None
-    with connect(engine) as connection:
-        found = (find(connection, claim) for claim in claims)
-        return next((answer for answer in found if answer is not None), None)
 
 
 def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:

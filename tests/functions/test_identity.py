@@ -1,6 +1,7 @@
 """Who the caller is: X-User-ID, the forwarded token, API Gateway's claims."""
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -9,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.observed import everything, problem
 from tests.support.service import Service, new_user
+from tests.support.shared import settings_kept, shared_service
 from tests.support.tokens import SECRET, bearer, userinfo
 
 ROUTES: list[tuple[str, str, str]] = [
@@ -26,6 +28,18 @@ ROUTES: list[tuple[str, str, str]] = [
     ("create_order_from_cart", "POST", "/api/orders-from-shopcart/"),
 ]
 PUBLIC = [route for route in ROUTES if route[0] != "item_status"]
+
+
+@pytest.fixture(scope="module")
+def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+@pytest.fixture
+def service(shared: Service) -> Iterator[Service]:
+    with settings_kept(shared):
+        yield shared
 
 
 def unauthenticated(response: TestResponse) -> None:

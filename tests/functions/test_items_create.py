@@ -1,6 +1,7 @@
 """POST /api/order-items/ and GET /api/order-items/{id}/."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -137,9 +138,32 @@ def test_an_approved_order_takes_no_more_items(service: Service, user: str) -> N
     service.trigger_approval(order["id"])
     before = everything(service)
     article = service.sandbox.add_article()
+    service.sandbox.forget_calls()
     response = add(service, user, order=order["id"], product_variation=article)
     problem(response, 409, "order-approved")
     assert everything(service) == before
+    # Known before anybody else is asked.
+    assert service.sandbox.calls_to("product") == []
+
+
+def test_an_order_approved_while_the_price_is_asked_for_takes_no_item(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 3)
+    article = service.sandbox.add_article()
+    service.sandbox.forget_calls()
+    service.sandbox.fault("product", delay_seconds=0.5, times=1)
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(
+            add, service, user, order=order["id"], product_variation=article
+        )
+        service.sandbox.wait_until(lambda: service.sandbox.most_at_once("product"))
+        service.trigger_approval(order["id"])
+        problem(adding.result(), 409, "order-approved")
+    path = f"/api/orders/{order['id']}/"
+    found = service.crud("GET", path, user).get_json()
+    assert (found["is_approved"], len(found["items"])) == (True, 1)
 
 
 def test_a_new_item_keeps_a_complete_order_from_being_approved(

@@ -1,5 +1,6 @@
 """Who may call the status endpoint: the platform itself, and shops with a claim."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,7 +8,20 @@ import pytest
 from infra.local.sandbox.catalogue import POTTERY, WORKSHOP
 from tests.support.observed import everything, history, problem
 from tests.support.service import Service, new_user
+from tests.support.shared import settings_kept, shared_service
 from tests.support.tokens import SECRET, bearer, userinfo
+
+
+@pytest.fixture(scope="module")
+def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+@pytest.fixture
+def service(shared: Service) -> Iterator[Service]:
+    with settings_kept(shared):
+        yield shared
 
 
 @pytest.fixture

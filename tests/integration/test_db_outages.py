@@ -104,10 +104,20 @@ def test_a_server_that_stops_talking_is_given_up(
     with engine_on(link.through(database_url)) as engine:
         ping(engine)
         link.is_mute = True
+        began = time.monotonic()
         with pytest.raises(DatabaseUnavailableError):
             ping(engine)
+        assert time.monotonic() - began < db.CONNECT_TIMEOUT_SECONDS - 1
         link.restore()
         ping(engine)
+
+
+def test_a_statement_may_take_longer_than_connecting_may(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "CONNECT_TIMEOUT_SECONDS", 1)
+    with engine_on(database_url) as engine, connect(engine) as connection:
+        connection.execute(text("SELECT pg_sleep(1.5)"))
 
 
 def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(

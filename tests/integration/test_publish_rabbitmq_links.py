@@ -130,6 +130,7 @@ def test_withheld_confirms_are_in_doubt_within_the_bound_and_not_taken_for_later
     link.restore()
     assert send(publisher, "b", "c") == [Result.SENT] * 2
     assert sorted(bodies(rabbitmq_channel)) == ["a", "b", "b", "c", "c"]
+    assert link.attempts == 2, "a link that may be dead was kept"
 
 
 def test_what_follows_an_event_in_doubt_is_not_tried(

@@ -25,3 +25,15 @@ def shared_service(postgres_url: str, template_database: str) -> Iterator[Servic
             yield running
         finally:
             running.close()
+
+
+@contextmanager
+def settings_kept(service: Service) -> Iterator[Service]:
+    """Yield the service, and undo afterwards what a test changes of its settings."""
+    kept = dict(service.environ)
+    try:
+        yield service
+    finally:
+        if service.environ != kept:
+            service.environ = kept
+            service.restart()

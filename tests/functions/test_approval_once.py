@@ -1,0 +1,218 @@
+"""Approval happens once, analytics is told once, and nothing owed is ever forgotten."""
+
+import json
+
+from common import wiring
+from tests.support.approvals import (
+    CANCELLED,
+    DELIVERED,
+    binary,
+    completed,
+    is_approved,
+    status_event,
+)
+from tests.support.parallel import at_once, sender
+from tests.support.service import Service, new_user
+
+
+def test_many_triggers_at_once_approve_exactly_once(
+    service: Service, user: str
+) -> None:
+    order = completed(service, user, DELIVERED, CANCELLED)
+    headers, data = binary(json.dumps(status_event(order["id"])).encode())
+    send = sender(
+        service, "approval_handler", "POST", "/", user, headers=headers, data=data
+    )
+    statuses = [response.status_code for response in at_once([send] * 16)]
+    assert statuses == [204] * 16
+    service.sweep()
+    assert len(service.sandbox.events_of("order.approved")) == 1
+    [heard] = service.sandbox.completed_orders
+    assert heard["times_heard"] == 1
+
+
+def test_two_last_items_at_once_approve_exactly_once(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1, 1)
+    moves = [
+        sender(
+            service,
+            "item_status",
+            "PATCH",
+            f"/api/order-items/{item['id']}/status/",
+            user,
+            json={"status": DELIVERED},
+        )
+        for item in order["items"]
+    ]
+    assert [r.status_code for r in at_once(moves)] == [200, 200]
+    headers, data = binary(json.dumps(status_event(order["id"])).encode())
+    trigger = sender(
+        service, "approval_handler", "POST", "/", user, headers=headers, data=data
+    )
+    at_once([trigger, trigger])
+    assert is_approved(service, order["id"])
+    assert len(service.sandbox.events_of("order.approved")) == 1
+    [heard] = service.sandbox.completed_orders
+    assert (heard["times_heard"], len(heard["items"])) == (1, 2)
+
+
+def test_analytics_hears_of_delivered_items_only_in_major_units(
+    service: Service, user: str
+) -> None:
+    mug = service.sandbox.add_article(price="19.99", amount=10)
+    pin = service.sandbox.add_article(price="0.05", amount=10)
+    for article, quantity in ((mug, 2), (pin, 7)):
+        service.sandbox.add_to_cart(user, article, quantity)
+    order = service.checkout(user).get_json()["order"]
+    delivered, cancelled = order["items"]
+    service.move(delivered["id"], DELIVERED)
+    service.move(cancelled["id"], CANCELLED)
+    service.trigger_approval(order["id"])
+    [call] = service.sandbox.calls_to("analytics")
+    assert call.path == "/api/analitic-order-completed/"
+    assert call.json == {
+        "id": str(order["id"]),
+        "user_id": user,
+        "created_at": order["created_at"].replace("Z", "+00:00"),
+        "items": [
+            {
+                "id": str(delivered["id"]),
+                "quantity": 2,
+                "product_variation": mug,
+                "price": "19.99",
+            }
+        ],
+    }
+
+
+def test_an_order_all_of_which_was_cancelled_is_told_with_no_items(
+    service: Service, user: str
+) -> None:
+    order = completed(service, user, CANCELLED, CANCELLED)
+    service.trigger_approval(order["id"])
+    [heard] = service.sandbox.completed_orders
+    assert heard["items"] == []
+    assert is_approved(service, order["id"])
+
+
+def test_the_approval_is_announced_to_the_letter(service: Service, user: str) -> None:
+    order = completed(service, user, DELIVERED)
+    service.trigger_approval(order["id"])
+    [event] = service.sandbox.events_of("order.approved")
+    [row] = service.rows("SELECT CAST(approved_at AS text) AS at FROM orders")
+    approved_at = event.json["approved_at"]
+    assert event.json == {
+        "event_type": "order.approved",
+        "order_id": str(order["id"]),
+        "user_id": user,
+        "approved_at": approved_at,
+    }
+    assert approved_at[:19].replace("T", " ") == row["at"][:19]
+
+
+def test_with_analytics_down_the_order_is_approved_and_the_notification_owed(
+    service: Service, user: str
+) -> None:
+    order = completed(service, user, DELIVERED)
+    service.sandbox.fault("analytics", status=503)
+    assert service.trigger_approval(order["id"]).status_code == 204
+    assert is_approved(service, order["id"])
+    assert service.sandbox.completed_orders == []
+    assert len(service.sandbox.events_of("order.approved")) == 1
+
+    service.sandbox.mend()
+    service.restart()
+    assert service.sweep()["events"] == {"sent": 1}
+    [heard] = service.sandbox.completed_orders
+    assert (heard["id"], heard["times_heard"]) == (str(order["id"]), 1)
+
+
+def test_an_answer_of_analytics_that_got_lost_is_asked_for_again(
+    service: Service, user: str
+) -> None:
+    order = completed(service, user, DELIVERED)
+    service.sandbox.fault("analytics", hang_up=True, after_work=True, times=1)
+    service.trigger_approval(order["id"])
+    service.rows("UPDATE outbox SET available_at = now()")
+    service.restart()
+    service.sweep()
+    [heard] = service.sandbox.completed_orders
+    assert heard["times_heard"] == 2
+    assert service.rows("SELECT 1 FROM outbox") == []
+
+
+def test_a_notification_waits_for_a_deployment_that_knows_analytics(
+    service: Service, user: str
+) -> None:
+    analytics = service.environ["ANALYTIC_SERVICE"]
+    service.set(ANALYTIC_SERVICE=None)
+    order = completed(service, user, DELIVERED)
+    service.trigger_approval(order["id"])
+    service.sweep()
+    assert service.sandbox.completed_orders == []
+    service.set(ANALYTIC_SERVICE=analytics)
+    service.sweep()
+    assert len(service.sandbox.completed_orders) == 1
+
+
+def test_the_sweep_approves_complete_orders_whose_trigger_was_lost(
+    service: Service, user: str
+) -> None:
+    complete = completed(service, user, DELIVERED)
+    half = service.ordered(user, 1, 1)
+    service.move(half["items"][0]["id"], DELIVERED)
+    assert service.sweep()["approved"] == [complete["id"]]
+    assert is_approved(service, complete["id"])
+    assert not is_approved(service, half["id"])
+    [heard] = service.sandbox.completed_orders
+    assert heard["id"] == str(complete["id"])
+    assert service.sweep()["approved"] == []
+
+
+def test_an_order_somebody_holds_costs_the_others_neither_approval_nor_events(
+    service: Service,
+) -> None:
+    held, free = (completed(service, new_user(), DELIVERED) for _ in range(2))
+    with wiring.engine().connect() as holder:
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql(
+            f"SELECT 1 FROM orders WHERE id = {held['id']} FOR UPDATE"
+        )
+        swept = service.sweep()
+        holder.exec_driver_sql("ROLLBACK")
+    assert swept["approved"] == [free["id"]]
+    assert [order["id"] for order in service.sandbox.completed_orders] == [
+        str(free["id"])
+    ]
+    assert service.sweep()["approved"] == [held["id"]]
+
+
+def test_a_complete_order_that_got_another_item_is_not_approved(
+    service: Service, user: str
+) -> None:
+    order = completed(service, user, DELIVERED)
+    article = service.sandbox.add_article(amount=5)
+    added = {"order": order["id"], "product_variation": article}
+    assert (
+        service.crud("POST", "/api/order-items/", user, json=added).status_code == 201
+    )
+    service.trigger_approval(order["id"])
+    assert service.sweep()["approved"] == []
+    assert not is_approved(service, order["id"])
+
+
+def test_deleting_the_last_open_item_lets_the_order_be_approved(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1, 1)
+    done, open_item = (item["id"] for item in order["items"])
+    service.move(done, DELIVERED)
+    path = f"/api/order-items/{open_item}/"
+    assert service.crud("DELETE", path, user).status_code == 204
+    event = service.sandbox.events_of("order.item.status.updated")[-1]
+    assert event.json["order_item_id"] == str(open_item)
+    headers = dict(event.attributes)
+    service.call("approval_handler", "POST", "/", headers=headers, data=event.body)
+    assert is_approved(service, order["id"])

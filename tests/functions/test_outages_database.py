@@ -1,0 +1,135 @@
+"""The database away: an honest 503 from each function, and recovery by itself."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.test import TestResponse
+
+from common.migrations import upgrade
+from infra.local.postgres import postgres_server
+from infra.local.sandbox import Sandbox
+from tests.support.approvals import status_event
+from tests.support.database import plain_engine, scratch_folder
+from tests.support.link import Link, link_to
+from tests.support.service import Service, new_user
+
+FUNCTIONS = (
+    "create_order_from_cart",
+    "orders_crud",
+    "item_status",
+    "approval_handler",
+    "outbox_relay",
+)
+Call = Callable[[Service, str], TestResponse]
+
+# One request to each function, and to each kind of access it makes.
+CALLS: dict[str, Call] = {
+    "checkout": lambda service, user: service.checkout(user),
+    "list": lambda service, user: service.crud("GET", "/api/orders/", user),
+    "read": lambda service, user: service.crud("GET", "/api/orders/1/", user),
+    "create": lambda service, user: service.crud("POST", "/api/orders/", user, json={}),
+    "delete": lambda service, user: service.crud("DELETE", "/api/orders/1/", user),
+    "status": lambda service, _: service.move(1, 2),
+    "approval": lambda service, _: service.call(
+        "approval_handler", "POST", "/", json=status_event(1)
+    ),
+    "dead letter": lambda service, _: service.call(
+        "approval_handler", "POST", "/", data=b"junk"
+    ),
+    "sweep": lambda service, _: service.call("outbox_relay", "POST", "/"),
+}
+
+
+@pytest.fixture
+def link(database_url: str) -> Iterator[Link]:
+    with link_to(database_url) as link:
+        yield link
+
+
+@pytest.fixture
+def linked(service: Service, link: Link) -> Service:
+    """A service whose database is at the other end of the link."""
+    service.set(DATABASE_URL=link.through(service.environ["DATABASE_URL"]))
+    return service
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_request_without_the_database_is_a_503_and_the_next_one_succeeds(
+    linked: Service, link: Link, name: str, user: str
+) -> None:
+    call = CALLS[name]
+    article = linked.sandbox.add_article(amount=10)
+    linked.sandbox.add_to_cart(user, article)
+    before = call(linked, user).status_code
+    assert before < 500
+    link.refuse()
+    for _ in range(2):
+        response = call(linked, user)
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        problem = response.get_json()
+        assert problem["type"] == "/problems/database-unavailable"
+        assert response.mimetype == "application/problem+json"
+        assert str(link.port) not in response.get_data(as_text=True)
+    link.restore()
+    assert call(linked, user).status_code in (before, 200, 404)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_health_tells_a_process_that_lives_from_one_that_can_serve(
+    linked: Service, link: Link, function: str
+) -> None:
+    assert linked.call(function, "GET", "/health/ready").status_code == 200
+    link.refuse()
+    ready = linked.call(function, "GET", "/health/ready")
+    assert (ready.status_code, ready.get_json()["down"]) == (503, ["database"])
+    assert "Retry-After" in ready.headers
+    assert linked.call(function, "GET", "/health/live").status_code == 200
+    link.restore()
+    assert linked.call(function, "GET", "/health/ready").status_code == 200
+
+
+def test_health_live_makes_no_connection(linked: Service, link: Link) -> None:
+    for function in FUNCTIONS:
+        assert linked.call(function, "GET", "/health/live").status_code == 200
+    assert link.attempts == 0
+
+
+def test_a_checkout_that_found_the_database_away_makes_one_order_when_repeated(
+    linked: Service, link: Link, user: str
+) -> None:
+    article = linked.sandbox.add_article(amount=10)
+    linked.sandbox.add_to_cart(user, article)
+    link.refuse()
+    assert linked.checkout(user).status_code == 503
+    link.restore()
+    assert linked.checkout(user).status_code == 201
+    assert linked.checkout(user).status_code == 200
+    assert len(linked.rows("SELECT id FROM orders")) == 1
+
+
+def test_every_function_outlives_a_real_restart_of_the_server(
+    sandbox: Sandbox,
+) -> None:
+    user = new_user()
+    with scratch_folder() as folder, ExitStack() as stack:
+        with postgres_server(folder, durable=False) as url:
+            with plain_engine(url) as engine:
+                upgrade(engine)
+            link = stack.enter_context(link_to(url))
+            service = Service(link.through(url), sandbox)
+            stack.callback(service.close)
+            order = service.ordered(user)
+            for call in CALLS.values():
+                assert call(service, user).status_code < 500
+        for name, call in CALLS.items():
+            assert call(service, user).status_code == 503, name
+        with postgres_server(folder, durable=False) as url:
+            link.restore(urlsplit(url).port)
+            for name, call in CALLS.items():
+                assert call(service, user).status_code < 500, name
+            found = service.rows("SELECT id FROM orders ORDER BY id")
+            assert len(found) >= 1
+            assert order["id"]

@@ -1,0 +1,220 @@
+"""What requests cost in round trips to the database, counted on the wire.
+
+Warm: each connection has prepared the statements; what that takes is counted apart. One
+caller at a time uses one connection, so its turns are the request's.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from infra.local.sandbox import catalogue
+from tests.support.proxy import Proxy, proxy
+from tests.support.service import Service, new_user
+
+# What each takes today. It may become less.
+CHECKOUT = 3  # is it answered already; ids; the write
+CHECKOUT_WITH_KEY = 4  # is the key answered already
+HAND_OVER = 2  # claim; settle
+WARM_UP = 5  # a round trip more for each statement
+
+Sizes = pytest.mark.parametrize("lines", [1, 20, 100])
+
+
+@pytest.fixture
+def link(database_url: str) -> Iterator[Proxy]:
+    """The way to the database."""
+    with proxy(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def service(service: Service, link: Proxy) -> Service:
+    """A service that has served before: statements prepared, siblings connected."""
+    service.set(DATABASE_URL=link.url)
+    warm_up(service)
+    return service
+
+
+def warm_up(service: Service) -> None:
+    for number in range(2):
+        user = new_user()
+        order = service.ordered(user, 1, 1)
+        service.checkout(user, Idempotency_Key=f"warm-{number}")
+        make_order(service, user, f"warm-{number}")
+        first, second = (item["id"] for item in order["items"])
+        for path in ("/api/orders/", "/api/order-items/"):
+            service.crud("GET", path, user)
+        service.crud("GET", f"/api/orders/{order['id']}/", user)
+        service.crud("GET", f"/api/order-items/{first}/", user)
+        service.move(first, 2)
+        service.move(first, 3)
+        service.move(second, 4)
+        service.trigger_approval(order["id"])
+
+
+def make_order(service: Service, user: str, key: str | None) -> int:
+    headers = {"Idempotency-Key": key} if key else {}
+    body = {"items": [{"product_variation": catalogue.MUG}]}
+    response = service.crud("POST", "/api/orders/", user, json=body, headers=headers)
+    return response.status_code
+
+
+def cost(link: Proxy, request: Callable[[], object]) -> int:
+    """Answer how many round trips the request takes, on warm connections only."""
+    link.forget()
+    request()
+    assert link.connections == 0
+    return len(link.turns)
+
+
+def fill_cart(service: Service, user: str, lines: int) -> None:
+    for _ in range(lines):
+        service.sandbox.add_to_cart(user, service.sandbox.add_article())
+
+
+@Sizes
+@pytest.mark.parametrize(("key", "most"), [(None, CHECKOUT), ("k", CHECKOUT_WITH_KEY)])
+def test_checkout_takes_the_same_however_many_lines(
+    service: Service, link: Proxy, lines: int, key: str | None, most: int
+) -> None:
+    user = new_user()
+    fill_cart(service, user, lines)
+    named = {"Idempotency_Key": key} if key else {}
+    service.sandbox.forget_calls()
+
+    total = cost(link, lambda: service.checkout(user, **named))
+
+    told = service.sandbox.calls_to("sink")
+    assert len(told) == lines + 1
+    # Claiming what is to be sent is the last before the first event goes out.
+    written = sum(turn < told[0].began_at for turn in link.turns) - 1
+    settled = sum(turn > told[-1].began_at for turn in link.turns)
+    assert written <= most <= 4
+    assert 1 + settled <= HAND_OVER
+    assert total == written + 1 + settled
+
+
+def test_checkout_asks_for_nothing_while_it_waits_for_siblings_but_its_replay(
+    service: Service, link: Proxy
+) -> None:
+    user = new_user()
+    fill_cart(service, user, 5)
+    service.sandbox.forget_calls()
+    cost(link, lambda: service.checkout(user))
+    [cart] = service.sandbox.calls_to("shopcart")
+    last = max(call.ended_at for call in service.sandbox.calls_to("product"))
+    assert len([turn for turn in link.turns if turn < cart.began_at]) == 0
+    assert len([turn for turn in link.turns if turn < last]) == 1
+
+
+def test_second_checkout_of_a_cart_takes_one(service: Service, link: Proxy) -> None:
+    user = new_user()
+    service.ordered(user, 1)
+    assert cost(link, lambda: service.checkout(user)) <= 1
+
+
+def test_replay_of_a_key_takes_one(service: Service, link: Proxy) -> None:
+    user = new_user()
+    fill_cart(service, user, 3)
+    service.checkout(user, Idempotency_Key="k")
+    assert cost(link, lambda: service.checkout(user, Idempotency_Key="k")) <= 1
+    make_order(service, user, "o")
+    assert cost(link, lambda: make_order(service, user, "o")) <= 1
+
+
+def test_checkout_that_repairs_a_cart_takes_two(service: Service, link: Proxy) -> None:
+    user = new_user()
+    service.sandbox.add_to_cart(user, catalogue.RUG)
+    assert cost(link, lambda: service.checkout(user)) <= 2
+
+
+def test_checkout_of_no_cart_takes_none(service: Service, link: Proxy) -> None:
+    assert cost(link, lambda: service.checkout(new_user())) == 0
+
+
+@Sizes
+def test_read_takes_one(service: Service, link: Proxy, lines: int) -> None:
+    user = new_user()
+    order = service.ordered(user, *[1] * lines)
+    item_id = order["items"][0]["id"]
+    for path in (f"/api/orders/{order['id']}/", f"/api/order-items/{item_id}/"):
+        assert cost(link, lambda path=path: service.crud("GET", path, user)) <= 1
+
+
+@pytest.mark.parametrize("path", ["/api/orders/", "/api/order-items/"])
+def test_page_takes_one_however_many_orders(
+    service: Service, link: Proxy, path: str
+) -> None:
+    user = new_user()
+    for _ in range(5):
+        service.ordered(user, 1, 1, 1)
+    assert cost(link, lambda: service.crud("GET", path, user)) <= 1
+
+
+def test_later_page_takes_one(service: Service, link: Proxy) -> None:
+    user = new_user()
+    for _ in range(5):
+        service.ordered(user, 1)
+    first = service.crud("GET", "/api/orders/?limit=2", user)
+    path = first.headers["Link"].partition(">")[0].removeprefix("<")
+    service.crud("GET", path, user)  # prepares it
+    assert cost(link, lambda: service.crud("GET", path, user)) <= 1
+
+
+def test_status_change_takes_two_and_its_hand_over_two(
+    service: Service, link: Proxy
+) -> None:
+    order = service.ordered(new_user(), 1, 1)
+    item_id = order["items"][0]["id"]
+    assert cost(link, lambda: service.move(item_id, 2)) <= 2 + HAND_OVER
+    assert cost(link, lambda: service.move(item_id, 2)) <= 1  # the same again
+
+
+def test_status_change_of_an_order_of_a_hundred_lines_takes_no_more(
+    service: Service, link: Proxy
+) -> None:
+    order = service.ordered(new_user(), *[1] * 100)
+    item_id = order["items"][50]["id"]
+    assert cost(link, lambda: service.move(item_id, 3)) <= 2 + HAND_OVER
+
+
+def test_approval_takes_two_and_its_hand_over_two(
+    service: Service, link: Proxy
+) -> None:
+    order = service.ordered(new_user(), 1)
+    service.move(order["items"][0]["id"], 3)
+    assert cost(link, lambda: service.trigger_approval(order["id"])) <= 2 + HAND_OVER
+
+
+def test_order_without_a_cart_takes_two_and_its_hand_over_two(
+    service: Service, link: Proxy
+) -> None:
+    user = new_user()
+    assert cost(link, lambda: make_order(service, user, None)) <= 2 + HAND_OVER
+    assert cost(link, lambda: make_order(service, user, "k")) <= 3 + HAND_OVER
+
+
+def test_requests_that_are_refused_at_the_door_take_none(
+    service: Service, link: Proxy
+) -> None:
+    bad_key = {"Idempotency_Key": ""}
+    assert cost(link, lambda: service.checkout(new_user(), **bad_key)) == 0
+    path = "/api/orders/?limit=0"
+    assert cost(link, lambda: service.crud("GET", path, new_user())) == 0
+
+
+def test_first_request_of_a_connection_prepares_each_statement_once(
+    service: Service, link: Proxy
+) -> None:
+    service.ordered(new_user(), 1)  # a user's cart, and siblings that know us
+    service.restart()
+    service.rows("SELECT 1")  # connects, past the count
+    first, second = new_user(), new_user()
+    for user in (first, second):
+        fill_cart(service, user, 1)
+    service.client("create_order_from_cart")
+    cold = cost(link, lambda: service.checkout(first))
+    warm = cost(link, lambda: service.checkout(second))
+    assert warm <= CHECKOUT + HAND_OVER
+    assert cold - warm <= WARM_UP

@@ -1,0 +1,264 @@
+"""Each function as the platform starts it: a process, its variables, a real request."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.approvals import DELIVERED, completed, is_approved, status_event
+from tests.support.service import Service, new_user
+
+CHECKOUT = Path(__file__).parents[2]
+FUNCTIONS = (
+    "create_order_from_cart",
+    "orders_crud",
+    "item_status",
+    "approval_handler",
+    "outbox_relay",
+    "api_docs",
+)
+# What each cannot work without, beside what is optional.
+NEEDS = {
+    "create_order_from_cart": [
+        "DATABASE_URL",
+        "EVENT_BUS",
+        "EVENT_SINK_URL",
+        "SHOPCART_SERVICE",
+        "PRODUCT_SERVICE",
+    ],
+    "orders_crud": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL", "PRODUCT_SERVICE"],
+    "item_status": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
+    "approval_handler": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
+    "outbox_relay": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
+    "api_docs": [],
+}
+START_SECONDS = 60
+TIMEOUT = 20
+
+
+def command(function: str, port: int) -> list[str]:
+    framework = str(Path(sys.executable).with_name("functions-framework"))
+    source = f"functions/{function}/main.py"
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    return [framework, "--source", source, "--target", function, *place]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    kept = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
+    return kept | settings
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def served(function: str, environ: dict[str, str]) -> Iterator[str]:
+    """Start a function as the documentation says; yields its address."""
+    port = free_port()
+    process = subprocess.Popen(command(function, port), cwd=CHECKOUT, env=environ)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{url}/health/live"):
+            assert process.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it does not answer"
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def answers(url: str) -> bool:
+    try:
+        return send("GET", url).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def send(method: str, url: str, **kwargs: Any) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=TIMEOUT, **kwargs)
+
+
+def needed(service: Service, function: str) -> dict[str, str]:
+    """Answer the variables the function needs, and no other."""
+    return environment(**{name: service.environ[name] for name in NEEDS[function]})
+
+
+def test_create_order_from_cart_is_served_and_checks_out(
+    service: Service, user: str
+) -> None:
+    article = service.sandbox.add_article(amount=5)
+    service.sandbox.add_to_cart(user, article, 2)
+    function = "create_order_from_cart"
+    with served(function, needed(service, function)) as url:
+        path = f"{url}/api/orders-from-shopcart/"
+        reply = send("POST", path, headers={"X-User-ID": user})
+    assert reply.status_code == 201
+    assert reply.json()["total_quantity"] == 2
+    assert len(service.sandbox.events_of("order.created")) == 1
+
+
+def test_orders_crud_is_served_and_answers_by_its_full_path(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    with served("orders_crud", needed(service, "orders_crud")) as url:
+        headers = {"X-User-ID": user}
+        reply = send("GET", f"{url}/api/orders/{order['id']}", headers=headers)
+        head = send("HEAD", f"{url}/api/orders/", headers=headers)
+        absent = send("GET", f"{url}/api/nothing/", headers=headers)
+    assert reply.json() == order
+    assert (head.status_code, head.content) == (200, b"")
+    assert absent.status_code == 404
+    assert absent.headers["Content-Type"] == "application/problem+json"
+
+
+def test_item_status_is_served_and_moves_an_item(service: Service, user: str) -> None:
+    [item] = service.ordered(user)["items"]
+    with served("item_status", needed(service, "item_status")) as url:
+        path = f"{url}/api/order-items/{item['id']}/status/"
+        headers = {"X-User-ID": new_user()}
+        reply = send("PATCH", path, json={"status": 2}, headers=headers)
+    assert (reply.status_code, reply.json()["status"]) == (200, 2)
+
+
+def test_approval_handler_is_served_and_approves(service: Service, user: str) -> None:
+    order = completed(service, user, DELIVERED)
+    with served("approval_handler", needed(service, "approval_handler")) as url:
+        assert send("POST", url, json=status_event(order["id"])).status_code == 204
+    assert is_approved(service, order["id"])
+
+
+def test_outbox_relay_is_served_and_sweeps(service: Service, user: str) -> None:
+    order = completed(service, user, DELIVERED)
+    with served("outbox_relay", needed(service, "outbox_relay")) as url:
+        reply = send("POST", url)
+    assert reply.json()["approved"] == [order["id"]]
+
+
+def test_api_docs_are_served_without_any_setting() -> None:
+    with served("api_docs", environment()) as url:
+        document = send("GET", f"{url}/openapi.json").json()
+        page = send("GET", f"{url}/api/schema/swagger-ui/")
+    assert document["openapi"].startswith("3.1")
+    assert page.status_code == 200
+
+
+def test_requests_at_once_to_a_fresh_instance_share_one_pool(
+    service: Service,
+) -> None:
+    """The first requests come several at a time; none may build a pool of its own."""
+    script = """
+import threading
+from common import wiring
+wiring.use("DATABASE", "EVENT_BUS")
+gate, built = threading.Barrier(16), []
+def ask():
+    gate.wait()
+    built.append((id(wiring.engine()), id(wiring.relay())))
+threads = [threading.Thread(target=ask) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(set(built)))
+"""
+    environ = environment(**service.environ)
+    assert run_python(script, environ).stdout.strip() == "1"
+
+
+def run_python(
+    script: str, environ: dict[str, str], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env=environ,
+        timeout=START_SECONDS,
+    )
+
+
+MISSING = [(function, name) for function, names in NEEDS.items() for name in names]
+
+
+@pytest.mark.parametrize(("function", "name"), MISSING)
+def test_a_missing_setting_ends_the_process_with_one_line_that_names_it(
+    function: str, name: str
+) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/orders",
+        "EVENT_BUS": "http",
+        "EVENT_SINK_URL": "http://127.0.0.1:1",
+        "SHOPCART_SERVICE": "http://127.0.0.1:1",
+        "PRODUCT_SERVICE": "http://127.0.0.1:1",
+    }
+    if name == "EVENT_BUS":  # it would be inferred from the sink
+        settings.pop("EVENT_SINK_URL")
+    settings.pop(name)
+    done = subprocess.run(
+        command(function, free_port()),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env=environment(**settings),
+        timeout=START_SECONDS,
+    )
+    assert done.returncode != 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"configuration error: {name} is not set")
+    assert done.stdout == ""
+
+
+IMPORT = """
+import functions_framework, json, sys, threading
+known = set(sys.modules)
+seen = []
+WATCHED = ("socket.", "_thread.start_new_thread", "subprocess.", "os.fork")
+sys.addaudithook(lambda event, _: event.startswith(WATCHED) and seen.append(event))
+import importlib.util
+spec = importlib.util.spec_from_file_location("main", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+sys.modules["main"] = module
+spec.loader.exec_module(module)
+seen = [event for event in seen if event != "socket.gethostname"]
+heavy = {"pika", "requests", "urllib3", "google", "alembic", "grpc"}
+loaded = {name.partition(".")[0] for name in set(sys.modules) - known} & heavy
+print(json.dumps([seen, threading.active_count(), sorted(loaded)]))
+"""
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_loading_a_function_opens_nothing_starts_nothing_and_imports_nothing_heavy(
+    function: str,
+) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/orders",
+        "EVENT_BUS": "rabbitmq,http",
+        "EVENT_SINK_URL": "http://127.0.0.1:1",
+        "RABBITMQ_HOST": "127.0.0.1",
+        "RABBITMQ_USER": "u",
+        "RABBITMQ_PASS": "p",
+        "SHOPCART_SERVICE": "http://127.0.0.1:1",
+        "PRODUCT_SERVICE": "http://127.0.0.1:1",
+        "ANALYTIC_SERVICE": "http://127.0.0.1:1",
+    }
+    source = f"functions/{function}/main.py"
+    done = run_python(IMPORT, environment(**settings), source)
+    assert json.loads(done.stdout) == [[], 1, []]
