@@ -105,8 +105,10 @@ def review(
     for cart_line in cart:
         variation_id = cart_line.variation
         quantity = cart_line.quantity or 0
-        if variation_id is None:
-            fixes.append(Fix(cart_line, Problem("invalid_data")))
+        if variation_id is None:  # none is named, or what is named is no UUID
+            is_named = cart_line.product_variation_id is not None
+            reason = "not_found" if is_named and quantity > 0 else "invalid_data"
+            fixes.append(Fix(cart_line, Problem(reason)))
             continue
         claimed = taken.get(variation_id, 0)
         checked = check_line(variations.get(variation_id), quantity, claimed)

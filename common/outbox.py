@@ -28,8 +28,12 @@ HAND_OVER_PATIENCE_SECONDS = 2.0
 BATCH = 200
 MAX_ATTEMPTS = 20
 MAX_BACKOFF_SECONDS = 3600
+MAX_DEFERRAL_SECONDS = 60
 # How long nobody tries a destination again that was not there or did not answer.
 PAUSE_SECONDS = 5.0
+HAND_OVER_ROUNDS = 20
+_IS_THROUGH = (Result.SENT, Result.UNROUTABLE)
+_IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
 _IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 
 
@@ -113,14 +117,22 @@ buried AS (  -- what the destination will never take, or nobody listened to
 gone AS (
   DELETE FROM outbox o USING result r
   WHERE o.id = r.id AND (r.is_sent OR r.id IN (SELECT id FROM ours WHERE is_dead))
+),
+kept AS (
+  UPDATE outbox o
+  SET available_at = now() + make_interval(secs => r.retry_seconds),
+      attempts = o.attempts - CASE WHEN r.is_counted THEN 0 ELSE 1 END,
+      sending_since = CASE WHEN r.is_doubtful THEN o.sending_since END,
+      last_error = coalesce(r.reason, o.last_error)
+  FROM ours r
+  WHERE o.id = r.id AND NOT r.is_sent AND NOT r.is_dead
 )
-UPDATE outbox o
-SET available_at = now() + make_interval(secs => r.retry_seconds),
-    attempts = o.attempts - CASE WHEN r.is_counted THEN 0 ELSE 1 END,
-    sending_since = CASE WHEN r.is_doubtful THEN o.sending_since END,
-    last_error = coalesce(r.reason, o.last_error)
-FROM ours r
-WHERE o.id = r.id AND NOT r.is_sent AND NOT r.is_dead
+-- Has somebody recorded more for the order, and found it claimed by us?
+SELECT EXISTS (
+  SELECT FROM outbox o
+  WHERE o.order_id = CAST(:order_id AS bigint)
+    AND o.destination = ANY(CAST(:destinations AS text[]))
+    AND o.available_at <= now() AND o.id NOT IN (SELECT id FROM result))
 """)
 
 
@@ -151,7 +163,9 @@ class Relay:
         if not awake:
             return
         try:
-            self._send(awake, HAND_OVER_PATIENCE_SECONDS, order_id)
+            for _ in range(HAND_OVER_ROUNDS):
+                if not self._send(awake, HAND_OVER_PATIENCE_SECONDS, order_id)[1]:
+                    break
         except ServiceError as error:
             log.warning("events stay owed: %s", error.detail)
         except Exception:
@@ -174,7 +188,7 @@ class Relay:
                     idle.add(name)
                     continue
                 patience = min(SWEEP_PATIENCE_SECONDS, max(1.0, deadline - _now()))
-                outcomes = self._send([name], patience)
+                outcomes, _ = self._send([name], patience)
                 for outcome in outcomes:
                     key = outcome.result.value
                     counts[key] = counts.get(key, 0) + 1
@@ -189,20 +203,22 @@ class Relay:
 
     def _send(
         self, destinations: list[str], patience: float, order_id: int | None = None
-    ) -> list[Outcome]:
+    ) -> tuple[list[Outcome], bool]:
+        """Claim, publish, settle; tell also whether more of the order can go now."""
         with connect(self._engine) as connection:
             claimed = _claim(connection, destinations, order_id)
         if not claimed:
-            return []
+            return [], False
         outcomes: list[Outcome] = []
         try:
             for name, messages in claimed.items():
                 outcomes += self._publish(name, messages, patience)
         finally:
             sent = {m.id: m for messages in claimed.values() for m in messages}
+            results = [self._verdict(sent[o.id], o) for o in outcomes]
             with connect(self._engine) as connection:
-                self._settle(connection, sent, outcomes)
-        return outcomes
+                has_more = _settle(connection, results, destinations, order_id)
+        return outcomes, has_more and all(o.result in _IS_THROUGH for o in outcomes)
 
     def _publish(
         self, name: str, messages: list[Message], patience: float
@@ -243,15 +259,6 @@ class Relay:
             self._paused_until[name] = _now() + PAUSE_SECONDS
         return outcomes
 
-    def _settle(
-        self,
-        connection: Connection,
-        claimed: Mapping[int, Message],
-        outcomes: Iterable[Outcome],
-    ) -> None:
-        results = [self._verdict(claimed[o.id], o) for o in outcomes]
-        connection.execute(_SETTLE, {"results": encode(results)})
-
     def _verdict(self, message: Message, outcome: Outcome) -> dict[str, Any]:
         """Answer what becomes of a row after an attempt, as `_SETTLE` reads it."""
         result = outcome.result
@@ -267,7 +274,7 @@ class Relay:
             "is_sent": result is Result.SENT,
             "is_dead": is_dead,
             "retry_seconds": _backoff_seconds(result, message.attempts),
-            "is_counted": result in (Result.REFUSED, Result.UNCONFIRMED),
+            "is_counted": result in _IS_COUNTED,
             "is_doubtful": is_doubtful
             or (message.is_doubtful and result is not Result.SENT),
             "reason": outcome.reason,
@@ -291,10 +298,11 @@ def _is_risky(message: Message) -> bool:
 
 
 def _backoff_seconds(result: Result, attempts: int) -> float:
-    if result not in (Result.REFUSED, Result.UNCONFIRMED):
+    if result not in _IS_COUNTED:
         return 0.0
     doubled = 2.0 ** min(attempts, 30)  # doubtful rows are tried for ever
-    return min(MAX_BACKOFF_SECONDS, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 no secret
+    longest = MAX_DEFERRAL_SECONDS if result is Result.DEFERRED else MAX_BACKOFF_SECONDS
+    return min(longest, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 no secret
 
 
 def _claim(
@@ -314,3 +322,19 @@ def _claim(
     for *values, destination in sorted(found):
         claimed.setdefault(destination, []).append(Message(*values))
     return claimed
+
+
+def _settle(
+    connection: Connection,
+    results: list[dict[str, Any]],
+    destinations: list[str],
+    order_id: int | None,
+) -> bool:
+    """Write down how attempts ended; tell whether more of the order is due."""
+    parameters = {
+        "results": encode(results),
+        "destinations": "{" + ",".join(destinations) + "}",
+        "order_id": order_id,
+    }
+    has_more: bool = connection.execute(_SETTLE, parameters).scalar_one()
+    return has_more

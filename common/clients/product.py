@@ -51,6 +51,9 @@ def read_variations(
     """
     path = "/api/products/variations/"
     read = _read(upstream, user_id, path, ids, deadline, Variation)
+    nested = [(v.product_id, v.product.id) for v in read.values() if v and v.product]
+    if any(named not in (None, actual) for named, actual in nested):
+        raise upstream.broken()
     bare = [
         v.product_id for v in read.values() if v and v.product_id and v.product is None
     ]

@@ -37,6 +37,8 @@ class Result(enum.Enum):
     UNROUTABLE = "unroutable"
     # This event was turned down; trying it again later may help, others may pass.
     REFUSED = "refused"
+    # Not now, said the destination: later, and for as long as it takes.
+    DEFERRED = "deferred"
     # Handed over, but neither confirmed nor refused.
     UNCONFIRMED = "unconfirmed"
     # The destination is not there; certainly not sent.

@@ -16,8 +16,9 @@ CONNECT_TIMEOUT_SECONDS = 1.0
 ANSWER_TIMEOUT_SECONDS = 5.0
 SOURCE = "/order-service"
 _MEANINGS = {
-    429: Result.UNAVAILABLE,
-    503: Result.UNAVAILABLE,
+    # It may be this event's doing: others pass, and this one comes back until taken.
+    429: Result.DEFERRED,
+    503: Result.DEFERRED,
     # A gateway lost sight of whoever it had passed the event on to.
     502: Result.UNCONFIRMED,
     504: Result.UNCONFIRMED,

@@ -1,6 +1,7 @@
 """Approval happens once, analytics is told once, and nothing owed is ever forgotten."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from common import wiring
 from tests.support.approvals import (
@@ -14,17 +15,34 @@ from tests.support.approvals import (
 from tests.support.parallel import at_once, sender
 from tests.support.service import Service, new_user
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
 
 def test_many_triggers_at_once_approve_exactly_once(
     service: Service, user: str
 ) -> None:
+    """All of them see an order that is not approved before the first can write."""
     order = completed(service, user, DELIVERED, CANCELLED)
     headers, data = binary(json.dumps(status_event(order["id"])).encode())
     send = sender(
         service, "approval_handler", "POST", "/", user, headers=headers, data=data
     )
-    statuses = [response.status_code for response in at_once([send] * 16)]
-    assert statuses == [204] * 16
+    with (
+        wiring.engine().connect() as holder,
+        wiring.engine().connect() as observer,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql("SELECT id FROM orders FOR UPDATE")
+        running = [pool.submit(send) for _ in range(10)]
+        while observer.exec_driver_sql(WAITING).scalar_one() < len(running):
+            assert not any(call.done() for call in running)
+        holder.exec_driver_sql("ROLLBACK")
+        statuses = [call.result().status_code for call in running]
+    assert statuses == [204] * 10
     service.sweep()
     assert len(service.sandbox.events_of("order.approved")) == 1
     [heard] = service.sandbox.completed_orders
@@ -123,6 +141,7 @@ def test_with_analytics_down_the_order_is_approved_and_the_notification_owed(
     assert len(service.sandbox.events_of("order.approved")) == 1
 
     service.sandbox.mend()
+    service.rows("UPDATE outbox SET available_at = now()")
     service.restart()
     assert service.sweep()["events"] == {"sent": 1}
     [heard] = service.sandbox.completed_orders

@@ -145,10 +145,12 @@ def test_same_key_with_another_body_is_422(
 def test_same_key_on_another_path_is_422(
     service: Service, post: Post, first: str, second: str
 ) -> None:
-    post("item", "before")  # makes the order that items go to
-    assert post(first).status_code == 201
+    order_id = post("item", "before").get_json()["order"]
+    # One body that all three take, so that only the path differs.
+    body = {"order": order_id, "product_variation": catalogue.MUG}
+    assert post(first, json=body).status_code == 201
     before = written(service)
-    assert post(second).status_code == 422
+    assert post(second, json=body).status_code == 422
     assert written(service) == before
 
 

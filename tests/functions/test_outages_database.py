@@ -110,6 +110,16 @@ def test_a_checkout_that_found_the_database_away_makes_one_order_when_repeated(
     assert len(linked.rows("SELECT id FROM orders")) == 1
 
 
+def test_the_first_request_after_an_outage_that_nobody_noticed_succeeds(
+    linked: Service, link: Link, user: str
+) -> None:
+    for name, call in CALLS.items():
+        call(linked, user)
+        link.cut()
+        link.wait_until_quiet()
+        assert call(linked, user).status_code < 500, name
+
+
 def test_every_function_outlives_a_real_restart_of_the_server(
     sandbox: Sandbox,
 ) -> None:

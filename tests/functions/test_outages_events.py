@@ -111,6 +111,24 @@ def test_a_sink_that_never_answers_is_asked_once_by_many_requests_at_once(
     assert len(service.rows(doubtful)) == 1
 
 
+def test_an_outbox_that_cannot_be_claimed_fails_no_request(
+    service: Service, user: str
+) -> None:
+    """Handing over is a courtesy: whatever is wrong with it, the write has happened."""
+    service.rows(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''no''; END'"
+    )
+    service.rows(
+        "CREATE TRIGGER no BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    service.ordered(user)
+    assert owed(service) == 2
+    service.rows("DROP TRIGGER no ON outbox")
+    service.sweep()
+    assert owed(service) == 0
+
+
 def test_with_analytics_away_everything_else_goes_on(
     service: Service, user: str
 ) -> None:

@@ -7,6 +7,13 @@ from tests.support.parallel import at_once, sender
 from tests.support.service import Service, new_user
 
 
+def is_back(service: Service) -> None:
+    """Mend everything, and let every pause and backoff pass."""
+    service.sandbox.mend()
+    service.rows("UPDATE outbox SET available_at = now()")
+    service.restart()
+
+
 @pytest.mark.parametrize("path", ["/", "/sweep", "/any/path/"])
 def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
     response = service.call("outbox_relay", "POST", path)
@@ -17,8 +24,7 @@ def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
 def test_reading_does_not_sweep(service: Service, user: str) -> None:
     service.sandbox.fault("sink", status=503)
     service.ordered(user)
-    service.sandbox.mend()
-    service.restart()
+    is_back(service)
     assert service.call("outbox_relay", "GET", "/").status_code == 405
     assert service.sandbox.events == []
 
@@ -36,8 +42,7 @@ def test_it_approves_first_so_that_what_that_owes_goes_out_in_the_same_sweep(
 def test_events_of_several_orders_keep_their_order(service: Service) -> None:
     service.sandbox.fault("sink", status=503)
     orders = [service.ordered(new_user(), 1, 1) for _ in range(3)]
-    service.sandbox.mend()
-    service.restart()
+    is_back(service)
     assert service.sweep()["events"] == {"sent": 9}
     for order in orders:
         subject = str(order["id"])
@@ -53,8 +58,7 @@ def test_sweeps_at_once_send_everything_once(service: Service) -> None:
     service.sandbox.fault("sink", status=503)
     for _ in range(6):
         service.ordered(new_user(), 1, 1, 1)
-    service.sandbox.mend()
-    service.restart()
+    is_back(service)
     sweep = sender(service, "outbox_relay", "POST", "/", new_user())
     replies = at_once([sweep] * 4)
     assert [reply.status_code for reply in replies] == [200] * 4
@@ -89,8 +93,7 @@ def test_the_traceparent_of_the_request_travels_with_its_events(
     service.sandbox.add_to_cart(user, article)
     service.sandbox.fault("sink", status=503)
     service.checkout(user, traceparent=trace)
-    service.sandbox.mend()
-    service.restart()
+    is_back(service)
     service.sweep()
     found = {event.attributes["traceparent"] for event in service.sandbox.events}
     assert found == {trace}
@@ -101,9 +104,7 @@ def test_by_default_a_doubtful_order_created_is_sent_again_under_its_id(
 ) -> None:
     service.sandbox.fault("sink", hang_up=True, after_work=True, path="/events")
     service.ordered(user)
-    service.sandbox.mend()
-    service.rows("UPDATE outbox SET available_at = now()")
-    service.restart()
+    is_back(service)
     service.sweep()
     items = service.sandbox.events_of("order.item.created")
     assert [event.id for event in items] == [items[0].id] * 2
@@ -122,8 +123,7 @@ def test_the_policy_on_doubt_is_a_setting(
     service.sandbox.fault("sink", hang_up=True, after_work=True, times=1)
     service.restart()
     service.sweep()
-    service.rows("UPDATE outbox SET available_at = now()")
-    service.restart()
+    is_back(service)
     service.sweep()
     assert len(service.sandbox.events_of("order.created")) == times
     assert bool(service.rows("SELECT 1 FROM outbox")) is (policy == "hold")

@@ -29,6 +29,46 @@ def test_one_orders_events_go_out_in_the_order_they_were_written(
     assert owed(database_url) == []
 
 
+def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
+    database_url: str,
+) -> None:
+    """Whoever wrote it found the order claimed, and sent nothing."""
+
+    def answer(sent: Message) -> Result:
+        if sent.body == "a":
+            owe(database_url, 4, "b")
+            later.hand_over(4)
+        return Result.SENT
+
+    bus = Recorder(answer)
+    owe(database_url, 4, "a")
+    with (
+        relay_to(database_url, bus=bus) as first,
+        relay_to(database_url, bus=bus) as later,
+    ):
+        first.hand_over(4)
+    assert bus.bodies == ["a", "b"]
+
+
+def test_a_long_order_goes_out_whole_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    bus = Recorder()
+    owe(database_url, 4, *"abcdefgh")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+    assert bus.bodies == list("abcdefgh")
+
+
+def test_a_refusal_is_not_tried_again_in_the_same_hand_over(database_url: str) -> None:
+    bus = Recorder(lambda _: Result.REFUSED)
+    owe(database_url, 4, "a", "b")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+    assert [m.body for m in bus.tried] == ["a"]
+
+
 def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,8 +106,8 @@ def test_a_resend_carries_the_same_id(sandbox: Sandbox, sink: SinkPublisher) -> 
         ("400 Bad Request", Result.REFUSED),
         ("404 Not Found", Result.REFUSED),
         ("500 Internal Server Error", Result.REFUSED),
-        ("429 Too Many Requests", Result.UNAVAILABLE),
-        ("503 Service Unavailable", Result.UNAVAILABLE),
+        ("429 Too Many Requests", Result.DEFERRED),
+        ("503 Service Unavailable", Result.DEFERRED),
         ("502 Bad Gateway", Result.UNCONFIRMED),
         ("504 Gateway Timeout", Result.UNCONFIRMED),
     ],
@@ -199,14 +199,24 @@ def test_a_batch_keeps_its_order_and_a_refusal_holds_back_its_own_order_only(
     assert [event.id for event in sandbox.events] == ["x", "y"]
 
 
-def test_a_sink_that_is_away_is_asked_once_for_a_whole_batch(
+def test_an_event_that_is_put_off_lets_other_orders_pass(
     sandbox: Sandbox, sink: SinkPublisher
 ) -> None:
-    sandbox.fault("sink", status=503)
+    sandbox.fault("sink", status=503, times=1)
+    batch = [message(id=n, order_id=order) for n, order in enumerate([4, 4, 5], 1)]
+    outcomes = sink.publish(batch, time.monotonic() + 10)
+    results = [outcome.result for outcome in outcomes]
+    assert results == [Result.DEFERRED, Result.NOT_TRIED, Result.SENT]
+
+
+def test_a_sink_that_loses_its_way_is_asked_once_for_a_whole_batch(
+    sandbox: Sandbox, sink: SinkPublisher
+) -> None:
+    sandbox.fault("sink", status=502)
     batch = [message(id=number, order_id=number) for number in range(1, 6)]
     outcomes = sink.publish(batch, time.monotonic() + 10)
     assert [outcome.result for outcome in outcomes] == [
-        Result.UNAVAILABLE,
+        Result.UNCONFIRMED,
         *[Result.NOT_TRIED] * 4,
     ]
     assert len(sandbox.calls_to("sink")) == 1

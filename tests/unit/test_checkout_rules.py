@@ -89,9 +89,9 @@ def test_a_variation_that_product_does_not_know_is_not_found() -> None:
     assert check_line(None, 1) == Problem("not_found")
 
 
-def test_a_line_that_names_no_uuid_is_invalid_data() -> None:
+def test_a_line_whose_variation_is_no_uuid_is_not_found() -> None:
     found = fixes(cart_line(product_variation_id="42"))
-    assert found == [(7, "invalid_data", None)]
+    assert found == [(7, "not_found", None)]
 
 
 def test_a_line_without_fault_is_what_product_says_it_is() -> None:

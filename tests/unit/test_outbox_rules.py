@@ -14,6 +14,7 @@ from common.publishing import Message, Outcome, Result
 from tests.support.factories import item, message, order
 
 SENT, UNROUTABLE, REFUSED = Result.SENT, Result.UNROUTABLE, Result.REFUSED
+DEFERRED = Result.DEFERRED
 UNCONFIRMED, UNAVAILABLE = Result.UNCONFIRMED, Result.UNAVAILABLE
 NOT_TRIED = Result.NOT_TRIED
 ANALYTICS = events.analytics_notification(order())
@@ -101,6 +102,7 @@ def test_a_row_carries_the_trace_of_the_request_that_caused_it() -> None:
         (SENT, True, False, False),
         (UNROUTABLE, False, True, False),
         (REFUSED, False, False, True),
+        (DEFERRED, False, False, True),
         (UNCONFIRMED, False, False, True),
         (UNAVAILABLE, False, False, False),
         (NOT_TRIED, False, False, False),
@@ -124,12 +126,12 @@ def test_what_is_refused_too_often_becomes_a_dead_letter(
     assert verdict(REFUSED, attempts=attempts)["is_dead"] is is_dead
 
 
-@pytest.mark.parametrize("result", [UNCONFIRMED, UNAVAILABLE, NOT_TRIED])
+@pytest.mark.parametrize("result", [DEFERRED, UNCONFIRMED, UNAVAILABLE, NOT_TRIED])
 def test_what_was_never_refused_stays_owed_for_ever(result: Result) -> None:
     assert verdict(result, attempts=10_000)["is_dead"] is False
 
 
-@pytest.mark.parametrize("result", [REFUSED, UNAVAILABLE, NOT_TRIED])
+@pytest.mark.parametrize("result", [REFUSED, DEFERRED, UNAVAILABLE, NOT_TRIED])
 @pytest.mark.parametrize("before", [False, True])
 def test_an_attempt_that_sent_nothing_leaves_doubt_as_it_was(
     result: Result, *, before: bool
@@ -159,6 +161,11 @@ def test_the_wait_doubles_with_each_attempt(result: Result, attempts: int) -> No
 def test_the_wait_never_exceeds_an_hour(attempts: int) -> None:
     wait = outbox._backoff_seconds(UNCONFIRMED, attempts)
     assert MAX_BACKOFF_SECONDS / 2 <= wait <= MAX_BACKOFF_SECONDS == 3600
+
+
+def test_what_was_put_off_comes_back_within_a_minute() -> None:
+    waits = [outbox._backoff_seconds(DEFERRED, 1000) for _ in range(200)]
+    assert 30 <= min(waits) <= max(waits) <= 60
 
 
 @pytest.mark.parametrize("result", [UNAVAILABLE, NOT_TRIED])
