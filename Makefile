@@ -7,6 +7,10 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests wait more than they compute: a few at a time, also where there are two cores.
+# A file's tests stay together, because some files share a service. JOBS=0: in one process.
+JOBS ?= 3
+PYTEST := -m pytest --numprocesses $(JOBS) --dist loadfile
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
@@ -36,14 +40,14 @@ demo: $(STAMP) ## tell the story of an order against it, checking every step
 	@$(BIN)/python -m infra.local.demo $(ARGS)
 
 test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
 
 check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with coverage
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
 	@$(BIN)/ruff format .

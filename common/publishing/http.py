@@ -28,9 +28,9 @@ _MEANINGS = {
 class _HttpPublisher:
     """Posts each message to one URL over a kept-alive connection."""
 
-    def __init__(self, url: str, accepted: tuple[int, ...]) -> None:
+    def __init__(self, url: str, meanings: dict[int, Result]) -> None:
         self._url = url
-        self._accepted = accepted
+        self._meanings = _MEANINGS | meanings
         self._session: requests.Session | None = None
 
     def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
@@ -65,17 +65,16 @@ class _HttpPublisher:
             if _may_have_arrived(error):
                 return Result.UNCONFIRMED, _reason(error)
             return Result.UNAVAILABLE, _reason(error)
-        if response.status_code in self._accepted:
-            return Result.SENT, None
-        result = _MEANINGS.get(response.status_code, Result.REFUSED)
-        return result, f"answered {response.status_code}"
+        result = self._meanings.get(response.status_code, Result.REFUSED)
+        is_sent = result is Result.SENT
+        return result, None if is_sent else f"answered {response.status_code}"
 
 
 class SinkPublisher(_HttpPublisher):
     """Posts CloudEvents 1.0 in binary mode to an event sink."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url, (200, 201, 202, 204))
+        super().__init__(url, dict.fromkeys((200, 201, 202, 204), Result.SENT))
 
     def _headers(self, message: Message) -> dict[str, str]:
         return super()._headers(message) | {
@@ -89,10 +88,14 @@ class SinkPublisher(_HttpPublisher):
 
 
 class AnalyticsPublisher(_HttpPublisher):
-    """Tells analytics of completed orders; it is idempotent by order id."""
+    """Tells analytics of completed orders, until it has answered 200 or 201.
+
+    It is idempotent by order id. Its own failures are no reason to give up.
+    """
 
     def __init__(self, base_url: str) -> None:
-        super().__init__(f"{base_url}/api/analitic-order-completed/", (200, 201))
+        meanings = dict.fromkeys((200, 201), Result.SENT) | {500: Result.DEFERRED}
+        super().__init__(f"{base_url}/api/analitic-order-completed/", meanings)
 
 
 def _may_have_arrived(error: requests.RequestException) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.observed import everything, problem
-from tests.support.service import FUNCTIONS, Service, new_user
+from tests.support.service import FUNCTIONS, Service
 from tests.support.shared import shared_service
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -187,7 +187,8 @@ def test_a_function_answers_its_own_routes_only(service: Service, user: str) -> 
 
 
 @pytest.mark.parametrize(
-    "request_id", ["a", "x" * 128, "projects/p:1+2=3_4.5-6", new_user()]
+    "request_id",
+    ["a", "x" * 128, "projects/p:1+2=3_4.5-6", "0c0c0c0c-0000-4000-8000-000000000001"],
 )
 def test_a_sane_request_id_comes_back(
     service: Service, user: str, request_id: str

@@ -71,7 +71,7 @@ def test_sweeps_at_once_send_everything_once(service: Service) -> None:
 def test_a_sink_that_is_away_is_told_in_the_reply_and_is_no_error(
     service: Service, user: str
 ) -> None:
-    service.sandbox.fault("sink", status=503)
+    service.set(EVENT_SINK_URL="http://sink.invalid")
     service.ordered(user)
     service.restart()
     assert service.sweep()["events"] == {"unavailable": 1, "not tried": 1}
@@ -118,7 +118,7 @@ def test_the_policy_on_doubt_is_a_setting(
     service.set(ORDER_CREATED_ON_DOUBT=policy)
     service.sandbox.fault("sink", status=503)
     service.ordered(user)
-    service.sandbox.mend()
+    is_back(service)
     service.rows("DELETE FROM outbox WHERE event_type <> 'order.created'")
     service.sandbox.fault("sink", hang_up=True, after_work=True, times=1)
     service.restart()

@@ -117,6 +117,24 @@ def test_after_the_pause_a_destination_is_tried_again(
     assert bus.bodies == ["a"]
 
 
+def test_a_deferred_event_is_tried_for_ever_about_once_a_minute(
+    database_url: str,
+) -> None:
+    """A notification is owed until it is taken, however long that is."""
+    bus = Recorder(lambda m: Result.DEFERRED if m.body == "a" else Result.SENT)
+    owe(database_url, 4, "a", "later")
+    owe(database_url, 5, "other")
+    execute(database_url, "UPDATE outbox SET attempts = 10000 WHERE body = 'a'")
+    with relay_to(database_url, bus=bus) as relay:
+        assert relay.sweep(5) == {"deferred": 1, "sent": 1, "not tried": 1}
+    assert bus.bodies == ["other"]
+    assert column(database_url, "id", "dead_letters") == []
+    assert column(database_url, "sending_since") == [None, None]
+    wait = "SELECT extract(epoch FROM available_at - now()) FROM outbox ORDER BY id"
+    [[seconds], _] = execute(database_url, wait)
+    assert 20 < float(str(seconds)) <= 60
+
+
 def test_a_destination_that_does_not_confirm_is_left_alone_for_a_while(
     database_url: str,
 ) -> None:

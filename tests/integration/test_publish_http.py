@@ -241,7 +241,7 @@ def test_no_proxy_of_the_environment_gets_to_see_events(
         ("201 Created", Result.SENT),
         ("202 Accepted", Result.REFUSED),
         ("204 No Content", Result.REFUSED),
-        ("500 Internal Server Error", Result.REFUSED),
+        ("500 Internal Server Error", Result.DEFERRED),
     ],
 )
 def test_trap_analytics_takes_201_and_200_and_nothing_else_is_a_success(
