@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
 from infra.local.sandbox import catalogue
+from tests.support.database import connect
 from tests.support.service import Service, new_user
 
 KINDS = ["checkout", "order", "item"]
@@ -251,4 +253,25 @@ def test_answer_to_a_request_that_failed_is_not_kept(
     assert written(service) == before
     service.sandbox.mend()
     service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # the 409 has emptied it
+    assert post(kind).status_code == 201
+
+
+@kinds
+def test_while_the_first_request_is_still_writing_the_second_is_told_to_come_back(
+    post: Post, service: Service, user: str, kind: str
+) -> None:
+    """The first one's record is there, but nobody knows yet whether it will stay."""
+    columns = "user_id, scope, key, fingerprint, status, headers, body"
+    values = f"'{user}', 'key', 'k-1', 'x', 201, '{{}}', ''"
+    with closing(connect(service.environ["DATABASE_URL"])) as first:
+        first.run("BEGIN")
+        first.run(f"INSERT INTO idempotency_records ({columns}) VALUES ({values})")
+        before = written(service)
+        answer = post(kind)
+        first.run("ROLLBACK")
+    assert answer.status_code == 409
+    assert answer.get_json()["type"] == "/problems/request-in-flight"
+    assert int(answer.headers["Retry-After"]) > 0
+    after = written(service)
+    assert after | {"orders": 0} == before | {"orders": 0}
     assert post(kind).status_code == 201

@@ -221,6 +221,14 @@ def test_trap_product_of_another_id_is_refused(service: Service, user: str) -> N
     check_broken(service, service.checkout(user), "product")
 
 
+def test_trap_nested_product_of_another_id_is_refused(
+    service: Service, user: str
+) -> None:
+    mixed_up = VARIATION | {"product": PRODUCT | {"id": "b" + catalogue.NAIL[1:]}}
+    service.sandbox.fault("product", body=json.dumps(mixed_up))
+    check_broken(service, service.checkout(user), "product")
+
+
 def test_answers_that_only_look_odd_are_taken(service: Service, user: str) -> None:
     cart = CART | {"user_uuid": user, "coupon": None}
     odd = PRODUCT | {"shop_id": catalogue.POTTERY.upper(), "is_active": None, "x": []}
