@@ -37,7 +37,7 @@ def item_in(service: Service, user: str, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("before", "after"), sorted(ALLOWED))
-def test_an_allowed_move_answers_200_with_the_item_to_the_letter(
+def test_trap_a_move_answers_200_with_the_item_whose_status_the_shop_stores(
     service: Service, user: str, before: int, after: int
 ) -> None:
     item = item_in(service, user, before)
