@@ -85,6 +85,7 @@ class _Link:
         self._failure: str | None
         self._failure = None
         self._is_ready = False
+        self._is_closing = False
         self._published = 0
         self._waiting: dict[int, Message] = {}
         self._results: dict[int, tuple[Result, str | None]] = {}
@@ -148,13 +149,12 @@ class _Link:
 
     def close(self) -> None:
         """Close in good order if the broker answers soon, else just let go."""
+        self._is_closing = True
         if self._connection.is_open:
-            self._failure = None
             self._connection.close()
             self._run(lambda: self._connection.is_closed, CLOSE_TIMEOUT_SECONDS)
         if not self._connection.is_closed:
             # pika has no public way to hang up on a broker that does not answer.
-            self._failure = None
             self._connection._terminate_stream(LinkError("let go"))  # noqa: SLF001
             self._run(lambda: self._connection.is_closed, CLOSE_TIMEOUT_SECONDS)
         self._connection.ioloop.close()
@@ -166,7 +166,9 @@ class _Link:
         timers: list[object] = []
 
         def look() -> None:
-            if is_done() or self._failure or time.monotonic() >= deadline:
+            # That the channel closes is no failure of a link that is being closed.
+            has_failed = self._failure is not None and not self._is_closing
+            if is_done() or has_failed or time.monotonic() >= deadline:
                 loop.stop()
             else:
                 timers[:] = [loop.call_later(min(0.05, patience), look)]

@@ -4,7 +4,7 @@ What passes against them should pass against the real services, and what forgets
 should fail; so each trap has a test here that would notice if it were gone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from infra.local.http_server import serving
-from infra.local.sandbox import Sandbox, running_sandbox
+from infra.local.sandbox import Sandbox
 from infra.local.sandbox.catalogue import (
     CANDLE,
     CLOCK,
@@ -39,31 +39,6 @@ Read = Callable[..., requests.Response]
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 App = Callable[[Environ, StartResponse], list[bytes]]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def http() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield session
-
-
-@pytest.fixture
-def read(sandbox: Sandbox, http: requests.Session) -> Read:
-    """Read a variation; `fresh` goes past the read cache."""
-
-    def read_variation(variation: str, *, fresh: bool = True) -> requests.Response:
-        base = sandbox.environ["PRODUCT_SERVICE"]
-        headers = NO_STORE if fresh else {}
-        return http.get(f"{base}/api/products/variations/{variation}", headers=headers)
-
-    return read_variation
 
 
 def hear(sandbox: Sandbox, body: dict[str, Any]) -> None:

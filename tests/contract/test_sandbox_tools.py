@@ -4,7 +4,7 @@ The siblings themselves are in `test_sandbox.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,31 +24,6 @@ Read = Callable[..., requests.Response]
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 App = Callable[[Environ, StartResponse], list[bytes]]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def http() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield session
-
-
-@pytest.fixture
-def read(sandbox: Sandbox, http: requests.Session) -> Read:
-    """Read a variation; `fresh` goes past the read cache."""
-
-    def read_variation(variation: str, *, fresh: bool = True) -> requests.Response:
-        base = sandbox.environ["PRODUCT_SERVICE"]
-        headers = NO_STORE if fresh else {}
-        return http.get(f"{base}/api/products/variations/{variation}", headers=headers)
-
-    return read_variation
 
 
 def hear(sandbox: Sandbox, body: dict[str, Any]) -> None:

@@ -1,0 +1,37 @@
+"""Fixtures for tests of the sandbox: one that runs, and ways to ask it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from infra.local.sandbox import Sandbox, running_sandbox
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+Read = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with running_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def http() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+@pytest.fixture
+def read(sandbox: Sandbox, http: requests.Session) -> Read:
+    """Read a variation; `fresh` goes past the read cache."""
+
+    def read_variation(variation: str, *, fresh: bool = True) -> requests.Response:
+        base = sandbox.environ["PRODUCT_SERVICE"]
+        headers = NO_STORE if fresh else {}
+        return http.get(f"{base}/api/products/variations/{variation}", headers=headers)
+
+    return read_variation
