@@ -96,6 +96,20 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
         if self._in_transaction:
             self.execute_simple("ROLLBACK")
 
+    def close(self) -> None:
+        """Close the link, and the socket with it, also where the server is gone.
+
+        pg8000 drops its buffer unclosed, with the goodbye that could not be sent in it,
+        and the socket stays open as long as the buffer lives.
+        """
+        buffer = self._sock
+        try:
+            super().close()
+        finally:
+            if buffer is not None:
+                with contextlib.suppress(OSError):
+                    buffer.close()
+
     def cursor(self) -> "PreparedCursor":
         """Answer a cursor whose statements are prepared."""
         return PreparedCursor(self)

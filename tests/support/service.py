@@ -5,8 +5,8 @@ Lives here: `Service`, which tests of functions drive. Not here: the siblings
 so a test that changes one says so before it asks for a client.
 """
 
-import functools
 import os
+import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +45,9 @@ class Service:
 
     def __init__(self, database_url: str, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
+        self._clients: dict[str, FlaskClient] = {}
+        # Loading reads the environment, which a process has only one of.
+        self._loading = threading.Lock()
         self.environ = {
             "DATABASE_URL": database_url,
             "LOG_LEVEL": "WARNING",
@@ -64,16 +67,21 @@ class Service:
     def restart(self) -> None:
         """Start over as a new instance would: no pools, no memory of faults."""
         self.close()
-        self.client.cache_clear()
+        self._clients.clear()
 
     def close(self) -> None:
         """Close what the functions opened."""
         wiring.close()
         wiring._needs.clear()
 
-    @functools.cache  # noqa: B019 a service lives as long as its test
     def client(self, function: str) -> FlaskClient:
         """Answer the client of one function, loaded as the framework loads it."""
+        with self._loading:
+            if function not in self._clients:
+                self._clients[function] = self._load(function)
+            return self._clients[function]
+
+    def _load(self, function: str) -> FlaskClient:
         source = FUNCTIONS / function / "main.py"
         inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
         with mock.patch.dict(os.environ, inherited | self.environ, clear=True):
