@@ -189,7 +189,6 @@ def test_first_callers_of_an_instance_share_what_is_built_for_them(
 ) -> None:
     service.client("create_order_from_cart")
     for _ in range(ROUNDS):
-        wiring.close()
-        service.client.cache_clear()
+        service.restart()
         service.client("create_order_from_cart")
         assert len({id(built) for built in at_once([build] * CALLERS)}) == 1
