@@ -7,7 +7,6 @@ statement commits by itself, and a commit or rollback with nothing to end costs 
 
 import contextlib
 import functools
-import select
 import socket
 import ssl
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from sqlalchemy import Connection, Engine, event, exc
 
 from common.config import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
+from common.links import has_spoken
 
 POOL_TIMEOUT_SECONDS = 2
 CONNECT_TIMEOUT_SECONDS = 5
@@ -116,11 +116,7 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
 
     def is_link_closed(self) -> bool:
         """Tell whether the server has hung up on this idle connection (2 µs)."""
-        if self._usock is None:
-            return True
-        link = select.poll()  # select() takes no descriptor beyond 1023
-        link.register(self._usock, select.POLLIN)
-        return bool(link.poll(0))
+        return self._usock is None or has_spoken(self._usock)
 
 
 class PreparedCursor(pg8000.dbapi.Cursor):  # type: ignore[misc]

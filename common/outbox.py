@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from common import events, logs
 from common.db import connect
 from common.errors import ServiceError
-from common.publishing import Message, Outcome, Publisher, Result
+from common.publishing import THROUGH, Message, Outcome, Publisher, Result
 from common.schemas import encode
 
 log = logs.get("outbox")
@@ -32,7 +32,6 @@ MAX_DEFERRAL_SECONDS = 60
 # How long nobody tries a destination again that was not there or did not answer.
 PAUSE_SECONDS = 5.0
 HAND_OVER_ROUNDS = 20
-_IS_THROUGH = (Result.SENT, Result.UNROUTABLE)
 _IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
 _IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 
@@ -218,7 +217,7 @@ class Relay:
             results = [self._verdict(sent[o.id], o) for o in outcomes]
             with connect(self._engine) as connection:
                 has_more = _settle(connection, results, destinations, order_id)
-        return outcomes, has_more and all(o.result in _IS_THROUGH for o in outcomes)
+        return outcomes, has_more and all(o.result in THROUGH for o in outcomes)
 
     def _publish(
         self, name: str, messages: list[Message], patience: float

@@ -10,7 +10,6 @@ import functools
 import http.client
 import io
 import random
-import select
 import socket
 import ssl
 import threading
@@ -30,6 +29,7 @@ from common.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from common.links import has_spoken
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 MAX_IN_FLIGHT = 128
@@ -203,7 +203,7 @@ class Upstream:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 break
-            if not _has_spoken(connection.sock):
+            if not has_spoken(connection.sock):
                 connection.sock.settimeout(remaining)
                 return connection
             connection.close()
@@ -285,13 +285,6 @@ def _headers(user_id: UUID) -> dict[str, str]:
         headers["X-Request-ID"] = context.request_id
         headers["traceparent"] = context.traceparent
     return headers
-
-
-def _has_spoken(idle: socket.socket) -> bool:
-    """Tell whether an idle link has something to read, which is its end (2 µs)."""
-    link = select.poll()  # select() takes no descriptor beyond 1023
-    link.register(idle, select.POLLIN)
-    return bool(link.poll(0))
 
 
 def _is_worth_retrying(result: Answer | ServiceError) -> bool:

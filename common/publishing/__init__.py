@@ -14,6 +14,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+SOURCE = "/order-service"  # who says so, in every CloudEvent
+
 
 class Message(Struct, frozen=True):
     """One outbox row on its way to one destination."""
@@ -27,6 +29,19 @@ class Message(Struct, frozen=True):
     created_at: datetime
     attempts: int  # this one included
     is_doubtful: bool  # an earlier attempt ended without anybody knowing how
+
+
+def cloud_event_attributes(message: Message, prefix: str) -> dict[str, str]:
+    """Answer the CloudEvents 1.0 attributes, named as one protocol binding does."""
+    attributes = {
+        "specversion": "1.0",
+        "id": message.event_id,
+        "type": message.type,
+        "source": SOURCE,
+        "subject": str(message.order_id),
+        "time": message.created_at.isoformat(),
+    }
+    return {f"{prefix}{name}": value for name, value in attributes.items()}
 
 
 class Result(enum.Enum):
@@ -44,6 +59,10 @@ class Result(enum.Enum):
     # The destination is not there; certainly not sent.
     UNAVAILABLE = "unavailable"
     NOT_TRIED = "not tried"
+
+
+# What needs no further attempt, and so holds nothing back.
+THROUGH = frozenset({Result.SENT, Result.UNROUTABLE})
 
 
 class Outcome(Struct, frozen=True):
@@ -93,7 +112,7 @@ def publish_each(
             continue
         result, reason = send(message, left)
         outcomes.append(Outcome(message.id, result, reason))
-        if result not in (Result.SENT, Result.UNROUTABLE):
+        if result not in THROUGH:
             held_back.add(message.order_id)
         is_down |= result in (Result.UNAVAILABLE, Result.UNCONFIRMED)
     return outcomes

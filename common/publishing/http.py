@@ -10,11 +10,16 @@ from collections.abc import Sequence
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from common.publishing import Message, Outcome, Result, publish_each
+from common.publishing import (
+    Message,
+    Outcome,
+    Result,
+    cloud_event_attributes,
+    publish_each,
+)
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 ANSWER_TIMEOUT_SECONDS = 5.0
-SOURCE = "/order-service"
 _MEANINGS = {
     # It may be this event's doing: others pass, and this one comes back until taken.
     429: Result.DEFERRED,
@@ -77,14 +82,7 @@ class SinkPublisher(_HttpPublisher):
         super().__init__(url, dict.fromkeys((200, 201, 202, 204), Result.SENT))
 
     def _headers(self, message: Message) -> dict[str, str]:
-        return super()._headers(message) | {
-            "ce-specversion": "1.0",
-            "ce-id": message.event_id,
-            "ce-type": message.type,
-            "ce-source": SOURCE,
-            "ce-subject": str(message.order_id),
-            "ce-time": message.created_at.isoformat(),
-        }
+        return super()._headers(message) | cloud_event_attributes(message, "ce-")
 
 
 class AnalyticsPublisher(_HttpPublisher):

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from common.config import RabbitMQ
 from common.events import EXPECTED, ITEM_CREATED
-from common.publishing import SHORTEST_SECONDS, Message, Outcome, Result
+from common.publishing import (
+    SHORTEST_SECONDS,
+    THROUGH,
+    Message,
+    Outcome,
+    Result,
+    cloud_event_attributes,
+)
 
 if TYPE_CHECKING:
     import pika
@@ -145,7 +152,7 @@ class _Link:
 
     def _has_gone(self, message: Message) -> bool:
         result, _ = self._results.get(message.id, (Result.NOT_TRIED, None))
-        return result in (Result.SENT, Result.UNROUTABLE)
+        return result in THROUGH
 
     def close(self) -> None:
         """Close in good order if the broker answers soon, else just let go."""
@@ -243,14 +250,7 @@ def _waves(messages: Iterable[Message]) -> list[list[Message]]:
 def _properties(message: Message) -> "pika.BasicProperties":
     import pika  # noqa: PLC0415 see connection_parameters
 
-    headers = {
-        "cloudEvents:specversion": "1.0",
-        "cloudEvents:id": message.event_id,
-        "cloudEvents:type": message.type,
-        "cloudEvents:source": f"/{APP_ID}",
-        "cloudEvents:subject": str(message.order_id),
-        "cloudEvents:time": message.created_at.isoformat(),
-    }
+    headers = cloud_event_attributes(message, "cloudEvents:")
     if message.traceparent:
         headers["traceparent"] = message.traceparent
     return pika.BasicProperties(
