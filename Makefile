@@ -84,8 +84,12 @@ $(STAMP): requirements/dev.txt pyproject.toml $(BROKEN)
 		exit 1; }
 	@echo 'Installing what is needed into $(VENV) (once)'
 	@if [ -n '$(BROKEN)' ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
+	@# The lock names everything. Asked to resolve, pip would look at newer releases,
+	@# too, and refuse one that an extra (coverage[toml]) brings without a pin.
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-		--require-hashes --only-binary :all: -r requirements/dev.txt
+		--no-deps --require-hashes --only-binary :all: -r requirements/dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 		--no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { \
+		echo 'requirements/dev.txt is incomplete: make lock' >&2; exit 1; }
 	@touch $@
