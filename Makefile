@@ -26,10 +26,10 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check format migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench-relay migrate lock clean venv broken
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo 'Options: PYTHON=python3.13, ARGS="..." for the command behind a target,'
 	@echo 'and any setting of the service: make run PORT=9000 EVENT_BUS=rabbitmq ...'
 
@@ -42,6 +42,10 @@ demo: $(STAMP) ## tell the story of an order against it, checking every step
 test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
 	@$(BIN)/python $(PYTEST) $(ARGS)
 
+crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH_ROUNDS=3)
+	@FAULT_SECONDS=$(or $(FAULT_SECONDS),60) CRASH_ROUNDS=$(or $(CRASH_ROUNDS),3) \
+		$(BIN)/python -m pytest tests/faults --numprocesses 0 -q -s $(ARGS)
+
 check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with coverage
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -52,6 +56,9 @@ check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with cover
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench-relay: $(STAMP) ## measure the relay against RabbitMQ (ARGS="--events 10000")
+	@$(BIN)/python -m benchmarks.bench_relay $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

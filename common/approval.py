@@ -5,14 +5,16 @@ decoding triggers (`functions/approval_handler`), delivery (`outbox.py`). Surpri
 analytics is told through the outbox like any broker, so an approval never waits for it.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from msgspec import UNSET, structs
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from common import envelopes, events, logs
-from common.db import connect
+from common.changes import Change, Entry
+from common.db import connect, named
 from common.dead_letters import DeadLetter, bury
 from common.errors import (
     BusyError,
@@ -22,12 +24,25 @@ from common.errors import (
 )
 from common.orders import is_complete, set_metadata
 from common.schemas import OrderPatch
-from common.store import Change, Snapshot, Target, change_order
+from common.store import Snapshot, Target, change_order
 
 log = logs.get("approval")
 
 SWEEP_BATCH = 500
-_SECRET = ("authorization", "cookie")  # headers that nobody may read later
+SWEEP_SECONDS = 20.0
+# Headers that nobody may read later: whose they are, or who they say is calling.
+_SECRET = frozenset(
+    {
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-apigateway-api-userinfo",
+        "x-forwarded-authorization",
+        "x-goog-iap-jwt-assertion",
+        "x-serverless-authorization",
+    }
+)
+_MAX_TRAIT = 255  # characters of an id or type that somebody else chose
 
 
 def decide(snapshot: Snapshot) -> Change | None:
@@ -35,15 +50,14 @@ def decide(snapshot: Snapshot) -> Change | None:
     order = snapshot.order
     if order.is_approved or not is_complete(order.items):
         return None
+    approved = events.order_approved(order, snapshot.read_at)
+    told = (approved, events.analytics_notification(order, approved))
     return Change(
         order=structs.replace(order, is_approved=True),
         version=snapshot.version,
         at=snapshot.read_at,
         is_complete=True,
-        events=[
-            events.order_approved(order, snapshot.read_at),
-            events.analytics_notification(order),
-        ],
+        history=[Entry("order.approved", events=told)],
     )
 
 
@@ -90,10 +104,8 @@ def take(
     try:
         incoming = envelopes.read(headers, body)
     except envelopes.UnreadableError as error:
-        kept = {name: headers[name] for name in headers if name not in _SECRET}
-        letter = DeadLetter("approval", str(error), body, kept)
-        with connect(engine) as connection:
-            bury(connection, letter)
+        traits = envelopes.describe(headers, body)
+        _keep(engine, headers, body, str(error), traits)
         return None
     if incoming.order_id is None:
         return None
@@ -106,18 +118,70 @@ def take(
     return incoming.order_id
 
 
-_FORGOTTEN = text("""
+def keep_given_up(engine: Engine, headers: Mapping[str, str], body: bytes) -> None:
+    """Keep a message that its broker has delivered in vain too often, readable or not.
+
+    Raises DatabaseUnavailableError where a redelivery will help.
+    """
+    traits = envelopes.describe(headers, body)
+    count = traits.deliveries
+    after = "" if count is None else f" after {count} deliveries"
+    _keep(engine, headers, body, f"given up by the broker{after}", traits)
+
+
+def _keep(
+    engine: Engine,
+    headers: Mapping[str, str],
+    body: bytes,
+    reason: str,
+    traits: envelopes.Traits,
+) -> None:
+    """Make a message a dead letter, with what an operator may look for."""
+    if traits.order_id is not None:
+        logs.set_order_id(traits.order_id)
+    lower = {name.lower(): value for name, value in headers.items()}
+    kept = {name: lower[name] for name in lower if name not in _SECRET}
+    letter = DeadLetter(
+        source="approval",
+        reason=reason,
+        body=body,
+        headers={_storable(name): _storable(kept[name]) for name in kept},
+        event_id=traits.event_id and _storable(traits.event_id[:_MAX_TRAIT]),
+        event_type=traits.event_type and _storable(traits.event_type[:_MAX_TRAIT]),
+        order_id=traits.order_id,
+    )
+    with connect(engine) as connection:
+        bury(connection, letter)
+
+
+def _storable(given: str) -> str:
+    """Answer text that PostgreSQL can hold: without NUL and half characters."""
+    return given.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+_FORGOTTEN = named(
+    "approval.forgotten",
+    """
 SELECT id FROM orders WHERE is_complete AND NOT is_approved
 ORDER BY id LIMIT CAST(:limit AS int)
-""")
+""",
+)
 
 
-def sweep(engine: Engine, bus: Sequence[str]) -> list[int]:
-    """Approve complete orders that no trigger approved; answer their ids."""
+def sweep(
+    engine: Engine, bus: Sequence[str], seconds: float = SWEEP_SECONDS
+) -> list[int]:
+    """Approve complete orders that no trigger approved; answer their ids.
+
+    A batch at most, and none is begun when `seconds` have passed.
+    """
+    deadline = time.monotonic() + seconds
     with connect(engine) as connection:
         found = connection.execute(_FORGOTTEN, {"limit": SWEEP_BATCH}).scalars().all()
     approved = []
     for order_id in found:
+        if time.monotonic() >= deadline:
+            break
         try:
             if approve(engine, order_id, bus):
                 approved.append(order_id)

@@ -9,10 +9,11 @@ service's names (`POSTGRES_*`, `RABBITMQ_*`, the four service URLs) are kept.
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-DESTINATIONS = ("rabbitmq", "http")
+DESTINATIONS = ("rabbitmq", "pubsub", "http")
+AMQP_PORTS = {False: 5672, True: 5671}  # by whether there is TLS
 SSL_MODES = ("disable", "prefer", "require", "verify-full")
 
 
@@ -40,6 +41,17 @@ class RabbitMQ:
     port: int
     user: str
     password: str = field(repr=False)
+    vhost: str = "/"
+    has_tls: bool = False
+    ca_file: str | None = None  # None: the authorities that this machine trusts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PubSub:
+    """Which topic of Pub/Sub events go to."""
+
+    project: str
+    topic: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,7 @@ class Settings:
 
     database: Database | None
     rabbitmq: RabbitMQ | None
+    pubsub: PubSub | None
     bus: tuple[str, ...]
     event_sink_url: str | None
     shopcart_url: str | None
@@ -63,6 +76,7 @@ class Settings:
     public_path_prefix: str = ""
     upstream_deadline_seconds: float = 8.0
     pool_size: int = 4
+    event_retention_days: int = 30
     log_level: str = "INFO"
 
 
@@ -71,9 +85,10 @@ def load(
 ) -> Settings:
     """Read and check every setting.
 
-    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `SHOPCART_SERVICE`,
-    `PRODUCT_SERVICE` or `ANALYTIC_SERVICE`. Raises ConfigError with one line that
-    names the first variable that is missing or malformed. Set but empty is not set.
+    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `RABBITMQ`,
+    `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or `ANALYTIC_SERVICE`. Raises ConfigError with
+    one line that names the first variable that is missing or malformed. Set but empty
+    is not set.
     """
     source = os.environ if environ is None else environ
     env = {name: value.strip() for name, value in source.items() if value.strip()}
@@ -81,6 +96,7 @@ def load(
     settings = Settings(
         database=_database(env),
         rabbitmq=_rabbitmq(env),
+        pubsub=_pubsub(env),
         bus=_bus(env),
         event_sink_url=_url(env, "EVENT_SINK_URL") or _url(env, "K_SINK"),
         shopcart_url=_url(env, "SHOPCART_SERVICE"),
@@ -96,6 +112,7 @@ def load(
         public_path_prefix=_path_prefix(env),
         upstream_deadline_seconds=_seconds(env, "UPSTREAM_DEADLINE_SECONDS", 8.0),
         pool_size=_integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
+        event_retention_days=_integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         log_level=_choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
     )
     _check_needs(settings, needs)
@@ -106,6 +123,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
     present = {
         "DATABASE": settings.database,
         "EVENT_BUS": settings.bus,
+        "RABBITMQ": settings.rabbitmq,
         "SHOPCART_SERVICE": settings.shopcart_url,
         "PRODUCT_SERVICE": settings.product_url,
         "ANALYTIC_SERVICE": settings.analytics_url,
@@ -113,12 +131,15 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
     hints = {
         "DATABASE": "DATABASE_URL is not set, and neither is POSTGRES_HOST",
         "EVENT_BUS": f"EVENT_BUS is not set: one or more of {', '.join(DESTINATIONS)}",
+        "RABBITMQ": "RABBITMQ_URL is not set, and neither is RABBITMQ_HOST",
     }
     for need in needs:
         if not present[need]:
             raise ConfigError(hints.get(need, f"{need} is not set: the base URL"))
     if "rabbitmq" in settings.bus and settings.rabbitmq is None:
-        raise ConfigError("RABBITMQ_HOST is not set, but EVENT_BUS names rabbitmq")
+        raise ConfigError(f"{hints['RABBITMQ']}, but EVENT_BUS names rabbitmq")
+    if "pubsub" in settings.bus and settings.pubsub is None:
+        raise ConfigError("PUBSUB_PROJECT is not set, but EVENT_BUS names pubsub")
     if "http" in settings.bus and settings.event_sink_url is None:
         raise ConfigError("EVENT_SINK_URL is not set, but EVENT_BUS names http")
     if (
@@ -178,14 +199,75 @@ def _database_from_url(url: str) -> Database:
 
 
 def _rabbitmq(env: Mapping[str, str]) -> RabbitMQ | None:
-    if "RABBITMQ_HOST" not in env:
+    wants_tls = _flag(env, "RABBITMQ_TLS")
+    if url := env.get("RABBITMQ_URL"):
+        broker = _rabbitmq_from_url(url)
+        if wants_tls and not broker.has_tls:
+            raise ConfigError("RABBITMQ_URL says amqp, but RABBITMQ_TLS is true: amqps")
+    elif "RABBITMQ_HOST" in env:
+        broker = RabbitMQ(
+            host=env["RABBITMQ_HOST"],
+            port=_integer(env, "RABBITMQ_PORT", AMQP_PORTS[wants_tls], 1, 65535),
+            user=_required(env, "RABBITMQ_USER", "RABBITMQ_HOST"),
+            password=_required(env, "RABBITMQ_PASS", "RABBITMQ_HOST"),
+            vhost=env.get("RABBITMQ_VHOST", "/"),
+            has_tls=wants_tls,
+        )
+    else:
         return None
+    if ca_file := env.get("RABBITMQ_CA_FILE"):
+        _check_ca_file(ca_file, has_tls=broker.has_tls)
+        broker = replace(broker, ca_file=ca_file)
+    return broker
+
+
+def _check_ca_file(ca_file: str, *, has_tls: bool) -> None:
+    if not has_tls:
+        raise ConfigError(
+            "RABBITMQ_CA_FILE is set, but there is no TLS: RABBITMQ_TLS=true, or amqps"
+        )
+    import ssl  # noqa: PLC0415 10 ms, and only for who sets this
+
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError:  # it may be absent, closed to us, or hold something else
+        said = f"RABBITMQ_CA_FILE: no certificate can be read from {ca_file}"
+        raise ConfigError(said) from None
+
+
+def _rabbitmq_from_url(url: str) -> RabbitMQ:
+    hint = "RABBITMQ_URL is malformed: amqp://user:password@host:5672/vhost, or amqps"
+    try:
+        parts = urlsplit(url)
+        has_tls = parts.scheme == "amqps"
+        port = AMQP_PORTS[has_tls] if parts.port is None else parts.port
+    except ValueError:
+        raise ConfigError(hint) from None  # its text may quote the password
+    vhost = parts.path.removeprefix("/")
+    known = parts.scheme in ("amqp", "amqps") and not (parts.query or parts.fragment)
+    named = parts.hostname and port and parts.username and parts.password
+    if not (known and named) or "/" in vhost:
+        raise ConfigError(hint)
     return RabbitMQ(
-        host=env["RABBITMQ_HOST"],
-        port=_integer(env, "RABBITMQ_PORT", 5672, 1, 65535),
-        user=_required(env, "RABBITMQ_USER", "RABBITMQ_HOST"),
-        password=_required(env, "RABBITMQ_PASS", "RABBITMQ_HOST"),
+        host=unquote(parts.hostname or ""),
+        port=port,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        vhost=unquote(vhost) or "/",
+        has_tls=has_tls,
     )
+
+
+def _pubsub(env: Mapping[str, str]) -> PubSub | None:
+    topic = env.get("PUBSUB_TOPIC", "order-events")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}", topic):
+        raise ConfigError("PUBSUB_TOPIC is malformed: a topic's short name")
+    project = env.get("PUBSUB_PROJECT")
+    if project is None:
+        return None
+    if not re.fullmatch(r"[a-z][a-z0-9.:-]{0,98}[a-z0-9]", project):
+        raise ConfigError("PUBSUB_PROJECT is malformed: a project's id")
+    return PubSub(project=project, topic=topic)
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -194,18 +276,15 @@ def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
         names = [
             "http" if n.strip() == "local" else n.strip() for n in named.split(",")
         ]
-        if "pubsub" in names:
-            raise ConfigError(
-                "EVENT_BUS: pubsub is not supported by this release,"
-                f" use {', '.join(DESTINATIONS)}"
-            )
         if unknown := [name for name in names if name not in DESTINATIONS]:
             raise ConfigError(
                 f"EVENT_BUS: {unknown[0]!r} is none of {', '.join(DESTINATIONS)}, local"
             )
         return tuple(dict.fromkeys(names))
-    if "RABBITMQ_HOST" in env:
+    if "RABBITMQ_HOST" in env or "RABBITMQ_URL" in env:
         return ("rabbitmq",)
+    if "PUBSUB_PROJECT" in env:
+        return ("pubsub",)
     return ("http",) if "EVENT_SINK_URL" in env or "K_SINK" in env else ()
 
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import pg8000.dbapi
 import sqlalchemy
 from pg8000.converters import make_params
-from sqlalchemy import Connection, Engine, event, exc
+from sqlalchemy import Connection, Engine, TextClause, event, exc
 
+from common import failpoints
 from common.config import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.links import has_spoken
@@ -31,6 +32,7 @@ READ_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 RECYCLE_SECONDS = 25 * 60
 PREPARED_STATEMENTS = 200
 
+STATEMENTS: dict[str, str] = {}  # every one that was named so far
 UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 _PLAN_CHANGED = "0A000"
@@ -89,7 +91,9 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
     def commit(self) -> None:
         """End the transaction, if there is one, in one round trip."""
         if self._in_transaction:
+            failpoints.reach("commit before")
             self.execute_simple("COMMIT")
+            failpoints.reach("commit after")
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one, in one round trip."""
@@ -126,6 +130,11 @@ class PreparedCursor(pg8000.dbapi.Cursor):  # type: ignore[misc]
         self, operation: str, args: Sequence[object] = (), stream: object = None
     ) -> None:
         """Run `operation`; the DB-API's contract."""
+        _reach(operation, "before")
+        self._execute(operation, args, stream)
+        _reach(operation, "after")
+
+    def _execute(self, operation: str, args: Sequence[object], stream: object) -> None:
         connection = self._c
         if connection is None or not args or stream is not None:
             super().execute(operation, args, stream)
@@ -137,11 +146,28 @@ class PreparedCursor(pg8000.dbapi.Cursor):  # type: ignore[misc]
         self._row_iter = None if rows is None else iter(rows)
 
 
+def _reach(operation: str, moment: str) -> None:
+    """Pass a named statement's failpoint; what has no name is SQLAlchemy's own."""
+    if failpoints.is_armed() and operation.startswith("-- "):
+        name = operation.partition("\n")[0].removeprefix("-- ")
+        failpoints.reach(f"sql {name} {moment}")
+
+
 @functools.lru_cache(maxsize=1000)
 def _numbered(operation: str) -> str:
     """Turn `%s` into `$1`, `$2`, …; pg8000 scans every character, so only once."""
     statement: str = pg8000.dbapi.convert_paramstyle("format", operation, ())[0]
     return statement
+
+
+def named(name: str, sql: str) -> TextClause:
+    """Answer a statement that says its name in its first line.
+
+    The server's own statistics and logs (`pg_stat_statements`, `pg_stat_activity`) then
+    show which one they speak of, and tests of crashes know all of them (`STATEMENTS`).
+    """
+    STATEMENTS[name] = sql
+    return sqlalchemy.text(f"-- {name}\n{sql.strip()}")
 
 
 def make_engine(database: Database, pool_size: int = 4) -> Engine:
@@ -280,7 +306,10 @@ def violated_constraint(error: exc.DBAPIError) -> str:
     return str(details.get("n", "")) if isinstance(details, dict) else ""
 
 
+_PING = named("db.ping", "SELECT 1")
+
+
 def ping(engine: Engine) -> None:
     """Raise BusyError or DatabaseUnavailableError unless the database answers."""
     with connect(engine) as connection:
-        connection.execute(sqlalchemy.text("SELECT 1"))
+        connection.execute(_PING)

@@ -7,7 +7,6 @@ numeric strings everywhere else, because the consumers are older than this servi
 """
 
 import uuid
-from collections.abc import Iterable
 from decimal import Decimal
 
 from msgspec import Struct, field
@@ -110,8 +109,11 @@ def order_deleted(order: Order) -> Event:
     return Event(ORDER_DELETED, order.id, encode(body))
 
 
-def analytics_notification(order: Order) -> Event:
-    """Tell analytics of a completed order: what was delivered, in major units."""
+def analytics_notification(order: Order, approved: Event) -> Event:
+    """Tell analytics of a completed order: what was delivered, in major units.
+
+    The same event as `approved`, and so under its id; only told in other words.
+    """
     body = {
         "id": str(order.id),
         "user_id": order.user_id,
@@ -127,17 +129,12 @@ def analytics_notification(order: Order) -> Event:
             if item.status == DELIVERED
         ],
     }
-    return Event(ANALYTICS_NOTIFICATION, order.id, encode(body), ANALYTICS)
+    return Event(ANALYTICS_NOTIFICATION, order.id, encode(body), ANALYTICS, approved.id)
 
 
 def has_shop(item: Item) -> bool:
     """Tell whether anything is published about `item` at all."""
     return item.shop_id is not None and item.product_id is not None
-
-
-def items_created(order: Order, items: Iterable[Item]) -> list[Event]:
-    """Answer `item_created` for those of `items` that belong to a shop."""
-    return [item_created(order, item) for item in items if has_shop(item)]
 
 
 def major_units(price_minor: int) -> str:

@@ -60,7 +60,12 @@ class _IdConverter(BaseConverter):
         return number if number <= MAX_ID else 0
 
 
-def make_app(name: str, check_ready: Callable[[], None] | None = None) -> Flask:
+def make_app(
+    name: str,
+    check_ready: Callable[[], None] | None = None,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> Flask:
     """Answer a function's Flask app, with health, problems and request context.
 
     `check_ready` raises ServiceError while the function cannot serve.
@@ -70,7 +75,7 @@ def make_app(name: str, check_ready: Callable[[], None] | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _IdConverter
     # Of a chunked body werkzeug hands out so much and says nothing of the rest.
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
+    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
     app.before_request(_enter)
     app.teardown_request(_leave)
     app.after_request(_finish)
@@ -115,7 +120,7 @@ def _enter() -> None:
     size = request.content_length  # None: chunked, or no body at all
     if size is None:
         size = len(request.get_data())
-    if size > MAX_BODY_BYTES:  # also where nobody reads it
+    if size >= flask.current_app.config["MAX_CONTENT_LENGTH"]:  # also if unread
         flask.abort(413)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from common.db import connect
+from common.db import connect, named
 from common.errors import InFlightError, KeyReusedError
 
 CONSTRAINT = "idempotency_records_pkey"
@@ -56,7 +56,9 @@ def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Cl
     return Claim(user_id, "cart", digest, digest)
 
 
-_FIND = text("""
+_FIND = named(
+    "idempotency.find",
+    """
 WITH wanted AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS w(
     position int, user_id uuid, scope text, key text)
@@ -70,7 +72,8 @@ SELECT w.position, r.fingerprint, r.status, CAST(r.headers AS text), r.body
 FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
 WHERE r.expires_at IS NULL OR r.expires_at > now()
 ORDER BY w.position LIMIT 1
-""")
+""",
+)
 
 
 def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
@@ -135,11 +138,14 @@ def once(
     return answer
 
 
-_PURGE = text("""
+_PURGE = named(
+    "idempotency.purge",
+    """
 DELETE FROM idempotency_records
 WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM idempotency_records WHERE expires_at <= now() LIMIT 5000))
-""")
+""",
+)
 
 
 def purge(connection: Connection) -> int:

@@ -26,7 +26,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -64,6 +64,8 @@ orders = Table(
     Column("is_approved", Boolean, nullable=False, server_default=false()),
     _moment("approved_at", nullable=True),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    # The cart it came from; null: made by hand, and `order.created` was not due.
+    Column("cart_id", BigInteger),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("version > 0", name="version"),
     CheckConstraint("is_approved = (approved_at IS NOT NULL)", name="approved_at"),
@@ -104,41 +106,87 @@ order_items = Table(
     Index(None, "user_id", "id"),
 )
 
-item_history = Table(
-    "item_history",
+# What happened to an order, and who was told: what `orderctl audit` holds everything
+# else against. Never updated; without foreign keys, so that it outlives the order.
+order_history = Table(
+    "order_history",
     metadata,
     _identity(),
-    # No foreign keys: what happened stays known after an order is deleted.
     Column("order_id", BigInteger, nullable=False),
-    Column("item_id", BigInteger, nullable=False),
+    # 'order.created', 'order.approved', 'order.deleted': of the order itself.
+    # 'item.created', 'item.moved', 'item.removed': of one of its items.
+    Column("kind", Text, nullable=False),
+    Column("item_id", BigInteger),
     Column("from_status", SmallInteger),  # null: the item was created
-    Column("to_status", SmallInteger, nullable=False),
+    Column("to_status", SmallInteger),
     Column("changed_by", Uuid),  # null: the service itself
     _moment("changed_at"),
     Column("request_id", Text),
+    # The event that told of it, and whom; null and nobody where nobody had to know.
+    Column("event_id", Uuid),
+    Column("destinations", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    CheckConstraint(
+        "kind IN ('order.created', 'order.approved', 'order.deleted',"
+        " 'item.created', 'item.moved', 'item.removed')",
+        name="kind",
+    ),
+    CheckConstraint("(kind LIKE 'item.%') = (item_id IS NOT NULL)", name="item_id"),
     CheckConstraint("from_status BETWEEN 1 AND 4", name="from_status"),
     CheckConstraint("to_status BETWEEN 1 AND 4", name="to_status"),
+    CheckConstraint("(event_id IS NULL) = (destinations = '{}')", name="destinations"),
     Index(None, "order_id", "id"),
 )
+
+
+def _event_columns() -> "list[Column[object]]":
+    return [
+        Column("destination", Text, nullable=False),
+        Column("order_id", BigInteger, nullable=False),
+        Column("event_id", Uuid, nullable=False),
+        Column("event_type", Text, nullable=False),
+        Column("body", Text, nullable=False),  # to the byte what is sent
+        Column("traceparent", Text),
+        _moment("created_at"),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
+        # Attempts of which nobody knows whether they arrived.
+        Column("doubts", Integer, nullable=False, server_default=text("0")),
+        # Sent once more because an operator said so.
+        Column("is_resend", Boolean, nullable=False, server_default=false()),
+    ]
+
 
 outbox = Table(
     "outbox",
     metadata,
     _identity(),
-    Column("destination", Text, nullable=False),
-    Column("order_id", BigInteger, nullable=False),
-    Column("event_id", Uuid, nullable=False),
-    Column("event_type", Text, nullable=False),
-    Column("body", Text, nullable=False),  # to the byte what is sent
-    Column("traceparent", Text),
-    _moment("created_at"),
+    *_event_columns(),
     # Not before. A claim moves it ahead, so that no other relay takes the row.
     _moment("available_at"),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
     # Set while an attempt runs. Still set when the claim has run out: in doubt.
     _moment("sending_since", nullable=True),
+    # In doubt, and left to an operator; the order's later events wait behind it.
+    _moment("held_since", nullable=True),
     Column("last_error", Text),
     Index(None, "destination", "order_id", "id"),  # first in, first out
+    Index(None, "destination", "available_at", "id"),  # what is due
+)
+
+# Rows leave the outbox for here when their destination has confirmed them.
+sent_events = Table(
+    "sent_events",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # the outbox's
+    *_event_columns(),
+    _moment("sent_at"),
+    Index(None, "order_id", "id"),
+)
+
+# From when on a table is whole; what is older may have been deleted.
+retention = Table(
+    "retention",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("kept_from", DateTime(timezone=True), nullable=False),
 )
 
 idempotency_records = Table(
@@ -177,6 +225,12 @@ dead_letters = Table(
     Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("body", LargeBinary, nullable=False),  # what arrived, whatever it was
     _moment("created_at"),
+    # Null: nobody has dealt with it. Else what an operator did: replayed, discarded.
+    Column("settled_as", Text),
+    _moment("settled_at", nullable=True),
     CheckConstraint("source IN ('outbox', 'approval')", name="source"),
+    CheckConstraint("settled_as IN ('replayed', 'discarded')", name="settled_as"),
+    CheckConstraint("(settled_as IS NULL) = (settled_at IS NULL)", name="settled_at"),
+    Index("dead_letters_open_idx", "id", postgresql_where=text("settled_as IS NULL")),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )

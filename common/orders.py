@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from common import events
+from common.changes import Change, Entry
 from common.errors import (
     ForbiddenError,
     IllegalTransitionError,
@@ -29,7 +30,7 @@ from common.schemas import (
     Order,
     check_metadata,
 )
-from common.store import Change, Reserved, Snapshot, Step
+from common.store import Reserved, Snapshot
 
 FINAL = frozenset({DELIVERED, CANCELLED})
 STATUS_NAMES = {
@@ -89,17 +90,18 @@ def new_order(
         new_item(order.id, item_id, line)
         for item_id, line in zip(reserved.item_ids, lines, strict=True)
     ]
-    announced = events.items_created(order, order.items)
-    if cart_id is not None:
-        announced.append(events.order_created(order, cart_id))
+    created = () if cart_id is None else (events.order_created(order, cart_id),)
     return Change(
         order=order,
         version=0,
         at=reserved.at,
         added=order.items,
-        steps=[Step(item.id, None, PROCESSING) for item in order.items],
-        events=announced,
+        history=[
+            *(_added(order, item) for item in order.items),
+            Entry("order.created", events=created),
+        ],
         actor=user_id,
+        cart_id=cart_id,
     )
 
 
@@ -128,8 +130,7 @@ def add_item(snapshot: Snapshot, item: Item, actor: UUID) -> Change:
     check_not_approved(snapshot)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
     change.added = [item]
-    change.steps = [Step(item.id, None, PROCESSING)]
-    change.events = events.items_created(change.order, [item])
+    change.history = [_added(change.order, item)]
     return change
 
 
@@ -143,7 +144,11 @@ def set_status(
     if status not in TRANSITIONS[item.status]:
         now, wanted = STATUS_NAMES[item.status], STATUS_NAMES[status]
         raise IllegalTransitionError(f"An item that is {now} cannot become {wanted}.")
-    return _move(snapshot, [item], status, actor)
+    moved = structs.replace(item, status=status)
+    change = _change(snapshot, _with(snapshot.order.items, [moved]), actor)
+    change.changed = [moved]
+    change.history = [_moved(change, item, status)]
+    return change
 
 
 def cancel_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change | None:
@@ -174,7 +179,7 @@ def remove_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change:
     remaining = [other for other in snapshot.order.items if other.id != item_id]
     change = _change(snapshot, remaining, actor)
     change.removed = [item_id]
-    _announce(change, item, structs.replace(item, status=CANCELLED))
+    change.history = [_moved(change, item, CANCELLED, kind="item.removed")]
     return change
 
 
@@ -225,10 +230,10 @@ def delete_order(snapshot: Snapshot, actor: UUID) -> Change:
         raise OrderShippedError
     change = _change(snapshot, [], actor)
     change.is_deletion = True
-    for item in items:
-        if item.status == PROCESSING:
-            _announce(change, item, structs.replace(item, status=CANCELLED))
-    change.events.append(events.order_deleted(snapshot.order))
+    open_items = [item for item in items if item.status == PROCESSING]
+    change.history = [_moved(change, item, CANCELLED) for item in open_items]
+    deleted = events.order_deleted(snapshot.order)
+    change.history.append(Entry("order.deleted", events=(deleted,)))
     return change
 
 
@@ -255,23 +260,21 @@ def _change(snapshot: Snapshot, items: list[Item], actor: UUID | None) -> Change
     )
 
 
-def _move(
-    snapshot: Snapshot, items: Iterable[Item], status: int, actor: UUID
-) -> Change:
-    moved = [(item, structs.replace(item, status=status)) for item in items]
-    after = [item for _, item in moved]
-    change = _change(snapshot, _with(snapshot.order.items, after), actor)
-    change.changed = after
-    for before, item in moved:
-        _announce(change, before, item)
-    return change
+def _added(order: Order, item: Item) -> Entry:
+    """Answer the history of an item that is new, told to its shop if it has one."""
+    told = (events.item_created(order, item),) if events.has_shop(item) else ()
+    return Entry("item.created", item.id, None, item.status, told)
 
 
-def _announce(change: Change, before: Item, after: Item) -> None:
-    """Record a change of status in the item's history and tell whoever follows it."""
-    change.steps.append(Step(after.id, before.status, after.status))
-    if events.has_shop(after):
-        change.events.append(events.status_updated(after, before.status, change.at))
+def _moved(
+    change: Change, item: Item, status: int, *, kind: str = "item.moved"
+) -> Entry:
+    """Answer the history of a change of status, told to whoever follows the item."""
+    after = structs.replace(item, status=status)
+    told: tuple[events.Event, ...] = ()
+    if events.has_shop(item):
+        told = (events.status_updated(after, item.status, change.at),)
+    return Entry(kind, item.id, item.status, status, told)
 
 
 def _with(items: Iterable[Item], changed: Iterable[Item]) -> list[Item]:

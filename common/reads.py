@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause
 
+from common.db import named
 from common.errors import NotFoundError
 from common.paging import ListQuery
 
@@ -53,13 +54,19 @@ def unique(
     return tuple(row)
 
 
-_READ_ORDER = text(f"""
+_READ_ORDER = named(
+    "reads.order",
+    f"""
 SELECT CAST({ORDER_JSON} AS text), o.version FROM orders o
-WHERE o.id = CAST(:id AS bigint) AND o.user_id = CAST(:user_id AS uuid)""")  # noqa: S608
+WHERE o.id = CAST(:id AS bigint) AND o.user_id = CAST(:user_id AS uuid)""",  # noqa: S608 fragments of our own
+)
 
-_READ_ITEM = text(f"""
+_READ_ITEM = named(
+    "reads.item",
+    f"""
 SELECT CAST({ITEM_JSON} AS text), i.version FROM order_items i
-WHERE i.id = CAST(:id AS bigint) AND i.user_id = CAST(:user_id AS uuid)""")  # noqa: S608
+WHERE i.id = CAST(:id AS bigint) AND i.user_id = CAST(:user_id AS uuid)""",  # noqa: S608 fragments of our own
+)
 
 
 def read_order(connection: Connection, order_id: int, user_id: UUID) -> Document:
@@ -114,13 +121,14 @@ def _page_statement(table: str, filters: tuple[str, ...]) -> TextClause:
     is_orders = table == "orders"
     alias, row = ("o", ORDER_JSON) if is_orders else ("i", ITEM_JSON)
     known = _ORDER_FILTERS if is_orders else _ITEM_FILTERS
-    return text(
+    return named(
+        f"reads.page_of_{table}",
         _PAGE.format(
             alias=alias,
             table=table,
             row=row,
             filters=" ".join(f"AND {known[name]}" for name in filters),
-        )
+        ),
     )
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from common import config, logs
 from common.clients import Upstream
 from common.db import make_engine, ping
-from common.outbox import Relay
 from common.publishing import Publisher
+from common.relay import Relay
 
 T = TypeVar("T")
 _needs: dict[str, None] = {}  # in the order in which they were named
@@ -102,7 +102,11 @@ def product() -> Upstream:
 @_Once
 def relay() -> Relay:
     """Answer the relay to every destination that this process is configured for."""
-    makers = {"rabbitmq": _rabbitmq_publisher, "http": _sink_publisher}
+    makers = {
+        "rabbitmq": _rabbitmq_publisher,
+        "pubsub": _pubsub_publisher,
+        "http": _sink_publisher,
+    }
     publishers = {name: makers[name]() for name in settings().bus}
     if analytics_url := settings().analytics_url:
         from common.publishing.http import AnalyticsPublisher  # noqa: PLC0415 requests
@@ -121,6 +125,14 @@ def _rabbitmq_publisher() -> Publisher:
     broker = settings().rabbitmq
     assert broker is not None, "config.load has checked it"
     return RabbitMQPublisher(broker)
+
+
+def _pubsub_publisher() -> Publisher:
+    from common.publishing.pubsub import PubSubPublisher  # noqa: PLC0415 half a second
+
+    topic = settings().pubsub
+    assert topic is not None, "config.load has checked it"
+    return PubSubPublisher(topic)
 
 
 def _sink_publisher() -> Publisher:

@@ -14,19 +14,19 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tests.support import database
 from tests.support.network import loopback_only
 from tests.support.rabbitmq import Broker, NoRabbitMQError, broker, clean_topology
+from tests.support.rabbitmq_node import OwnBroker, needed_broker
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was skipped for want of RabbitMQ; never silently."""
-    reasons = [
+    """Say in a line each what was skipped for want of a server; never silently."""
+    skipped = [
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and "no RabbitMQ" in report.longrepr[2]
+        if isinstance(report.longrepr, tuple)
     ]
-    if reasons:
-        terminalreporter.write_line(
-            f"Skipped {len(reasons)} tests that need RabbitMQ: {reasons[0]}"
-        )
+    for server in ("RabbitMQ", "Pub/Sub emulator"):
+        if reasons := [each for each in skipped if f"no {server}" in each]:
+            terminalreporter.write_line(f"Skipped {len(reasons)} tests: {reasons[0]}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,3 +104,10 @@ def rabbitmq_channel(rabbitmq_server: Broker) -> Iterator[BlockingChannel]:
     """
     with clean_topology(rabbitmq_server) as channel:
         yield channel
+
+
+@pytest.fixture(scope="session")
+def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    """A RabbitMQ of this run's own: to be stopped, killed, and short of memory."""
+    with needed_broker(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node

@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from common import logs
+from common import failpoints, logs
 from common.errors import (
     ServiceError,
     UpstreamBrokenError,
@@ -151,6 +151,7 @@ class Upstream:
                 sent = headers
                 if call.body is not None:
                     sent = headers | {"Content-Type": "application/json"}
+                failpoints.reach(f"call {self.name} before")
                 connection.request(call.method, self._path + call.path, call.body, sent)
                 in_flight.append((i, connection))
             except OSError as error:
@@ -159,6 +160,7 @@ class Upstream:
         for i, connection in in_flight:
             try:
                 results[i] = self._read(connection, deadline)
+                failpoints.reach(f"call {self.name} after")
             except (OSError, http.client.HTTPException) as error:
                 results[i] = self._failed(error, deadline)
                 connection.close()

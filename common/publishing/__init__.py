@@ -8,11 +8,13 @@ stock again on a repeat.
 
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
+
+from common.events import ITEM_CREATED
 
 SOURCE = "/order-service"  # who says so, in every CloudEvent
 
@@ -28,7 +30,8 @@ class Message(Struct, frozen=True):
     traceparent: str | None
     created_at: datetime
     attempts: int  # this one included
-    is_doubtful: bool  # an earlier attempt ended without anybody knowing how
+    is_doubtful: bool  # an earlier attempt ended without anybody knowing how …
+    # … and no operator has decided since.
 
 
 def cloud_event_attributes(message: Message, prefix: str) -> dict[str, str]:
@@ -58,6 +61,8 @@ class Result(enum.Enum):
     UNCONFIRMED = "unconfirmed"
     # The destination is not there; certainly not sent.
     UNAVAILABLE = "unavailable"
+    # Kept back for an operator: resending it might do harm.
+    HELD = "held"
     NOT_TRIED = "not tried"
 
 
@@ -88,6 +93,25 @@ class Publisher(Protocol):
     def close(self) -> None:
         """Let go of connections. The next `publish` opens them again."""
         ...
+
+
+def waves(messages: Iterable[Message]) -> list[list[Message]]:
+    """Split into what may be published side by side, in the order it must go.
+
+    An order's event waits for the confirm of the one before: it may be refused. Only
+    its items are announced together; a cart of a hundred lines is two waits, not 101.
+    """
+    split: list[list[Message]] = []
+    last: dict[int, tuple[int, str]] = {}
+    for message in messages:
+        number, before = last.get(message.order_id, (-1, ""))
+        if number < 0 or not before == message.type == ITEM_CREATED:
+            number += 1
+        last[message.order_id] = (number, message.type)
+        if number == len(split):
+            split.append([])
+        split[number].append(message)
+    return split
 
 
 # Less is no time to get an answer in: whatever was sent would be in doubt.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import requests
 from urllib3.exceptions import NewConnectionError
 
+from common import failpoints
 from common.publishing import (
     Message,
     Outcome,
@@ -58,6 +59,7 @@ class _HttpPublisher:
         if self._session is None:
             self._session = requests.Session()
             self._session.trust_env = False
+        failpoints.reach("publish http before")
         try:
             response = self._session.post(
                 self._url,
@@ -70,6 +72,7 @@ class _HttpPublisher:
             if _may_have_arrived(error):
                 return Result.UNCONFIRMED, _reason(error)
             return Result.UNAVAILABLE, _reason(error)
+        failpoints.reach("publish http after")
         result = self._meanings.get(response.status_code, Result.REFUSED)
         is_sent = result is Result.SENT
         return result, None if is_sent else f"answered {response.status_code}"

@@ -11,8 +11,14 @@ from flask import Request, Response, request
 
 from common import approval, http, wiring
 
+# What Cloud Run lets through. A message of Pub/Sub may have 10 MB, 13.4 in base64, and
+# a 413 would bring it back for ever.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.make_app("approval_handler", wiring.check_ready)
+app = http.make_app(
+    "approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES
+)
 
 
 @app.post("/", defaults={"path": ""})
@@ -25,6 +31,14 @@ def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
     order_id = approval.take(wiring.engine(), headers, body, settings.bus)
     if order_id is not None:
         wiring.relay().hand_over(order_id)
+    return Response(status=204)
+
+
+@app.post("/dead-letters/")
+def keep_given_up() -> Response:
+    """Keep whatever the broker's own dead-letter topic or queue forwards."""
+    headers = {name.lower(): value for name, value in request.headers}
+    approval.keep_given_up(wiring.engine(), headers, request.get_data())
     return Response(status=204)
 
 

@@ -9,9 +9,10 @@ import functions_framework
 from flask import Request, Response
 
 from common import http, orders, store, wiring
+from common.changes import Change
 from common.identity import check_shop
 from common.schemas import StatusPatch
-from common.store import Change, Snapshot, Target
+from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS")
 app = http.make_app("item_status", wiring.check_ready)

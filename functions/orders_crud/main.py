@@ -27,11 +27,12 @@ from common import (
     store,
     wiring,
 )
+from common.changes import Change
 from common.clients import product
 from common.clients.product import Variation
 from common.db import connect
 from common.idempotency import Answer
-from common.store import Change, Snapshot, Target
+from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "PRODUCT_SERVICE")
 app = http.make_app("orders_crud", wiring.check_ready)

@@ -19,9 +19,9 @@ import pika
 from pika.exceptions import AMQPError
 
 from common.config import RabbitMQ
+from common.publishing.rabbitmq import EXCHANGE, connection_parameters
 from infra.local.sandbox.event_sink import QUEUES, Event, EventSink
 
-EXCHANGE = "order_events"
 QUEUE_NAMES = {
     "product": "product_events",
     "shopcart": "shopcart_events",
@@ -57,15 +57,13 @@ class SiblingsConsumer:
         while not self._stopping.is_set():
             try:
                 self._consume()
-            except (AMQPError, OSError) as error:
+            # ValueError: pika's, of a broker that hangs up as soon as we are through.
+            except (AMQPError, OSError, ValueError) as error:
                 logger.warning("RabbitMQ: %s; trying again", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
 
     def _consume(self) -> None:
-        credentials = pika.PlainCredentials(self._broker.user, self._broker.password)
-        parameters = pika.ConnectionParameters(
-            self._broker.host, self._broker.port, credentials=credentials
-        )
+        parameters = connection_parameters(self._broker)
         with closing(pika.BlockingConnection(parameters)) as connection:
             channel = connection.channel()
             channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)

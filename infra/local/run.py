@@ -29,7 +29,7 @@ PostgreSQL, an event sink, and sandbox versions of shopcart, product, shop, anal
 EPILOG = """\
 Variables that are set replace the embedded parts one by one:
   DATABASE_URL, or POSTGRES_HOST and its kin        the database
-  EVENT_BUS=rabbitmq with RABBITMQ_HOST, _USER, …   the event sink
+  EVENT_BUS=rabbitmq with RABBITMQ_URL              the event sink
   SHOPCART_SERVICE, PRODUCT_SERVICE, ANALYTIC_SERVICE   the siblings
 LOG_LEVEL=INFO shows a line for each request.
 """

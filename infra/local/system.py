@@ -119,7 +119,8 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
     }
     if not {"EVENT_SINK_URL", "K_SINK"} & environ.keys():
         filled["EVENT_SINK_URL"] = f"{url}/events"
-    if not {"EVENT_BUS", "RABBITMQ_HOST"} & environ.keys():
+    named = {"EVENT_BUS", "RABBITMQ_HOST", "RABBITMQ_URL", "PUBSUB_PROJECT"}
+    if not named & environ.keys():
         filled["EVENT_BUS"] = "http"
     if "POSTGRES_HOST" not in environ:
         filled["DATABASE_URL"] = database_url

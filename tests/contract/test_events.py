@@ -16,13 +16,14 @@ from common.store import Reserved
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
 
+APPROVED = events.order_approved(order(), NOW)
 EVERY_EVENT: list[Event] = [
     events.order_created(order(item()), 42),
     events.item_created(order(), item()),
     events.status_updated(item(status=DELIVERED), SHIPPED, NOW),
-    events.order_approved(order(), NOW),
+    APPROVED,
     events.order_deleted(order()),
-    events.analytics_notification(order(item(status=DELIVERED))),
+    events.analytics_notification(order(item(status=DELIVERED)), APPROVED),
 ]
 
 
@@ -81,7 +82,7 @@ def test_order_deleted_to_the_letter() -> None:
 
 
 def test_analytics_notification_to_the_letter() -> None:
-    event = events.analytics_notification(order(item(status=DELIVERED)))
+    event = events.analytics_notification(order(item(status=DELIVERED)), APPROVED)
     assert event.body == letter(bodies.completed_order())
 
 
@@ -167,8 +168,10 @@ def test_trap_order_item_created_has_no_null_and_no_uuid_where_an_int_belongs() 
 
 @pytest.mark.parametrize("missing", ["shop_id", "product_id"])
 def test_trap_items_without_shop_or_product_are_not_announced(missing: str) -> None:
-    told = events.items_created(order(), [item(**{missing: None}), item(id=10)])
-    assert [json.loads(event.body)["order_item_id"] for event in told] == ["10"]
+    lines = [line(**{missing: None}), line()]
+    change = orders.new_order(OWNER, lines, Reserved(4, [9, 10], NOW))
+    ids = [json.loads(event.body)["order_item_id"] for event in change.events]
+    assert ids == ["10"]
 
 
 def test_trap_analytics_takes_ids_as_numeric_strings_and_price_as_a_decimal() -> None:
@@ -182,12 +185,14 @@ def test_trap_analytics_takes_ids_as_numeric_strings_and_price_as_a_decimal() ->
 
 
 def test_analytics_is_told_of_delivered_items_only() -> None:
-    told = events.analytics_notification(order(*range(PROCESSING, CANCELLED + 1)))
+    told = events.analytics_notification(
+        order(*range(PROCESSING, CANCELLED + 1)), APPROVED
+    )
     assert [each["id"] for each in json.loads(told.body)["items"]] == ["3"]
 
 
 def test_analytics_is_told_of_an_all_cancelled_order_without_items() -> None:
-    event = events.analytics_notification(order(CANCELLED, CANCELLED))
+    event = events.analytics_notification(order(CANCELLED, CANCELLED), APPROVED)
     assert event.body == letter(bodies.completed_order(items=[]))
 
 

@@ -1,37 +1,34 @@
 """The approval worker as a process of its own, fed by a real RabbitMQ."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import ChannelClosedByBroker
 
-from tests.support.approvals import (
-    DELIVERED,
-    completed,
-    dead_letters,
-    is_approved,
-    status_event,
-)
+from tests.support.approvals import DELIVERED, completed, dead_letters, is_approved
 from tests.support.link import Link, link_to
-from tests.support.rabbitmq import EXCHANGE, OWN_DEAD_LETTERS, Broker
+from tests.support.rabbitmq import OWN_DEAD_LETTERS, Broker
 from tests.support.service import Service, new_user
-
-CHECKOUT = Path(__file__).parents[2]
-WORKER = CHECKOUT / "functions" / "approval_handler" / "worker.py"
-QUEUE = "order_approval"
-STATUS_UPDATED = "order.item.status.updated"
-PATIENCE_SECONDS = 30
+from tests.support.worker import (
+    CHECKOUT,
+    PATIENCE_SECONDS,
+    QUEUE,
+    WORKER,
+    channel_of,
+    consumers,
+    eventually,
+    publish,
+    ready,
+    trigger,
+    waiting,
+    worker,
+)
 
 
 @pytest.fixture
@@ -45,83 +42,6 @@ def broker(rabbitmq_server: Broker, rabbitmq_channel: BlockingChannel) -> Broker
 def link(broker: Broker) -> Iterator[Link]:
     with link_to(broker.port) as link:
         yield link
-
-
-@contextmanager
-def worker(
-    service: Service, broker: Broker, port: int | None = None, **settings: str
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the worker; it hears from the broker, and tells the sandbox's sink."""
-    environ = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(CHECKOUT),
-        **service.environ,
-        **broker.environ,
-        **settings,
-        "LOG_LEVEL": "INFO",
-    }
-    if port is not None:
-        environ["RABBITMQ_PORT"] = str(port)
-    command = [sys.executable, str(WORKER)]
-    process = subprocess.Popen(command, env=environ, cwd="/")
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(PATIENCE_SECONDS)
-
-
-def eventually(question: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-@contextmanager
-def channel_of(broker: Broker) -> Iterator[BlockingChannel]:
-    connection = broker.connect()
-    try:
-        yield connection.channel()
-    finally:
-        connection.close()
-
-
-def consumers(broker: Broker, queue: str = QUEUE) -> int:
-    """Answer how many consume the queue; -1 while it does not exist."""
-    with channel_of(broker) as channel:
-        try:
-            declared = channel.queue_declare(queue, passive=True)
-        except ChannelClosedByBroker:
-            return -1
-    count: int = declared.method.consumer_count
-    return count
-
-
-def ready(broker: Broker) -> Callable[[], bool]:
-    return lambda: consumers(broker) == 1
-
-
-def publish(broker: Broker, body: bytes, **properties: Any) -> None:
-    with channel_of(broker) as channel:
-        channel.basic_publish(
-            EXCHANGE, STATUS_UPDATED, body, pika.BasicProperties(**properties)
-        )
-
-
-def trigger(broker: Broker, order_id: int) -> None:
-    publish(broker, json.dumps(status_event(order_id)).encode())
-
-
-def waiting(broker: Broker, queue: str) -> list[bytes]:
-    """Look at what is in a queue, leaving it there."""
-    found = []
-    with channel_of(broker) as channel:
-        while True:
-            delivery, _, body = channel.basic_get(queue)
-            if delivery is None:
-                return found
-            found.append(body)
 
 
 def test_it_approves_from_its_queue_and_announces_it(
@@ -202,13 +122,15 @@ def test_poison_becomes_a_dead_letter_and_stops_nobody(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_within_seconds(
-    service: Service, broker: Broker, number: signal.Signals
+    service: Service, broker: Broker, tmp_path: Path, number: signal.Signals
 ) -> None:
-    with worker(service, broker) as process:
+    output = tmp_path / "output"
+    with worker(service, broker, prelude="", output=output) as process:
         eventually(ready(broker))
         process.send_signal(number)
         assert process.wait(8) == 0
     assert consumers(broker) == 0
+    assert output.read_text().endswith("main has returned\n")
 
 
 def test_what_a_killed_worker_had_in_hand_goes_to_the_next(
@@ -299,4 +221,19 @@ def test_without_a_broker_configured_it_says_so_in_one_line(service: Service) ->
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["configuration error: RABBITMQ_HOST is not set"]
+    assert done.stderr.splitlines() == [
+        "configuration error: RABBITMQ_URL is not set, and neither is RABBITMQ_HOST"
+    ]
+
+
+def test_its_help_names_its_settings_and_needs_none_of_them() -> None:
+    done = subprocess.run(
+        [sys.executable, str(WORKER), "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(CHECKOUT)},
+        timeout=PATIENCE_SECONDS,
+    )
+    for name in ("DATABASE_URL", "RABBITMQ_URL", "RABBITMQ_CA_FILE", "EVENT_BUS"):
+        assert name in done.stdout

@@ -236,7 +236,7 @@ def test_history_of_each_item_begins_with_the_checkout(
     service.sandbox.add_to_cart(user, catalogue.MUG)
     response = service.checkout(user, X_Request_ID="r-1")
     order = response.get_json()["order"]
-    [row] = service.rows("SELECT * FROM item_history")
+    row, _ = service.rows("SELECT * FROM order_history ORDER BY id")
     assert (row["order_id"], row["item_id"]) == (order["id"], order["items"][0]["id"])
     assert (row["from_status"], row["to_status"]) == (None, 1)
     assert str(row["changed_by"]) == user

@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 from infra.local.sandbox import catalogue
 from tests.support.service import Service
 
-TABLES = ("orders", "order_items", "item_history", "outbox", "idempotency_records")
+TABLES = ("orders", "order_items", "order_history", "outbox", "idempotency_records")
 
 
 def repaired(response: TestResponse) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_a_sink_that_never_answers_is_asked_once_by_many_requests_at_once(
         replies = at_once([checkout_sender(service, user) for user in users])
         assert [reply.status_code for reply in replies] == [201] * 8
         assert len(server.requests) == 1
-    doubtful = "SELECT order_id FROM outbox WHERE sending_since IS NOT NULL"
+    doubtful = "SELECT order_id FROM outbox WHERE doubts > 0"
     assert len(service.rows(doubtful)) == 1
 
 

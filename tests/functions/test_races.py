@@ -122,7 +122,7 @@ def test_many_status_changes_of_one_order_all_succeed(
     )
     assert steps == {(str(id_), before): 1 for id_ in ids for before in (1, 2)}
     rows = service.rows(
-        "SELECT count(*) AS steps FROM item_history WHERE from_status IS NOT NULL"
+        "SELECT count(*) AS steps FROM order_history WHERE from_status IS NOT NULL"
     )
     assert rows == [{"steps": 2 * CALLERS}]
     assert service.trigger_approval(order["id"]).status_code == 204

@@ -1,7 +1,12 @@
 """The relay as the scheduler calls it: what it does, says, and leaves alone."""
 
+import sys
+import time
+from types import SimpleNamespace
+
 import pytest
 
+from common import approval
 from tests.support.approvals import DELIVERED, completed
 from tests.support.parallel import at_once, sender
 from tests.support.service import Service, new_user
@@ -18,7 +23,12 @@ def is_back(service: Service) -> None:
 def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
     response = service.call("outbox_relay", "POST", path)
     assert response.status_code == 200
-    assert response.get_json() == {"approved": [], "events": {}, "purged_keys": 0}
+    assert response.get_json() == {
+        "approved": [],
+        "events": {},
+        "purged_keys": 0,
+        "purged_events": 0,
+    }
 
 
 def test_reading_does_not_sweep(service: Service, user: str) -> None:
@@ -83,6 +93,60 @@ def test_expired_idempotency_keys_are_forgotten(service: Service, user: str) -> 
     assert service.sweep()["purged_keys"] == 0
     service.rows("UPDATE idempotency_records SET expires_at = now()")
     assert service.sweep()["purged_keys"] == 1
+
+
+def test_events_sent_longer_ago_than_they_are_kept_are_forgotten(
+    service: Service, user: str
+) -> None:
+    service.set(EVENT_RETENTION_DAYS="7")
+    service.ordered(user)
+    age = "UPDATE sent_events SET sent_at = now() - make_interval(days => {})"
+    service.rows(age.format(6))
+    assert service.sweep()["purged_events"] == 0
+    service.rows(age.format(8))
+    assert service.sweep()["purged_events"] == 2
+    assert service.rows("SELECT 1 FROM sent_events") == []
+
+
+def test_ten_thousand_forgotten_approvals_are_worked_off_in_bounded_steps(
+    service: Service, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call ends in time, and sends what is owed, however many there are."""
+    service.ordered(user)
+    service.rows(
+        "INSERT INTO orders (user_id, is_complete)"
+        " SELECT gen_random_uuid(), true FROM generate_series(1, 10000)"
+    )
+    clock = [1000.0]
+    clocked = SimpleNamespace(monotonic=lambda: clock[0])
+    monkeypatch.setattr(approval, "time", clocked)
+
+    def slowly(_engine: object, order_id: int, _bus: object) -> bool:
+        clock[0] += 0.5
+        asked.append(order_id)
+        return False
+
+    asked: list[int] = []
+    monkeypatch.setattr(approval, "approve", slowly)
+    service.sweep()
+    assert len(asked) == 20  # ten seconds' worth
+
+
+def test_a_call_ends_in_time_however_slow_a_destination_is(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.rows(
+        "INSERT INTO outbox (destination, order_id, event_id, event_type, body)"
+        " SELECT 'http', o, gen_random_uuid(), 'order.item.status.updated', '{}'"
+        " FROM generate_series(1, 100) o"
+    )
+    service.sandbox.fault("sink", delay_seconds=0.3)
+    service.client("outbox_relay")
+    monkeypatch.setattr(sys.modules["main"], "SWEEP_SECONDS", 1.0)
+    began_at = time.monotonic()
+    sent = service.sweep()["events"]["sent"]
+    assert time.monotonic() - began_at < 8
+    assert 0 < sent < 20
 
 
 def test_the_traceparent_of_the_request_travels_with_its_events(

@@ -91,35 +91,47 @@ def test_ids_have_64_bits(database_url: str) -> None:
     assert too_narrow == []
 
 
+def add_history(database_url: str, kind: str, item: int | str, step: str) -> None:
+    execute(
+        database_url,
+        "INSERT INTO order_history (order_id, kind, item_id, from_status, to_status)"
+        f" VALUES (1, '{kind}', {item}, {step})",
+    )
+
+
 def test_history_can_be_added_to_but_not_changed(database_url: str) -> None:
-    columns = "order_id, item_id, from_status, to_status"
-    add = f"INSERT INTO item_history ({columns}) VALUES (1, 1, NULL, 1), (1, 1, 1, 3)"
-    execute(database_url, add)
+    add_history(database_url, "item.created", 1, "NULL, 1")
+    add_history(database_url, "item.moved", 1, "1, 3")
     with pytest.raises(Exception, match="append-only"):
-        execute(database_url, "UPDATE item_history SET to_status = 4")
-    steps = "SELECT from_status, to_status FROM item_history ORDER BY id"
+        execute(database_url, "UPDATE order_history SET to_status = 4")
+    steps = "SELECT from_status, to_status FROM order_history ORDER BY id"
     assert execute(database_url, steps) == [[None, 1], [1, 3]]
 
 
 @pytest.mark.parametrize("step", ["0, 1", "5, 1", "1, 0", "1, 5"])
 def test_history_knows_no_other_status(database_url: str, step: str) -> None:
-    columns = "order_id, item_id, from_status, to_status"
-    with pytest.raises(Exception, match=r"item_history_(from|to)_status_check"):
-        execute(
-            database_url, f"INSERT INTO item_history ({columns}) VALUES (1, 1, {step})"
-        )
+    with pytest.raises(Exception, match=r"order_history_(from|to)_status_check"):
+        add_history(database_url, "item.moved", 1, step)
+
+
+@pytest.mark.parametrize(
+    ("kind", "item"),
+    [("item.moved", "NULL"), ("order.approved", 1), ("item.eaten", 1)],
+)
+def test_history_knows_what_is_told_of_an_order_and_what_of_an_item(
+    database_url: str, kind: str, item: int | str
+) -> None:
+    with pytest.raises(Exception, match=r"order_history_(kind|item_id)_check"):
+        add_history(database_url, kind, item, "1, 2")
 
 
 def test_history_outlives_its_order_and_items_do_not(database_url: str) -> None:
-    order_id = add_order(database_url)
+    order_id = add_order(database_url, id=1)
     add_item(database_url, order_id=order_id)
-    columns = "order_id, item_id, to_status"
-    execute(
-        database_url, f"INSERT INTO item_history ({columns}) VALUES ({order_id}, 1, 1)"
-    )
+    add_history(database_url, "item.created", 1, "NULL, 1")
     execute(database_url, f"DELETE FROM orders WHERE id = {order_id}")
     assert execute(database_url, "SELECT count(*) FROM order_items") == [[0]]
-    assert execute(database_url, "SELECT count(*) FROM item_history") == [[1]]
+    assert execute(database_url, "SELECT count(*) FROM order_history") == [[1]]
 
 
 def test_times_are_kept_with_their_zone(database_url: str) -> None:

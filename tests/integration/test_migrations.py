@@ -53,7 +53,7 @@ def test_everything_can_be_taken_back_and_applied_again(database_url: str) -> No
         with engine.begin() as connection:
             command.downgrade(migrations._config(connection), "base")
         assert execute(database_url, TABLES) == [["alembic_version"]]
-        functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'item_history%'"
+        functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'order_history%'"
         assert execute(database_url, functions) == [[0]]
         assert migrations.upgrade(engine)[1] == migrations.head()
         assert migrations.differences(engine) == []

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from common import migrations
+from common import dead_letters, migrations, outbox
 from infra.local.sandbox import Sandbox, running_sandbox
-from tests.support.database import database, execute
+from infra.orderctl import main
+from tests.support.database import database, execute, plain_engine
+from tests.support.orderctl import orderctl as ctl
 from tests.support.relaying import owe, owed
 
 CHECKOUT = Path(__file__).parents[2]
@@ -55,36 +58,147 @@ def test_migrate_says_from_where_to_where_and_may_be_run_again(
     assert execute(empty_database, "SELECT count(*) FROM orders") == [[0]]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["migrate", "--help"]])
-def test_help_needs_no_settings(arguments: list[str]) -> None:
-    done = orderctl(*arguments)
+NOBODY = "00000000-0000-4000-8000-000000000009"
+COMMANDS = [
+    ["migrate"],
+    ["relay", "--once"],
+    ["audit"],
+    ["doctor"],
+    ["events", "list"],
+    ["events", "show", NOBODY],
+    ["events", "resend", NOBODY, "--yes"],
+    ["events", "confirm", NOBODY, "--destination", "http", "--yes"],
+    ["dead-letters", "list"],
+    ["dead-letters", "show", "1"],
+    ["dead-letters", "replay", "1"],
+    ["dead-letters", "discard", "1", "--yes"],
+]
+named = pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
+
+
+def test_help_needs_no_settings() -> None:
+    done = orderctl("--help")
     assert done.returncode == 0
     assert "usage: orderctl" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["migrate"], ["relay", "--once"]])
+def words(command: Sequence[str]) -> list[str]:
+    """Answer the command without its arguments."""
+    return [word for word in command if word.replace("-", "").isalpha()][:2]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["events"],
+        ["dead-letters"],
+        *([w for w in words(c) if not w.startswith("--")] for c in COMMANDS),
+    ],
+    ids="-".join,
+)
+def test_every_command_explains_itself_with_an_example(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert f"usage: {' '.join(['orderctl', *command])}" in told
+    assert f"Example: {' '.join(['orderctl', *command])}" in " ".join(told.split())
+    is_group = command in ([], ["events"], ["dead-letters"])
+    assert is_group or "--json" in told
+
+
+@named
 def test_a_missing_setting_is_one_line_that_names_it(arguments: list[str]) -> None:
-    done = orderctl(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
+    said = ctl("", *arguments)
+    assert (said.status, said.out) == (2, "")
+    [line] = said.err.splitlines()
+    assert line.startswith("orderctl: DATABASE_URL is not set")
+
+
+def test_a_process_says_so_too() -> None:
+    done = orderctl("doctor")
+    assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("orderctl: DATABASE_URL is not set")
 
 
-@pytest.mark.parametrize("arguments", [[], ["relay"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["relay"], ["nonsense"], ["events"], ["dead-letters"]),
+        *(["events", "list", "--sent", "--held"], ["events", "list", "--limit", "0"]),
+        *(["events", "confirm", NOBODY], ["events", "show", "x"]),
+        *(["dead-letters", "discard"], ["audit", "--order", "x"]),
+    ],
+)
 def test_wrong_usage_is_told_with_status_2(arguments: list[str]) -> None:
-    done = orderctl(*arguments, DATABASE_URL="postgresql://u:p@127.0.0.1:1/x")
-    assert done.returncode == 2
-    assert "usage: orderctl" in done.stderr
+    said = ctl("postgresql://u:p@127.0.0.1:1/x", *arguments)
+    assert said.status == 2
+    assert "usage: orderctl" in said.err
 
 
-def test_an_unreachable_database_is_one_line_without_the_password() -> None:
-    address = "postgresql://somebody:hush@127.0.0.1:1/orders"
-    done = orderctl("migrate", DATABASE_URL=address)
-    assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert line.startswith("orderctl: ")
+@named
+def test_an_unreachable_database_is_one_line_without_the_password(
+    arguments: list[str],
+) -> None:
+    said = ctl("postgresql://somebody:hush@127.0.0.1:1/orders", *arguments)
+    assert (said.status, said.out) == (1, "")
+    [line] = said.err.splitlines()
+    assert line.startswith("orderctl: the database 127.0.0.1:1/orders is unreachable")
+    assert "check DATABASE_URL" in line
     assert "hush" not in line
+
+
+@pytest.mark.parametrize("revision", [None, "0001"])
+@pytest.mark.parametrize(
+    "arguments",
+    [command for command in COMMANDS if command[0] not in ("migrate", "doctor")],
+    ids="-".join,
+)
+def test_a_schema_that_is_older_is_one_line(
+    older_schemas: dict[str | None, str], arguments: list[str], revision: str | None
+) -> None:
+    said = ctl(older_schemas[revision], *arguments)
+    assert (said.status, said.out) == (1, "")
+    [line] = said.err.splitlines()
+    assert line.endswith("schema is older than this release: run orderctl migrate")
+
+
+@pytest.fixture(scope="module")
+def older_schemas(postgres_url: str) -> Iterator[dict[str | None, str]]:
+    with database(postgres_url) as empty, database(postgres_url) as first:
+        with plain_engine(first) as engine:
+            migrations.upgrade(engine, "0001")
+        yield {None: empty, "0001": first}
+
+
+def test_a_defect_of_ours_is_not_called_an_old_schema(database_url: str) -> None:
+    broken = mock.patch.object(dead_letters, "read_many", side_effect=ZeroDivisionError)
+    with broken, pytest.raises(ZeroDivisionError):
+        ctl(database_url, "dead-letters", "list")
+
+
+def test_whoever_reads_may_have_seen_enough(database_url: str) -> None:
+    for order_id in range(1, 60):
+        owe(database_url, order_id, *["{}"] * 40)
+    command = f"{sys.executable} -m infra.orderctl events list --limit 2000 | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        timeout=60,
+        env={"PATH": os.environ.get("PATH", os.defpath), "DATABASE_URL": database_url},
+    )
+    assert done.stdout.startswith("ORDER ID")
+    assert done.stderr == ""
+
+
+# relay
 
 
 def test_relay_once_sends_what_is_owed_and_counts_it(
@@ -94,7 +208,12 @@ def test_relay_once_sends_what_is_owed_and_counts_it(
     settings = {"DATABASE_URL": database_url, **sandbox.environ}
     done = orderctl("relay", "--once", "--json", **settings)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"approved": 0, "sent": 2}
+    assert json.loads(done.stdout) == {
+        "approved": 0,
+        "sent": 2,
+        "purged_events": 0,
+        "purged_keys": 0,
+    }
     assert [event.body for event in sandbox.events] == [
         b'{"first":1}',
         b'{"second":2}',
@@ -118,7 +237,42 @@ def test_relay_once_approves_what_a_lost_trigger_left_behind(
     settings = {"DATABASE_URL": database_url, **sandbox.environ}
     done = orderctl("relay", "--once", **settings)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["approved", "1", "sent", "2"]
+    said = dict(line.split() for line in done.stdout.splitlines())
+    assert said == {
+        "approved": "1",
+        "sent": "2",
+        "purged_events": "0",
+        "purged_keys": "0",
+    }
     [heard] = sandbox.completed_orders
     assert (heard["id"], heard["items"]) == ("1", [])
     assert execute(database_url, "SELECT is_approved FROM orders") == [[True]]
+
+
+def test_relay_once_deletes_what_was_kept_long_enough(
+    database_url: str, sandbox: Sandbox
+) -> None:
+    owe(database_url, 4, '{"first":1}', '{"second":2}', to="http")
+    settings = {"EVENT_RETENTION_DAYS": "7", **sandbox.environ}
+    ctl(database_url, "relay", "--once", **settings)
+    execute(database_url, "UPDATE sent_events SET sent_at = now() - interval '8 days'")
+    execute(
+        database_url,
+        "INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status,"
+        " headers, body, expires_at) VALUES (gen_random_uuid(), 'key', 'k', 'f', 201,"
+        " '{}', '', now() - interval '1 hour')",
+    )
+    said = ctl(database_url, "relay", "--once", "--json", **settings)
+    assert said.json == {"approved": 0, "purged_events": 2, "purged_keys": 1}
+
+
+def test_relay_once_deletes_in_steps_while_there_is_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [5000, 5000, 3]
+    monkeypatch.setattr(outbox, "purge", lambda _connection, _days: left.pop(0))
+    said = ctl(database_url, "relay", "--once", "--json")
+    assert said.json["purged_events"] == 10_003
+    left[:] = [5000, 5000, 3]
+    said = ctl(database_url, "relay", "--once", "--json", "--seconds", 0)
+    assert said.json["purged_events"] == 5000

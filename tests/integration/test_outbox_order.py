@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from common import outbox
+from common import relay as relays
 from common.publishing import Message, Result
 from tests.support.database import execute
 from tests.support.parallel import at_once
@@ -74,8 +75,8 @@ def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
 ) -> None:
     """Small batches split orders between relays; refusals leave gaps to overtake in."""
     monkeypatch.setattr(outbox, "BATCH", 7)
-    monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr(outbox, "MAX_ATTEMPTS", 1000)
+    monkeypatch.setattr(relays, "MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(relays, "MAX_ATTEMPTS", 1000)
     chance = random.Random(7)
 
     def answer(_: Message) -> Result:
@@ -232,3 +233,30 @@ def test_more_than_a_batch_goes_out_in_one_sweep(
     with relay_to(database_url, bus=bus) as relay:
         assert relay.sweep(20) == {"sent": 35}
     assert bus.bodies == [str(number) for number in range(35)]
+
+
+@pytest.mark.parametrize("way", ["hand over", "sweep"])
+def test_a_destination_that_does_not_answer_delays_no_other(
+    database_url: str, way: str
+) -> None:
+    """The slow one answers only when the other has got all that is for it."""
+    has_all = threading.Event()
+
+    def wait(_: Message) -> Result:
+        assert has_all.wait(PATIENCE_SECONDS)
+        return Result.SENT
+
+    def take(sent: Message) -> Result:
+        if sent.body == "last":
+            has_all.set()
+        return Result.SENT
+
+    slow, fast = Recorder(wait), Recorder(take)
+    for name in ("slow", "fast"):
+        owe(database_url, 4, "first", "last", to=name)
+    with relay_to(database_url, slow=slow, fast=fast) as relay:
+        if way == "sweep":
+            relay.sweep(PATIENCE_SECONDS)
+        else:
+            relay.hand_over(4)
+    assert slow.bodies == fast.bodies == ["first", "last"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from common import outbox
+from common import relay as relays
 from common.errors import DatabaseUnavailableError
 from common.publishing import Message, Outcome, Result
 from tests.support.database import execute
@@ -45,7 +45,7 @@ def test_exhausted_attempts_make_a_dead_letter_and_an_error_and_let_others_pass(
 ) -> None:
     bus = Recorder(lambda m: Result.REFUSED if m.body == "bad" else Result.SENT)
     owe(database_url, 4, "bad", "later")
-    execute(database_url, f"UPDATE outbox SET attempts = {outbox.MAX_ATTEMPTS - 2}")
+    execute(database_url, f"UPDATE outbox SET attempts = {relays.MAX_ATTEMPTS - 2}")
     [event_id, _] = column(database_url, "event_id")
     with relay_to(database_url, bus=bus) as relay:
         relay.sweep(5)
@@ -107,7 +107,7 @@ def test_an_absent_destination_costs_no_attempt_and_is_left_alone_for_a_while(
 def test_after_the_pause_a_destination_is_tried_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(relays, "PAUSE_SECONDS", 0.0)
     answers = iter([Result.UNAVAILABLE, Result.SENT])
     bus = Recorder(lambda _: next(answers))
     owe(database_url, 4, "a")
@@ -258,7 +258,7 @@ def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
     with relay_to(database_url, bus=Recorder(oversleep)) as relay:
         relay.hand_over(4)
     assert column(database_url, "attempts") == [2]
-    assert column(database_url, "sending_since") != [None], "the doubt is forgotten"
+    assert column(database_url, "doubts") == [2], "a doubt is forgotten"
     assert len(other.tried) == 1
 
 
@@ -286,16 +286,16 @@ def test_a_doubtful_order_created_can_be_held_for_an_operator(
     bus = Recorder()
     execute(
         database_url,
-        "UPDATE outbox SET sending_since = now() - interval '2 minutes', attempts = 1"
-        " WHERE body = 'created'",
+        "UPDATE outbox SET doubts = 1, attempts = 1 WHERE body = 'created'",
     )
     with relay_to(database_url, bus=bus, hold_doubtful_order_created=True) as relay:
         for _ in range(3):
             relay.sweep(5)
             let_time_pass(database_url)
         assert bus.bodies == ["other"]
-        assert column(database_url, "last_error") == ["held: in doubt", None]
-        release = "UPDATE outbox SET sending_since = NULL WHERE body = 'created'"
+        assert column(database_url, "held_since") != [None, None]
+        assert column(database_url, "attempts") == [1, 0]
+        release = "UPDATE outbox SET held_since = NULL, is_resend = true"
         execute(database_url, release)
         relay.sweep(5)
     assert bus.bodies == ["other", "created", "later"]
@@ -308,7 +308,7 @@ def test_holding_is_for_order_created_only_and_for_what_is_in_doubt(
     owe(database_url, 5, "doubtful item", event_type="order.item.created")
     execute(
         database_url,
-        "UPDATE outbox SET sending_since = now(), attempts = 1 WHERE order_id = 5",
+        "UPDATE outbox SET doubts = 1, attempts = 1 WHERE order_id = 5",
     )
     bus = Recorder()
     with relay_to(database_url, bus=bus, hold_doubtful_order_created=True) as relay:

@@ -258,7 +258,9 @@ def test_trap_analytics_gets_numeric_strings_on_its_misspelled_path(
 ) -> None:
     """A UUID where an id belongs, or a number, is a 500 there."""
     completed = order(item(id=9, status=3), item(id=10, status=4))
-    body = events.analytics_notification(completed).body
+    body = events.analytics_notification(
+        completed, events.order_approved(completed, "2025-12-01T10:00:00.000000Z")
+    ).body
     publisher = AnalyticsPublisher(sandbox.environ["ANALYTIC_SERVICE"])
     results = [publish(publisher, body=body).result for _ in range(2)]
     publisher.close()

@@ -109,7 +109,7 @@ def test_the_siblings_queues_get_what_they_expect_and_nothing_else(
 ) -> None:
     placed = order(item(id=9), item(id=10))
     told = [
-        *events.items_created(placed, placed.items),
+        *(events.item_created(placed, each) for each in placed.items),
         events.order_created(placed, cart_id=42),
         events.status_updated(item(status=3), 1, "2025-12-01T10:00:00.000000Z"),
         events.order_approved(placed, "2025-12-01T10:00:00.000000Z"),

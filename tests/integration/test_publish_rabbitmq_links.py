@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnector
 
+from common import failpoints
 from common.config import RabbitMQ
 from common.publishing import Result
 from common.publishing.rabbitmq import RabbitMQPublisher
@@ -167,6 +169,23 @@ def test_a_broker_that_hangs_up_or_has_no_name_is_unavailable(
     ]
 
 
+def test_a_broker_that_hangs_up_before_pika_has_looked_is_unavailable(
+    link: Link, make_publisher: MakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = AMQPConnector._on_tcp_connection_done
+
+    def look_late(connector: AMQPConnector, error: object) -> None:
+        time.sleep(0.2)
+        connected(connector, error)
+
+    monkeypatch.setattr(AMQPConnector, "_on_tcp_connection_done", look_late)
+    link.is_hanging_up = True
+    publisher = make_publisher(link.port)
+    assert send(publisher, "a") == [Result.UNAVAILABLE]
+    link.restore()
+    assert send(publisher, "a") == [Result.SENT]
+
+
 def test_a_wrong_password_is_unavailable_and_not_told(
     link: Link, make_publisher: MakePublisher
 ) -> None:
@@ -186,11 +205,92 @@ def test_a_broker_that_says_nothing_is_unavailable_within_the_bound(
         assert time.monotonic() - began < 6
 
 
-def test_nothing_is_begun_that_there_is_no_time_left_for(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
+@pytest.mark.parametrize("seconds", [0.25, 0.75])
+def test_a_broker_that_says_nothing_costs_no_more_than_the_time_there_is(
+    make_publisher: MakePublisher, seconds: float
 ) -> None:
-    assert send(publisher, "a", seconds=0.1) == [Result.NOT_TRIED]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        publisher = make_publisher(silent.getsockname()[1])
+        began = time.monotonic()
+        assert send(publisher, "a", seconds=seconds) == [Result.UNAVAILABLE]
+        assert seconds <= time.monotonic() - began < seconds + 1
+
+
+def test_with_little_time_the_link_is_opened_and_kept_and_nothing_sent(
+    publisher: RabbitMQPublisher, link: Link, rabbitmq_channel: BlockingChannel
+) -> None:
+    assert send(publisher, "a", "b", seconds=0.45) == [Result.NOT_TRIED] * 2
+    assert send(publisher, "c", seconds=0.45) == [Result.NOT_TRIED]
     assert bodies(rabbitmq_channel) == []
+    assert send(publisher, "d") == [Result.SENT]
+    assert link.attempts == 1
+
+
+def test_without_any_time_nobody_is_even_called(
+    publisher: RabbitMQPublisher, link: Link
+) -> None:
+    assert send(publisher, "a", seconds=-1) == [Result.NOT_TRIED]
+    assert link.attempts == 0
+
+
+@pytest.fixture
+def passed() -> Iterator[list[str]]:
+    """The failpoints that were passed so far."""
+    names: list[str] = []
+    failpoints.arm(names.append)
+    yield names
+    failpoints.arm(None)
+
+
+def test_each_wave_passes_its_failpoints_once_and_in_order(
+    publisher: RabbitMQPublisher, passed: list[str]
+) -> None:
+    batch = [
+        message(id=n, type=each, event_id=str(n))
+        for n, each in enumerate(["order.item.created"] * 2 + [CREATED])
+    ]
+    publisher.publish(batch, time.monotonic() + 10)
+    wave = [
+        f"{step} rabbitmq {moment}"
+        for step in ("publish", "confirm")
+        for moment in ("before", "after")
+    ]
+    assert passed == wave * 2
+    assert set(passed) <= failpoints.NAMES
+
+
+@pytest.mark.parametrize(
+    ("point", "arrives"),
+    [
+        ("publish rabbitmq before", False),
+        ("publish rabbitmq after", True),
+        ("confirm rabbitmq before", True),
+        ("confirm rabbitmq after", True),
+    ],
+)
+def test_what_is_published_has_left_the_process_when_its_failpoint_says_so(
+    publisher: RabbitMQPublisher,
+    rabbitmq_channel: BlockingChannel,
+    point: str,
+    *,
+    arrives: bool,
+) -> None:
+    """The hook is as far as a process gets that is killed there."""
+    send(publisher, "a")
+    assert bodies(rabbitmq_channel) == ["a"]
+    seen: list[list[str]] = []
+
+    def look(name: str) -> None:
+        if name == point:
+            time.sleep(0.3)  # the link's own threads are no part of the process
+            seen.append(bodies(rabbitmq_channel))
+
+    failpoints.arm(look)
+    try:
+        send(publisher, "b", body="b" * 200_000)
+    finally:
+        failpoints.arm(None)
+    assert seen == [["b" * 200_000] if arrives else []]
 
 
 @pytest.mark.skipif(not FDS.exists(), reason="counts what /proc/self/fd shows")

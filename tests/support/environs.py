@@ -16,3 +16,8 @@ RABBITMQ = {
     "RABBITMQ_PASS": "s3cret",
 }
 SINK = {"EVENT_SINK_URL": "http://sink:9000/in"}
+SERVICES = {
+    "SHOPCART_SERVICE": "http://shopcart",
+    "PRODUCT_SERVICE": "http://product",
+    "ANALYTIC_SERVICE": "http://analytics",
+}

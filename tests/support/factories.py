@@ -1,10 +1,11 @@
 """What rules are given: items, snapshots, cart lines, variations, outbox messages.
 
-Lives here: one valid example of each, so that a test says only what matters to it. Not
-here: bodies of events (`bodies.py`). Surprise: an order's items may be given as bare
-statuses; their ids then count from 1.
+Lives here: one valid example of each, so that a test says only what matters to it, and
+what a change brings in words to compare. Not here: bodies of events (`bodies.py`).
+Surprise: an order's items may be given as bare statuses; their ids then count from 1.
 """
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from msgspec import structs
 
+from common.changes import Change
 from common.clients.product import Product, Variation
 from common.clients.shopcart import CartLine
 from common.orders import Line
@@ -105,3 +107,19 @@ def line(**changes: Any) -> Line:
 def message(**changes: Any) -> Message:
     """Answer outbox row 1 at its first attempt: an `order.item.created` of order 4."""
     return structs.replace(_MESSAGE, **changes)
+
+
+def told(change: Change | None) -> list[tuple[str, Any]]:
+    """Answer each event's type with the item it is about, in order."""
+    assert change is not None
+    found = [(event.type, json.loads(event.body)) for event in change.events]
+    return [(type_, body.get("order_item_id")) for type_, body in found]
+
+
+def steps(change: Change) -> list[tuple[str, int | None, int | None, int | None]]:
+    """Answer what the history will say of items: what, which, from and to."""
+    return [
+        (e.kind, e.item_id, e.from_status, e.to_status)
+        for e in change.history
+        if e.item_id is not None
+    ]

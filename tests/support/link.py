@@ -104,6 +104,8 @@ class Link:
             self._start(self._carry, client, server)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        for end in (client, server):  # a small packet does not wait for more
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with client, server:
             back = threading.Thread(target=self._copy, args=(server, client, True))
             back.start()
@@ -129,10 +131,12 @@ class Link:
 
 @contextlib.contextmanager
 def link_to(target: int | str) -> Iterator[Link]:
-    """Yield a link to a port, or to the port of a URL."""
-    port = target if isinstance(target, int) else urlsplit(target).port
-    assert port
-    running = Link(port)
+    """Yield a link to a port, or to the port of a URL or of `host:port`."""
+    if isinstance(target, str):
+        address = target if "//" in target else f"//{target}"
+        target = urlsplit(address).port or 0
+    assert target
+    running = Link(target)
     try:
         yield running
     finally:

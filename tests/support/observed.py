@@ -15,7 +15,7 @@ from tests.support.service import Service
 TABLES = (
     "orders",
     "order_items",
-    "item_history",
+    "order_history",
     "outbox",
     "idempotency_records",
     "dead_letters",
@@ -39,10 +39,11 @@ def everything(service: Service) -> dict[str, list[str]]:
 
 
 def history(service: Service, order_id: int) -> list[tuple[Any, ...]]:
-    """Answer the order's steps: item, from, to, who, request id, oldest first."""
+    """Answer its items' steps: item, from, to, who, request id, oldest first."""
     found = service.rows(
         "SELECT item_id, from_status, to_status, CAST(changed_by AS text) AS who,"
-        " request_id FROM item_history WHERE order_id = :id ORDER BY id",
+        " request_id FROM order_history"
+        " WHERE order_id = :id AND item_id IS NOT NULL ORDER BY id",
         id=order_id,
     )
     return [tuple(row.values()) for row in found]

@@ -1,6 +1,7 @@
 """A real RabbitMQ for tests: found, or installed and started, and kept clean.
 
-Lives here: where it is, the siblings' queues, purging. Not here: publishing. Surprise:
+Lives here: where it is, the siblings' queues, purging. Not here: publishing, and nodes
+of a test's own, which may be stopped and killed (`rabbitmq_node.py`). Surprise:
 the service's exchange and queues have fixed names in the default vhost, so two test
 runs on one machine would read each other's messages: an exclusive queue is the lock.
 """
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 import pika
+import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
@@ -77,7 +80,7 @@ def broker() -> Iterator[Broker]:
     what was started is stopped again. Raises NoRabbitMQError.
     """
     found = _named()
-    why = _trouble(found)
+    why = trouble(found)
     if why is None:
         yield found
         return
@@ -105,7 +108,7 @@ def _named() -> Broker:
     )
 
 
-def _trouble(candidate: Broker) -> str | None:
+def trouble(candidate: Broker) -> str | None:
     """Answer why the broker does not serve us, in a word; None when it does."""
     try:
         candidate.connect().close()
@@ -119,20 +122,26 @@ def _program(name: str) -> str:
     return shutil.which(name) or f"/usr/sbin/{name}"
 
 
+def install() -> None:
+    """Install Debian's package where there is none; raises NoRabbitMQError."""
+    if Path(_program("rabbitmq-server")).exists():
+        return
+    if os.geteuid() or not shutil.which("apt-get"):
+        raise NoRabbitMQError("no RabbitMQ: rabbitmq-server is not installed")
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    package = ["install", "-qq", "--no-install-recommends", "--yes", "rabbitmq-server"]
+    for arguments in (["update", "-qq"], package):
+        command = ["apt-get", *arguments]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environ
+        )
+        if done.returncode:
+            said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+            raise NoRabbitMQError(f"no RabbitMQ: {' '.join(command)}: {said}")
+
+
 def _start() -> None:
-    if not Path(_program("rabbitmq-server")).exists():
-        environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-qq", "--no-install-recommends"]
-        for command in (
-            ["apt-get", "update", "-qq"],
-            [*install, "--yes", "rabbitmq-server"],
-        ):
-            done = subprocess.run(
-                command, check=False, capture_output=True, text=True, env=environ
-            )
-            if done.returncode:
-                said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-                raise NoRabbitMQError(f"no RabbitMQ: {' '.join(command)}: {said}")
+    install()
     # The package starts a service where it can; a second start then does nothing.
     subprocess.run(
         [_program("rabbitmq-server"), "-detached"], check=False, capture_output=True
@@ -141,7 +150,7 @@ def _start() -> None:
 
 def _wait_until_up(started: Broker) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while why := _trouble(started):
+    while why := trouble(started):
         if time.monotonic() > deadline:
             raise NoRabbitMQError(
                 f"RabbitMQ was started and does not answer within {START_SECONDS} s"
@@ -188,3 +197,10 @@ def _declare(channel: BlockingChannel) -> None:
     for queue in OWN_QUEUES:
         channel.queue_delete(queue)
     channel.exchange_delete(OWN_DEAD_LETTERS)
+
+
+def cannot_have(error: NoRabbitMQError) -> NoReturn:
+    """Skip the test that needed it, or fail it where services are required."""
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))

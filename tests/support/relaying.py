@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from common import config
 from common.db import make_engine
-from common.outbox import Relay
 from common.publishing import Message, Outcome, Result, publish_each
+from common.relay import Relay
 from tests.support.database import execute
 
 STATUS = "order.item.status.updated"

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from common.approval import decide, patch_order
+from common.changes import Change
 from common.errors import (
     InvalidRequestError,
     OrderApprovedError,
     OrderNotCompleteError,
 )
 from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED, OrderPatch, decode
-from common.store import Change, Snapshot
+from common.store import Snapshot
 from tests.support.factories import NOW, OWNER, order, snapshot
 
 APPROVED = snapshot(DELIVERED, CANCELLED, is_approved=True)
@@ -60,7 +61,10 @@ def test_an_approval_changes_no_item_and_no_history() -> None:
     change = decide(snapshot(DELIVERED))
     assert change is not None
     assert (change.changed, change.added, change.removed) == ([], [], [])
-    assert (change.steps, change.is_deletion) == ([], False)
+    assert ([e.kind for e in change.history], change.is_deletion) == (
+        ["order.approved"],
+        False,
+    )
 
 
 def test_deciding_leaves_the_snapshot_as_it_was() -> None:

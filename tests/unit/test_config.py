@@ -1,12 +1,17 @@
 """Settings: what each variable means, its default, and which of two wins."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.config import Database, RabbitMQ, Settings, load
+from common.config import Database, PubSub, RabbitMQ, Settings, load
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
+from tests.support.tls import identity
+
+AMQP = "amqp://orders:s3cret@broker"
+PUBSUB = {"PUBSUB_PROJECT": "shop-42"}
 
 
 def settings(**environ: str) -> Settings:
@@ -20,6 +25,7 @@ def test_everything_optional_has_its_default() -> None:
     assert settings(THREADS="4") == Settings(
         database=None,
         rabbitmq=None,
+        pubsub=None,
         bus=(),
         event_sink_url=None,
         shopcart_url=None,
@@ -32,6 +38,7 @@ def test_everything_optional_has_its_default() -> None:
         public_path_prefix="",
         upstream_deadline_seconds=8.0,
         pool_size=4,
+        event_retention_days=30,
         log_level="INFO",
     )
 
@@ -121,6 +128,11 @@ def test_a_database_url_is_read(url: str, expected: Database) -> None:
         (SINK | {"EVENT_BUS": "local"}, ("http",)),
         (RABBITMQ | SINK | {"EVENT_BUS": "rabbitmq, local"}, ("rabbitmq", "http")),
         (SINK | {"EVENT_BUS": "http,local,http"}, ("http",)),
+        ({"RABBITMQ_URL": AMQP}, ("rabbitmq",)),
+        (PUBSUB, ("pubsub",)),
+        (PUBSUB | SINK, ("pubsub",)),
+        (PUBSUB | RABBITMQ, ("rabbitmq",)),
+        (PUBSUB | SINK | {"EVENT_BUS": "pubsub,http"}, ("pubsub", "http")),
     ],
 )
 def test_the_bus_is_what_is_named_or_what_there_is(
@@ -135,10 +147,80 @@ def test_the_sinks_own_variable_wins_over_knatives() -> None:
     assert settings(K_SINK="http://knative").event_sink_url == "http://knative"
 
 
-def test_the_broker_is_named_by_the_older_services_variables() -> None:
-    assert settings(**RABBITMQ).rabbitmq == RabbitMQ(
-        host="broker", port=5672, user="orders", password="s3cret"
-    )
+# RabbitMQ.
+
+
+def orders_broker(**changes: Any) -> RabbitMQ:
+    usual = {"host": "broker", "port": 5672, "user": "orders", "password": "s3cret"}
+    return RabbitMQ(**usual | changes)
+
+
+@pytest.mark.parametrize(
+    ("further", "changes"),
+    [
+        ({}, {"vhost": "/", "has_tls": False, "ca_file": None}),
+        ({"RABBITMQ_PORT": "6000"}, {"port": 6000}),
+        ({"RABBITMQ_VHOST": "a/b"}, {"vhost": "a/b"}),
+        ({"RABBITMQ_TLS": "true"}, {"port": 5671, "has_tls": True}),
+        (
+            {"RABBITMQ_TLS": "1", "RABBITMQ_PORT": "5672"},
+            {"port": 5672, "has_tls": True},
+        ),
+    ],
+)
+def test_the_broker_is_named_by_the_older_services_variables(
+    further: dict[str, str], changes: dict[str, Any]
+) -> None:
+    assert settings(**RABBITMQ | further).rabbitmq == orders_broker(**changes)
+
+
+@pytest.mark.parametrize(
+    ("url", "changes"),
+    [
+        (AMQP, {}),
+        (f"{AMQP}/", {}),
+        (f"{AMQP}/%2F", {}),
+        (f"{AMQP}:6000/shop", {"port": 6000, "vhost": "shop"}),
+        (f"{AMQP}/a%2Fb%20c", {"vhost": "a/b c"}),
+        ("amqps://orders:s3cret@broker", {"port": 5671, "has_tls": True}),
+        ("amqps://orders:s3cret@broker:5672", {"has_tls": True}),
+        ("amqp://o%40x:p%2F%3A%25@broker", {"user": "o@x", "password": "p/:%"}),
+        ("amqp://orders:s3cret@[::1]:6000", {"host": "::1", "port": 6000}),
+    ],
+)
+def test_a_brokers_url_is_read(url: str, changes: dict[str, Any]) -> None:
+    assert settings(RABBITMQ_URL=url).rabbitmq == orders_broker(**changes)
+
+
+def test_a_brokers_url_wins() -> None:
+    elsewhere = {"RABBITMQ_HOST": "elsewhere", "RABBITMQ_VHOST": "other"}
+    found = settings(**RABBITMQ | elsewhere | {"RABBITMQ_URL": f"{AMQP}/shop"})
+    assert found.rabbitmq == orders_broker(vhost="shop")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        RABBITMQ | {"RABBITMQ_TLS": "true"},
+        {"RABBITMQ_URL": "amqps://orders:s3cret@broker"},
+        {"RABBITMQ_URL": "amqps://orders:s3cret@broker", "RABBITMQ_TLS": "true"},
+    ],
+)
+def test_an_authority_of_ones_own_is_for_tls(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    ca_file = identity(tmp_path).ca_file
+    found = settings(**environ, RABBITMQ_CA_FILE=ca_file).rabbitmq
+    assert found == orders_broker(port=5671, has_tls=True, ca_file=ca_file)
+
+
+# Pub/Sub.
+
+
+def test_the_topic_of_pubsub_has_a_project_and_a_usual_name() -> None:
+    assert settings(**PUBSUB).pubsub == PubSub(project="shop-42", topic="order-events")
+    named = settings(PUBSUB_PROJECT="example.com:shop", PUBSUB_TOPIC="orders.v2")
+    assert named.pubsub == PubSub(project="example.com:shop", topic="orders.v2")
 
 
 # Other settings.
@@ -178,6 +260,8 @@ def test_a_siblings_base_may_carry_a_path_and_a_trailing_slash(
         ("PUBLIC_PATH_PREFIX", "/", "public_path_prefix", ""),
         ("UPSTREAM_DEADLINE_SECONDS", "0.5", "upstream_deadline_seconds", 0.5),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("EVENT_RETENTION_DAYS", "1", "event_retention_days", 1),
+        ("EVENT_RETENTION_DAYS", "3650", "event_retention_days", 3650),
     ],
 )
 def test_a_setting_is_read(name: str, value: str, field: str, expected: Any) -> None:

@@ -1,9 +1,12 @@
 """Settings that are malformed or missing: one clear line each, and never a secret."""
 
+from pathlib import Path
+
 import pytest
 
 from common.config import ConfigError, load
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
+from tests.support.tls import identity
 
 
 def refusal(*needs: str, **environ: str) -> str:
@@ -38,6 +41,33 @@ def refusal(*needs: str, **environ: str) -> str:
         ),
         ("CLOUD_SQL_CONNECTION_NAME", "project:region:instance"),
         *(
+            ("RABBITMQ_URL", url)
+            for url in (
+                "broker",
+                "http://u:p@h",
+                "amqp://h",
+                "amqp://u@h",
+                "amqp://u:@h",
+                "amqp://:p@h",
+                "amqp://u:p@",
+                "amqp://u:p@h:0",
+                "amqp://u:p@h:x",
+                "amqp://u:p@h:65536",
+                "amqp://u:p@[::1",
+                "amqp://u:s3cret/s3cret@h",
+                "amqp://u:p@h/a/b",
+                "amqp://u:p@h/v?heartbeat=5",
+                "amqp://u:p@h/v#x",
+            )
+        ),
+        ("RABBITMQ_TLS", "yes"),
+        *(("PUBSUB_PROJECT", value) for value in ("Shop", "x", "shop/42", "shop-")),
+        *(
+            ("PUBSUB_TOPIC", value)
+            for value in ("ab", "1st", "projects/p/topics/t", "t" * 256)
+        ),
+        *(("EVENT_RETENTION_DAYS", value) for value in ("0", "3651", "-1", "month")),
+        *(
             (name, url)
             for name in (
                 "SHOPCART_SERVICE",
@@ -52,7 +82,7 @@ def refusal(*needs: str, **environ: str) -> str:
         ("PRODUCT_SERVICE", "http://s:0"),
         ("PRODUCT_SERVICE", "http://[::1"),
         ("EVENT_BUS", "kafka"),
-        ("EVENT_BUS", "pubsub"),
+        ("EVENT_BUS", "pubsub,kafka"),
         ("EVENT_BUS", "http,"),
         ("IDENTITY_SOURCE", "cookie"),
         ("STATUS_REQUIRE_SHOP_CLAIM", "yes"),
@@ -100,12 +130,23 @@ def test_a_missing_database_is_named_by_both_its_names() -> None:
     assert said == "DATABASE_URL is not set, and neither is POSTGRES_HOST"
 
 
+@pytest.mark.parametrize(
+    ("needs", "environ"),
+    [(["RABBITMQ"], SINK), ([], {"EVENT_BUS": "rabbitmq"})],
+)
+def test_a_missing_broker_is_named_by_both_its_names(
+    needs: list[str], environ: dict[str, str]
+) -> None:
+    said = refusal(*needs, **environ)
+    assert said.startswith("RABBITMQ_URL is not set, and neither is RABBITMQ_HOST")
+
+
 def test_what_is_there_satisfies_a_need() -> None:
     sibling = "http://sibling"
-    load(
-        POSTGRES | SINK | {"SHOPCART_SERVICE": sibling, "PRODUCT_SERVICE": sibling},
-        needs=("DATABASE", "EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE"),
-    )
+    siblings = {"SHOPCART_SERVICE": sibling, "PRODUCT_SERVICE": sibling}
+    needs = ("DATABASE", "EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
+    load(POSTGRES | SINK | siblings, needs=needs)
+    load(POSTGRES | RABBITMQ | siblings, needs=(*needs, "RABBITMQ"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +156,7 @@ def test_what_is_there_satisfies_a_need() -> None:
         ("POSTGRES_USER", POSTGRES),
         ("RABBITMQ_USER", RABBITMQ),
         ("RABBITMQ_PASS", RABBITMQ),
-        ("RABBITMQ_HOST", {"EVENT_BUS": "rabbitmq"}),
+        ("PUBSUB_PROJECT", {"EVENT_BUS": "pubsub", "PUBSUB_TOPIC": "orders"}),
         ("EVENT_SINK_URL", {"EVENT_BUS": "http"}),
         ("EVENT_SINK_URL", {"EVENT_BUS": "local"}),
         ("GATEWAY_JWT_SECRET", {"STATUS_REQUIRE_SHOP_CLAIM": "true"}),
@@ -128,22 +169,72 @@ def test_what_another_setting_needs_is_named_when_missing(
     assert said.startswith(f"{missing} is not set, but ")
 
 
+# TLS to the broker: what asks for it and cannot have it is no small matter.
+
+
+def test_a_url_without_tls_contradicts_the_demand_for_it() -> None:
+    said = refusal(RABBITMQ_URL="amqp://u:s3cret@h", RABBITMQ_TLS="true")
+    assert said.startswith("RABBITMQ_URL says amqp, but RABBITMQ_TLS is true")
+
+
+def test_an_authority_without_tls_is_a_mistake(tmp_path: Path) -> None:
+    said = refusal(**RABBITMQ, RABBITMQ_CA_FILE=identity(tmp_path).ca_file)
+    assert said.startswith("RABBITMQ_CA_FILE is set, but there is no TLS")
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_an_authority_that_cannot_be_read_is_named(
+    tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "ca.crt"
+    if content is not None:
+        file.write_text(content)
+    environ = RABBITMQ | {"RABBITMQ_TLS": "true", "RABBITMQ_CA_FILE": str(file)}
+    said = refusal(**environ)
+    assert said == f"RABBITMQ_CA_FILE: no certificate can be read from {file}"
+
+
 # Secrets.
 
 
 @pytest.mark.parametrize("database", [POSTGRES, {"DATABASE_URL": DATABASE_URL}])
-def test_no_secret_is_ever_shown(database: dict[str, str]) -> None:
-    environ = database | RABBITMQ | {"GATEWAY_JWT_SECRET": "s3cret"}
+@pytest.mark.parametrize(
+    "broker", [RABBITMQ, {"RABBITMQ_URL": "amqps://orders:s3cret@broker/shop"}]
+)
+def test_no_secret_is_ever_shown(
+    database: dict[str, str], broker: dict[str, str]
+) -> None:
+    environ = database | broker | {"GATEWAY_JWT_SECRET": "s3cret"}
     found = load(environ, needs=())
+    assert found.rabbitmq is not None
     assert "orders" in repr(found)
     assert "s3cret" not in repr(found)
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:s3cret/x@h/d", "postgresql://u:s3cret@h:x/d", "s3cret"]
+    ("name", "url"),
+    [
+        *(
+            ("DATABASE_URL", url)
+            for url in (
+                "postgresql://u:s3cret/x@h/d",
+                "postgresql://u:s3cret@h:x/d",
+                "s3cret",
+            )
+        ),
+        *(
+            ("RABBITMQ_URL", url)
+            for url in (
+                "amqp://u:s3cret/x@h",
+                "amqp://u:s3cret@h:x",
+                "amqp://u:x@h?password=s3cret",
+                "s3cret",
+            )
+        ),
+    ],
 )
-def test_no_secret_is_quoted_from_a_malformed_database_url(url: str) -> None:
+def test_no_secret_is_quoted_from_a_malformed_url(name: str, url: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        load({"DATABASE_URL": url}, needs=())
+        load({name: url}, needs=())
     assert "s3cret" not in str(raised.value)
     assert raised.value.__cause__ is None

@@ -1,6 +1,7 @@
 """Incoming events in every envelope they come in, and those nobody can read."""
 
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from common.envelopes import Incoming, UnreadableError, read
 from common.events import status_updated
 from common.schemas import MAX_ID
 from tests.support import bodies
+from tests.support.approvals import MESSAGE_PUBLISHED
 from tests.support.factories import NOW, item
 
 TYPE = "order.item.status.updated"
@@ -23,7 +25,6 @@ BINARY = {
     "ce-source": "/order-service",
 }
 STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
-MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 EVENTARC = BINARY | {"ce-type": MESSAGE_PUBLISHED}
 
 
@@ -31,11 +32,11 @@ def encoded(body: object) -> str:
     return base64.b64encode(json.dumps(body).encode()).decode()
 
 
-def pushed(body: object) -> dict[str, Any]:
+def pushed(body: object, attributes: object = None) -> dict[str, Any]:
     """Answer what Pub/Sub pushes, with all that it adds."""
     message = {
         "data": encoded(body),
-        "attributes": {"event_type": "order.item.status.updated"},
+        "attributes": attributes or {"event_type": "order.item.status.updated"},
         "messageId": "1",
         "orderingKey": "4",
     }
@@ -52,14 +53,34 @@ ENVELOPES: dict[str, tuple[dict[str, str], object]] = {
     "binary": (BINARY, OWN),
     "structured": (STRUCTURED, structured(data=OWN)),
     "structured, base64": (STRUCTURED, structured(data_base64=encoded(OWN))),
+    "structured, text": (STRUCTURED, structured(data=json.dumps(OWN))),
+    "structured, shouted": (
+        {"content-type": "APPLICATION/CloudEvents+JSON;Charset=UTF-8"},
+        structured(data=OWN),
+    ),
     "Eventarc, binary": (EVENTARC, pushed(OWN)),
     "Eventarc, structured": (
         STRUCTURED,
         structured(type=MESSAGE_PUBLISHED, data=pushed(OWN)),
     ),
+    "Eventarc, structured, base64": (
+        STRUCTURED,
+        structured(type=MESSAGE_PUBLISHED, data_base64=encoded(pushed(OWN))),
+    ),
     "raw push": ({"content-type": "application/json"}, pushed(OWN)),
+    "raw push, charset": (
+        {"content-type": "application/json; charset=utf-8"},
+        pushed(OWN),
+    ),
+    "raw push of a structured event": (
+        {"content-type": "application/json"},
+        pushed(structured(data=OWN), {"Content-Type": "application/cloudevents+json"}),
+    ),
+    "raw push with attributes that are none": ({}, pushed(OWN, 7)),
     "bare body": ({}, OWN),
+    "bare body with a message in it": ({}, OWN | {"message": {"data": "e30="}}),
     "unwrapped push": (BINARY | {"x-goog-pubsub-ordering-key": "4"}, OWN),
+    "content-encoding that is none": ({"content-encoding": "identity"}, OWN),
 }
 
 
@@ -79,7 +100,8 @@ def test_the_body_is_believed_where_the_envelope_names_another_type() -> None:
     [
         bodies.order_created(bodies.USER, []),
         bodies.order_item_created(),
-        {"event_type": "somebody.elses", "order_id": "x"},
+        {"event_type": "order.approved", "order_id": "4"},
+        {"event_type": "order.deleted", "order_id": "x"},
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda body: body, pushed], ids=["bare", "pushed"])
@@ -88,6 +110,20 @@ def test_events_that_approval_does_not_follow_name_no_order(
 ) -> None:
     found = read({}, json.dumps(wrap(body)).encode())
     assert found == Incoming(body["event_type"], None)
+
+
+@pytest.mark.parametrize(
+    "event_type", ["somebody.elses", "", "Order.Created", "order.item", "\0", "x" * 999]
+)
+@pytest.mark.parametrize("wrap", [lambda body: body, pushed], ids=["bare", "pushed"])
+def test_an_event_that_is_none_of_ours_is_unreadable(
+    event_type: str, wrap: Any
+) -> None:
+    body = {"event_type": event_type, "order_id": "4"}
+    with pytest.raises(UnreadableError, match=r"^event_type '.*' is foreign") as found:
+        read({}, json.dumps(wrap(body)).encode())
+    assert len(str(found.value)) < 200
+    assert "\0" not in str(found.value)
 
 
 @pytest.mark.parametrize("order_id", ["1", "04", str(MAX_ID)])
@@ -132,46 +168,109 @@ def without(*path: str, wrapped: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-ATTRIBUTES_ONLY = without("message", "data", wrapped=pushed(OWN))
-UNREADABLE: dict[str, tuple[dict[str, str], object]] = {
-    "attribute-only push": ({}, ATTRIBUTES_ONLY),
-    "attribute-only, by Eventarc": (EVENTARC, ATTRIBUTES_ONLY),
-    "push of nothing": ({}, {"message": {"data": ""}}),
-    "push of null": ({}, {"message": {"data": None}}),
-    "push of a list": ({}, pushed([OWN])),
-    "push of text": ({}, {"message": {"data": base64.b64encode(b"hello").decode()}}),
-    "base64 garbage": ({}, {"message": {"data": "!!!"}}),
-    "base64, cut": ({}, {"message": {"data": encoded(OWN)[:-1]}}),
-    "base64, with spaces": ({}, {"message": {"data": " " + encoded(OWN)}}),
-    "base64, not ascii": ({}, {"message": {"data": "é"}}),
-    "Eventarc without message": (EVENTARC, {"subscription": "s"}),
-    "Eventarc around a bare body": (EVENTARC, OWN),
-    "batch": ({"content-type": "application/cloudevents-batch+json"}, [OWN]),
-    "structured batch": (STRUCTURED, [structured(data=OWN)]),
-    "structured without data": (STRUCTURED, structured()),
-    "structured with text": (STRUCTURED, structured(data=json.dumps(OWN))),
-    "structured, base64 of garbage": (STRUCTURED, structured(data_base64="!")),
-    "structured, base64 of null": (STRUCTURED, structured(data_base64=None)),
+NO_DATA = without("message", "data", wrapped=pushed(OWN))
+NO_TYPE = without("event_type", wrapped=OWN)
+BATCH = "application/cloudevents-batch+json; charset=utf-8"
+# Each with the sentence that tells an operator of it.
+UNREADABLE: dict[str, tuple[dict[str, str], object, str]] = {
+    "attribute-only push": ({}, NO_DATA, "^message.data is missing or empty"),
+    "attribute-only, by Eventarc": (EVENTARC, NO_DATA, "^message.data is missing"),
+    "push of nothing": ({}, {"message": {"data": ""}}, "^message.data is missing"),
+    "push of null": ({}, {"message": {"data": None}}, "^message.data is missing"),
+    "push of a number": ({}, {"message": {"data": 7}}, "^message.data must be a str"),
+    "push of a list": ({}, pushed([OWN]), "^message.data is an array"),
+    "push of text": (
+        {},
+        {"message": {"data": base64.b64encode(b"hello").decode()}},
+        "^message.data is not JSON$",
+    ),
+    "push of gzip": (
+        {},
+        {
+            "message": {
+                "data": base64.b64encode(gzip.compress(b"{}")).decode(),
+                "attributes": {"Content-Encoding": "gzip"},
+            }
+        },
+        "^message.data is not JSON: its content-encoding is 'gzip'$",
+    ),
+    "push of a batch": (
+        {},
+        pushed([structured(data=OWN)], {"content-type": BATCH}),
+        "^message.data is a batch: events must come one by one$",
+    ),
+    "push of a foreign type": (
+        {},
+        pushed(NO_TYPE, {"event_type": "x.y"}),
+        "^the body has no event_type; its envelope says 'x.y'$",
+    ),
+    "base64 garbage": ({}, {"message": {"data": "!!!"}}, "^message.data must be base"),
+    "base64, cut": ({}, {"message": {"data": encoded(OWN)[:-1]}}, "must be base64$"),
+    "base64, with spaces": ({}, {"message": {"data": " " + encoded(OWN)}}, "base64$"),
+    "base64, not ascii": ({}, {"message": {"data": "é"}}, "must be base64$"),
+    "Eventarc without message": (EVENTARC, {"subscription": "s"}, "^message must be"),
+    "Eventarc around a bare body": (EVENTARC, OWN, "^message must be a JSON object$"),
+    "Eventarc around a list": (EVENTARC, {"message": [OWN]}, "^message must be"),
+    "batch": ({"content-type": BATCH}, [OWN], "^the body is a batch"),
+    "batch that is none": ({"content-type": BATCH}, OWN, "^the body is a batch"),
+    "structured batch": (STRUCTURED, [structured(data=OWN)], "^the body is an array"),
+    "structured without data": (STRUCTURED, structured(), "^data is missing or empty"),
+    "structured with null": (STRUCTURED, structured(data=None), "^data is missing"),
+    "structured with a list": (STRUCTURED, structured(data=[OWN]), "^data is an array"),
+    "structured with a number": (
+        STRUCTURED,
+        structured(data=5),
+        "^data must be a JSON",
+    ),
+    "structured with text": (STRUCTURED, structured(data="hi"), "^data is not JSON$"),
+    "structured with no text": (STRUCTURED, structured(data=""), "is empty$"),
+    "structured, base64 of garbage": (
+        STRUCTURED,
+        structured(data_base64="!"),
+        "^data_base64 must be base64$",
+    ),
+    "structured, base64 of null": (
+        STRUCTURED,
+        structured(data_base64=None),
+        "^data_base64 must be a string$",
+    ),
     "structured Eventarc without data": (
         STRUCTURED,
         structured(type=MESSAGE_PUBLISHED),
+        "^data is missing",
     ),
-    "list": ({}, [OWN]),
-    "text": ({}, "hello"),
-    "null": ({}, None),
-    "empty object": ({}, {}),
-    "foreign": (BINARY, {"kind": "storage#object", "name": "x"}),
-    "message is text": ({}, {"message": "hello"}),
-    "event_type is no string": ({}, OWN | {"event_type": 5}),
-    "event_type is null": ({}, OWN | {"event_type": None}),
+    "list": ({}, [OWN], "^the body is an array, not the object of one event$"),
+    "text": ({}, "hello", "^the body must be a JSON object$"),
+    "null": ({}, None, "^the body must be a JSON object$"),
+    "empty object": ({}, {}, "^the body has no event_type$"),
+    "foreign": (
+        BINARY | {"ce-type": "google.cloud.storage.object.v1.finalized"},
+        {"kind": "storage#object", "name": "x"},
+        "^the body has no event_type; its envelope says 'google.cloud.storage",
+    ),
+    "message is text": ({}, {"message": "hello"}, "^the body has no event_type$"),
+    "event_type is no string": ({}, OWN | {"event_type": 5}, "^event_type must be a"),
+    "event_type is null": ({}, OWN | {"event_type": None}, "has no event_type$"),
 }
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_can_never_be_understood_is_unreadable(name: str) -> None:
-    headers, content = UNREADABLE[name]
-    with pytest.raises(UnreadableError):
+    headers, content, reason = UNREADABLE[name]
+    with pytest.raises(UnreadableError, match=reason):
         read(headers, json.dumps(content).encode())
+
+
+def test_a_broken_body_is_not_called_compressed_where_it_says_it_is_not() -> None:
+    with pytest.raises(UnreadableError, match=r"^the body is not JSON$"):
+        read(BINARY | {"content-encoding": "identity"}, b"{")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip"])
+def test_a_compressed_body_is_unreadable_and_the_reason_says_so(encoding: str) -> None:
+    body = gzip.compress(json.dumps(OWN).encode())
+    with pytest.raises(UnreadableError, match=f"content-encoding is '{encoding}'"):
+        read(BINARY | {"content-encoding": encoding}, body)
 
 
 @pytest.mark.parametrize(

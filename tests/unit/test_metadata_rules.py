@@ -46,7 +46,7 @@ def test_a_patch_changes_the_metadata_and_nothing_else() -> None:
     change = set_metadata(before, {"a": "1"}, OWNER)
     assert change is not None
     assert (change.version, change.at, change.actor) == (7, NOW, OWNER)
-    assert (change.steps, change.events, change.changed) == ([], [], [])
+    assert (change.history, change.changed) == ([], [])
     assert change.is_complete is True
     assert before == snapshot(3, 4)
 

@@ -8,16 +8,19 @@ import pytest
 import sqlalchemy
 
 from common import events, logs, outbox
+from common import relay as relays
 from common.errors import ServiceError
-from common.outbox import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
+from common.outbox import Verdict
 from common.publishing import Message, Outcome, Result
+from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
 from tests.support.factories import item, message, order
 
 SENT, UNROUTABLE, REFUSED = Result.SENT, Result.UNROUTABLE, Result.REFUSED
 DEFERRED = Result.DEFERRED
 UNCONFIRMED, UNAVAILABLE = Result.UNCONFIRMED, Result.UNAVAILABLE
-NOT_TRIED = Result.NOT_TRIED
-ANALYTICS = events.analytics_notification(order())
+HELD, NOT_TRIED = Result.HELD, Result.NOT_TRIED
+APPROVED = events.order_approved(order(), "2025-12-01T10:00:00.000000Z")
+ANALYTICS = events.analytics_notification(order(), APPROVED)
 CREATED = events.item_created(order(), item())
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -54,8 +57,8 @@ def relay(
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 
 
-def verdict(result: Result, **changes: Any) -> dict[str, Any]:
-    return relay()._verdict(message(**changes), Outcome(1, result, "why"))
+def verdict(result: Result, **changes: Any) -> Verdict:
+    return relays.verdict(message(**changes), Outcome(1, result, "why"))
 
 
 # Rows.
@@ -97,24 +100,24 @@ def test_a_row_carries_the_trace_of_the_request_that_caused_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "is_sent", "is_dead", "is_counted"),
+    ("result", "set_flags"),
     [
-        (SENT, True, False, False),
-        (UNROUTABLE, False, True, False),
-        (REFUSED, False, False, True),
-        (DEFERRED, False, False, True),
-        (UNCONFIRMED, False, False, True),
-        (UNAVAILABLE, False, False, False),
-        (NOT_TRIED, False, False, False),
+        (UNROUTABLE, {"is_dead"}),
+        (REFUSED, {"is_counted"}),
+        (DEFERRED, {"is_counted"}),
+        (UNCONFIRMED, {"is_counted", "is_doubtful"}),
+        (UNAVAILABLE, set()),
+        (HELD, {"is_held"}),
+        (NOT_TRIED, set()),
     ],
 )
 def test_what_becomes_of_a_row_follows_from_how_the_attempt_ended(
-    result: Result, *, is_sent: bool, is_dead: bool, is_counted: bool
+    result: Result, set_flags: set[str]
 ) -> None:
-    told = verdict(result)
-    assert (told["id"], told["reason"]) == (1, "why")
-    outcome = (told["is_sent"], told["is_dead"], told["is_counted"])
-    assert outcome == (is_sent, is_dead, is_counted)
+    told = verdict(result, attempts=3)
+    assert (told.id, told.attempts, told.reason) == (1, 3, "why")
+    flags = ("is_dead", "is_counted", "is_doubtful", "is_held")
+    assert {flag for flag in flags if getattr(told, flag)} == set_flags
 
 
 @pytest.mark.parametrize(
@@ -123,28 +126,12 @@ def test_what_becomes_of_a_row_follows_from_how_the_attempt_ended(
 def test_what_is_refused_too_often_becomes_a_dead_letter(
     attempts: int, *, is_dead: bool
 ) -> None:
-    assert verdict(REFUSED, attempts=attempts)["is_dead"] is is_dead
+    assert verdict(REFUSED, attempts=attempts).is_dead is is_dead
 
 
 @pytest.mark.parametrize("result", [DEFERRED, UNCONFIRMED, UNAVAILABLE, NOT_TRIED])
 def test_what_was_never_refused_stays_owed_for_ever(result: Result) -> None:
-    assert verdict(result, attempts=10_000)["is_dead"] is False
-
-
-@pytest.mark.parametrize("result", [REFUSED, DEFERRED, UNAVAILABLE, NOT_TRIED])
-@pytest.mark.parametrize("before", [False, True])
-def test_an_attempt_that_sent_nothing_leaves_doubt_as_it_was(
-    result: Result, *, before: bool
-) -> None:
-    assert verdict(result, is_doubtful=before)["is_doubtful"] is before
-
-
-def test_an_unconfirmed_attempt_is_in_doubt() -> None:
-    assert verdict(UNCONFIRMED)["is_doubtful"] is True
-
-
-def test_a_confirmed_attempt_ends_all_doubt() -> None:
-    assert verdict(SENT, is_doubtful=True)["is_doubtful"] is False
+    assert verdict(result, attempts=10_000).is_dead is False
 
 
 # Backoff.
@@ -153,24 +140,24 @@ def test_a_confirmed_attempt_ends_all_doubt() -> None:
 @pytest.mark.parametrize("result", [REFUSED, UNCONFIRMED])
 @pytest.mark.parametrize("attempts", [1, 2, 5, 11])
 def test_the_wait_doubles_with_each_attempt(result: Result, attempts: int) -> None:
-    waits = [outbox._backoff_seconds(result, attempts) for _ in range(200)]
+    waits = [relays._backoff_seconds(result, attempts) for _ in range(200)]
     assert 2**attempts * 0.5 <= min(waits) < max(waits) <= 2**attempts
 
 
 @pytest.mark.parametrize("attempts", [12, 20, 1024, 10_000, 2**31 - 1])
 def test_the_wait_never_exceeds_an_hour(attempts: int) -> None:
-    wait = outbox._backoff_seconds(UNCONFIRMED, attempts)
+    wait = relays._backoff_seconds(UNCONFIRMED, attempts)
     assert MAX_BACKOFF_SECONDS / 2 <= wait <= MAX_BACKOFF_SECONDS == 3600
 
 
 def test_what_was_put_off_comes_back_within_a_minute() -> None:
-    waits = [outbox._backoff_seconds(DEFERRED, 1000) for _ in range(200)]
+    waits = [relays._backoff_seconds(DEFERRED, 1000) for _ in range(200)]
     assert 30 <= min(waits) <= max(waits) <= 60
 
 
 @pytest.mark.parametrize("result", [UNAVAILABLE, NOT_TRIED])
 def test_what_was_not_tried_need_not_wait(result: Result) -> None:
-    assert outbox._backoff_seconds(result, 5) == 0
+    assert relays._backoff_seconds(result, 5) == 0
 
 
 # Doubt about `order.created`.
@@ -179,7 +166,7 @@ IN_DOUBT = {"type": "order.created", "is_doubtful": True}
 
 
 def ends(relay_: Relay, *batch: Message) -> dict[int, Result]:
-    outcomes = relay_._publish("http", list(batch), 10.0)
+    outcomes = relay_._publish(relay_._destinations["http"], list(batch), 10.0)
     assert len(outcomes) == len(batch)
     return {outcome.id: outcome.result for outcome in outcomes}
 
@@ -200,7 +187,7 @@ def test_only_a_doubtful_order_created_is_held(changes: dict[str, Any]) -> None:
 def test_trap_a_doubtful_order_created_waits_for_an_operator_where_asked() -> None:
     destination = Destination()
     found = ends(relay(destination, hold=True), message(**IN_DOUBT))
-    assert found == {1: UNCONFIRMED}
+    assert found == {1: HELD}
     assert destination.came == []
 
 
@@ -214,8 +201,23 @@ def test_a_held_event_holds_back_what_follows_in_its_order_only() -> None:
     destination = Destination()
     batch = [message(**IN_DOUBT), message(id=2), message(id=3, order_id=5)]
     found = ends(relay(destination, hold=True), *batch)
-    assert found == {1: UNCONFIRMED, 2: NOT_TRIED, 3: SENT}
+    assert found == {1: HELD, 2: NOT_TRIED, 3: SENT}
     assert destination.came == [3]
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [(SENT, [SENT, HELD, NOT_TRIED]), (REFUSED, [REFUSED, NOT_TRIED, NOT_TRIED])],
+)
+def test_what_comes_before_a_doubtful_event_goes_first(
+    first: Result, expected: list[Result]
+) -> None:
+    """Held back with it, it would wait for an operator who sees no reason."""
+    destination = Destination(**{"order.item.created": first})
+    batch = [message(), message(id=2, **IN_DOUBT), message(id=3)]
+    found = ends(relay(destination, hold=True), *batch)
+    assert [found[id_] for id_ in (1, 2, 3)] == expected
+    assert destination.came == [1]
 
 
 # A destination that is away.
@@ -237,7 +239,7 @@ def test_a_destination_that_is_away_is_left_alone_for_a_while(
     destination = Destination(**{"order.item.created": result})
     paused = relay(destination)
     ends(paused, message())
-    assert (paused._paused_until["http"] > outbox._now()) is is_paused
+    assert paused._destinations["http"].admit() is not is_paused
 
 
 @pytest.mark.parametrize(("result", "asks"), [(SENT, True), (UNAVAILABLE, False)])
@@ -251,6 +253,40 @@ def test_a_destination_that_is_away_costs_a_hand_over_and_a_sweep_nothing(
     with contextlib.suppress(ConnectionRefusedError, ServiceError):
         tried.sweep(10.0)
     assert bool(asked) is asks
+
+
+def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(relays, "_now", lambda: clock[0])
+    tried = relay(Destination(**{"order.item.created": UNAVAILABLE}))
+    pauses = []
+    for _ in range(6):
+        ends(tried, message())
+        began_at = clock[0]
+        while not tried._destinations["http"].admit():
+            clock[0] += 0.25
+        pauses.append(clock[0] - began_at)
+    assert pauses == [1, 2, 4, 8, 10, 10]
+
+
+def test_after_a_pause_one_at_a_time_finds_out_whether_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(relays, "_now", lambda: clock[0])
+    destination = Destination(**{"order.item.created": UNAVAILABLE})
+    tried = relay(destination)
+    ends(tried, message())
+    clock[0] += 1.5
+    found = tried._destinations["http"]
+    assert [found.admit() for _ in range(3)] == [True, False, False]
+    assert found.patience(2.0) == relays.PROBE_PATIENCE_SECONDS
+    destination.results = {}
+    ends(tried, message())
+    assert [found.admit() for _ in range(3)] == [True] * 3
+    assert found.patience(2.0) == 2.0
 
 
 def test_a_hand_over_never_raises() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: how fast, and beside which ceiling. Not packaged, and no tests."""

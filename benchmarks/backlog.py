@@ -1,0 +1,94 @@
+"""A backlog of events as orders leave them behind, and what may become of it.
+
+Lives here: events, filling the outbox with them, and the check of what arrived. Not
+here: sending (`senders.py`). Surprise: bodies are the service's own, to the byte.
+"""
+
+import contextlib
+import io
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from common import events
+from common.schemas import Item, Order
+from tests.support import database
+
+ITEMS = 5
+CREATED_AT = "2025-12-01T10:00:00.058493Z"
+
+
+def backlog(count: int, statuses: int) -> list[events.Event]:
+    """Answer `count` events as checkouts and status changes leave them behind."""
+    found: list[events.Event] = []
+    order_id = 0
+    while len(found) < count:
+        order_id += 1
+        found += _of_order(order_id, statuses)
+    return found[:count]
+
+
+def _of_order(order_id: int, statuses: int) -> list[events.Event]:
+    items = [
+        Item(
+            id=order_id * ITEMS + number,
+            order=order_id,
+            status=1,
+            quantity=2,
+            product_variation=uuid.uuid4(),
+            product_id=uuid.uuid4(),
+            shop_id=uuid.uuid4(),
+            price=1999,
+        )
+        for number in range(ITEMS)
+    ]
+    order = Order(
+        id=order_id,
+        user_id=uuid.uuid4(),
+        created_at=CREATED_AT,
+        is_approved=False,
+        metadata={},
+        items=items,
+    )
+    return [
+        *(events.item_created(order, item) for item in items),
+        events.order_created(order, order_id),
+        *(
+            events.status_updated(items[n % ITEMS], 1, CREATED_AT)
+            for n in range(statuses)
+        ),
+    ]
+
+
+def fill(url: str, backlog_: Sequence[events.Event]) -> None:
+    """Put the events into an empty outbox, as if the broker had been away."""
+    rows = "".join(
+        "rabbitmq\t{}\t{}\t{}\t{}\n".format(
+            event.order_id, event.id, event.type, event.body.replace("\\", "\\\\")
+        )
+        for event in backlog_
+    )
+    columns = "destination, order_id, event_id, event_type, body"
+    with contextlib.closing(database.connect(url)) as connection:
+        connection.run("TRUNCATE outbox, sent_events, dead_letters RESTART IDENTITY")
+        connection.run(
+            f"COPY outbox ({columns}) FROM STDIN",
+            stream=io.BytesIO(rows.encode()),
+        )
+        connection.run("VACUUM ANALYZE outbox")
+        connection.run("CHECKPOINT")
+
+
+def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[events.Event]) -> str:
+    """Answer what is wrong with what arrived, '' where nothing is."""
+    owed: dict[str, list[str]] = defaultdict(list)
+    for event in backlog_:
+        owed[str(event.order_id)].append(event.id)
+    ids = [event_id for of_order in came.values() for event_id in of_order]
+    if len(ids) != len(set(ids)):
+        return f"{len(ids) - len(set(ids))} came twice"
+    if missing := len(backlog_) - len(ids):
+        return f"{missing} are missing"
+    if torn := [order_id for order_id in owed if owed[order_id] != came[order_id]]:
+        return f"{len(torn)} orders came out of order, such as {torn[0]}"
+    return ""

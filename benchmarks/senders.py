@@ -1,0 +1,204 @@
+"""Ways to send a backlog, each in a process of its own, and taking in what arrived.
+
+Lives here: the relay, its parts alone, bare pika; exchange and queue of a run. Not
+here: what is told of them (`bench_relay.py`). Surprise: the service's exchange is
+renamed in the child that is measured, so that nobody else hears of its events.
+"""
+
+import contextlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pika
+from msgspec import Struct
+
+from common import config, events, wiring
+from common.publishing import Message, Outcome, Result, rabbitmq
+from common.relay import Relay
+
+CHECKOUT = Path(__file__).parents[1]
+WORKER = CHECKOUT / "functions" / "outbox_relay" / "worker.py"
+LONGEST_SECONDS = 600.0
+_FORK = multiprocessing.get_context("fork")
+
+
+class Place(Struct, frozen=True):
+    """Where everything is: database, broker, and the exchange and queue of this run."""
+
+    database_url: str
+    broker: config.RabbitMQ
+    exchange: str
+
+    @property
+    def queue(self) -> str:
+        """Answer the queue that hears everything."""
+        return f"{self.exchange}.all"
+
+
+def timed(*runs: Callable[[], None]) -> float:
+    """Run each in a process, all at once; answer the seconds until the last ended."""
+    start = _FORK.Event()
+
+    def child(run: Callable[[], None]) -> None:
+        start.wait()
+        run()
+
+    processes = [_FORK.Process(target=child, args=(run,)) for run in runs]
+    for process in processes:
+        process.start()
+    time.sleep(0.5)
+    began_at = time.monotonic()
+    start.set()
+    for process in processes:
+        process.join()
+    seconds = time.monotonic() - began_at
+    if failed := [process.exitcode for process in processes if process.exitcode]:
+        raise SystemExit(f"a measured process ended with {failed[0]}")
+    return seconds
+
+
+def relay_until_empty(place: Place) -> None:
+    """Do one round of the relay's worker: it ends when nothing is due."""
+    _be_the_service(place)
+    spec = importlib.util.spec_from_file_location("relay_worker", WORKER)
+    assert spec
+    assert spec.loader
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    worker.main(["--once"])
+
+
+def relay_to_nobody(place: Place) -> None:
+    """Claim and settle everything, with a destination that confirms at once."""
+    _be_the_service(place)
+
+    class Nobody:
+        def publish(
+            self, messages: Sequence[Message], _deadline: float
+        ) -> list[Outcome]:
+            return [Outcome(message.id, Result.SENT) for message in messages]
+
+        def close(self) -> None:
+            pass
+
+    Relay(wiring.engine(), {"rabbitmq": Nobody()}).sweep(LONGEST_SECONDS)
+
+
+def _be_the_service(place: Place) -> None:
+    rabbitmq.EXCHANGE = place.exchange
+    os.environ |= {
+        "DATABASE_URL": place.database_url,
+        "EVENT_BUS": "rabbitmq",
+        "RABBITMQ_URL": "",
+        "RABBITMQ_HOST": place.broker.host,
+        "RABBITMQ_PORT": str(place.broker.port),
+        "RABBITMQ_USER": place.broker.user,
+        "RABBITMQ_PASS": place.broker.password,
+        "RABBITMQ_VHOST": place.broker.vhost,
+        "ANALYTIC_SERVICE": "",
+        "LOG_LEVEL": "WARNING",
+    }
+    wiring.start("DATABASE", "EVENT_BUS")
+
+
+def publisher_alone(place: Place, backlog_: Sequence[events.Event], batch: int) -> None:
+    """Send everything through the service's publisher, without a database."""
+    _be_the_service(place)
+    publisher = rabbitmq.RabbitMQPublisher(place.broker)
+    now = datetime.now(UTC)
+    messages = [
+        Message(n, e.id, e.type, e.order_id, e.body, None, now, 1, is_doubtful=False)
+        for n, e in enumerate(backlog_)
+    ]
+    for start in range(0, len(messages), batch):
+        part = messages[start : start + batch]
+        outcomes = publisher.publish(part, time.monotonic() + 20)
+        assert all(outcome.result is Result.SENT for outcome in outcomes), outcomes
+    publisher.close()
+
+
+def bare_pika(place: Place, backlog_: Sequence[events.Event], batch: int) -> None:
+    """Send everything with pika as its manual says, confirms pipelined, in batches."""
+    parts = iter(
+        [backlog_[start : start + batch] for start in range(0, len(backlog_), batch)]
+    )
+    unconfirmed = 0
+    published = confirmed = 0
+
+    def on_channel(channel: Any) -> None:  # noqa: ANN401 pika's
+        channel.confirm_delivery(lambda frame: on_confirm(channel, frame.method))
+        publish(channel)
+
+    def publish(channel: Any) -> None:  # noqa: ANN401 pika's
+        nonlocal unconfirmed, published
+        part = next(parts, None)
+        if part is None:
+            connection.close()
+            return
+        unconfirmed = len(part)
+        published += len(part)
+        for event in part:
+            properties = pika.BasicProperties(delivery_mode=2, message_id=event.id)
+            body = event.body.encode()
+            channel.basic_publish(place.exchange, event.type, body, properties)
+
+    def on_confirm(channel: Any, method: Any) -> None:  # noqa: ANN401 pika's
+        nonlocal unconfirmed, confirmed
+        assert method.NAME == "Basic.Ack"
+        count = method.delivery_tag - confirmed if method.multiple else 1
+        # Single confirms may come out of turn, so only their number counts.
+        confirmed += count
+        unconfirmed -= count
+        if unconfirmed == 0:
+            publish(channel)
+
+    connection = pika.SelectConnection(
+        rabbitmq.connection_parameters(place.broker),
+        on_open_callback=lambda c: c.channel(on_open_callback=on_channel),
+        on_close_callback=lambda c, _: c.ioloop.stop(),
+    )
+    connection.ioloop.start()
+
+
+@contextlib.contextmanager
+def topology(place: Place) -> Iterator[None]:
+    """Have an exchange and a durable queue behind it that hears everything."""
+    parameters = rabbitmq.connection_parameters(place.broker)
+    with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+        channel = connection.channel()
+        channel.exchange_declare(place.exchange, exchange_type="topic", durable=True)
+        channel.queue_declare(place.queue, durable=True)
+        channel.queue_bind(place.queue, place.exchange, "#")
+    try:
+        yield
+    finally:
+        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+            channel = connection.channel()
+            channel.queue_delete(place.queue)
+            channel.exchange_delete(place.exchange)
+
+
+def take_all(place: Place) -> dict[str, list[str]]:
+    """Empty the queue; answer the ids of events, by order, as they came."""
+    parameters = rabbitmq.connection_parameters(place.broker)
+    came: dict[str, list[str]] = defaultdict(list)
+    with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+        channel = connection.channel()
+        for delivery, properties, body in channel.consume(
+            place.queue, auto_ack=True, inactivity_timeout=1.0
+        ):
+            if delivery is None:
+                break
+            told = json.loads(body)
+            told = told.get("data", told)
+            came[str(told["order_id"])].append(properties.message_id)
+        channel.cancel()
+    return came

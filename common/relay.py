@@ -1,0 +1,336 @@
+"""The relay: sends what the outbox owes, right after a commit or in sweeps.
+
+Lives here: what an attempt's end means for the event, and when a destination is left
+alone. Not here: rows and claims (`outbox.py`), wire formats (`publishing/`). Surprise:
+after a destination was away, of all requests one at a time finds out whether it is
+back; to the others it costs nothing.
+"""
+
+import contextvars
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Engine
+
+from common import events, logs, outbox
+from common.db import connect
+from common.errors import ServiceError
+from common.outbox import Claimed, Verdict
+from common.publishing import THROUGH, Message, Outcome, Publisher, Result
+
+log = logs.get("relay")
+T = TypeVar("T")
+
+SWEEP_PATIENCE_SECONDS = 20.0
+HAND_OVER_PATIENCE_SECONDS = 2.0
+PROBE_PATIENCE_SECONDS = 1.0
+HAND_OVER_ROUNDS = 20
+GLANCE_SECONDS = 0.25
+MAX_ATTEMPTS = 20
+MAX_BACKOFF_SECONDS = 3600
+MAX_DEFERRAL_SECONDS = 60
+# How long a destination is left alone that was not there: doubled from the first on.
+PAUSE_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 10.0
+_IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
+_IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
+
+
+class Relay:
+    """Sends what is owed. Safe to share between threads; any number may run at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        publishers: Mapping[str, Publisher],
+        *,
+        hold_doubtful_order_created: bool = False,
+    ) -> None:
+        """Take `publishers` by destination; others' rows are left to other relays."""
+        self._engine = engine
+        self._hold = hold_doubtful_order_created
+        self._destinations = {
+            name: _Destination(name, publisher)
+            for name, publisher in publishers.items()
+        }
+
+    def hand_over(self, order_id: int) -> None:
+        """Send one order's events right after their commit, within a short bound.
+
+        Never raises: what does not go out now stays owed and is swept later. A
+        destination that was away a moment ago is not tried, so it costs nothing.
+        """
+        awake = [d for d in self._destinations.values() if d.admit()]
+        if not awake:
+            return
+        try:
+            for _ in range(HAND_OVER_ROUNDS):
+                if not self._hand_over_once(order_id, awake):
+                    break
+        except ServiceError as error:
+            log.warning("events stay owed: %s", error.detail)
+        except Exception:
+            log.exception("events stay owed")
+
+    def _hand_over_once(
+        self, order_id: int, destinations: Sequence["_Destination"]
+    ) -> bool:
+        """Send what is due of one order; tell whether more of it can go now."""
+        names = [destination.name for destination in destinations]
+        with connect(self._engine) as connection:
+            claimed = outbox.claim_order(connection, order_id, names)
+        if not claimed:
+            return False
+        outcomes: list[Outcome] = []
+
+        def publish(destination: _Destination) -> None:
+            ours = [m for m in claimed if m.destination == destination.name]
+            patience = destination.patience(HAND_OVER_PATIENCE_SECONDS)
+            outcomes.extend(self._publish(destination, ours, patience))
+
+        due = {message.destination for message in claimed}
+        try:
+            _side_by_side(publish, [d for d in destinations if d.name in due])
+        finally:
+            with connect(self._engine) as connection:
+                has_more = outbox.settle(
+                    connection,
+                    *_sorted(claimed, outcomes),
+                    order_id=order_id,
+                    destinations=names,
+                )
+        return has_more and all(o.result in THROUGH for o in outcomes)
+
+    def sweep(
+        self,
+        seconds: float,
+        *,
+        patience: float = SWEEP_PATIENCE_SECONDS,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, int]:
+        """Send what is due until nothing is, `seconds` have passed, or told to stop.
+
+        Destinations go side by side, each at its own pace. The batches in hand are
+        finished, which takes `patience` seconds at most. Answers how many events ended
+        how, by `Result` value. Raises DatabaseUnavailableError or BusyError where the
+        outbox cannot be read.
+        """
+        deadline = _now() + seconds
+        busy = set(self._destinations)
+
+        def sweep(destination: _Destination) -> Counter[str]:
+            counts: Counter[str] = Counter()
+            try:
+                while _now() < deadline and not should_stop():
+                    longest = min(patience, max(1.0, deadline - _now()))
+                    outcomes = self._sweep_once(destination, longest)
+                    counts.update(outcome.result.value for outcome in outcomes)
+                    if outcomes:
+                        busy.add(destination.name)
+                        continue
+                    busy.discard(destination.name)
+                    if not busy:
+                        break
+                    # While another is slow this one may come to be owed more.
+                    time.sleep(GLANCE_SECONDS)
+            finally:
+                busy.discard(destination.name)
+            return counts
+
+        swept = _side_by_side(sweep, list(self._destinations.values()))
+        return dict(sum(swept, Counter()))
+
+    def _sweep_once(
+        self, destination: "_Destination", patience: float
+    ) -> list[Outcome]:
+        """Send a batch to one destination; nothing is answered where nothing is due."""
+        if not destination.admit():
+            return []
+        with connect(self._engine) as connection:
+            claimed = outbox.claim_any(connection, destination.name)
+        if not claimed:
+            return []
+        outcomes: list[Outcome] = []
+        try:
+            outcomes = self._publish(destination, claimed, patience)
+        finally:
+            with connect(self._engine) as connection:
+                outbox.settle(connection, *_sorted(claimed, outcomes))
+        return outcomes
+
+    def close(self) -> None:
+        """Close every publisher."""
+        for destination in self._destinations.values():
+            destination.close()
+
+    def _publish(
+        self, destination: "_Destination", messages: Sequence[Message], patience: float
+    ) -> list[Outcome]:
+        """Publish to one destination; answer an outcome for every message."""
+        open_, held_back = _split(messages) if self._hold else (messages, [])
+        outcomes = destination.publish(open_, patience) if open_ else []
+        outcomes += _hold_back(held_back, open_, outcomes)
+        for outcome in outcomes:
+            if outcome.reason:
+                fields = {"destination": destination.name, "reason": outcome.reason}
+                said = f"an event was not sent: {outcome.result.value}"
+                log.warning(said, extra={"fields": fields})
+        return outcomes
+
+
+class _Destination:
+    """A publisher, for one thread at a time, and whether it is worth a try."""
+
+    def __init__(self, name: str, publisher: Publisher) -> None:
+        self.name = name
+        self._publisher = publisher
+        self._in_use = threading.Lock()
+        self._state = threading.Lock()
+        self._failures = 0  # in a row
+        self._paused_until = 0.0
+
+    def admit(self) -> bool:
+        """Tell whether to try it now; after a failure one is let through at a time."""
+        with self._state:
+            if _now() < self._paused_until:
+                return False
+            if self._failures:
+                self._pause()
+            return True
+
+    def patience(self, seconds: float) -> float:
+        """Answer how long a request may wait for it: less where it was away."""
+        return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
+
+    def publish(self, messages: Sequence[Message], patience: float) -> list[Outcome]:
+        """Publish and remember whether anybody was there."""
+        deadline = _now() + patience
+        failures = self._failures
+        # Waiting for another thread's publishing has a bound, too.
+        if not self._in_use.acquire(timeout=patience):
+            return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+        try:
+            if self._failures > failures:  # whoever went first found it away
+                return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+            outcomes = self._publisher.publish(messages, deadline)
+        except Exception as error:  # a defect, which must not keep others' events
+            log.exception("a publisher broke its promise")
+            reason = type(error).__name__
+            outcomes = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
+        finally:
+            self._in_use.release()
+        self._note({outcome.result for outcome in outcomes})
+        return outcomes
+
+    def _note(self, results: set[Result]) -> None:
+        with self._state:
+            if not results.isdisjoint(_IS_AWAY):
+                self._failures += 1
+                self._pause()
+            elif results != {Result.NOT_TRIED}:
+                self._failures = 0
+                self._paused_until = 0.0
+
+    def _pause(self) -> None:
+        doubled = PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
+        self._paused_until = _now() + min(doubled, MAX_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Close the publisher."""
+        self._publisher.close()
+
+
+def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """Set apart each doubtful `order.created`, and what comes after it in its order."""
+    orders: set[int] = set()
+    parts: tuple[list[Message], list[Message]] = ([], [])
+    for message in messages:
+        if _is_risky(message):
+            orders.add(message.order_id)
+        parts[message.order_id in orders].append(message)
+    return parts
+
+
+def _hold_back(
+    held_back: Sequence[Message],
+    published: Sequence[Message],
+    outcomes: Sequence[Outcome],
+) -> list[Outcome]:
+    """Leave a doubtful `order.created` to an operator once it is the next to go."""
+    orders = {message.id: message.order_id for message in published}
+    stuck = {orders[o.id] for o in outcomes if o.result not in THROUGH}
+    answer = []
+    for message in held_back:
+        result, reason = Result.NOT_TRIED, None
+        if _is_risky(message) and message.order_id not in stuck:
+            fields = {"event_id": message.event_id, "order_id": message.order_id}
+            log.error("an event is held: was it sent or not?", extra={"fields": fields})
+            result, reason = Result.HELD, "nobody knows whether it was sent"
+        answer.append(Outcome(message.id, result, reason))
+    return answer
+
+
+def _side_by_side(
+    call: Callable[["_Destination"], T], destinations: Sequence["_Destination"]
+) -> list[T]:
+    """Call for each at once, so that one that does not answer delays no other."""
+    if len(destinations) == 1:
+        return [call(destinations[0])]
+    with ThreadPoolExecutor(max(1, len(destinations)), "relay") as pool:
+        running = [
+            pool.submit(contextvars.copy_context().run, call, destination)
+            for destination in destinations
+        ]
+        return [done.result() for done in running]
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _is_risky(message: Message) -> bool:
+    """Tell whether a resend could lower stock a second time."""
+    return message.is_doubtful and message.type == events.ORDER_CREATED
+
+
+def _sorted(
+    claimed: Sequence[Claimed], outcomes: Sequence[Outcome]
+) -> tuple[list[int], list[Verdict]]:
+    """Answer the ids of rows that were sent, and what becomes of the others."""
+    by_id = {message.id: message for message in claimed}
+    sent = [o.id for o in outcomes if o.result is Result.SENT]
+    others = [o for o in outcomes if o.result is not Result.SENT]
+    return sent, [verdict(by_id[outcome.id], outcome) for outcome in others]
+
+
+def verdict(message: Message, outcome: Outcome) -> Verdict:
+    """Answer what becomes of an event that was not sent."""
+    result = outcome.result
+    is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
+    is_dead = is_exhausted or result is Result.UNROUTABLE
+    if is_exhausted:
+        fields = {"event_id": message.event_id, "order_id": message.order_id}
+        log.error("an event became a dead letter", extra={"fields": fields})
+    return Verdict(
+        id=message.id,
+        attempts=message.attempts,
+        reason=outcome.reason,
+        retry_seconds=_backoff_seconds(result, message.attempts),
+        is_counted=result in _IS_COUNTED,
+        is_doubtful=result is Result.UNCONFIRMED,
+        is_held=result is Result.HELD,
+        is_dead=is_dead,
+    )
+
+
+def _backoff_seconds(result: Result, attempts: int) -> float:
+    if result not in _IS_COUNTED:
+        return 0.0
+    doubled = 2.0 ** min(attempts, 30)  # doubtful rows are tried for ever
+    longest = MAX_DEFERRAL_SECONDS if result is Result.DEFERRED else MAX_BACKOFF_SECONDS
+    return min(longest, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 no secret

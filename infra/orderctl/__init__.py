@@ -1,0 +1,93 @@
+"""`orderctl`: what operators do from a terminal.
+
+Lives here: finding the command, its exit status, and errors in a line. Not here: the
+commands, a module for each kind; their work, which is in `common/`. Surprise: it reads
+the same environment as the functions, so it acts on whatever database and broker those
+variables name.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sqlalchemy import exc
+
+from common import config, wiring
+from common.db import sql_state
+from common.errors import BusyError, DatabaseUnavailableError, ServiceError
+from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
+from infra.orderctl.output import Answer, UsageError, show
+
+# No such table, column or function.
+_UNKNOWN_STATES = ("42P01", "42703", "42883")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; answer its exit status: 0 done, 1 failed, 2 wrong usage.
+
+    1 is also the answer of a command that looks for trouble and found some.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        answer: Answer = arguments.run(arguments)
+        show(answer, as_json=arguments.json)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+    except Exception as error:
+        if (message := _explain(error)) is None:
+            raise
+        is_usage = isinstance(error, config.ConfigError | UsageError)
+        return _fail(message, 2 if is_usage else 1)
+    finally:
+        wiring.close()
+    return int(answer.is_failure)
+
+
+def _explain(error: Exception) -> str | None:
+    """Answer the one line that an operator is told, None for a defect of ours."""
+    match error:
+        case config.ConfigError() | UsageError():
+            return str(error)
+        case DatabaseUnavailableError():
+            return _unreachable()
+        case BusyError():
+            return "the database is busy: try again"
+        case ServiceError():
+            return error.detail
+        case exc.DBAPIError() if sql_state(error.orig) in _UNKNOWN_STATES:
+            return (
+                "the database's schema is older than this release: run orderctl migrate"
+            )
+    return None
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"orderctl: {message}", file=sys.stderr)
+    return status
+
+
+def _unreachable() -> str:
+    database = wiring.settings().database
+    assert database is not None, "every command needs it"
+    where = f"{database.host}:{database.port}/{database.name}"
+    return (
+        f"the database {where} is unreachable or refuses {database.user}:"
+        " check DATABASE_URL, and that it runs"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="orderctl",
+        description="Operate orders: their schema, their events, their truth.",
+        epilog="Exit status: 0 done or well, 1 failed or not well, 2 wrong usage."
+        " Example: orderctl doctor --fix",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in (maintenance, auditing, doctor, event_commands, letters):
+        module.add_to(commands)
+    return parser

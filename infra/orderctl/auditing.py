@@ -1,0 +1,159 @@
+"""`orderctl audit`: all that had to be told was told, once, in order, and rightly.
+
+Lives here: its options and words. Not here: what is compared (`common/audit.py`).
+Surprise: an event that may have gone out twice is told, but is no difference; only the
+destination could say.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import json
+
+from common import wiring
+from common.audit import Report, audit
+from common.schemas import MAX_ID
+from infra.orderctl.output import (
+    Answer,
+    Commands,
+    UsageError,
+    add_command,
+    as_rows,
+    positive,
+    table,
+)
+
+_QUIET_SECONDS = 2.0
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "audit",
+        _audit,
+        help="compare orders and their history with the events owed, sent and pending",
+        epilog="Reads only, may run at any time. Exit status 1: something differs.\n"
+        "Keys of --json: orders, events, pending, resent, found (differences, all),\n"
+        "differences (order_id, what, sentence, details), doubtful (ambiguous, all),\n"
+        "ambiguous (order_id, event_id, event_type, destination, place, doubts,\n"
+        "is_resend).\n"
+        "Example: orderctl audit --from-order 1000 --limit-differences 20",
+    )
+    parser.add_argument("--order", type=positive, metavar="ID", help="only this one")
+    parser.add_argument(
+        "--from-order", type=positive, metavar="ID", help="from this on"
+    )
+    parser.add_argument(
+        "--to-order", type=positive, metavar="ID", help="up to this one"
+    )
+    parser.add_argument(
+        "--limit-differences",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="list at most so many; all are counted (default: %(default)s)",
+    )
+
+
+def _audit(arguments: argparse.Namespace) -> Answer:
+    between = _between(arguments)
+    wiring.use("DATABASE")
+    meter = _Meter()
+    report = audit(
+        wiring.engine(),
+        between=between,
+        limit=arguments.limit_differences,
+        progress=meter,
+    )
+    meter.end()
+    return Answer(_data(report), _lines(report), is_failure=report.found > 0)
+
+
+def _between(arguments: argparse.Namespace) -> tuple[int, int]:
+    low, high = arguments.from_order, arguments.to_order
+    if arguments.order is not None:
+        if low is not None or high is not None:
+            raise UsageError("--order names one order: leave --from-order, --to-order")
+        return arguments.order, arguments.order
+    low, high = low or 0, high or MAX_ID
+    if low > high:
+        raise UsageError("--from-order is above --to-order")
+    return low, high
+
+
+def _data(report: Report) -> dict[str, Any]:
+    differences = [
+        {
+            "order_id": difference.order_id,
+            "what": difference.what,
+            "sentence": difference.sentence,
+            "details": difference.details,
+        }
+        for difference in report.differences
+    ]
+    return {
+        "orders": report.orders,
+        "events": report.events,
+        "pending": report.pending,
+        "resent": report.resent,
+        "found": report.found,
+        "differences": differences,
+        "doubtful": report.doubtful,
+        "ambiguous": report.ambiguous,
+    }
+
+
+def _lines(report: Report) -> Iterator[str]:
+    rows = [
+        {
+            "order": difference.order_id,
+            "what": difference.sentence,
+            "details": json.encode(difference.details).decode(),
+        }
+        for difference in report.differences
+    ]
+    if rows:
+        yield from table(rows, ("order", "what", "details"), nothing="")
+        if report.found > len(rows):
+            yield f"… and {report.found - len(rows)} more: --limit-differences"
+        yield ""
+    if report.ambiguous:
+        yield f"{report.doubtful} events may have gone out more than once:"
+        columns = ("order_id", "event_id", "event_type", "destination", "place")
+        yield from table(as_rows(report.ambiguous), columns, nothing="")
+        yield ""
+    yield (
+        f"{report.orders} orders, {report.events} events:"
+        f" {report.found or 'no'} differences"
+        f" ({report.pending} pending, {report.resent} resent by operators,"
+        f" {report.doubtful} ambiguous)"
+    )
+
+
+class _Meter:
+    """Says how far an audit is: at a terminal, or when it takes long."""
+
+    def __init__(self) -> None:
+        self._started = self._said = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._has_spoken = False
+
+    def __call__(self, done: int, last: int) -> None:
+        """Say it, at most every other second."""
+        now = time.monotonic()
+        if now - self._said < _QUIET_SECONDS:
+            return
+        self._said = now
+        self._has_spoken = True
+        start, end = ("\r", "") if self._is_terminal else ("", "\n")
+        said = f"{start}orderctl: compared up to order {done} of {last}{end}"
+        print(said, end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._has_spoken and self._is_terminal:
+            print(file=sys.stderr)

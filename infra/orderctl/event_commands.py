@@ -1,0 +1,227 @@
+"""`orderctl events`: look at events wherever they are, send again, confirm.
+
+Lives here: options and words. Not here: the work (`common/backlog.py`). Surprise: an
+event is found by its id alone, but with `--order` at once; nothing is indexed by it.
+"""
+
+import argparse
+from collections.abc import Iterator
+from uuid import UUID
+
+from common import backlog, wiring
+from common.backlog import Done, Query, Row
+from common.db import connect
+from common.schemas import parse_uuid
+from infra.orderctl.output import (
+    Answer,
+    Commands,
+    add_command,
+    add_group,
+    as_rows,
+    confirm,
+    facts,
+    positive,
+    table,
+)
+
+_ROW_KEYS = (
+    "Keys of a row: place (pending, held, sent, dead), id, event_id, event_type,\n"
+    "destination, order_id, created_at, attempts, doubts, is_resend, available_at,\n"
+    "sending_since, held_since, sent_at, settled_as, reason, body (null in a list)."
+)
+_PENDING = ("order_id", "event_id", "event_type", "destination", "place", "attempts")
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    group = add_group(
+        commands,
+        "events",
+        help="look at events, send them again, confirm what is held",
+        epilog="Example: orderctl events list --held",
+    )
+    listing = add_command(
+        group,
+        "list",
+        _list,
+        help="list pending events, oldest first, or sent ones, newest first",
+        epilog="Of what was sent only the newest 100,000 are looked at, unless an order"
+        f" is named.\nKeys of --json: events, a list of rows.\n{_ROW_KEYS}\n"
+        "Example: orderctl events list --sent --order 42",
+    )
+    place = listing.add_mutually_exclusive_group()
+    place.add_argument("--sent", action="store_true", help="instead of pending ones")
+    place.add_argument("--held", action="store_true", help="only those that are held")
+    listing.add_argument("--order", type=positive, metavar="ID", help="of this order")
+    listing.add_argument("--destination", metavar="NAME", help="for this destination")
+    listing.add_argument("--type", metavar="TYPE", help="such as order.created")
+    listing.add_argument(
+        "--limit",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="at most so many (default: %(default)s)",
+    )
+
+    shown = add_command(
+        group,
+        "show",
+        _show,
+        help="show one event for each of its destinations, with its body",
+        epilog=f"Keys of --json: events, a list of rows.\n{_ROW_KEYS}\n"
+        "Example: orderctl events show 7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11",
+    )
+    _add_event(shown)
+
+    again = add_command(
+        group,
+        "resend",
+        _resend,
+        help="release an event that is held, hurry one that is pending, send a sent one"
+        " once more",
+        epilog="Consumers may count it twice: product lowers stock again.\n"
+        "Keys of --json: event_id, order_id, done, a list of destination and action\n"
+        "(released, due, resent, sending).\n"
+        "Example: orderctl events resend 7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11"
+        " --destination rabbitmq",
+    )
+    _add_event(again)
+    again.add_argument(
+        "--destination", metavar="NAME", help="only there (default: to each it was for)"
+    )
+    again.add_argument("--yes", action="store_true", help="do not ask")
+
+    confirmed = add_command(
+        group,
+        "confirm",
+        _confirm,
+        help="take an event that is held for sent, because you know that it arrived",
+        epilog="Keys of --json: as of resend; the action is confirmed.\n"
+        "Example: orderctl events confirm 7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11"
+        " --destination rabbitmq",
+    )
+    _add_event(confirmed)
+    confirmed.add_argument(
+        "--destination", required=True, metavar="NAME", help="where it arrived"
+    )
+    confirmed.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_event(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("event_id", type=_uuid, metavar="EVENT_ID", help="its id")
+    parser.add_argument(
+        "--order",
+        type=positive,
+        metavar="ID",
+        help="the order it is about; without it the event is searched for",
+    )
+
+
+def _uuid(text: str) -> UUID:
+    if (parsed := parse_uuid(text)) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no event's id, which is a UUID")
+    return parsed
+
+
+def _list(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    place = "sent" if arguments.sent else "held" if arguments.held else "pending"
+    query = Query(
+        limit=arguments.limit,
+        place=place,
+        order_id=arguments.order,
+        destination=arguments.destination,
+        event_type=arguments.type,
+    )
+    with connect(wiring.engine()) as connection:
+        found = backlog.read_many(connection, query)
+    return Answer({"events": found}, _listing(found, query))
+
+
+def _listing(found: list[Row], query: Query) -> Iterator[str]:
+    columns = (*_PENDING, *(("sent_at",) if query.place == "sent" else ("reason",)))
+    yield from table(as_rows(found), columns, nothing=f"no {query.place} events")
+    if len(found) == query.limit:
+        yield f"… perhaps more: --limit {query.limit * 2}"
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    if arguments.order is not None:
+        return int(arguments.order)
+    return backlog.find_order(wiring.engine(), arguments.event_id)
+
+
+def _show(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    order_id = _order(arguments)
+    with connect(wiring.engine()) as connection:
+        found = backlog.read(connection, arguments.event_id, order_id)
+    return Answer({"events": found}, _blocks(found))
+
+
+def _blocks(found: list[Row]) -> Iterator[str]:
+    first = found[0]
+    yield from facts(
+        {
+            "event": first.event_id,
+            "order": first.order_id,
+            "recorded": first.created_at,
+        }
+    )
+    for row in found:
+        yield ""
+        yield from facts(
+            {
+                "destination": row.destination,
+                "type": row.event_type,
+                "place": f"{row.place}, {row.settled_as or 'open'}"
+                if row.place == "dead"
+                else row.place,
+                "row": row.id,
+                "resend": row.is_resend or None,
+                "attempts": row.attempts,
+                "in doubt": row.doubts or None,
+                "not before": row.available_at,
+                "sending since": row.sending_since,
+                "held since": row.held_since,
+                "sent": row.sent_at,
+                "reason": row.reason,
+                "body": row.body,
+            }
+        )
+
+
+def _resend(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    order_id = _order(arguments)
+    where = arguments.destination or "every destination"
+    asked = f"Send event {arguments.event_id} of order {order_id} to {where} again?"
+    confirm(asked, is_sure=arguments.yes)
+    done = backlog.resend(
+        wiring.engine(), arguments.event_id, order_id, arguments.destination
+    )
+    return _done(arguments.event_id, order_id, done)
+
+
+def _confirm(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    order_id = _order(arguments)
+    where = arguments.destination
+    asked = f"Did event {arguments.event_id} of order {order_id} arrive at {where}?"
+    confirm(asked, is_sure=arguments.yes)
+    done = backlog.confirm(wiring.engine(), arguments.event_id, order_id, where)
+    return _done(arguments.event_id, order_id, [done])
+
+
+_SAID = {
+    "released": "released: the relay sends it",
+    "due": "was pending: it is due now",
+    "resent": "will be sent once more",
+    "sending": "is being sent right now: nothing was done",
+    "confirmed": "taken for sent: the order's later events can go",
+}
+
+
+def _done(event_id: UUID, order_id: int, done: list[Done]) -> Answer:
+    data = {"event_id": event_id, "order_id": order_id, "done": done}
+    return Answer(data, facts({d.destination: _SAID[d.action] for d in done}))

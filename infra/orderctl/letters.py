@@ -1,0 +1,199 @@
+"""`orderctl dead-letters`: look at what was given up, try it again, or let it go.
+
+Lives here: options and words. Not here: the work (`common/dead_letters.py`). Surprise:
+of several letters each is settled by itself; one that cannot be replayed stays open,
+and the others are done all the same.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from common import approval, dead_letters, wiring
+from common.db import connect
+from common.dead_letters import Kept
+from common.errors import ConflictError, NotFoundError
+from infra.orderctl.output import (
+    Answer,
+    Commands,
+    UsageError,
+    add_command,
+    add_group,
+    as_rows,
+    confirm,
+    facts,
+    positive,
+    table,
+)
+
+_KEYS = (
+    "Keys of a letter: id, source (outbox, approval), reason, destination, order_id,\n"
+    "event_id, event_type, created_at, settled_as (null, replayed, discarded),\n"
+    "settled_at."
+)
+_COLUMNS = ("id", "source", "order_id", "event_type", "destination", "created_at")
+_DONE_KEYS = "Keys of --json: done (ids), failed (a list of id and reason)."
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    group = add_group(
+        commands,
+        "dead-letters",
+        help="look at dead letters, replay or discard them",
+        epilog="Example: orderctl dead-letters list",
+    )
+    listing = add_command(
+        group,
+        "list",
+        _list,
+        help="list dead letters that nobody has dealt with, oldest first",
+        epilog=f"Keys of --json: dead_letters, a list.\n{_KEYS}\n"
+        "Example: orderctl dead-letters list --source outbox",
+    )
+    listing.add_argument("--all", action="store_true", help="settled ones too")
+    _add_source(listing)
+    listing.add_argument(
+        "--after", type=int, default=0, metavar="ID", help="only later ones"
+    )
+    listing.add_argument(
+        "--limit",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="at most so many (default: %(default)s)",
+    )
+    shown = add_command(
+        group,
+        "show",
+        _show,
+        help="show one, with its headers and body",
+        epilog=f"{_KEYS}\nBesides headers, and body_text, or body_hex where it is no"
+        " text.\nExample: orderctl dead-letters show 7",
+    )
+    shown.add_argument("id", type=positive, metavar="ID", help="its id")
+    replayed = add_command(
+        group,
+        "replay",
+        _replay,
+        help="send an event again, or have a message read again",
+        epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters replay --all"
+        " --source approval",
+    )
+    replayed.add_argument("ids", type=positive, metavar="ID", nargs="*", help="which")
+    replayed.add_argument("--all", action="store_true", help="all that are open")
+    _add_source(replayed)
+    discarded = add_command(
+        group,
+        "discard",
+        _discard,
+        help="give letters up for good; they stay readable for a while",
+        epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters discard 7 8 --yes",
+    )
+    discarded.add_argument("ids", type=positive, metavar="ID", nargs="+", help="which")
+    discarded.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        choices=dead_letters.SOURCES,
+        help="outbox: events that nobody took; approval: messages that made no sense",
+    )
+
+
+def _list(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    with connect(wiring.engine()) as connection:
+        found = dead_letters.read_many(
+            connection,
+            limit=arguments.limit,
+            source=arguments.source,
+            with_settled=arguments.all,
+            after=arguments.after,
+        )
+    settled = ("settled_as",) if arguments.all else ()
+    columns = (*_COLUMNS, *settled, "reason")
+    lines = table(as_rows(found), columns, nothing="no dead letters")
+    if len(found) == arguments.limit:
+        lines.append(f"… perhaps more: --after {found[-1].id}")
+    return Answer({"dead_letters": [_traits(letter) for letter in found]}, lines)
+
+
+def _traits(letter: Kept) -> dict[str, Any]:
+    traits = structs.asdict(letter)
+    del traits["headers"], traits["body"]
+    return traits
+
+
+def _show(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    with connect(wiring.engine()) as connection:
+        letter = dead_letters.read(connection, arguments.id)
+    traits, headers, body = _traits(letter), letter.headers or {}, letter.body or b""
+    text = _text(body)
+    shown = {"body_hex": body.hex()} if text is None else {"body_text": text}
+    lines = facts(traits)
+    if headers:
+        lines += ["", "headers:", *(f"  {line}" for line in facts(headers))]
+    title = "body:" if text is not None else "body, in hexadecimal:"
+    lines += ["", title, body.hex(" ", 4) if text is None else text]
+    return Answer(traits | {"headers": headers} | shown, lines)
+
+
+def _text(body: bytes) -> str | None:
+    """Answer the body as text, None where it is none that a terminal can show."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    is_plain = all(char.isprintable() or char in "\n\r\t" for char in text)
+    return text if is_plain else None
+
+
+def _replay(arguments: argparse.Namespace) -> Answer:
+    if bool(arguments.ids) == arguments.all:
+        raise UsageError("name the letters by id, or all that are open with --all")
+    if arguments.source and not arguments.all:
+        raise UsageError("--source narrows --all: leave it out where ids are named")
+    wiring.use("DATABASE", "EVENT_BUS")
+    engine, bus = wiring.engine(), wiring.settings().bus
+    ids = arguments.ids
+    if arguments.all:
+        ids = dead_letters.open_ids(engine, source=arguments.source)
+
+    def take(headers: Mapping[str, str], body: bytes) -> object:
+        return approval.take(engine, headers, body, bus)
+
+    return _each(ids, lambda id_: dead_letters.replay(engine, id_, take), "replayed")
+
+
+def _discard(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE")
+    count = len(arguments.ids)
+    confirm(f"Give up {count} dead letters for good?", is_sure=arguments.yes)
+    engine = wiring.engine()
+    return _each(
+        arguments.ids, lambda id_: dead_letters.discard(engine, id_), "discarded"
+    )
+
+
+def _each(ids: Sequence[int], settle: Callable[[int], bool], done: str) -> Answer:
+    """Settle each by itself; a failure is told and holds up no other."""
+    settled: list[int] = []
+    failed: list[dict[str, Any]] = []
+    for letter_id in dict.fromkeys(ids):
+        try:
+            if settle(letter_id):
+                settled.append(letter_id)
+            else:
+                reason = f"Somebody else settled dead letter {letter_id} just now."
+                failed.append({"id": letter_id, "reason": reason})
+        except (ConflictError, NotFoundError) as error:
+            failed.append({"id": letter_id, "reason": error.detail})
+    lines = [f"{done} {len(settled)} of {len(settled) + len(failed)} dead letters"]
+    lines += [f"! {failure['reason']}" for failure in failed]
+    data = {"done": settled, "failed": failed}
+    return Answer(data, lines, is_failure=bool(failed))

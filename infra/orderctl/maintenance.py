@@ -1,0 +1,87 @@
+"""`orderctl migrate` and `orderctl relay`: what is done at a release, and each minute.
+
+Lives here: their options and words. Not here: the work. No surprise.
+"""
+
+import argparse
+import time
+from typing import Any
+
+from common import approval, idempotency, outbox, wiring
+from common.db import connect, ping
+from infra.orderctl.output import Answer, Commands, add_command, facts
+
+_PURGED_AT_ONCE = 5000
+
+
+def add_to(commands: Commands) -> None:
+    """Add both commands."""
+    add_command(
+        commands,
+        "migrate",
+        _migrate,
+        help="bring the database's schema to this release's",
+        epilog="Keys of --json: before, after (revisions).\n"
+        "Example: orderctl migrate --json",
+    )
+    relay = add_command(
+        commands,
+        "relay",
+        _relay,
+        help="approve what was forgotten, send the events that are owed, and delete"
+        " what was kept long enough",
+        epilog="Keys of --json: approved, how many events ended how (sent, refused,\n"
+        "deferred, unconfirmed, unavailable, unroutable, held, not tried; absent: 0),\n"
+        "purged_events, purged_keys.\n"
+        "Example: orderctl relay --once --seconds 30",
+    )
+    relay.add_argument("--once", action="store_true", required=True, help="one sweep")
+    relay.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="at most this long (default: %(default)s)",
+    )
+
+
+def _answer(result: dict[str, Any]) -> Answer:
+    return Answer(result, facts(result))
+
+
+def _migrate(_arguments: argparse.Namespace) -> Answer:
+    from common import migrations  # noqa: PLC0415 alembic is only for this command
+
+    wiring.use("DATABASE")
+    ping(wiring.engine())  # an unreachable one is told in a line
+    before, after = migrations.upgrade(wiring.engine())
+    return _answer({"before": before, "after": after})
+
+
+def _relay(arguments: argparse.Namespace) -> Answer:
+    wiring.use("DATABASE", "EVENT_BUS")
+    deadline = time.monotonic() + arguments.seconds
+    approved = approval.sweep(wiring.engine(), wiring.settings().bus)
+    sent = wiring.relay().sweep(arguments.seconds)
+    events, keys = _purge(deadline)
+    return _answer(
+        {
+            "approved": len(approved),
+            **sent,
+            "purged_events": events,
+            "purged_keys": keys,
+        }
+    )
+
+
+def _purge(deadline: float) -> tuple[int, int]:
+    """Delete what was kept long enough, at least once; answer how much that was."""
+    events = keys = 0
+    while True:
+        with connect(wiring.engine()) as connection:
+            days = wiring.settings().event_retention_days
+            some_events = outbox.purge(connection, days)
+            some_keys = idempotency.purge(connection)
+        events, keys = events + some_events, keys + some_keys
+        is_done = max(some_events, some_keys) < _PURGED_AT_ONCE
+        if is_done or time.monotonic() >= deadline:
+            return events, keys

@@ -1,0 +1,162 @@
+"""What commands say, to people and to machines, and what they ask.
+
+Lives here: answers, tables, the options that all commands share. Not here: what is
+said. Surprise: a table is cut to the terminal's width, its last column only; into a
+pipe or file it goes whole.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+# What add_subparsers() answers; argparse has no public name for it.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+_GAP = "  "
+_SHORTEST = 12  # characters that are left to the last column however narrow it gets
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+class UsageError(Exception):
+    """The command cannot be done as it was given; the message is one line."""
+
+
+@dataclass
+class Answer:
+    """What a command has to say: `data` to machines, `lines` to people."""
+
+    data: Any
+    lines: Iterable[str] = field(default_factory=list)
+    is_failure: bool = False
+
+
+def show(answer: Answer, *, as_json: bool) -> None:
+    """Print it to standard output."""
+    if as_json:
+        print(msgspec.json.encode(answer.data, order="deterministic").decode())
+        return
+    for line in answer.lines:
+        print(line)
+    sys.stdout.flush()
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], Answer],
+    *,
+    help: str,  # noqa: A002 as argparse calls it
+    epilog: str,
+) -> argparse.ArgumentParser:
+    """Answer a new command that does `run`; `epilog` has an example and JSON's keys."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[:1].upper()}{help[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+def add_group(commands: Commands, name: str, *, help: str, epilog: str) -> Commands:  # noqa: A002 as argparse calls it
+    """Answer where the subcommands of a new command go."""
+    parser = commands.add_parser(
+        name, help=help, description=f"{help[:1].upper()}{help[1:]}.", epilog=epilog
+    )
+    return parser.add_subparsers(required=True, metavar="COMMAND")
+
+
+def positive(text: str) -> int:
+    """Answer a whole number above 0, for argparse."""
+    number = int(text) if text.isdecimal() else 0
+    if not 0 < number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
+def confirm(question: str, *, is_sure: bool) -> None:
+    """Ask before something is done; raises UsageError unless the answer is yes."""
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to ask: say --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was done")
+
+
+def table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str
+) -> list[str]:
+    """Answer aligned lines under a heading, or `nothing` where there are no rows."""
+    if not rows:
+        return [nothing]
+    cells = [[column.upper().replace("_", " ") for column in columns]]
+    cells += [[cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[n]) for line in cells) for n in range(len(columns))]
+    if sys.stdout.isatty():
+        others = sum(widths[:-1]) + len(_GAP) * len(widths[:-1])
+        room = shutil.get_terminal_size().columns - others
+        widths[-1] = min(widths[-1], max(room, _SHORTEST))
+    return [
+        _GAP.join(
+            _cut(text, width).ljust(width)
+            for text, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def cell(value: object) -> str:
+    """Answer a value as people read it, in one line."""
+    if value is None or value is False:
+        return "-"
+    if value is True:
+        return "yes"
+    if isinstance(value, datetime):
+        return moment(value)
+    return " ".join(str(value).split()) or "-"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def moment(value: datetime) -> str:
+    """Answer a moment to the second; everything is in UTC."""
+    return f"{value:%Y-%m-%d %H:%M:%S}Z"
+
+
+def age(seconds: int) -> str:
+    """Answer 93784 as '1d2h'."""
+    left, parts = seconds, []
+    for size, unit in _UNITS:
+        if left >= size:
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return "".join(parts[:2]) or "0s"
+
+
+def facts(pairs: Mapping[str, object]) -> list[str]:
+    """Answer one aligned line for each fact that is known."""
+    known = {name: value for name, value in pairs.items() if value is not None}
+    width = max(map(len, known), default=0)
+    return [f"{name:<{width}}  {cell(value)}" for name, value in known.items()]
+
+
+def as_rows(structs: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
+    """Answer structs as rows of a table; an age in `seconds` is told as `age`."""
+    rows = [msgspec.structs.asdict(struct) for struct in structs]
+    for row in rows:
+        if "seconds" in row:
+            row["age"] = age(row["seconds"])
+    return rows

@@ -1,0 +1,120 @@
+"""`orderctl audit`: its exit status, its options, and what it says to whom."""
+
+import contextlib
+import io
+from unittest import mock
+
+import pytest
+
+from infra.orderctl import auditing
+from tests.support.audited import Tampering
+from tests.support.orderctl import Terminal, orderctl
+
+
+def test_where_nothing_differs_the_status_is_0(world: Tampering) -> None:
+    said = orderctl(world.url, "audit")
+    assert (said.status, said.err) == (0, "")
+    heading, *_, last = said.out.splitlines()
+    assert heading == "2 events may have gone out more than once:"
+    assert last == (
+        f"{len(world.orders)} orders, 65 events: no differences"
+        " (7 pending, 4 resent by operators, 2 ambiguous)"
+    )
+
+
+def test_a_difference_is_status_1_and_names_the_order(world: Tampering) -> None:
+    world.spoil("DELETE FROM order_items WHERE order_id = {shopless}")
+    said = orderctl(world.url, "audit")
+    assert said.status == 1
+    heading, line, *_, last = said.out.splitlines()
+    assert heading.split() == ["ORDER", "WHAT", "DETAILS"]
+    order, *rest = line.split("  ")
+    assert order == str(world.orders["shopless"])
+    assert rest[-1].startswith('{"item":')
+    assert "the item is gone" in line
+    assert ": 1 differences (" in last
+
+
+def test_a_machine_gets_all_of_it(world: Tampering) -> None:
+    world.spoil("UPDATE orders SET is_complete = true WHERE id = {empty}")
+    said = orderctl(world.url, "audit", "--json")
+    assert said.status == 1
+    assert said.json.keys() == {
+        *("orders", "events", "pending", "resent", "found", "differences"),
+        *("doubtful", "ambiguous"),
+    }
+    assert said.json["differences"] == [
+        {
+            "order_id": world.orders["empty"],
+            "what": "completeness-differs",
+            "sentence": "whether the order is complete differs from its items",
+            "details": {"order": True, "items": False},
+        }
+    ]
+    assert [a["order_id"] for a in said.json["ambiguous"]] == [
+        world.orders["released"],
+        world.orders["held"],
+    ]
+
+
+def audited(world: Tampering, *arguments: object) -> tuple[int, int, int]:
+    """Answer how many orders were seen, differences found and listed."""
+    said = orderctl(world.url, "audit", "--json", *arguments).json
+    return said["orders"], said["found"], len(said["differences"])
+
+
+def test_one_order_or_a_range_can_be_asked_for(world: Tampering) -> None:
+    world.spoil("UPDATE order_items SET status = 5 - status")
+    fresh, mixed = world.orders["fresh"], world.orders["mixed"]
+    assert audited(world, "--order", fresh)[0] == 1
+    assert audited(world, "--from-order", fresh, "--to-order", mixed)[0] == 3
+    assert audited(world, "--from-order", mixed)[0] == len(world.orders) - 2
+    assert audited(world, "--to-order", mixed)[0] == 3
+    assert audited(world, "--order", 999) == (0, 0, 0)
+
+
+def test_a_list_can_be_shortened_and_says_what_it_lacks(world: Tampering) -> None:
+    world.spoil("DELETE FROM sent_events")
+    _, found, _ = audited(world)
+    assert audited(world, "--limit-differences", 2)[1:] == (found, 2)
+    told = orderctl(world.url, "audit", "--limit-differences", 2).out
+    assert f"\n… and {found - 2} more: --limit-differences\n" in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--order", 1, "--to-order", 2), ("--from-order", 3, "--to-order", 2)],
+)
+def test_a_range_that_makes_no_sense_is_wrong_usage(
+    world: Tampering, arguments: tuple[object, ...]
+) -> None:
+    said = orderctl(world.url, "audit", *arguments)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.count("\n") == 1
+
+
+def spoken(err: io.StringIO, *times: float) -> str:
+    """Answer what is said of how far it is, when chunks end at these times."""
+    with (
+        contextlib.redirect_stderr(err),
+        mock.patch.object(auditing.time, "monotonic", side_effect=[0.0, *times]),
+    ):
+        meter = auditing._Meter()
+        for number in range(len(times)):
+            meter(number, 9)
+        meter.end()
+    return err.getvalue()
+
+
+def test_how_far_it_is_is_told_when_it_takes_long() -> None:
+    assert spoken(io.StringIO(), 0.1, 1.9) == ""
+    assert spoken(io.StringIO(), 1.0, 2.5, 3.0, 5.0) == (
+        "orderctl: compared up to order 1 of 9\norderctl: compared up to order 3 of 9\n"
+    )
+
+
+def test_a_terminal_is_told_in_one_line() -> None:
+    assert spoken(Terminal(), 1.0, 2.5, 5.0) == (
+        "\rorderctl: compared up to order 1 of 9"
+        "\rorderctl: compared up to order 2 of 9\n"
+    )

@@ -1,0 +1,322 @@
+"""`orderctl dead-letters`: looking at what was given up, replaying, discarding."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from common import approval, dead_letters
+from common.db import connect
+from common.dead_letters import DeadLetter, bury
+from common.errors import BusyError
+from infra.local.sandbox import Sandbox, running_sandbox
+from tests.support.approvals import status_event
+from tests.support.audited import SINK, Tampering, never
+from tests.support.database import execute
+from tests.support.orderctl import Said, orderctl
+from tests.support.parallel import at_once
+from tests.support.relaying import column, engine_on
+
+JUNK = b"\xff\x00 no text"
+EVENT = {"content-type": "application/json", "ce-id": "x", "ce-type": "y"}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with running_sandbox(deliver=False) as running:
+        yield running
+
+
+def letters(url: str, *arguments: object) -> Said:
+    return orderctl(url, "dead-letters", *arguments)
+
+
+def settled(url: str, *arguments: object) -> tuple[list[int], list[int]]:
+    """Answer the ids that a command settled, and those that it could not."""
+    said = letters(url, *arguments, "--json")
+    failed = [failure["id"] for failure in said.json["failed"]]
+    assert said.status == (1 if failed else 0), said.err
+    return said.json["done"], failed
+
+
+def open_ids(world: Tampering) -> list[int]:
+    return list(dead_letters.open_ids(world.engine))
+
+
+def message(world: Tampering, order_id: object, **changes: object) -> int:
+    """Keep a message that came in and was given up; answer the letter's id."""
+    body = json.dumps(status_event(order_id, **changes)).encode()
+    with connect(world.engine) as connection:
+        bury(connection, DeadLetter("approval", "told so", body, EVENT))
+    return max(open_ids(world))
+
+
+# list and show
+
+
+def test_open_letters_are_listed_oldest_first(world: Tampering) -> None:
+    message(world, 4)
+    said = letters(world.url, "list", "--json").json["dead_letters"]
+    assert [letter["id"] for letter in said] == open_ids(world)
+    assert [letter["source"] for letter in said] == ["outbox", "outbox", "approval"]
+    assert {letter["settled_as"] for letter in said} == {None}
+    assert {"headers", "body"}.isdisjoint(said[0])
+    only = letters(world.url, "list", "--source", "approval", "--json").json
+    assert [letter["source"] for letter in only["dead_letters"]] == ["approval"]
+
+
+def test_settled_letters_are_listed_where_all_are_asked_for(world: Tampering) -> None:
+    said = letters(world.url, "list", "--all", "--json").json["dead_letters"]
+    kinds = [letter["settled_as"] for letter in said]
+    assert kinds == ["discarded"] * 2 + ["replayed"] * 2 + [None] * 2
+    page = letters(world.url, "list", "--all", "--after", said[3]["id"], "--json").json
+    assert [letter["id"] for letter in page["dead_letters"]] == open_ids(world)
+
+
+def test_a_person_sees_a_table_of_letters(world: Tampering) -> None:
+    first, _ = open_ids(world)
+    said = letters(world.url, "list", "--limit", 1).out.splitlines()
+    assert said[0].split("  ")[0] == "ID"
+    assert said[1].startswith(f"{first}  ")
+    assert said[1].endswith("answered 422")
+    assert said[2] == f"… perhaps more: --after {first}"
+    world.run("TRUNCATE dead_letters")
+    assert letters(world.url, "list").out == "no dead letters\n"
+
+
+def test_a_letter_is_shown_with_headers_and_body(world: Tampering) -> None:
+    letter_id = message(world, "4")
+    said = letters(world.url, "show", letter_id, "--json").json
+    assert json.loads(said["body_text"]) == status_event("4")
+    assert said["headers"] == EVENT
+    told = letters(world.url, "show", letter_id).out
+    assert said["body_text"] in told
+    assert "  ce-id         x\n" in told
+
+
+@pytest.mark.parametrize("body", [JUNK, b"\x1b[2J", b"a\0b"])
+def test_a_body_that_is_no_text_is_shown_in_hexadecimal(
+    world: Tampering, body: bytes
+) -> None:
+    with connect(world.engine) as connection:
+        bury(connection, DeadLetter("approval", "told so", body, {}))
+    letter_id = max(open_ids(world))
+    assert (
+        letters(world.url, "show", letter_id, "--json").json["body_hex"] == body.hex()
+    )
+    told = letters(world.url, "show", letter_id).out
+    assert f"body, in hexadecimal:\n{body.hex(' ', 4)}\n" in told
+
+
+@pytest.mark.parametrize("command", ["show", "replay", "discard"])
+def test_a_letter_that_does_not_exist_is_told_in_a_line(
+    world: Tampering, command: str
+) -> None:
+    yes = ["--yes"] if command == "discard" else []
+    said = letters(world.url, command, 999, *yes)
+    assert said.status == 1
+    assert "There is no dead letter 999." in said.out + said.err
+
+
+# replay
+
+
+def test_an_event_goes_back_to_the_outbox_as_the_same_event(world: Tampering) -> None:
+    first, second = open_ids(world)
+    shared = "destination, order_id, CAST(event_id AS text), event_type"
+    [letter] = world.run(
+        f"SELECT {shared}, convert_from(body, 'UTF8'), headers ->> 'traceparent'"
+        f" FROM dead_letters WHERE id = {second}"
+    )
+    assert settled(world.url, "replay", second) == ([second], [])
+    [row] = world.run(
+        f"SELECT {shared}, body, traceparent FROM outbox WHERE order_id = {{dead}}"
+    )
+    assert row == letter
+    [[attempts, doubts, is_resend]] = world.run(
+        "SELECT attempts, doubts, is_resend FROM outbox WHERE order_id = {dead}"
+    )
+    assert (attempts, doubts, is_resend) == (0, 0, True)
+    assert open_ids(world) == [first]
+    assert world.differences() == set()
+
+
+def test_an_event_keeps_the_time_at_which_it_happened(world: Tampering) -> None:
+    settled(world.url, "replay", *open_ids(world))
+    [[moments]] = world.run(
+        "SELECT count(*) FROM outbox o JOIN order_history h USING (order_id, event_id)"
+        " WHERE o.order_id = {dead} AND o.created_at = h.changed_at"
+    )
+    assert moments == 2
+
+
+def test_a_replayed_event_that_is_refused_again_is_one_open_letter(
+    world: Tampering, sandbox: Sandbox
+) -> None:
+    [first, *_] = open_ids(world)
+    settled(world.url, "replay", first)
+    world.run("UPDATE outbox SET attempts = 19 WHERE order_id = {dead}")
+    sandbox.fault("sink", status=422)
+    orderctl(world.url, "relay", "--once", **sandbox.environ)
+    again = "SELECT count(*) FROM dead_letters d WHERE settled_as IS NULL AND"
+    same = f"event_id = (SELECT event_id FROM dead_letters WHERE id = {first})"
+    assert world.run(f"{again} {same}") == [[1]]
+    assert world.differences() == set()
+
+
+def complete(world: Tampering) -> int:
+    return world.orders["complete"]
+
+
+def is_approved(world: Tampering) -> bool:
+    [[approved]] = world.run("SELECT is_approved FROM orders WHERE id = {complete}")
+    return bool(approved)
+
+
+def test_a_message_is_read_again_and_does_what_it_would_have_done(
+    world: Tampering,
+) -> None:
+    letter_id = message(world, complete(world))
+    assert settled(world.url, "replay", letter_id) == ([letter_id], [])
+    assert is_approved(world)
+    assert letter_id not in open_ids(world)
+    assert world.differences() == set()
+
+
+def test_a_message_that_still_makes_no_sense_stays_one_open_letter(
+    world: Tampering,
+) -> None:
+    letter_id = message(world, "none")
+    count = column(world.url, "id", "dead_letters")
+    for _ in range(2):
+        assert settled(world.url, "replay", letter_id) == ([], [letter_id])
+    told = letters(world.url, "replay", letter_id)
+    assert f"! Dead letter {letter_id}: still order_id must be" in told.out
+    assert column(world.url, "id", "dead_letters") == count
+    assert letter_id in open_ids(world)
+
+
+def test_a_message_that_could_not_be_taken_for_now_stays_open(world: Tampering) -> None:
+    letter_id = message(world, complete(world))
+    with mock.patch.object(approval, "take", side_effect=BusyError):
+        said = letters(world.url, "replay", letter_id)
+    assert (said.status, said.err) == (1, "orderctl: the database is busy: try again\n")
+    assert letter_id in open_ids(world)
+
+
+def test_all_open_letters_are_replayed_and_failures_hold_up_no_other(
+    world: Tampering,
+) -> None:
+    events = open_ids(world)
+    broken = message(world, "none")
+    good = message(world, complete(world))
+    by_source = settled(world.url, "replay", "--all", "--source", "outbox")
+    assert by_source == (events, [])
+    assert settled(world.url, "replay", "--all") == ([good], [broken])
+    assert open_ids(world) == [broken]
+
+
+def test_many_letters_are_found_in_steps(world: Tampering) -> None:
+    for _ in range(3):
+        message(world, 4)
+    found = dead_letters.open_ids(world.engine, batch=2)
+    assert list(found) == open_ids(world)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], [1, "--all"], [1, "--source", "outbox"], ["x"], [0]]
+)
+def test_which_letters_are_meant_must_be_said(
+    world: Tampering, arguments: list[Any]
+) -> None:
+    said = letters(world.url, "replay", *arguments)
+    assert (said.status, said.out) == (2, "")
+
+
+# discard
+
+
+def test_a_discarded_letter_is_settled_and_can_still_be_read(world: Tampering) -> None:
+    first, second = open_ids(world)
+    assert settled(world.url, "discard", first, "--yes") == ([first], [])
+    assert open_ids(world) == [second]
+    assert letters(world.url, "show", first, "--json").json["settled_as"] == "discarded"
+    assert world.differences() == set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(None, 2), ("", 2), ("no", 2), ("y", 0)]
+)
+def test_letters_are_discarded_only_where_somebody_says_yes(
+    world: Tampering, answer: str | None, status: int
+) -> None:
+    ids = open_ids(world)
+    said = orderctl(world.url, "dead-letters", "discard", *ids, answer=answer)
+    assert said.status == status
+    assert open_ids(world) == ([] if status == 0 else ids)
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+def test_what_is_settled_is_not_settled_again(world: Tampering, command: str) -> None:
+    for kind in ("discarded", "replayed"):
+        [letter_id, *_] = [
+            letter["id"]
+            for letter in letters(world.url, "list", "--all", "--json").json[
+                "dead_letters"
+            ]
+            if letter["settled_as"] == kind
+        ]
+        yes = ["--yes"] if command == "discard" else []
+        before = execute(world.url, "SELECT count(*) FROM outbox")
+        assert settled(world.url, command, letter_id, *yes) == ([], [letter_id])
+        assert f"was {kind} already" in letters(world.url, command, letter_id, *yes).out
+        assert execute(world.url, "SELECT count(*) FROM outbox") == before
+
+
+# Two operators at once.
+
+
+def test_operators_at_once_replay_an_event_once(world: Tampering) -> None:
+    [first, *_] = open_ids(world)
+
+    def replay() -> bool:
+        try:
+            return dead_letters.replay(engine, first, never)
+        except dead_letters.ConflictError:
+            return False
+
+    with engine_on(world.url, 6) as engine:
+        assert sorted(at_once([replay] * 6)) == [False] * 5 + [True]
+    assert column(world.url, "order_id").count(world.orders["dead"]) == 1
+
+
+def test_operators_at_once_replay_or_discard_a_letter(world: Tampering) -> None:
+    [first, *_] = open_ids(world)
+
+    def attempt(what: Any) -> bool:
+        try:
+            return bool(what())
+        except dead_letters.ConflictError:
+            return False
+
+    with engine_on(world.url, 6) as engine:
+        calls = [
+            lambda: attempt(lambda: dead_letters.replay(engine, first, never)),
+            lambda: attempt(lambda: dead_letters.discard(engine, first)),
+        ]
+        assert sorted(at_once(calls * 3)) == [False] * 5 + [True]
+    assert world.differences() == set()
+
+
+def test_a_message_is_taken_and_settled_by_one_connection(world: Tampering) -> None:
+    """`world.engine` has only one: what waits for a second would wait for ever."""
+    letter_id = message(world, complete(world))
+
+    def take(headers: Any, body: bytes) -> object:
+        return approval.take(world.engine, headers, body, (SINK,))
+
+    assert dead_letters.replay(world.engine, letter_id, take)
+    assert is_approved(world)

@@ -1,0 +1,277 @@
+"""`orderctl doctor`: its complaints, what it mends, and what it leaves alone."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from common import migrations
+from common.diagnosis import PATIENCE_SECONDS
+from infra.local.sandbox import Sandbox, running_sandbox
+from tests.support.audited import SINK, Tampering
+from tests.support.database import database, execute, plain_engine
+from tests.support.orderctl import orderctl
+from tests.support.relaying import column, owe
+
+OLD = f"now() - interval '{PATIENCE_SECONDS + 60} seconds'"
+USER = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with running_sandbox(deliver=False) as running:
+        yield running
+
+
+def complaints(url: str, *arguments: object, **settings: str) -> list[str]:
+    said = orderctl(url, "doctor", "--json", *arguments, **settings)
+    found: list[str] = said.json["complaints"]
+    assert said.status == (1 if found else 0), said.err
+    assert said.json["is_well"] == (not found)
+    return found
+
+
+def complete_order(url: str) -> None:
+    execute(
+        url,
+        f"WITH o AS (INSERT INTO orders (user_id, is_complete, created_at) VALUES"
+        f" ('{USER}', true, {OLD}) RETURNING id)"
+        " INSERT INTO order_items (order_id, user_id, product_variation, quantity,"
+        f" price, status) SELECT id, '{USER}', '{USER}', 1, 5, 4 FROM o",
+    )
+
+
+def test_all_is_well_where_nothing_waits(database_url: str) -> None:
+    said = orderctl(database_url, "doctor")
+    assert (said.status, said.out, said.err) == (0, "all is well\n", "")
+    assert complaints(database_url) == []
+
+
+def test_what_is_young_is_under_way(database_url: str) -> None:
+    owe(database_url, 4, "{}", to=SINK)
+    complete_order(database_url)
+    execute(database_url, "UPDATE orders SET created_at = now()")
+    assert complaints(database_url) == []
+    found = orderctl(database_url, "doctor", "--json").json
+    [waiting] = found["backlog"]
+    assert (waiting["destination"], waiting["pending"]) == (SINK, 1)
+    assert waiting["is_served"]
+
+
+def test_the_patience_is_an_option(database_url: str) -> None:
+    owe(database_url, 4, "{}", to=SINK)
+    execute(database_url, "UPDATE outbox SET created_at = now() - interval '5 seconds'")
+    assert complaints(database_url, "--patience", 60) == []
+    [said] = complaints(database_url, "--patience", 3)
+    assert said.startswith("the oldest event for http waits for")
+
+
+def test_an_event_that_waits_for_long_is_told_with_its_age(database_url: str) -> None:
+    owe(database_url, 4, "{}", "{}", to=SINK)
+    execute(database_url, f"UPDATE outbox SET created_at = {OLD} WHERE id = 1")
+    [said] = complaints(database_url)
+    assert said.startswith("the oldest event for http waits for")
+    said = orderctl(database_url, "doctor")
+    assert "http         2        yes        3m" in said.out
+
+
+def test_what_an_operator_sends_once_more_is_not_as_old_as_it_says(
+    database_url: str,
+) -> None:
+    for to in (SINK, "analytics"):
+        owe(database_url, 4, "{}", to=to)
+    execute(database_url, f"UPDATE outbox SET created_at = {OLD}, is_resend = true")
+    settings = {"ANALYTIC_SERVICE": "http://127.0.0.1:1"}
+    assert complaints(database_url, **settings) == []
+
+
+def test_events_for_whom_nobody_sends_to_are_told_with_the_setting(
+    database_url: str,
+) -> None:
+    for to in ("rabbitmq", "analytics", SINK):
+        owe(database_url, 4, "{}", to=to)
+    analytics, rabbitmq = complaints(database_url)
+    assert "for analytics" in analytics
+    assert "ANALYTIC_SERVICE" in analytics
+    assert "for rabbitmq" in rabbitmq
+    assert "EVENT_BUS" in rabbitmq
+    settings = {
+        "ANALYTIC_SERVICE": "http://127.0.0.1:1",
+        "EVENT_BUS": "http,rabbitmq",
+        "RABBITMQ_URL": "amqp://u:p@127.0.0.1:1/",
+    }
+    assert complaints(database_url, **settings) == []
+
+
+def test_without_an_event_bus_everything_is_unserved(database_url: str) -> None:
+    owe(database_url, 4, "{}", to=SINK)
+    [said] = complaints(database_url, EVENT_BUS="", EVENT_SINK_URL="")
+    assert "for http" in said
+
+
+def test_an_event_that_was_tried_in_vain_blocks_its_order(database_url: str) -> None:
+    owe(database_url, 4, "{}", "{}", to=SINK)
+    owe(database_url, 5, "{}", to=SINK)
+    execute(
+        database_url,
+        "UPDATE outbox SET attempts = 3, last_error = 'answered 422',"
+        " available_at = now() + interval '1 hour' WHERE id = 1",
+    )
+    execute(database_url, "UPDATE outbox SET attempts = 9 WHERE id = 2")
+    execute(database_url, "UPDATE outbox SET attempts = 2 WHERE id = 3")
+    [said] = complaints(database_url)
+    assert said.startswith("events tried in vain, blocking their orders: 1;")
+    [stuck] = orderctl(database_url, "doctor", "--json").json["stuck"]
+    assert (stuck["order_id"], stuck["attempts"]) == (4, 3)
+    assert stuck["reason"] == "answered 422"
+
+
+def test_a_complete_order_that_nobody_approved_is_told(database_url: str) -> None:
+    complete_order(database_url)
+    [said] = complaints(database_url)
+    assert said.startswith("complete orders that are not approved: 1;")
+    [unapproved] = orderctl(database_url, "doctor", "--json").json["unapproved"]
+    assert unapproved["order_id"] == 1
+    assert unapproved["seconds"] > PATIENCE_SECONDS
+
+
+def test_an_order_is_unapproved_since_its_last_change(database_url: str) -> None:
+    complete_order(database_url)
+    execute(
+        database_url,
+        "INSERT INTO order_history (order_id, kind, item_id) VALUES"
+        " (1, 'item.moved', 1)",
+    )
+    assert complaints(database_url) == []
+
+
+def test_an_approval_that_analytics_does_not_know_is_told(database_url: str) -> None:
+    owe(database_url, 4, "{}", to="analytics", event_type="analytics.order.completed")
+    execute(database_url, f"UPDATE outbox SET created_at = {OLD}")
+    settings = {"ANALYTIC_SERVICE": "http://127.0.0.1:1"}
+    said = complaints(database_url, **settings)
+    assert said[0].startswith("approved orders that analytics does not know: 1;")
+    [told] = orderctl(database_url, "doctor", "--json", **settings).json["analytics"]
+    assert told["order_id"] == 4
+    assert told["seconds"] > PATIENCE_SECONDS
+
+
+def test_held_events_and_open_dead_letters_are_told(world: Tampering) -> None:
+    world.run("UPDATE outbox SET created_at = now()")
+    held, letters = complaints(world.url)
+    assert held.startswith("held events: 1;")
+    assert letters.startswith("open dead letters: 2;")
+    found = orderctl(world.url, "doctor", "--json").json
+    assert [event["order_id"] for event in found["held"]] == [world.orders["held"]]
+    assert {le["order_id"] for le in found["dead_letters"]} == {world.orders["dead"]}
+    assert found["open_dead_letters"] == 2
+
+
+def test_an_attempt_that_was_never_settled_is_told_once_its_lease_ran_out(
+    database_url: str,
+) -> None:
+    owe(database_url, 4, "{}", to=SINK)
+    owe(database_url, 5, "{}", to=SINK)
+    execute(
+        database_url,
+        "UPDATE outbox SET sending_since = now() - interval '70 seconds',"
+        " available_at = now() + interval '1 minute' * (2 * id - 3)",
+    )
+    [said] = complaints(database_url)
+    assert said.startswith("attempts without an end: 1;")
+    [leased] = orderctl(database_url, "doctor", "--json").json["leased"]
+    assert leased["order_id"] == 4
+
+
+# What --fix does.
+
+
+def test_fix_approves_sends_and_says_what_it_did(
+    database_url: str, sandbox: Sandbox
+) -> None:
+    complete_order(database_url)
+    owe(database_url, 7, '{"a":1}', to=SINK)
+    execute(database_url, f"UPDATE outbox SET created_at = {OLD}")
+    said = orderctl(database_url, "doctor", "--fix", **sandbox.environ)
+    assert said.status == 0, said.err
+    assert said.out.splitlines() == [
+        "approved 1 orders: 1",
+        "released no leases that had run out",
+        "events: 3 sent",
+        "",
+        "all is well",
+    ]
+    assert execute(database_url, "SELECT is_approved FROM orders") == [[True]]
+    assert len(sandbox.completed_orders) == 1
+
+
+def test_fix_lets_go_of_leases_that_ran_out_and_remembers_the_doubt(
+    database_url: str,
+) -> None:
+    for order_id, to in ((4, "rabbitmq"), (5, "rabbitmq"), (6, "rabbitmq")):
+        owe(database_url, order_id, "{}", to=to)
+    execute(
+        database_url,
+        "UPDATE outbox SET sending_since = now() - interval '70 seconds',"
+        " available_at = now() + interval '1 minute' * (2 * id - 3) WHERE id < 3",
+    )
+    said = orderctl(database_url, "doctor", "--fix", "--json")
+    assert said.json["repairs"] == {"approved": [], "released": 1, "events": {}}
+    assert column(database_url, "doubts") == [1, 0, 0]
+    assert [bool(at) for at in column(database_url, "sending_since")] == [0, 1, 0]
+
+
+def test_fix_leaves_held_events_and_dead_letters_to_people(
+    world: Tampering, sandbox: Sandbox
+) -> None:
+    world.run("UPDATE outbox SET created_at = now()")
+    kept = "SELECT CAST(x AS text) FROM {0} x WHERE {1} ORDER BY id"
+    held = kept.format("outbox", "held_since IS NOT NULL")
+    letters = kept.format("dead_letters", "true")
+    before = world.run(held), world.run(letters)
+    said = orderctl(world.url, "doctor", "--fix", **sandbox.environ)
+    assert said.status == 1
+    assert before == (world.run(held), world.run(letters))
+    told = [line for line in said.out.splitlines() if line.startswith("! ")]
+    assert [line.partition(":")[0] for line in told] == [
+        "! held events",
+        "! open dead letters",
+    ]
+
+
+def test_fix_needs_to_know_where_events_go(database_url: str) -> None:
+    settings = {"EVENT_BUS": "", "EVENT_SINK_URL": ""}
+    said = orderctl(database_url, "doctor", "--fix", **settings)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("orderctl: EVENT_BUS is not set")
+
+
+# The schema.
+
+
+@pytest.mark.parametrize("revision", ["0001", None])
+def test_a_schema_that_is_behind_is_all_that_is_told(
+    postgres_url: str, revision: str | None
+) -> None:
+    with database(postgres_url) as url:
+        if revision:
+            with plain_engine(url) as engine:
+                migrations.upgrade(engine, revision)
+        [said] = complaints(url)
+        found = orderctl(url, "doctor", "--json").json
+    assert "run orderctl migrate" in said
+    assert found["schema"] == {"at": revision or "empty", "head": migrations.head()}
+
+
+def test_a_schema_of_a_later_release_is_no_complaint(world: Tampering) -> None:
+    world.run("UPDATE alembic_version SET version_num = '9999'")
+    world.run("TRUNCATE outbox, dead_letters")
+    world.run("UPDATE orders SET is_complete = false WHERE NOT is_approved")
+    assert complaints(world.url) == []
+
+
+def test_lists_are_bounded_and_say_so(database_url: str) -> None:
+    for order_id in range(1, 26):
+        owe(database_url, order_id, "{}", to=SINK)
+    execute(database_url, "UPDATE outbox SET attempts = 4")
+    [said] = complaints(database_url)
+    assert said.startswith("events tried in vain, blocking their orders: 20 or more;")

@@ -1,0 +1,239 @@
+"""A long outbox: worked off by index, and without looking at all of it."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pg8000.native
+import pytest
+
+from common import outbox
+from common.db import STATEMENTS
+from common.outbox import BATCH
+from common.publishing import Result
+from tests.support.database import connect, execute
+from tests.support.relaying import Recorder, owe, relay_to
+
+# Two destinations, five events an order.
+ORDERS = 5000
+BACKLOG = f"""
+INSERT INTO outbox (destination, order_id, event_id, event_type, body,
+  created_at, available_at)
+SELECT destination, order_id, gen_random_uuid(), 'order.approved', repeat('x', 200),
+  due, due + make_interval(secs => CASE WHEN order_id % 10 = 0 THEN 86400 ELSE 0 END)
+FROM generate_series(1, {ORDERS}) order_id, generate_series(1, 5) event,
+  unnest(ARRAY['bus', 'other']) destination,
+  LATERAL (
+    SELECT now() - interval '1 hour' + make_interval(secs => 0.1 * order_id) AS due) t
+ORDER BY order_id, event
+"""
+SENT = """
+INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body)
+SELECT id, destination, order_id, event_id, event_type, body FROM outbox
+"""
+ONE_VERDICT = '[{"id": 7, "attempts": 0, "retry_seconds": 2.0, "is_dead": false}]'
+VALUES = {
+    "outbox.claim_any": {"seconds": 60, "destination": "bus"},
+    "outbox.claim_order": {
+        "seconds": 60,
+        "destinations": "{bus,other}",
+        "order_id": 77,
+    },
+    "outbox.settle": {
+        "sent": "{1,2,3,4,5,6}",
+        "verdicts": ONE_VERDICT,
+        "destinations": "{bus,other}",
+        "order_id": 77,
+    },
+    "outbox.purge": {"days": 30},
+}
+GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"
+
+
+@pytest.fixture
+def url(database_url: str, request: pytest.FixtureRequest) -> str:
+    """A database with a long outbox."""
+    execute(database_url, BACKLOG)
+    execute(database_url, SENT)
+    if getattr(request, "param", True):
+        execute(database_url, "ANALYZE")
+    return database_url
+
+
+@contextmanager
+def prepared(url: str, name: str, mode: str) -> Iterator[pg8000.native.Connection]:
+    """Yield a connection that knows the statement as `p`, in a transaction."""
+    names = list(VALUES[name])
+
+    def number(found: "re.Match[str]") -> str:
+        return f"${names.index(found[1]) + 1}"
+
+    sql = re.sub(r"(?<!:):([a-z_]+)", number, STATEMENTS[name])
+    with closing(connect(url)) as connection:
+        connection.run("SET enable_bitmapscan = off")  # as the service's connections
+        connection.run(f"SET plan_cache_mode = {mode}")
+        connection.run("BEGIN")
+        connection.run(f"PREPARE p AS {sql}")
+        yield connection
+
+
+def explain(connection: pg8000.native.Connection, name: str, options: str) -> Any:
+    values = ", ".join(f"'{value}'" for value in VALUES[name].values())
+    [[plan]] = connection.run(f"EXPLAIN ({options}, FORMAT JSON) EXECUTE p({values})")
+    [told] = json.loads(plan) if isinstance(plan, str) else plan
+    return told["Plan"]
+
+
+def nodes(plan: Any) -> Iterator[Any]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def looked_at(plan: Any) -> int:
+    """Answer how many rows of the outbox were read, counting each time."""
+    return sum(
+        node["Actual Loops"]
+        * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+        for node in nodes(plan)
+        if node.get("Relation Name") == "outbox" and "Scan" in node["Node Type"]
+    )
+
+
+def cost_of_a_claim(
+    url: str, mode: str = GENERIC, name: str = "outbox.claim_any"
+) -> int:
+    with prepared(url, name, mode) as connection:
+        return looked_at(explain(connection, name, "ANALYZE, TIMING OFF"))
+
+
+def test_every_statement_of_the_outbox_is_looked_at() -> None:
+    ours = {name for name in STATEMENTS if name.startswith("outbox.")}
+    assert ours == set(VALUES)
+
+
+@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
+@pytest.mark.parametrize("url", [True, False], indirect=True, ids=["analysed", "new"])
+def test_no_statement_reads_a_whole_table_of_events(url: str, mode: str) -> None:
+    """A connection prepares once: from the sixth time on a plan is for any values."""
+    for name in VALUES:
+        with prepared(url, name, mode) as connection:
+            found = list(nodes(explain(connection, name, "VERBOSE")))
+        whole = [n["Relation Name"] for n in found if n["Node Type"] == "Seq Scan"]
+        assert not {"outbox", "sent_events"}.intersection(whole), name
+        assert any(n["Node Type"].startswith("Index") for n in found), name
+
+
+@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
+def test_a_claim_stops_looking_when_its_batch_is_full(url: str, mode: str) -> None:
+    assert cost_of_a_claim(url, mode) < 6 * BATCH
+
+
+@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
+def test_an_order_with_a_long_history_is_claimed_as_cheaply(
+    url: str, mode: str
+) -> None:
+    execute(url, "UPDATE outbox SET order_id = 77 WHERE order_id < 2000")
+    execute(url, "ANALYZE outbox")
+    assert cost_of_a_claim(url, mode, "outbox.claim_order") < 6 * BATCH
+
+
+def test_a_claim_does_not_look_at_what_backs_off(url: str) -> None:
+    execute(url, "UPDATE outbox SET available_at = now() + interval '1 minute'")
+    execute(url, "UPDATE outbox SET available_at = now() WHERE order_id > 4995")
+    assert cost_of_a_claim(url) < 6 * BATCH
+
+
+@pytest.mark.parametrize(
+    "result", [Result.REFUSED, Result.DEFERRED, Result.UNCONFIRMED]
+)
+def test_a_claim_does_not_look_at_what_waits_behind_something_that_backs_off(
+    url: str, result: Result
+) -> None:
+    """The oldest rows of all are those behind it: every claim would wade through."""
+    execute(
+        url,
+        "UPDATE outbox SET order_id = 1, created_at = now() - interval '1 day',"
+        " available_at = now() - interval '1 day'"
+        " WHERE destination = 'bus' AND order_id <= 2000",
+    )
+    bus = Recorder(lambda _: result)
+    with relay_to(url, bus=bus) as relay:
+        relay.hand_over(1)
+    assert len(bus.tried) == 1
+    assert cost_of_a_claim(url) < 6 * BATCH
+
+
+def test_what_waited_behind_a_backoff_goes_out_with_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    answers = [Result.REFUSED]
+    bus = Recorder(lambda _: answers.pop() if answers else Result.SENT)
+    owe(database_url, 4, *"abcdefgh")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+        assert bus.bodies == []
+        relay.sweep(1)
+        assert bus.bodies == []
+        # Only the first one's time comes; that of the others has come with it.
+        execute(
+            database_url,
+            "UPDATE outbox SET available_at = available_at - interval '2 seconds'",
+        )
+        relay.sweep(5)
+    assert bus.bodies == list("abcdefgh")
+
+
+def test_what_is_recorded_behind_a_backoff_waits_for_it_and_keeps_its_place(
+    database_url: str,
+) -> None:
+    answers = [Result.REFUSED]
+    bus = Recorder(lambda _: answers.pop() if answers else Result.SENT)
+    owe(database_url, 4, "a")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+        owe(database_url, 4, "b")
+        relay.hand_over(4)
+        assert bus.bodies == []
+        execute(database_url, "UPDATE outbox SET available_at = now() WHERE body = 'a'")
+        relay.sweep(5)
+    assert bus.bodies == ["a", "b"]
+
+
+def test_what_goes_nowhere_for_now_keeps_its_time(database_url: str) -> None:
+    """A destination that is away costs its events nothing, not even their place."""
+    bus = Recorder(lambda _: Result.UNAVAILABLE)
+    owe(database_url, 4, "a", "b")
+    with relay_to(database_url, bus=bus) as relay:
+        relay.hand_over(4)
+    late = "SELECT count(*) FROM outbox WHERE available_at <> created_at"
+    assert execute(database_url, late) == [[0]]
+
+
+def test_a_backoff_puts_off_its_own_order_and_all_of_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 4)
+    answers = iter([Result.REFUSED, Result.UNAVAILABLE])
+    owe(database_url, 4, "a", "b")
+    owe(database_url, 5, "c", "d", "e")
+    execute(database_url, "UPDATE outbox SET attempts = 9")  # to wait long
+    with relay_to(database_url, bus=Recorder(lambda _: next(answers))) as relay:
+        relay.sweep(5)
+    late = "SELECT body FROM outbox WHERE available_at > now() ORDER BY id"
+    assert execute(database_url, late) == [["a"], ["b"]]
+
+
+def test_a_backoff_puts_off_what_no_batch_has_reached(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 2)
+    owe(database_url, 4, *"abcd")
+    execute(database_url, "UPDATE outbox SET attempts = 9")
+    with relay_to(database_url, bus=Recorder(lambda _: Result.REFUSED)) as relay:
+        relay.hand_over(4)
+    late = "SELECT count(*) FROM outbox WHERE available_at > now()"
+    assert execute(database_url, late) == [[4]]

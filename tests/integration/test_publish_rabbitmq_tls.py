@@ -1,0 +1,205 @@
+"""TLS to RabbitMQ: whom it believes, and that nothing is said to anybody else."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from common.config import RabbitMQ, load
+from common.publishing import Outcome, Result
+from common.publishing.rabbitmq import RabbitMQPublisher, connection_parameters
+from infra.local.broker import SiblingsConsumer
+from infra.local.sandbox.event_sink import Event
+from tests.support.factories import message
+from tests.support.rabbitmq import Broker
+from tests.support.tls import Front, Identity, identity, tls_to
+
+CREATED = "order.created"
+
+
+@pytest.fixture(scope="module")
+def localhost(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return identity(tmp_path_factory.mktemp("localhost"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return identity(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture
+def front(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,  # noqa: ARG001 clean queues
+    localhost: Identity,
+) -> Iterator[Front]:
+    with tls_to(rabbitmq_server.port, localhost) as front:
+        yield front
+
+
+def settings(
+    broker: Broker, front: Front, ca_file: str | None, host: str = "localhost"
+) -> RabbitMQ:
+    environ = broker.environ | {
+        "RABBITMQ_HOST": host,
+        "RABBITMQ_PORT": str(front.port),
+        "RABBITMQ_TLS": "true",
+        "RABBITMQ_CA_FILE": ca_file or "",
+    }
+    found = load(environ, needs=()).rabbitmq
+    assert found
+    return found
+
+
+@contextmanager
+def publisher_to(broker: RabbitMQ) -> Iterator[RabbitMQPublisher]:
+    publisher = RabbitMQPublisher(broker)
+    yield publisher
+    publisher.close()
+
+
+def send(publisher: RabbitMQPublisher, event_id: str = "a") -> Outcome:
+    sent = message(type=CREATED, event_id=event_id, body=event_id)
+    [outcome] = publisher.publish([sent], time.monotonic() + 10)
+    return outcome
+
+
+def bodies(channel: BlockingChannel) -> list[bytes]:
+    taken = []
+    while True:
+        delivery, _, body = channel.basic_get("product_events", auto_ack=True)
+        if delivery is None:
+            return taken
+        taken.append(body)
+
+
+def test_events_go_out_over_tls_to_a_broker_whose_authority_is_named(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,
+    front: Front,
+    localhost: Identity,
+) -> None:
+    with publisher_to(settings(rabbitmq_server, front, localhost.ca_file)) as publisher:
+        assert send(publisher, "a").result is Result.SENT
+        assert send(publisher, "b").result is Result.SENT
+    assert front.handshakes == 1
+    assert bodies(rabbitmq_channel) == [b"a", b"b"]
+
+
+def test_a_url_with_amqps_speaks_tls(
+    rabbitmq_server: Broker, front: Front, localhost: Identity
+) -> None:
+    login = f"{rabbitmq_server.user}:{rabbitmq_server.password}"
+    url = f"amqps://{login}@localhost:{front.port}/%2F"
+    environ = {"RABBITMQ_URL": url, "RABBITMQ_CA_FILE": localhost.ca_file}
+    found = load(environ, needs=()).rabbitmq
+    assert found
+    with publisher_to(found) as publisher:
+        assert send(publisher).result is Result.SENT
+
+
+def test_a_large_body_arrives_whole_over_tls(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,
+    front: Front,
+    localhost: Identity,
+) -> None:
+    body = "ä" * 500_000
+    with publisher_to(settings(rabbitmq_server, front, localhost.ca_file)) as publisher:
+        sent = message(type=CREATED, body=body)
+        [outcome] = publisher.publish([sent], time.monotonic() + 10)
+    assert outcome.result is Result.SENT
+    assert bodies(rabbitmq_channel) == [body.encode()]
+
+
+def test_nobody_is_believed_whom_no_known_authority_signed(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,
+    front: Front,
+    stranger: Identity,
+) -> None:
+    for ca_file in (None, stranger.ca_file):
+        with publisher_to(settings(rabbitmq_server, front, ca_file)) as publisher:
+            outcome = send(publisher)
+        assert outcome.result is Result.UNAVAILABLE
+        assert "CERTIFICATE_VERIFY_FAILED" in (outcome.reason or "")
+    assert front.handshakes == 0
+    assert bodies(rabbitmq_channel) == []
+
+
+def test_a_certificate_is_good_for_its_own_name_only(
+    rabbitmq_server: Broker, front: Front, localhost: Identity
+) -> None:
+    broker = settings(rabbitmq_server, front, localhost.ca_file, host="127.0.0.1")
+    with publisher_to(broker) as publisher:
+        outcome = send(publisher)
+    assert outcome.result is Result.UNAVAILABLE
+    assert "127.0.0.1" in (outcome.reason or "")
+
+
+def test_a_broker_that_speaks_no_tls_is_not_spoken_to_without(
+    rabbitmq_server: Broker, front: Front, localhost: Identity
+) -> None:
+    front.port = rabbitmq_server.port
+    with publisher_to(settings(rabbitmq_server, front, localhost.ca_file)) as publisher:
+        assert send(publisher).result is Result.UNAVAILABLE
+
+
+def test_an_authority_whose_file_went_away_is_unavailable_and_no_exception(
+    rabbitmq_server: Broker, front: Front, tmp_path: Path
+) -> None:
+    shown = identity(tmp_path)
+    broker = settings(rabbitmq_server, front, shown.ca_file)
+    Path(shown.ca_file).unlink()
+    with publisher_to(broker) as publisher:
+        outcome = send(publisher)
+    assert outcome.result is Result.UNAVAILABLE
+    assert "FileNotFoundError" in (outcome.reason or "")
+
+
+def test_an_encrypted_link_that_was_cut_while_idle_is_opened_again_unnoticed(
+    rabbitmq_server: Broker, front: Front, localhost: Identity
+) -> None:
+    with publisher_to(settings(rabbitmq_server, front, localhost.ca_file)) as publisher:
+        assert send(publisher, "a").result is Result.SENT
+        front.cut()
+        time.sleep(0.1)
+        assert send(publisher, "b").result is Result.SENT
+    assert front.handshakes == 2
+
+
+class Heard:
+    """Stands for the sandbox's event sink."""
+
+    def __init__(self) -> None:
+        self.by: list[str] = []
+
+    def accept(self, _event: Event, queue: str) -> None:
+        self.by.append(queue)
+
+
+def test_consumers_connect_by_the_same_settings(
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,
+    front: Front,
+    localhost: Identity,
+) -> None:
+    broker = settings(rabbitmq_server, front, localhost.ca_file)
+    pika.BlockingConnection(connection_parameters(broker)).close()
+    heard = Heard()
+    siblings = SiblingsConsumer(broker, heard)  # type: ignore[arg-type]
+    siblings.start()
+    with publisher_to(broker) as publisher:
+        assert send(publisher).result is Result.SENT
+    deadline = time.monotonic() + 20
+    while len(heard.by) < 2:
+        assert time.monotonic() < deadline, "nobody took it"
+        time.sleep(0.05)
+    siblings.stop()
+    assert sorted(heard.by) == ["product", "shopcart"]
+    assert front.handshakes == 3
+    assert bodies(rabbitmq_channel) == []

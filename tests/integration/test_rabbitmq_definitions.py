@@ -1,0 +1,142 @@
+"""`infra/rabbitmq`: a broker that is booted from it fits everybody who connects."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pika
+import pytest
+
+from common.config import load
+from common.publishing import Result
+from common.publishing.rabbitmq import RabbitMQPublisher, connection_parameters
+from tests.support.factories import message
+from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES
+from tests.support.rabbitmq_node import OwnBroker, needed_broker
+from tests.support.worker import worker_module
+
+FOLDER = Path(__file__).parents[2] / "infra" / "rabbitmq"
+DEFINITIONS = FOLDER / "definitions.json"
+SERVICE = {"RABBITMQ_USER": "orders", "RABBITMQ_PASS": "s3cret"}
+EXPECTED = [*SIBLINGS_QUEUES.values(), "order.item.status.updated"]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    """A new broker with our configuration, and the user that the README tells of."""
+    installed = "/etc/rabbitmq/definitions.json"
+    conf = (FOLDER / "rabbitmq.conf").read_text()
+    assert installed in conf
+    conf = conf.replace(installed, str(DEFINITIONS))
+    with needed_broker(tmp_path_factory.mktemp("defined"), conf=conf) as node:
+        node.add_user("orders", "s3cret", "^order_")
+        yield node
+
+
+def declare_siblings(
+    channel: pika.adapters.blocking_connection.BlockingChannel,
+) -> None:
+    channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+    for queue, routing_key in SIBLINGS_QUEUES.items():
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, EXCHANGE, routing_key)
+
+
+def listed(node: OwnBroker, what: str, vhost: str, *columns: str) -> list[str]:
+    """Answer what rabbitmqctl lists, in a form and an order that can be compared."""
+    rows = json.loads(
+        node.ctl(f"list_{what}", "-p", vhost, *columns, "--formatter", "json")
+    )
+    for row in rows:
+        # Each with the width that its writer gave it, which nobody compares.
+        row["arguments"] = sorted((name, value) for name, _, value in row["arguments"])
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
+def test_it_says_what_the_worker_and_the_siblings_declare_no_more_and_no_less(
+    node: OwnBroker,
+) -> None:
+    node.ctl("add_vhost", "bare")
+    node.ctl("set_permissions", "-p", "bare", "guest", ".*", ".*", ".*")
+    broker = load(node.environ | {"RABBITMQ_VHOST": "bare"}, needs=()).rabbitmq
+    assert broker
+    with closing(pika.BlockingConnection(connection_parameters(broker))) as connection:
+        channel = connection.channel()
+        worker_module().declare(channel)
+        declare_siblings(channel)
+    for what, columns in {
+        "queues": ["name", "type", "durable", "auto_delete", "exclusive", "arguments"],
+        "exchanges": [
+            "name",
+            "type",
+            "durable",
+            "auto_delete",
+            "internal",
+            "arguments",
+        ],
+        "bindings": [
+            "source_name",
+            "destination_name",
+            "destination_kind",
+            "routing_key",
+            "arguments",
+        ],
+    }.items():
+        assert listed(node, what, "/", *columns) == listed(
+            node, what, "bare", *columns
+        ), what
+
+
+def test_events_find_their_queues_before_anybody_has_declared_one(
+    node: OwnBroker,
+) -> None:
+    broker = load(node.environ | SERVICE, needs=()).rabbitmq
+    assert broker
+    publisher = RabbitMQPublisher(broker)
+    batch = [
+        message(id=n, order_id=n, type=each, event_id=str(n))
+        for n, each in enumerate(EXPECTED)
+    ]
+    outcomes = publisher.publish(batch, time.monotonic() + 10)
+    publisher.close()
+    assert {outcome.result for outcome in outcomes} == {Result.SENT}
+    with closing(node.connect()) as connection:
+        channel = connection.channel()
+        for queue in (*SIBLINGS_QUEUES, "order_approval"):
+            [delivery, *_] = channel.basic_get(queue, auto_ack=True)
+            assert delivery is not None, queue
+
+
+def test_whoever_declares_is_not_refused(node: OwnBroker) -> None:
+    with closing(node.connect()) as connection:
+        declare_siblings(connection.channel())
+    broker = load(node.environ | SERVICE, needs=()).rabbitmq
+    assert broker
+    with closing(pika.BlockingConnection(connection_parameters(broker))) as connection:
+        channel = connection.channel()
+        worker_module().declare(channel)
+        channel.basic_consume("order_approval", print)
+        channel.basic_consume("order_approval.dead", print)
+        assert channel.is_open
+
+
+def test_a_restart_loads_it_again_and_takes_nothing_away(node: OwnBroker) -> None:
+    with closing(node.connect()) as connection:
+        channel = connection.channel()
+        channel.queue_purge("product_events")
+        channel.confirm_delivery()
+        persistent = pika.BasicProperties(delivery_mode=2)
+        channel.basic_publish(EXCHANGE, "order.created", b"kept", persistent)
+    node.stop()
+    node.start()
+    assert "orders" in node.ctl("list_users")
+    with closing(node.connect()) as connection:
+        channel = connection.channel()
+        assert channel.basic_get("product_events", auto_ack=True)[2] == b"kept"
+
+
+def test_it_holds_no_user_and_no_password() -> None:
+    definitions = json.loads(DEFINITIONS.read_text())
+    assert set(definitions) == {"vhosts", "exchanges", "queues", "bindings"}

@@ -1,0 +1,126 @@
+"""States in which an operator acts, and what must be true after a crash of that.
+
+Lives here: cases for commands of `orderctl`. Not here: requests (`cases.py`). Surprise:
+what the broker has heard stays heard, so an event that is put back in a test is put
+back as one in doubt.
+"""
+
+from collections.abc import Callable
+
+from tests.support.crash.cases import Case, much_to_do, ordered
+from tests.support.crash.world import World
+from tests.support.service import new_user
+
+_PUT_BACK = """
+WITH gone AS (
+  DELETE FROM sent_events WHERE order_id = :id AND event_type = 'order.created'
+  RETURNING *
+)
+INSERT INTO outbox (destination, order_id, event_id, event_type, body, created_at,
+  attempts, doubts, held_since)
+SELECT destination, order_id, event_id, event_type, body, created_at, 1, 1, now()
+FROM gone
+"""
+_BURY = """
+WITH gone AS (
+  DELETE FROM outbox WHERE order_id = :id AND event_type = 'order.created' RETURNING *
+)
+INSERT INTO dead_letters
+  (source, reason, destination, order_id, event_id, event_type, body)
+SELECT 'outbox', 'told so', destination, order_id, event_id, event_type,
+  convert_to(body, 'UTF8')
+FROM gone RETURNING id
+"""
+
+
+def command(*words: str) -> Callable[[World], Case]:
+    """Answer what leaves much to do, and a command that does it."""
+
+    def prepare(world: World) -> Case:
+        case = much_to_do(world)
+        case.arguments = words
+        return case
+
+    return prepare
+
+
+def _event_of(world: World, case: Case) -> tuple[str, ...]:
+    """Answer which event of which order; searched for, it takes as long as it does."""
+    [row] = world.service.rows(
+        "SELECT event_id FROM order_history"
+        " WHERE order_id = :id AND kind = 'order.created'",
+        id=case.order["id"],
+    )
+    return (str(row["event_id"]), "--order", str(case.order["id"]))
+
+
+def sent_event(world: World) -> Case:
+    """An event that was sent, and is to go once more."""
+    case = ordered(world, 1)
+    case.arguments = ("events", "resend", *_event_of(world, case), "--yes")
+    return case
+
+
+def held_event(verb: str) -> Callable[[World], Case]:
+    """An event that the broker has heard, and of which nobody knows it."""
+
+    def prepare(world: World) -> Case:
+        case = ordered(world, 1)
+        world.service.rows(_PUT_BACK, id=case.order["id"])
+        where = ("--destination", "rabbitmq", "--yes")
+        case.arguments = ("events", verb, *_event_of(world, case), *where)
+        return case
+
+    return prepare
+
+
+def _unsent_order(world: World) -> Case:
+    port = world.service.environ["RABBITMQ_PORT"]
+    world.service.set(RABBITMQ_PORT="1")
+    case = ordered(world, 1)
+    world.service.set(RABBITMQ_PORT=port)
+    return case
+
+
+def pending_event(world: World) -> Case:
+    """An event that waits."""
+    case = _unsent_order(world)
+    case.arguments = ("events", "resend", *_event_of(world, case), "--yes")
+    return case
+
+
+def dead_event(world: World) -> Case:
+    """An event that was given up, and of which the broker never heard."""
+    case = _unsent_order(world)
+    [letter] = world.service.rows(_BURY, id=case.order["id"])
+    case.arguments = ("dead-letters", "replay", str(letter["id"]))
+    return case
+
+
+def dead_message(verb: str, *flags: str) -> Callable[[World], Case]:
+    """A message that nobody could understand."""
+
+    def prepare(world: World) -> Case:
+        user = new_user()
+        answer = world.service.call("approval_handler", "POST", "/", data=user.encode())
+        assert answer.status_code == 204
+        [letter] = world.service.rows(
+            "SELECT id FROM dead_letters WHERE body = CAST(:body AS bytea)",
+            body=user.encode(),
+        )
+        return Case(user, arguments=("dead-letters", verb, str(letter["id"]), *flags))
+
+    return prepare
+
+
+def is_settled(world: World, case: Case) -> None:
+    letter = case.arguments[2]
+    rows = world.service.rows(
+        "SELECT settled_as FROM dead_letters WHERE id = CAST(:id AS bigint)", id=letter
+    )
+    assert [row["settled_as"] is None for row in rows] == [False]
+
+
+def nothing_is_held(world: World, case: Case) -> None:
+    held = "SELECT id FROM outbox WHERE order_id = :id AND held_since IS NOT NULL"
+    assert world.service.rows(held, id=case.order["id"]) == []

@@ -1,0 +1,198 @@
+"""Killing a scenario's process at each point it passes, and looking at what is left.
+
+Lives here: one trial, all trials, and the books against the broker. Not here: the
+scenarios. Surprise: what was published twice is held against what the service itself
+says is in doubt: a repeat that it does not own up to is a failure.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.support.crash.cases import Case, Scenario
+from tests.support.crash.nursery import Child
+from tests.support.crash.world import KILLED, Heard, World
+
+MOST_ANSWERS = 6
+
+
+@dataclass
+class Tally:
+    """What the trials of a scenario came to."""
+
+    points: list[str] = field(default_factory=list)
+    kills: int = 0
+    events: int = 0
+    doubtful: set[str] = field(default_factory=set)
+    resent: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
+
+
+def record(world: World, scenario: Scenario) -> list[str]:
+    """Run it once, with nobody killed; answer the points that it passes, in order."""
+    case = scenario.prepare(world)
+    child = _WAYS[scenario.way](world, scenario, case, None)
+    scenario.check(world, case)
+    return child.points()
+
+
+def kill_at_every_point(world: World, scenario: Scenario) -> Tally:
+    """Kill a process at each point in turn; the client goes on with another instance.
+
+    Fails where the client is never answered, or the outcome is not what was asked for.
+    """
+    world.service.set(**scenario.settings)
+    tally = Tally(points=record(world, scenario))
+    cases: list[Case] = []
+    for number, point in enumerate(tally.points, start=1):
+        case = scenario.prepare(world)
+        victim = _WAYS[scenario.way](world, scenario, case, number)
+        status = world.nursery.wait(victim)
+        passed = victim.points()
+        assert status == KILLED, f"{point}: {victim.log.read_text()}"
+        assert (len(passed), passed[-1]) == (number, point)
+        scenario.check(world, case)
+        cases.append(case)
+        tally.kills += 1
+    world.settle()
+    if scenario.settings.get("ORDER_CREATED_ON_DOUBT") == "hold":
+        decide_what_is_held(world)
+    for case in cases:
+        scenario.check(world, case)
+    compare_books_with_brokers(world, tally)
+    audit(world, tally)
+    return tally
+
+
+def audit(world: World, tally: Tally) -> None:
+    """Have an operator hold orders against events; what was in doubt is reported."""
+    child = world.start("orderctl", "audit", "--json")
+    assert world.nursery.wait(child) == 0, child.log.read_text()
+    report = json.loads(child.log.read_text().splitlines()[-1])
+    assert report["differences"] == []
+    reported = {row["event_id"] for row in report["ambiguous"]}
+    assert tally.repeated <= reported | tally.resent
+
+
+def _start(
+    world: World, scenario: Scenario, case: Case, kill_at: int | None = None
+) -> Child:
+    disturbance = scenario.disturbance(case) if scenario.disturbance else None
+    return world.start(
+        scenario.role, *case.arguments, kill_at=kill_at, disturbance=disturbance
+    )
+
+
+def _by_http(
+    world: World, scenario: Scenario, case: Case, kill_at: int | None
+) -> Child:
+    """Repeat the request, as a client does, on the instance that is left."""
+    instance = victim = _start(world, scenario, case, kill_at)
+    answers: list[int | None] = []
+    while not answers or answers[-1] not in scenario.accepts:
+        assert len(answers) < MOST_ANSWERS, (answers, instance.log.read_text())
+        answers.append(world.send(instance, case.request))
+        if answers[-1] is None:
+            assert instance is victim, instance.log.read_text()
+            instance = world.start(scenario.role)
+    if kill_at is None or instance is not victim:
+        world.nursery.kill(instance)
+    return victim
+
+
+def _by_command(
+    world: World, scenario: Scenario, case: Case, kill_at: int | None
+) -> Child:
+    """Run the command, and once more where it was killed."""
+    victim = last = _start(world, scenario, case, kill_at)
+    if world.nursery.wait(victim) == KILLED:
+        last = world.start(scenario.role, *case.arguments)
+    assert world.nursery.wait(last) in scenario.accepts, last.log.read_text()
+    return victim
+
+
+def _by_queue(
+    world: World, scenario: Scenario, case: Case, kill_at: int | None
+) -> Child:
+    """Let the worker take the message; where it was killed, another does."""
+    victim = _start(world, scenario, case, kill_at)
+    world.wait_until(lambda: "consuming" in victim.log.read_text(), victim)
+    assert case.publish
+    case.publish()
+
+    def is_done(worker: Child) -> Callable[[], bool]:
+        return lambda: "acknowledge after" in worker.points()
+
+    if world.wait_until(is_done(victim), victim) and kill_at is None:
+        world.nursery.stop(victim)
+        return victim
+    if "acknowledge after" not in victim.points():
+        other = world.start(scenario.role)
+        assert world.wait_until(is_done(other), other), other.log.read_text()
+        world.nursery.stop(other)
+    return victim
+
+
+_WAYS: dict[str, Callable[[World, Scenario, Case, int | None], Child]] = {
+    "http": _by_http,
+    "command": _by_command,
+    "queue": _by_queue,
+}
+
+
+def decide_what_is_held(world: World) -> None:
+    """Do what an operator does: look what arrived, confirm that, resend the rest."""
+    arrived = {heard.event_id for heard in world.heard["rabbitmq"]}
+    held = world.service.rows(
+        "SELECT CAST(event_id AS text) AS event_id FROM outbox"
+        " WHERE held_since IS NOT NULL"
+    )
+    assert held, "nothing was in doubt"
+    for row in held:
+        event_id = row["event_id"]
+        command = "confirm" if event_id in arrived else "resend"
+        child = world.start(
+            "orderctl",
+            *("events", command, event_id, "--destination", "rabbitmq", "--yes"),
+        )
+        assert world.nursery.wait(child) == 0, child.log.read_text()
+    world.settle()
+    heard = world.heard["rabbitmq"]
+    created = Counter(each.order_id for each in heard if each.type == "order.created")
+    assert set(created.values()) == {1}, "stock was lowered twice"
+
+
+def compare_books_with_brokers(world: World, tally: Tally) -> None:
+    """Hold what came out of each broker against what the service says it sent."""
+    for destination, heard in world.heard.items():
+        _compare(world, destination, heard, tally)
+
+
+def _compare(world: World, destination: str, heard: list[Heard], tally: Tally) -> None:
+    told = world.service.rows(
+        "SELECT CAST(event_id AS text) AS event_id, order_id FROM order_history"
+        " WHERE :destination = ANY(destinations) ORDER BY id",
+        destination=destination,
+    )
+    owned_up: Counter[str] = Counter()
+    for row in world.service.rows(
+        "SELECT CAST(event_id AS text) AS event_id, doubts, is_resend FROM sent_events"
+        " WHERE destination = :destination AND (doubts > 0 OR is_resend)",
+        destination=destination,
+    ):
+        owned_up[row["event_id"]] += row["doubts"] + row["is_resend"]
+        (tally.resent if row["is_resend"] else tally.doubtful).add(row["event_id"])
+    times = Counter(each.event_id for each in heard)
+    lost = [row for row in told if row["event_id"] not in times]
+    assert not lost, f"{destination}: {len(lost)} of {len(told)} events were lost"
+    assert len(times) == len(told), "events came from nowhere"
+    repeated = {event_id for event_id, count in times.items() if count > 1}
+    for event_id in repeated:
+        assert times[event_id] <= 1 + owned_up[event_id], "it came too often, unsaid"
+    for order_id in {row["order_id"] for row in told}:
+        written = [row["event_id"] for row in told if row["order_id"] == order_id]
+        came = [each.event_id for each in heard if each.order_id == order_id]
+        assert list(dict.fromkeys(came)) == written, f"order {order_id} out of order"
+    tally.events += len(told)
+    tally.repeated |= repeated

@@ -1,0 +1,120 @@
+"""Orders by the thousand, and requests by the thousand, in little time.
+
+Lives here: orders that the service's own rules and statements make without a request,
+and clients that post from a list. Not here: clients that behave like people
+(`load.py`). Surprise: events of such orders stay owed; nobody hands them over until a
+relay does.
+"""
+
+import contextlib
+import http.client
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from msgspec import structs
+
+from common import idempotency, orders, store, wiring
+from common.changes import Change
+from common.idempotency import Answer
+from common.orders import Line
+from common.schemas import CANCELLED, DELIVERED
+from common.store import Snapshot, Target
+from tests.support.crash.nursery import PATIENCE_SECONDS
+from tests.support.service import Service
+
+WRITERS = 4
+
+
+def completed_orders(service: Service, count: int, items: int = 3) -> list[int]:
+    """Make orders from carts and all their items final; answer the orders' ids.
+
+    Of the items the first is cancelled, if there are others, the rest delivered.
+    """
+    service.client("orders_crud")
+    with ThreadPoolExecutor(WRITERS) as pool:
+        ids = list(pool.map(lambda n: _created(n, items), range(count)))
+        list(pool.map(_completed, ids))
+    return sorted(ids)
+
+
+def _created(number: int, items: int) -> int:
+    reserved = store.reserve(wiring.engine(), items, wants_order=True)
+    lines = [
+        Line(uuid.uuid4(), n, uuid.uuid4(), uuid.uuid4(), 1999)
+        for n in range(1, items + 1)
+    ]
+    user, cart = uuid.uuid4(), number + 1
+    change = orders.new_order(user, lines, reserved, cart_id=cart)
+    claims = [idempotency.by_cart(user, cart, [])]
+    answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
+    bus = wiring.settings().bus
+    store.create_order(wiring.engine(), change, bus, claims, answer)
+    return change.order.id
+
+
+def _completed(order_id: int) -> None:
+    target = Target(order_id=order_id)
+    bus = wiring.settings().bus
+    store.change_order(wiring.engine(), target, _all_final, bus)
+
+
+def _all_final(snapshot: Snapshot) -> Change | None:
+    """Answer what moving one item after the other comes to, as one change."""
+    whole: Change | None = None
+    for position, item in enumerate(snapshot.order.items):
+        is_cancelled = position == 0 and len(snapshot.order.items) > 1
+        status = CANCELLED if is_cancelled else DELIVERED
+        step = orders.set_status(snapshot, item.id, status, uuid.uuid4())
+        assert step is not None
+        if whole is not None:
+            step.changed = whole.changed + step.changed
+            step.history = whole.history + step.history
+        snapshot = structs.replace(snapshot, order=step.order)
+        whole = step
+    return whole
+
+
+class Delivery(NamedTuple):
+    """A request to be posted."""
+
+    headers: dict[str, str]
+    body: bytes
+    path: str = "/"
+
+
+def post_all(
+    port: int, deliveries: Sequence[Delivery], clients: int = 4
+) -> list[int | None]:
+    """Post all, a few at a time, on kept-alive connections; answer each status.
+
+    None where the link broke instead. The first is posted first, and so on; who is
+    answered first is left to chance.
+    """
+    statuses: list[int | None] = [None] * len(deliveries)
+    numbers = iter(range(len(deliveries)))
+    lock = threading.Lock()
+
+    def work() -> None:
+        link = http.client.HTTPConnection("127.0.0.1", port, PATIENCE_SECONDS)
+        with contextlib.closing(link):
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                headers, body, path = deliveries[number]
+                try:
+                    link.request("POST", path, body, headers)
+                    answer = link.getresponse()
+                    answer.read()
+                    statuses[number] = answer.status
+                except (OSError, http.client.HTTPException):
+                    link.close()
+
+    with ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(work) for _ in range(clients)]:
+            done.result()
+    return statuses

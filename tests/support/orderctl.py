@@ -1,0 +1,69 @@
+"""`orderctl` within the test's own process: an operator, many times a second.
+
+Lives here: running one command with settings, and what it said. Not here: the command
+as a process, which `test_orderctl.py` runs. Surprise: settings are read from the
+environment, and nothing of the test's own environment may be among them.
+"""
+
+import contextlib
+import io
+import json
+import os
+from typing import Any, NamedTuple
+from unittest import mock
+
+from common import wiring
+from infra.orderctl import main
+
+
+class Said(NamedTuple):
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Answer what it said to a machine."""
+        return json.loads(self.out)
+
+
+class Terminal(io.StringIO):
+    """Standard input or output that is a terminal."""
+
+    def isatty(self) -> bool:
+        """Answer that it is one."""
+        return True
+
+
+def orderctl(
+    url: str, *arguments: object, answer: str | None = None, **settings: str
+) -> Said:
+    """Run it on a database; `answer` is what somebody at the terminal types.
+
+    A sink that does not exist is the event bus, unless `settings` say otherwise.
+    """
+    environ = {
+        "DATABASE_URL": url,
+        "EVENT_BUS": "http",
+        "EVENT_SINK_URL": "http://127.0.0.1:1/",
+        "LOG_LEVEL": "ERROR",
+        **settings,
+    }
+    out, err = io.StringIO(), io.StringIO()
+    stdin = io.StringIO() if answer is None else Terminal(f"{answer}\n")
+    wiring.close()
+    wiring._needs.clear()
+    with (
+        mock.patch.dict(os.environ, environ, clear=True),
+        mock.patch("sys.stdin", stdin),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:  # argparse
+            status = int(error.code or 0)
+    wiring._needs.clear()
+    return Said(status, out.getvalue(), err.getvalue())

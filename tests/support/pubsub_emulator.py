@@ -1,0 +1,140 @@
+"""Google's own Pub/Sub emulator, where this machine has it, for what it can do.
+
+Lives here: finding, starting and ending it. Not here: our own (`pubsub.py`), which
+needs nothing and does more. Surprise: it takes seconds to start and knows no faults, so
+a run has at most one; and it ends when the test run does, even if that is killed.
+"""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import grpc  # type: ignore[import-untyped]
+from google.pubsub_v1 import PublisherClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+from tests.support.pubsub_state import PROJECT, TOPIC
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 60
+STOP_SECONDS = 20
+# Below what systems hand out for outgoing connections.
+PORTS = range(20000, 32000)
+PROGRAM = Path("platform/pubsub-emulator/bin/cloud-pubsub-emulator")
+# One thread for each kind of work is enough, and a start takes half the time.
+JAVA_OPTIONS = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
+
+_GUARD = ("/bin/sh", "-c", 'cat >/dev/null; kill -9 -"$1"; rm -rf "$2"', "guard")
+
+
+class NoEmulatorError(Exception):
+    """There is no emulator; the message is one line that says why."""
+
+
+class Emulator:
+    """A running emulator, with one topic, TOPIC."""
+
+    def __init__(self, port: int) -> None:
+        self.host = f"{LOOPBACK}:{port}"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The service's variables for it."""
+        return {
+            "PUBSUB_EMULATOR_HOST": self.host,
+            "PUBSUB_PROJECT": PROJECT,
+            "PUBSUB_TOPIC": TOPIC,
+        }
+
+
+def emulator_program() -> Path:
+    """Answer where the emulator is; raises NoEmulatorError."""
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        raise NoEmulatorError("no Pub/Sub emulator: gcloud is not installed")
+    program = Path(gcloud).resolve().parents[1] / PROGRAM
+    if not program.exists():
+        raise NoEmulatorError("no Pub/Sub emulator: gcloud is here without it")
+    if shutil.which("java") is None:
+        raise NoEmulatorError("no Pub/Sub emulator: java is not installed")
+    return program
+
+
+@contextmanager
+def running_emulator() -> Iterator[Emulator]:
+    """Start one on a port of its own, and end it; raises NoEmulatorError."""
+    program, port = emulator_program(), _free_port()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        output = Path(folder) / "output"
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                [program, f"--host={LOOPBACK}", f"--port={port}"],
+                cwd=folder,
+                env=os.environ | {"HOME": folder, "JAVA_OPTS": JAVA_OPTIONS},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        # When this process ends, however it does, so does the guard's input.
+        guard = subprocess.Popen(
+            [*_GUARD, str(process.pid), folder],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            emulator = Emulator(port)
+            _wait_until_up(emulator, process, output)
+            yield emulator
+        finally:
+            guard.kill()
+            guard.communicate()
+            _end(process)
+
+
+def _wait_until_up(
+    emulator: Emulator, process: "subprocess.Popen[bytes]", output: Path
+) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _make_topic(emulator):
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = output.read_text(errors="replace").split() or ["nothing"]
+            raise NoEmulatorError(
+                f"no Pub/Sub emulator: it does not come up: {' '.join(said)[-200:]}"
+            )
+        time.sleep(0.1)
+
+
+def _make_topic(emulator: Emulator) -> bool:
+    """Make the topic; answer False when nobody serves yet."""
+    address, port = emulator.host.split(":")
+    with suppress(OSError), socket.create_connection((address, int(port)), 1):
+        with grpc.insecure_channel(emulator.host) as channel:
+            client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+            name = client.topic_path(PROJECT, TOPIC)
+            client.create_topic(name=name, timeout=START_SECONDS)
+        return True
+    return False
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it and what it has started; it keeps nothing that a kill would harm."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(STOP_SECONDS)
+
+
+def _free_port() -> int:
+    while True:
+        port = random.choice(PORTS)
+        with suppress(OSError), socket.create_server((LOOPBACK, port)):
+            return port

@@ -1,0 +1,188 @@
+"""TLS for tests: certificates of nobody's, and a front that speaks TLS for a server.
+
+Lives here: making an authority and a server's identity, taking TLS off what comes in.
+Not here: PostgreSQL's way of asking for TLS (`test_db_tls.py`). Surprise: a server's
+name is all that a certificate is good for; `localhost` is not `127.0.0.1`.
+"""
+
+import contextlib
+import datetime as dt
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+LOOPBACK = "127.0.0.1"
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Files of a server's certificate, of its key, and of the authority behind it."""
+
+    ca_file: str
+    certificate: str
+    key: str
+
+
+def identity(folder: Path, name: str = "localhost") -> Identity:
+    """Answer a server's identity for `name`, signed by an authority of its own."""
+    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_name, server_name = _named("authority of the tests"), _named(name)
+    ca = (
+        _certificate(ca_name, ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()),
+            critical=False,
+        )
+        .add_extension(_key_usage(signs=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    server = (
+        _certificate(server_name, ca_name, server_key.public_key())
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+            critical=False,
+        )
+        .add_extension(_key_usage(signs=False), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = server_key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    written = {
+        "ca.crt": ca.public_bytes(pem),
+        "server.crt": server.public_bytes(pem),
+        "server.key": private,
+    }
+    for file, content in written.items():
+        (folder / file).write_bytes(content)
+    return Identity(*(str(folder / file) for file in written))
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+    )
+
+
+def _key_usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+class Front:
+    """Speaks TLS on its `port`, and passes on what it hears to the port `target`."""
+
+    def __init__(self, target: int, shown: Identity) -> None:
+        self.handshakes = 0  # that were completed
+        self._target = target
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(shown.certificate, shown.key)
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    def cut(self) -> None:
+        """End every open connection, without a word."""
+        with self._lock:
+            for end in self._open:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(end, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, run: object, *args: object) -> None:
+        thread = threading.Thread(target=run, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._start(self._serve, client)
+
+    def _serve(self, plain: socket.socket) -> None:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            stack.enter_context(plain)
+            plain.settimeout(10)
+            client = self._context.wrap_socket(plain, server_side=True)
+            stack.enter_context(client)
+            server = socket.create_connection((LOOPBACK, self._target))
+            stack.enter_context(server)
+            with self._lock:
+                self.handshakes += 1
+                self._open |= {client, server}
+            try:
+                self._pass_on(client, server)
+            finally:
+                with self._lock:
+                    self._open -= {client, server}
+
+    def _pass_on(self, client: ssl.SSLSocket, server: socket.socket) -> None:
+        """Carry both ways from one thread: an SSL object is not for two at once."""
+        while True:
+            for source in select.select([client, server], [], [])[0]:
+                data = source.recv(CHUNK)
+                while source is client and client.pending():
+                    data += client.recv(CHUNK)
+                if not data:
+                    return
+                (server if source is client else client).sendall(data)
+
+
+@contextlib.contextmanager
+def tls_to(target: int, shown: Identity) -> Iterator[Front]:
+    """Yield a front that shows this identity before the server at port `target`."""
+    running = Front(target, shown)
+    try:
+        yield running
+    finally:
+        running.close()
