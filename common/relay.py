@@ -122,6 +122,7 @@ class Relay:
         """
         deadline = _now() + seconds
         busy = set(self._destinations)
+        are_idle = threading.Event()
 
         def sweep(destination: _Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
@@ -134,12 +135,13 @@ class Relay:
                         busy.add(destination.name)
                         continue
                     busy.discard(destination.name)
-                    if not busy:
-                        break
                     # While another is slow this one may come to be owed more.
-                    time.sleep(GLANCE_SECONDS)
+                    if not busy or are_idle.wait(GLANCE_SECONDS):
+                        break
             finally:
                 busy.discard(destination.name)
+                if not busy:
+                    are_idle.set()
             return counts
 
         swept = _side_by_side(sweep, list(self._destinations.values()))

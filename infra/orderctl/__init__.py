@@ -76,7 +76,7 @@ def _unreachable() -> str:
     where = f"{database.host}:{database.port}/{database.name}"
     return (
         f"the database {where} is unreachable or refuses {database.user}:"
-        " check DATABASE_URL, and that it runs"
+        " check DATABASE_URL or POSTGRES_*, and that it runs"
     )
 
 

@@ -311,6 +311,23 @@ def test_operators_at_once_replay_or_discard_a_letter(world: Tampering) -> None:
     assert world.differences() == set()
 
 
+def test_who_comes_second_changes_nothing(
+    world: Tampering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the letter open; the first has settled it since."""
+    [first, *_] = open_ids(world)
+    assert dead_letters.discard(world.engine, first)
+    monkeypatch.setattr(dead_letters, "_check_open", lambda _letter: None)
+    before = world.run("SELECT CAST(d AS text) FROM dead_letters d ORDER BY id")
+    assert not dead_letters.discard(world.engine, first)
+    assert not dead_letters.replay(world.engine, first, never)
+    after = world.run("SELECT CAST(d AS text) FROM dead_letters d ORDER BY id")
+    assert after == before
+    assert letters(world.url, "discard", first, "--yes", "--json").json["failed"] == [
+        {"id": first, "reason": f"Somebody else settled dead letter {first} just now."}
+    ]
+
+
 def test_a_message_is_taken_and_settled_by_one_connection(world: Tampering) -> None:
     """`world.engine` has only one: what waits for a second would wait for ever."""
     letter_id = message(world, complete(world))

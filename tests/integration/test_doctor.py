@@ -1,6 +1,7 @@
 """`orderctl doctor`: its complaints, what it mends, and what it leaves alone."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -8,8 +9,9 @@ from common import migrations
 from common.diagnosis import PATIENCE_SECONDS
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.audited import SINK, Tampering
-from tests.support.database import database, execute, plain_engine
+from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl
+from tests.support.parallel import in_background
 from tests.support.relaying import column, owe
 
 OLD = f"now() - interval '{PATIENCE_SECONDS + 60} seconds'"
@@ -218,6 +220,32 @@ def test_fix_lets_go_of_leases_that_ran_out_and_remembers_the_doubt(
     assert said.json["repairs"] == {"approved": [], "released": 1, "events": {}}
     assert column(database_url, "doubts") == [1, 0, 0]
     assert [bool(at) for at in column(database_url, "sending_since")] == [0, 1, 0]
+
+
+def test_fix_leaves_what_a_relay_has_claimed_meanwhile(database_url: str) -> None:
+    owe(database_url, 4, "{}", to="rabbitmq")
+    execute(
+        database_url,
+        "UPDATE outbox SET sending_since = now() - interval '70 seconds',"
+        " available_at = now() - interval '10 seconds'",
+    )
+    with closing(connect(database_url)) as relay:
+        relay.run("BEGIN")
+        relay.run(
+            "UPDATE outbox SET doubts = doubts + 1, sending_since = now(),"
+            " available_at = now() + interval '1 minute'"
+        )
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+        with in_background(lambda: orderctl(database_url, "doctor", "--fix")) as fixed:
+            while not execute(database_url, waiting)[0][0]:
+                assert not fixed.done()
+            relay.run("COMMIT")
+        assert "released no leases" in fixed.result().out
+    assert column(database_url, "doubts") == [1]
+    assert column(database_url, "sending_since") != [None]
 
 
 def test_fix_leaves_held_events_and_dead_letters_to_people(

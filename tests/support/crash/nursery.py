@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,13 @@ class Nursery:
         role: str,
         environ: dict[str, str],
         *arguments: str,
-        kill_at: int | None = None,
+        kill_at: tuple[str, int] | None = None,
         disturbance: str | None = None,
     ) -> Child:
         """Fork a child for `role`: a function's name, or what `_ROLES` knows.
 
-        It dies at the `kill_at`-th failpoint, counted from 1. `disturbance` is a
+        It dies at the failpoint `kill_at` names, when it passes there for the time that
+        `kill_at` says, from 1 on. `disturbance` is a
         statement that somebody else runs right after it has loaded an order.
         """
         self._count += 1
@@ -227,14 +229,14 @@ def _arm(question: dict[str, Any]) -> None:
     trail = os.open(question["trail"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     kill_at, disturbance = question["kill_at"], question["disturbance"]
     lock = threading.Lock()
-    passed = 0
+    passed: Counter[str] = Counter()
 
     def reach(name: str) -> None:
-        nonlocal passed, disturbance
+        nonlocal disturbance
         with lock:
-            passed += 1
+            passed[name] += 1
             os.write(trail, f"{name}\n".encode())
-            if passed == kill_at:
+            if [name, passed[name]] == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
         if disturbance and name == "sql store.load after":
             statement, disturbance = disturbance, None

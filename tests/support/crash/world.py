@@ -83,7 +83,7 @@ class World:
         self,
         role: str,
         *arguments: str,
-        kill_at: int | None = None,
+        kill_at: tuple[str, int] | None = None,
         disturbance: str | None = None,
     ) -> Child:
         """Start a process of the service."""
