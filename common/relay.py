@@ -126,6 +126,7 @@ class Relay:
 
         def sweep(destination: _Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
+            is_last_look = False
             try:
                 while _now() < deadline and not should_stop():
                     longest = min(patience, max(1.0, deadline - _now()))
@@ -135,9 +136,10 @@ class Relay:
                         busy.add(destination.name)
                         continue
                     busy.discard(destination.name)
-                    # While another is slow this one may come to be owed more.
-                    if not busy or are_idle.wait(GLANCE_SECONDS):
+                    if not busy or is_last_look:
                         break
+                    # While another is slow this one may come to be owed more.
+                    is_last_look = are_idle.wait(GLANCE_SECONDS)
             finally:
                 busy.discard(destination.name)
                 if not busy:

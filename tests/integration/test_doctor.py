@@ -159,7 +159,7 @@ def test_an_approval_that_analytics_does_not_know_is_told(database_url: str) -> 
 
 def test_held_events_and_open_dead_letters_are_told(world: Tampering) -> None:
     world.run("UPDATE outbox SET created_at = now()")
-    held, letters = complaints(world.url)
+    held, letters = complaints(world.url, "--patience", 86_400)
     assert held.startswith("held events: 1;")
     assert letters.startswith("open dead letters: 2;")
     found = orderctl(world.url, "doctor", "--json").json
