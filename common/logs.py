@@ -98,6 +98,8 @@ def configure(level: str) -> None:
     """
     logger = logging.getLogger(_OWN)
     logger.setLevel(level)
+    if level != "DEBUG":  # of a broker that is away it says six lines, we say one
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())

@@ -169,6 +169,7 @@ outbox = Table(
     Column("last_error", Text),
     Index(None, "destination", "order_id", "id"),  # first in, first out
     Index(None, "destination", "available_at", "id"),  # what is due
+    Index("outbox_held_idx", "id", postgresql_where=text("held_since IS NOT NULL")),
 )
 
 # Rows leave the outbox for here when their destination has confirmed them.
@@ -232,5 +233,8 @@ dead_letters = Table(
     CheckConstraint("settled_as IN ('replayed', 'discarded')", name="settled_as"),
     CheckConstraint("(settled_as IS NULL) = (settled_at IS NULL)", name="settled_at"),
     Index("dead_letters_open_idx", "id", postgresql_where=text("settled_as IS NULL")),
+    Index(  # what retention deletes
+        None, "settled_at", postgresql_where=text("settled_at IS NOT NULL")
+    ),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )

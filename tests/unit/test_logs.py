@@ -219,3 +219,8 @@ def test_only_our_own_loggers_are_touched_and_only_once() -> None:
         assert root.handlers == roots
     finally:
         ours.handlers, ours.level, ours.propagate = before
+
+
+def test_a_library_that_says_at_length_what_we_say_in_a_line_is_quiet() -> None:
+    logs.configure("INFO")
+    assert not logging.getLogger("pika.adapters").isEnabledFor(logging.ERROR)

@@ -55,6 +55,12 @@ def upgrade() -> None:
         "outbox",
         ["destination", "available_at", "id"],
     )
+    op.create_index(
+        "outbox_held_idx",
+        "outbox",
+        ["id"],
+        postgresql_where=sa.text("held_since IS NOT NULL"),
+    )
     op.execute(f"ALTER TABLE outbox SET ({_BUSY})")
     op.create_table(
         "sent_events",
@@ -167,16 +173,25 @@ def _add_settling() -> None:
         ["id"],
         postgresql_where=sa.text("settled_as IS NULL"),
     )
+    op.create_index(
+        op.f("dead_letters_settled_at_idx"),
+        "dead_letters",
+        ["settled_at"],
+        postgresql_where=sa.text("settled_at IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
     """Undo. What 0001 has no place for is lost: of orders' histories, and of doubts."""
+    op.drop_index("dead_letters_settled_at_idx", "dead_letters")
     op.drop_index("dead_letters_open_idx", "dead_letters")
     op.drop_column("dead_letters", "settled_as")
     op.drop_column("dead_letters", "settled_at")
     op.drop_table("retention")
     op.drop_table("sent_events")
-    op.execute("ALTER TABLE outbox RESET (autovacuum_vacuum_scale_factor)")
+    names = ", ".join(part.split(" = ")[0] for part in _BUSY.split(", "))
+    op.execute(f"ALTER TABLE outbox RESET ({names})")
+    op.drop_index("outbox_held_idx", "outbox")
     op.drop_index("outbox_destination_available_at_id_idx", "outbox")
     for name in ("held_since", "is_resend", "doubts"):
         op.drop_column("outbox", name)
