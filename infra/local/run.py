@@ -89,10 +89,14 @@ def _serve(port: int, folder: Path, *, durable: bool) -> None:
     # Also where a shell has started us in the background, with SIGINT ignored.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
+    is_ours = not {"DATABASE_URL", "POSTGRES_HOST"} & os.environ.keys()
     with running_system(port, folder, say, durable=durable) as url:
+        database = f"Its database is at        {os.environ['DATABASE_URL']}\n"
         say(
             f"\nThe order service is at {url}/ (what is here, with links)\n"
-            f"Its documentation is at   {url}/api/schema/swagger-ui/\n\n"
+            f"Its documentation is at   {url}/api/schema/swagger-ui/\n"
+            # Somebody's own address may hold a password.
+            f"{database if is_ours else ''}\n"
             "To fill a cart and check out, paste:\n\n"
             f"{ready_made_request(url)}\n\n"
             "`make demo` tells the whole story. Ctrl-C stops everything"

@@ -28,6 +28,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
     ours = logging.getLogger("orders")
     before = ours.propagate
     ours.propagate = True
+    caplog.set_level(logging.INFO, "orders")  # whatever others have configured
     yield caplog
     ours.propagate = before
 
