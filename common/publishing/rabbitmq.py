@@ -320,15 +320,18 @@ class _Link:
 
 
 def reason(error: object) -> str:
-    """Answer what lies at the bottom of pika's wrappers, in one line."""
+    """Answer in one line what went wrong; pika's own words hold the address."""
     wrapped: object = error
     while wrapped is not None:
         error = wrapped
         causes = getattr(error, "exceptions", ()) or getattr(error, "args", ())
         causes = [getattr(error, "exception", None), *causes]
         wrapped = next((c for c in causes if isinstance(c, BaseException)), None)
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}"[:300] if said else type(error).__name__
+    name = type(error).__name__
+    has_words = isinstance(error, OSError) or hasattr(error, "reply_code")
+    has_words |= name.startswith("Probable")
+    said = " ".join(str(error).split()) if has_words else ""
+    return f"{name}: {said}"[:300] if said else name
 
 
 def _publication(message: Message) -> Publication:

@@ -27,13 +27,11 @@ HOLDS, NOT_RUN = "✓", "·"
 
 _ONE_BY_ONE = "A request carries one event, and the next waits for its answer."
 _TAKES_ALL = "The emulator has no way to refuse a well-formed event."
-_TELLS_ALL = "The broker's own words are told, for an operator; they name its address."
 # The test's name and the destination: why it cannot be shown there.
 GAPS = {
     ("test_different_orders_do_not_wait_for_each_other", "http"): _ONE_BY_ONE,
     ("test_a_refused_event_holds_back_its_own_order_only", OPTIONAL): _TAKES_ALL,
     ("test_what_was_refused_goes_out_once_it_is_taken", OPTIONAL): _TAKES_ALL,
-    ("test_a_reason_is_one_line_and_names_no_host", "rabbitmq"): _TELLS_ALL,
 }
 _HEAD = """# What publishing guarantees
 
