@@ -145,18 +145,13 @@ def _keep(
         source="approval",
         reason=reason,
         body=body,
-        headers={_storable(name): _storable(kept[name]) for name in kept},
-        event_id=traits.event_id and _storable(traits.event_id[:_MAX_TRAIT]),
-        event_type=traits.event_type and _storable(traits.event_type[:_MAX_TRAIT]),
+        headers=kept,
+        event_id=traits.event_id and traits.event_id[:_MAX_TRAIT],
+        event_type=traits.event_type and traits.event_type[:_MAX_TRAIT],
         order_id=traits.order_id,
     )
     with connect(engine) as connection:
         bury(connection, letter)
-
-
-def _storable(given: str) -> str:
-    """Answer text that PostgreSQL can hold: without NUL and half characters."""
-    return given.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 _FORGOTTEN = named(

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from common.db import connect, named, transaction
 from common.errors import ConflictError, NotFoundError
+from common.outbox import ARCHIVE
 
 NEWEST = 100_000  # of what was sent, where no order is named
 STEP = 50_000  # rows looked at by one statement of a search
@@ -297,20 +298,16 @@ def _resend(connection: Connection, rows: list[Row]) -> str:
 # The attempt that was in doubt is so no longer.
 _CONFIRM = named(
     "backlog.confirm",
-    """
+    f"""
 WITH held AS (
   DELETE FROM outbox WHERE id = CAST(:id AS bigint) AND held_since IS NOT NULL
   RETURNING *
 ),
-archived AS (
-  INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body,
-    traceparent, created_at, attempts, doubts, is_resend, sent_at)
-  SELECT id, destination, order_id, event_id, event_type, body,
-    traceparent, created_at, attempts, greatest(doubts - 1, 0), is_resend, now()
-  FROM held RETURNING id
+archived AS ({ARCHIVE.format(source="held", doubts="greatest(doubts - 1, 0)")}
+  RETURNING id
 )
 SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
-""",
+""",  # noqa: S608 fragments of our own
 )
 
 

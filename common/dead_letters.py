@@ -48,12 +48,20 @@ VALUES (CAST(:source AS text), CAST(:reason AS text), CAST(:body AS bytea),
 
 def bury(connection: Connection, letter: DeadLetter) -> None:
     """Keep the letter, and say so loudly enough for an alarm."""
-    # PostgreSQL's JSON has no NUL; AMQP headers may.
-    headers = {k: v.replace("\0", "\ufffd") for k, v in letter.headers.items()}
-    given = structs.asdict(letter) | {"headers": encode(headers)}
+    headers = {_storable(k): _storable(v) for k, v in letter.headers.items()}
+    given = structs.asdict(letter) | {
+        "headers": encode(headers),
+        "event_id": letter.event_id and _storable(letter.event_id),
+        "event_type": letter.event_type and _storable(letter.event_type),
+    }
     connection.execute(_BURY, given)
     fields = {"source": letter.source, "reason": letter.reason}
     log.error("a message became a dead letter", extra={"fields": fields})
+
+
+def _storable(given: str) -> str:
+    """Answer text that PostgreSQL can hold: without NUL and half characters."""
+    return given.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 class Kept(Struct, frozen=True):

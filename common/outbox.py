@@ -153,9 +153,17 @@ class Verdict(Struct, frozen=True):
     is_dead: bool = False
 
 
+# What was sent leaves for `sent_events`, from a CTE that has deleted it here.
+ARCHIVE = """
+  INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body,
+    traceparent, created_at, attempts, doubts, is_resend, sent_at)
+  SELECT id, destination, order_id, event_id, event_type, body,
+    traceparent, created_at, attempts, {doubts}, is_resend, now()
+  FROM {source}"""
+
 _SETTLE = named(
     "outbox.settle",
-    """
+    f"""
 WITH verdict AS (
   SELECT * FROM jsonb_to_recordset(CAST(:verdicts AS jsonb)) AS v(
     id bigint, attempts int, reason text, retry_seconds float8, is_counted boolean,
@@ -173,12 +181,7 @@ ours AS (
 sent AS (
   DELETE FROM outbox WHERE id = ANY(CAST(:sent AS bigint[])) RETURNING *
 ),
-archived AS (
-  INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body,
-    traceparent, created_at, attempts, doubts, is_resend, sent_at)
-  SELECT id, destination, order_id, event_id, event_type, body,
-    traceparent, created_at, attempts, doubts, is_resend, now()
-  FROM sent
+archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
 ),
 dead AS (
   DELETE FROM outbox o USING ours v WHERE o.id = v.id AND v.is_dead
@@ -235,7 +238,7 @@ SELECT
   -- What one request leaves behind a relay may hear of at once.
   (SELECT count(pg_notify('outbox', '')) FROM kept
    WHERE CAST(:order_id AS bigint) IS NOT NULL AND available_at <= now())
-""",
+""",  # noqa: S608 fragments of our own
 )
 
 

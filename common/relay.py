@@ -283,9 +283,9 @@ def _side_by_side(
     call: Callable[["_Destination"], T], destinations: Sequence["_Destination"]
 ) -> list[T]:
     """Call for each at once, so that one that does not answer delays no other."""
-    if len(destinations) == 1:
-        return [call(destinations[0])]
-    with ThreadPoolExecutor(max(1, len(destinations)), "relay") as pool:
+    if len(destinations) < 2:  # noqa: PLR2004 nobody to delay
+        return [call(destination) for destination in destinations]
+    with ThreadPoolExecutor(len(destinations), "relay") as pool:
         running = [
             pool.submit(contextvars.copy_context().run, call, destination)
             for destination in destinations

@@ -26,9 +26,7 @@ app = http.make_app(
 def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
     """Acknowledge with 204 what is done or can never be; 503 asks for redelivery."""
     settings = wiring.settings()
-    headers = {name.lower(): value for name, value in request.headers}
-    body = request.get_data()
-    order_id = approval.take(wiring.engine(), headers, body, settings.bus)
+    order_id = approval.take(wiring.engine(), *_message(), settings.bus)
     if order_id is not None:
         wiring.relay().hand_over(order_id)
     return Response(status=204)
@@ -37,9 +35,14 @@ def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
 @app.post("/dead-letters/")
 def keep_given_up() -> Response:
     """Keep whatever the broker's own dead-letter topic or queue forwards."""
-    headers = {name.lower(): value for name, value in request.headers}
-    approval.keep_given_up(wiring.engine(), headers, request.get_data())
+    approval.keep_given_up(wiring.engine(), *_message())
     return Response(status=204)
+
+
+def _message() -> tuple[dict[str, str], bytes]:
+    """Answer headers, by lower-case name, and body."""
+    headers = {name.lower(): value for name, value in request.headers}
+    return headers, request.get_data()
 
 
 @functions_framework.http

@@ -9,8 +9,7 @@ goes out in the same sweep.
 import functions_framework
 from flask import Request, Response
 
-from common import approval, http, idempotency, outbox, wiring
-from common.db import connect
+from common import approval, http, retention, wiring
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
 # calls again; what is left then is the next call's.
@@ -28,15 +27,13 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     engine, settings = wiring.engine(), wiring.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
-    with connect(engine) as connection:
-        keys = idempotency.purge(connection)
-        old = outbox.purge(connection, settings.event_retention_days)
+    purged = retention.purge(engine, settings.event_retention_days)
     return http.json_response(
         {
             "approved": approved,
             "events": sent,
-            "purged_keys": keys,
-            "purged_events": old,
+            "purged_keys": purged.keys,
+            "purged_events": purged.events,
         }
     )
 

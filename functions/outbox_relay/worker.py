@@ -11,8 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from common import approval, idempotency, logs, outbox, wiring
-from common.db import connect
+from common import approval, logs, outbox, retention, wiring
 from common.errors import ServiceError
 from common.listening import Listener, listening
 
@@ -79,10 +78,12 @@ class Worker:
         """Approve what was forgotten, forget what expired."""
         engine, settings = wiring.engine(), wiring.settings()
         approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
-        with connect(engine) as connection:
-            keys = idempotency.purge(connection)
-            sent = outbox.purge(connection, settings.event_retention_days)
-        done = {"approved": len(approved), "purged_keys": keys, "purged_events": sent}
+        purged = retention.purge(engine, settings.event_retention_days)
+        done = {
+            "approved": len(approved),
+            "purged_keys": purged.keys,
+            "purged_events": purged.events,
+        }
         if any(done.values()):
             log.info("did the chores", extra={"fields": done})
 

@@ -17,6 +17,7 @@ from infra.orderctl.output import (
     Commands,
     add_command,
     add_group,
+    add_limit,
     as_rows,
     confirm,
     facts,
@@ -55,13 +56,7 @@ def add_to(commands: Commands) -> None:
     listing.add_argument("--order", type=positive, metavar="ID", help="of this order")
     listing.add_argument("--destination", metavar="NAME", help="for this destination")
     listing.add_argument("--type", metavar="TYPE", help="such as order.created")
-    listing.add_argument(
-        "--limit",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="at most so many (default: %(default)s)",
-    )
+    add_limit(listing)
 
     shown = add_command(
         group,

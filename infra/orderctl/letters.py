@@ -21,6 +21,7 @@ from infra.orderctl.output import (
     UsageError,
     add_command,
     add_group,
+    add_limit,
     as_rows,
     confirm,
     facts,
@@ -58,13 +59,7 @@ def add_to(commands: Commands) -> None:
     listing.add_argument(
         "--after", type=int, default=0, metavar="ID", help="only later ones"
     )
-    listing.add_argument(
-        "--limit",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="at most so many (default: %(default)s)",
-    )
+    add_limit(listing)
     shown = add_command(
         group,
         "show",

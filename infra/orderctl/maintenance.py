@@ -7,8 +7,8 @@ import argparse
 import time
 from typing import Any
 
-from common import approval, idempotency, outbox, wiring
-from common.db import connect, ping
+from common import approval, retention, wiring
+from common.db import ping
 from infra.orderctl.output import Answer, Commands, add_command, facts
 
 _PURGED_AT_ONCE = 5000
@@ -77,11 +77,8 @@ def _purge(deadline: float) -> tuple[int, int]:
     """Delete what was kept long enough, at least once; answer how much that was."""
     events = keys = 0
     while True:
-        with connect(wiring.engine()) as connection:
-            days = wiring.settings().event_retention_days
-            some_events = outbox.purge(connection, days)
-            some_keys = idempotency.purge(connection)
-        events, keys = events + some_events, keys + some_keys
-        is_done = max(some_events, some_keys) < _PURGED_AT_ONCE
+        some = retention.purge(wiring.engine(), wiring.settings().event_retention_days)
+        events, keys = events + some.events, keys + some.keys
+        is_done = max(some.events, some.keys) < _PURGED_AT_ONCE
         if is_done or time.monotonic() >= deadline:
             return events, keys

@@ -83,6 +83,17 @@ def positive(text: str) -> int:
     return number
 
 
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Let a list be as long as the operator wants."""
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="at most so many (default: %(default)s)",
+    )
+
+
 def confirm(question: str, *, is_sure: bool) -> None:
     """Ask before something is done; raises UsageError unless the answer is yes."""
     if is_sure:
