@@ -23,6 +23,7 @@ from common.errors import (
     OrderNotCompleteError,
 )
 from common.orders import is_complete, set_metadata
+from common.owed import Bus, Owed
 from common.schemas import OrderPatch
 from common.store import Snapshot, Target, change_order
 
@@ -81,21 +82,21 @@ def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | 
     return approved
 
 
-def approve(engine: Engine, order_id: int, bus: Sequence[str]) -> bool:
-    """Approve the order if it is due; tell whether this call did it.
+def approve(engine: Engine, order_id: int, bus: Bus) -> Owed | None:
+    """Approve the order if it is due; answer what is owed then, None where it is not.
 
-    Of any number of calls at once exactly one answers True. Raises NotFoundError.
+    Of any number of calls at once exactly one approves. Raises NotFoundError.
     """
-    _, change = change_order(engine, Target(order_id=order_id), decide, bus)
-    if change is not None:
+    owed = change_order(engine, Target(order_id=order_id), decide, bus).owed
+    if owed is not None:
         log.info("order approved", extra={"fields": {"order_id": order_id}})
-    return change is not None
+    return owed
 
 
 def take(
-    engine: Engine, headers: Mapping[str, str], body: bytes, bus: Sequence[str]
-) -> int | None:
-    """Take one event that arrived; answer the order to hand over, if there is one.
+    engine: Engine, headers: Mapping[str, str], body: bytes, bus: Bus
+) -> Owed | None:
+    """Take one event that arrived; answer what is to be sent now, if anything may be.
 
     Returning acknowledges. Duplicates, latecomers, and events about deleted or unknown
     orders do no harm; what can never be understood becomes a dead letter. Raises
@@ -111,11 +112,11 @@ def take(
         return None
     logs.set_order_id(incoming.order_id)
     try:
-        approve(engine, incoming.order_id, bus)
+        owed = approve(engine, incoming.order_id, bus)
     except NotFoundError:
         log.info("the order is gone")
         return None
-    return incoming.order_id
+    return owed or Owed(incoming.order_id)
 
 
 def keep_given_up(engine: Engine, headers: Mapping[str, str], body: bytes) -> None:
@@ -168,7 +169,8 @@ def sweep(
 ) -> list[int]:
     """Approve complete orders that no trigger approved; answer their ids.
 
-    A batch at most, and none is begun when `seconds` have passed.
+    A batch at most, and none is begun when `seconds` have passed. Their events are
+    left to the relay's next sweep.
     """
     deadline = time.monotonic() + seconds
     with connect(engine) as connection:
@@ -178,7 +180,7 @@ def sweep(
         if time.monotonic() >= deadline:
             break
         try:
-            if approve(engine, order_id, bus):
+            if approve(engine, order_id, Bus(tuple(bus))):
                 approved.append(order_id)
         except NotFoundError:  # deleted since it was found
             continue

@@ -7,7 +7,7 @@ exists); a race on either ends as a unique violation, and the loser replays the 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +16,31 @@ from sqlalchemy import Connection, Engine
 
 from common.db import connect, named
 from common.errors import InFlightError, KeyReusedError
+from common.placeholders import Ids, fill, template
 
 CONSTRAINT = "idempotency_records_pkey"
 KEEP_HOURS = 24
 
 
+class Earlier(Struct, frozen=True):
+    """A record as it was found: the answer, and of which of the claims asked for."""
+
+    position: int
+    fingerprint: str
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
 class AlreadyAnsweredError(Exception):
-    """Somebody else's write claimed the same key first; nothing was written."""
+    """Somebody else's write claimed the same key first; nothing was written.
+
+    `earlier` is what it was answered with, None where that is not known yet.
+    """
+
+    def __init__(self, earlier: Earlier | None = None) -> None:
+        self.earlier = earlier
+        super().__init__("the key is taken")
 
 
 class Claim(Struct, frozen=True):
@@ -41,6 +59,11 @@ class Answer(Struct, frozen=True):
     headers: dict[str, str]
     body: str
     is_replayed: bool = False
+
+    def filled(self, ids: Ids) -> "Answer":
+        """Answer this with what was drawn in place of placeholders."""
+        headers = {name: fill(value, ids) for name, value in self.headers.items()}
+        return Answer(self.status, headers, fill(self.body, ids))
 
 
 def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
@@ -68,7 +91,8 @@ expired AS (
   WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
     AND r.expires_at <= now()
 )
-SELECT w.position, r.fingerprint, r.status, CAST(r.headers AS text), r.body
+SELECT CAST(json_build_object('position', w.position, 'fingerprint', r.fingerprint,
+  'status', r.status, 'headers', r.headers, 'body', r.body) AS text)
 FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
 WHERE r.expires_at IS NULL OR r.expires_at > now()
 ORDER BY w.position LIMIT 1
@@ -90,51 +114,53 @@ def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
     ]
     with connect(engine) as connection:
         parameters = {"claims": json.encode(wanted).decode()}
-        row = connection.execute(_FIND, parameters).one_or_none()
-    if row is None:
-        return None
-    position, fingerprint, status, headers, body = row
-    claim = claims[position]
-    if fingerprint != claim.fingerprint:
+        found = connection.execute(_FIND, parameters).scalar_one_or_none()
+    return None if found is None else _again(json.decode(found, type=Earlier), claims)
+
+
+def _again(earlier: Earlier, claims: Sequence[Claim]) -> Answer:
+    claim = claims[earlier.position]
+    if earlier.fingerprint != claim.fingerprint:
         raise KeyReusedError
-    replayed_status = 200 if claim.scope == "cart" else status
-    return Answer(replayed_status, json.decode(headers), body, is_replayed=True)
+    status = 200 if claim.scope == "cart" else earlier.status
+    return Answer(status, earlier.headers, earlier.body, is_replayed=True)
 
 
 def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
-    """Answer the records that keep `answer`, for the statement that writes."""
+    """Answer the records that keep `answer`, for the statement that writes.
+
+    Headers and body are templates, as the answer may hold placeholders.
+    """
+    headers = template(json.encode(answer.headers).decode())
+    body = template(answer.body)
     return [
         {
+            "position": position,
             "user_id": claim.user_id,
             "scope": claim.scope,
             "key": claim.key,
             "fingerprint": claim.fingerprint,
             "status": answer.status,
-            "headers": answer.headers,
-            "body": answer.body,
+            "headers": headers,
+            "body": body,
             "keep_hours": KEEP_HOURS if claim.scope == "key" else None,
         }
-        for claim in claims
+        for position, claim in enumerate(claims)
     ]
 
 
-def once(
-    engine: Engine,
-    claims: Sequence[Claim],
-    answer: Answer,
-    write: Callable[[list[dict[str, Any]]], object],
+def earlier(
+    engine: Engine, claims: Sequence[Claim], error: AlreadyAnsweredError
 ) -> Answer:
-    """Call `write(rows)` and answer `answer`, or replay whoever was faster.
+    """Answer what whoever was faster was answered with.
 
-    `write` must raise AlreadyAnsweredError where a row exists, having written nothing.
+    Raises KeyReusedError, or InFlightError where its order was deleted in between.
     """
-    try:
-        write(rows(claims, answer))
-    except AlreadyAnsweredError as error:
-        earlier = replay(engine, claims)
-        if earlier is None:  # its order was deleted in between
-            raise InFlightError from error
-        return earlier
+    if error.earlier is not None:
+        return _again(error.earlier, claims)
+    answer = replay(engine, claims)
+    if answer is None:
+        raise InFlightError from error
     return answer
 
 

@@ -20,6 +20,7 @@ from common.errors import (
     OrderApprovedError,
     OrderShippedError,
 )
+from common.placeholders import Ids
 from common.schemas import (
     CANCELLED,
     DELIVERED,
@@ -30,7 +31,7 @@ from common.schemas import (
     Order,
     check_metadata,
 )
-from common.store import Reserved, Snapshot
+from common.store import Snapshot
 
 FINAL = frozenset({DELIVERED, CANCELLED})
 STATUS_NAMES = {
@@ -67,34 +68,33 @@ def is_complete(items: Iterable[Item]) -> bool:
 def new_order(
     user_id: UUID,
     lines: Iterable[Line],
-    reserved: Reserved,
+    ids: Ids,
     *,
     metadata: Mapping[str, str] | None = None,
     cart_id: int | None = None,
 ) -> Change:
-    """Answer a new order under the reserved ids.
+    """Answer a new order under these ids, which may be placeholders.
 
     From a cart it announces `order.created`, after its items, because siblings act on
     the items first.
     """
-    assert reserved.order_id is not None
     order = Order(
-        id=reserved.order_id,
+        id=ids.order_id,
         user_id=user_id,
-        created_at=reserved.at,
+        created_at=ids.at,
         is_approved=False,
         metadata=dict(metadata or {}),
         items=[],
     )
     order.items = [
         new_item(order.id, item_id, line)
-        for item_id, line in zip(reserved.item_ids, lines, strict=True)
+        for item_id, line in zip(ids.item_ids, lines, strict=True)
     ]
     created = () if cart_id is None else (events.order_created(order, cart_id),)
     return Change(
         order=order,
         version=0,
-        at=reserved.at,
+        at=ids.at,
         added=order.items,
         history=[
             *(_added(order, item) for item in order.items),

@@ -1,10 +1,10 @@
 """The outbox: events wait here, from the commit that caused them until confirmed.
 
-Lives here: rows for new events, the claim on what is due, and what becomes of a row
-after an attempt. Not here: who sends when (`relay.py`), how a destination is spoken to
-(`publishing/`). Surprise: a claim is committed before the first byte is sent. A row
-whose claim ran out unsettled is therefore known to be in doubt, and not taken for one
-that was never tried.
+Lives here: the claim on what is due, and what becomes of a row after an attempt. Not
+here: how rows come in (`changes.py`), who sends when (`relay.py`), how a destination is
+spoken to (`publishing/`). Surprise: a claim is committed before the first byte is sent.
+A row whose claim ran out unsettled is therefore known to be in doubt, and not taken for
+one that was never tried.
 """
 
 import functools
@@ -14,7 +14,6 @@ from typing import Any
 from msgspec import Struct, json
 from sqlalchemy import Connection, TextClause
 
-from common import events, logs
 from common.db import named
 from common.publishing import Message
 from common.schemas import encode
@@ -22,28 +21,6 @@ from common.schemas import encode
 CLAIM_SECONDS = 60
 BATCH = 200
 CHANNEL = "outbox"  # NOTIFY: something was left behind that a relay could send
-
-
-def destinations(event: events.Event, bus: Sequence[str]) -> Sequence[str]:
-    """Answer where an event goes to."""
-    return (event.destination,) if event.destination else bus
-
-
-def rows(recorded: Iterable[events.Event], bus: Sequence[str]) -> list[dict[str, Any]]:
-    """Answer the outbox rows, in order: one for each event and destination."""
-    context = logs.current()
-    pairs = [(event, name) for event in recorded for name in destinations(event, bus)]
-    return [
-        {
-            "position": position,
-            "destination": destination,
-            "event_id": event.id,
-            "event_type": event.type,
-            "body": event.body,
-            "traceparent": context.traceparent if context else None,
-        }
-        for position, (event, destination) in enumerate(pairs)
-    ]
 
 
 class Claimed(Message, frozen=True):

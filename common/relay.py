@@ -1,9 +1,9 @@
 """The relay: sends what the outbox owes, right after a commit or in sweeps.
 
-Lives here: what an attempt's end means for the event, and when a destination is left
-alone. Not here: rows and claims (`outbox.py`), wire formats (`publishing/`). Surprise:
-after a destination was away, of all requests one at a time finds out whether it is
-back; to the others it costs nothing.
+Lives here: who sends what when, and what an attempt's end means for the event. Not
+here: rows and claims (`outbox.py`), whether a destination is worth a try
+(`destination.py`), wire formats (`publishing/`). Surprise: a write may have claimed its
+events already; then sending them takes one statement, which settles them.
 """
 
 import contextvars
@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,8 +19,10 @@ from sqlalchemy import Engine
 
 from common import events, logs, outbox
 from common.db import connect
+from common.destination import Destination
 from common.errors import ServiceError
 from common.outbox import Claimed, Verdict
+from common.owed import Owed
 from common.publishing import THROUGH, Message, Outcome, Publisher, Result
 
 log = logs.get("relay")
@@ -28,17 +30,12 @@ T = TypeVar("T")
 
 SWEEP_PATIENCE_SECONDS = 20.0
 HAND_OVER_PATIENCE_SECONDS = 2.0
-PROBE_PATIENCE_SECONDS = 1.0
 HAND_OVER_ROUNDS = 20
 GLANCE_SECONDS = 0.25
 MAX_ATTEMPTS = 20
 MAX_BACKOFF_SECONDS = 3600
 MAX_DEFERRAL_SECONDS = 60
-# How long a destination is left alone that was not there: doubled from the first on.
-PAUSE_SECONDS = 1.0
-MAX_PAUSE_SECONDS = 10.0
 _IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
-_IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 
 
 class Relay:
@@ -55,40 +52,54 @@ class Relay:
         self._engine = engine
         self._hold = hold_doubtful_order_created
         self._destinations = {
-            name: _Destination(name, publisher)
-            for name, publisher in publishers.items()
+            name: Destination(name, publisher) for name, publisher in publishers.items()
         }
 
+    def admit(self) -> tuple[str, ...]:
+        """Answer the destinations that are worth a try now."""
+        return tuple(d.name for d in self._destinations.values() if d.admit())
+
     def hand_over(self, order_id: int) -> None:
-        """Send one order's events right after their commit, within a short bound.
+        """Send whatever one order owes; as `send`."""
+        self.send(Owed(order_id))
+
+    def send(self, owed: Owed | None) -> None:
+        """Send what a write owes right after its commit, within a short bound.
 
         Never raises: what does not go out now stays owed and is swept later. A
         destination that was away a moment ago is not tried, so it costs nothing.
         """
-        awake = [d for d in self._destinations.values() if d.admit()]
+        if owed is None:
+            return
+        names = self.admit() if owed.awake is None else owed.awake
+        awake = [self._destinations[name] for name in names]
         if not awake:
             return
         try:
+            claimed = owed.claimed or self._claim(owed.order_id, names)
             for _ in range(HAND_OVER_ROUNDS):
-                if not self._hand_over_once(order_id, awake):
+                if not claimed or not self._send_once(owed.order_id, awake, claimed):
                     break
+                claimed = self._claim(owed.order_id, names)
         except ServiceError as error:
             log.warning("events stay owed: %s", error.detail)
         except Exception:
             log.exception("events stay owed")
 
-    def _hand_over_once(
-        self, order_id: int, destinations: Sequence["_Destination"]
-    ) -> bool:
-        """Send what is due of one order; tell whether more of it can go now."""
-        names = [destination.name for destination in destinations]
+    def _claim(self, order_id: int, names: Iterable[str]) -> list[Claimed]:
         with connect(self._engine) as connection:
-            claimed = outbox.claim_order(connection, order_id, names)
-        if not claimed:
-            return False
+            return outbox.claim_order(connection, order_id, names)
+
+    def _send_once(
+        self,
+        order_id: int,
+        destinations: Sequence[Destination],
+        claimed: Sequence[Claimed],
+    ) -> bool:
+        """Send what is claimed of one order; tell whether more of it can go now."""
         outcomes: list[Outcome] = []
 
-        def publish(destination: _Destination) -> None:
+        def publish(destination: Destination) -> None:
             ours = [m for m in claimed if m.destination == destination.name]
             patience = destination.patience(HAND_OVER_PATIENCE_SECONDS)
             outcomes.extend(self._publish(destination, ours, patience))
@@ -102,7 +113,7 @@ class Relay:
                     connection,
                     *_sorted(claimed, outcomes),
                     order_id=order_id,
-                    destinations=names,
+                    destinations=[destination.name for destination in destinations],
                 )
         return has_more and all(o.result in THROUGH for o in outcomes)
 
@@ -120,16 +131,16 @@ class Relay:
         how, by `Result` value. Raises DatabaseUnavailableError or BusyError where the
         outbox cannot be read.
         """
-        deadline = _now() + seconds
+        deadline = time.monotonic() + seconds
         busy = set(self._destinations)
         are_idle = threading.Event()
 
-        def sweep(destination: _Destination) -> Counter[str]:
+        def sweep(destination: Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
             is_last_look = False
             try:
-                while _now() < deadline and not should_stop():
-                    longest = min(patience, max(1.0, deadline - _now()))
+                while time.monotonic() < deadline and not should_stop():
+                    longest = min(patience, max(1.0, deadline - time.monotonic()))
                     outcomes = self._sweep_once(destination, longest)
                     counts.update(outcome.result.value for outcome in outcomes)
                     if outcomes:
@@ -149,9 +160,7 @@ class Relay:
         swept = _side_by_side(sweep, list(self._destinations.values()))
         return dict(sum(swept, Counter()))
 
-    def _sweep_once(
-        self, destination: "_Destination", patience: float
-    ) -> list[Outcome]:
+    def _sweep_once(self, destination: Destination, patience: float) -> list[Outcome]:
         """Send a batch to one destination; nothing is answered where nothing is due."""
         if not destination.admit():
             return []
@@ -173,7 +182,7 @@ class Relay:
             destination.close()
 
     def _publish(
-        self, destination: "_Destination", messages: Sequence[Message], patience: float
+        self, destination: Destination, messages: Sequence[Message], patience: float
     ) -> list[Outcome]:
         """Publish to one destination; answer an outcome for every message."""
         open_, held_back = _split(messages) if self._hold else (messages, [])
@@ -185,68 +194,6 @@ class Relay:
                 said = f"an event was not sent: {outcome.result.value}"
                 log.warning(said, extra={"fields": fields})
         return outcomes
-
-
-class _Destination:
-    """A publisher, for one thread at a time, and whether it is worth a try."""
-
-    def __init__(self, name: str, publisher: Publisher) -> None:
-        self.name = name
-        self._publisher = publisher
-        self._in_use = threading.Lock()
-        self._state = threading.Lock()
-        self._failures = 0  # in a row
-        self._paused_until = 0.0
-
-    def admit(self) -> bool:
-        """Tell whether to try it now; after a failure one is let through at a time."""
-        with self._state:
-            if _now() < self._paused_until:
-                return False
-            if self._failures:
-                self._pause()
-            return True
-
-    def patience(self, seconds: float) -> float:
-        """Answer how long a request may wait for it: less where it was away."""
-        return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
-
-    def publish(self, messages: Sequence[Message], patience: float) -> list[Outcome]:
-        """Publish and remember whether anybody was there."""
-        deadline = _now() + patience
-        failures = self._failures
-        # Waiting for another thread's publishing has a bound, too.
-        if not self._in_use.acquire(timeout=patience):
-            return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
-        try:
-            if self._failures > failures:  # whoever went first found it away
-                return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
-            outcomes = self._publisher.publish(messages, deadline)
-        except Exception as error:  # a defect, which must not keep others' events
-            log.exception("a publisher broke its promise")
-            reason = type(error).__name__
-            outcomes = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
-        finally:
-            self._in_use.release()
-        self._note({outcome.result for outcome in outcomes})
-        return outcomes
-
-    def _note(self, results: set[Result]) -> None:
-        with self._state:
-            if not results.isdisjoint(_IS_AWAY):
-                self._failures += 1
-                self._pause()
-            elif results != {Result.NOT_TRIED}:
-                self._failures = 0
-                self._paused_until = 0.0
-
-    def _pause(self) -> None:
-        doubled = PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
-        self._paused_until = _now() + min(doubled, MAX_PAUSE_SECONDS)
-
-    def close(self) -> None:
-        """Close the publisher."""
-        self._publisher.close()
 
 
 def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
@@ -280,7 +227,7 @@ def _hold_back(
 
 
 def _side_by_side(
-    call: Callable[["_Destination"], T], destinations: Sequence["_Destination"]
+    call: Callable[[Destination], T], destinations: Sequence[Destination]
 ) -> list[T]:
     """Call for each at once, so that one that does not answer delays no other."""
     if len(destinations) < 2:  # noqa: PLR2004 nobody to delay
@@ -291,10 +238,6 @@ def _side_by_side(
             for destination in destinations
         ]
         return [done.result() for done in running]
-
-
-def _now() -> float:
-    return time.monotonic()
 
 
 def _is_risky(message: Message) -> bool:

@@ -1,6 +1,6 @@
 """Orders on their way to a change: snapshots to decide on, and the second try.
 
-Lives here: loading, reserving ids, deciding and saving. Not here: rules (`orders.py`),
+Lives here: loading, deciding and saving. Not here: rules (`orders.py`),
 the write itself (`changes.py`), replies to reads (`reads.py`). Surprise: rules decide
 in Python on a snapshot, and go through only if that snapshot still holds.
 """
@@ -14,14 +14,17 @@ from uuid import UUID
 from msgspec import Struct, json, structs
 from sqlalchemy import Connection, Engine, TextClause
 
-from common import idempotency
-from common.changes import Change, save
+from common import idempotency, logs
+from common.changes import Change, Saved, save
 from common.db import (
     connect,
     named,
     transaction,
 )
 from common.errors import BusyError, NotFoundError
+from common.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.owed import Bus, Owed
+from common.placeholders import Ids
 from common.reads import MOMENT, ORDER_JSON, unique
 from common.schemas import Item, Order
 
@@ -91,62 +94,64 @@ def load(connection: Connection, target: Target) -> Snapshot:
     return json.decode(body, type=Snapshot)
 
 
-class Reserved(Struct, frozen=True):
-    """Ids that are nobody else's, and the moment (RFC 3339) they were reserved."""
+class Changed(Struct, frozen=True):
+    """The order as it is after a change, the change, what it drew and what it owes."""
 
-    order_id: int | None
-    item_ids: list[int]
-    at: str
-
-
-_RESERVE = named(
-    "store.reserve",
-    f"""
-SELECT CAST(json_build_object(
-  'order_id', CASE WHEN CAST(:wants_order AS boolean)
-    THEN nextval(pg_get_serial_sequence('orders', 'id')) END,
-  'item_ids', (SELECT coalesce(json_agg(nextval(
-      pg_get_serial_sequence('order_items', 'id'))), '[]')
-    FROM generate_series(1, CAST(:items AS int))),
-  'at', {MOMENT.format("clock_timestamp()")}) AS text)""",  # noqa: S608 fragments of our own
-)
-
-
-def reserve(engine: Engine, items: int, *, wants_order: bool) -> Reserved:
-    """Reserve ids, so that events and the stored answer can name rows unwritten yet."""
-    parameters = {"items": items, "wants_order": wants_order}
-    with connect(engine) as connection:
-        body = connection.execute(_RESERVE, parameters).scalar_one()
-    return json.decode(body, type=Reserved)
+    after: Snapshot
+    change: Change | None = None
+    ids: Ids | None = None
+    owed: Owed | None = None
 
 
 def create_order(
     engine: Engine,
     change: Change,
-    bus: Sequence[str],
-    claims: Sequence[idempotency.Claim],
-    answer: idempotency.Answer,
-) -> idempotency.Answer:
-    """Write a new order and keep `answer` under `claims`; answer it.
+    bus: Bus,
+    claims: Sequence[Claim],
+    answer: Answer,
+) -> tuple[Answer, Owed | None]:
+    """Write a new order, keep `answer` under `claims`; answer it and what is owed.
 
-    Where somebody was faster with one of the claims: nothing is written, and theirs is
-    answered, marked as replayed. One round trip, two more for the slower.
+    Placeholders in the answer are filled. Where one of the claims was answered before:
+    nothing is written, and that is answered, marked as replayed. One round trip; two
+    more where the other is writing at this moment.
     """
-
-    def write(records: list[dict[str, Any]]) -> None:
+    records = idempotency.rows(claims, answer)
+    try:
         with connect(engine) as connection:
-            save(connection, change, bus, records)
+            saved = save(connection, change, bus, records)
+    except AlreadyAnsweredError as error:
+        return idempotency.earlier(engine, claims, error), None
+    assert saved is not None, "a new order has no version to have moved on from"
+    logs.set_order_id(saved.ids.order_id)
+    return answer.filled(saved.ids), saved.owed
 
-    return idempotency.once(engine, claims, answer, write)
+
+def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
+    engine: Engine,
+    target: Target,
+    decide: Callable[[Snapshot], Change | None],
+    bus: Bus,
+    claims: Sequence[Claim],
+    answer: Answer,
+) -> tuple[Answer, Owed | None]:
+    """Change an order as `change_order` does, keeping `answer` as `create_order`."""
+    records = idempotency.rows(claims, answer)
+    try:
+        changed = change_order(engine, target, decide, bus, records)
+    except AlreadyAnsweredError as error:
+        return idempotency.earlier(engine, claims, error), None
+    assert changed.ids is not None, "an item that is added is a change"
+    return answer.filled(changed.ids), changed.owed
 
 
 def change_order(
     engine: Engine,
     target: Target,
     decide: Callable[[Snapshot], Change | None],
-    bus: Sequence[str],
+    bus: Bus,
     records: Sequence[dict[str, Any]] = (),
-) -> tuple[Snapshot, Change | None]:
+) -> Changed:
     """Load the order, `decide`, save; answer the order as it is then, and the change.
 
     First without a lock, two round trips. Where somebody else was faster, `decide`
@@ -156,22 +161,29 @@ def change_order(
     with connect(engine) as connection:
         snapshot = load(connection, target)
         change = decide(snapshot)
-        if change is None or save(connection, change, bus, records):
-            return _after(snapshot, change), change
+        if change is None:
+            return Changed(snapshot)
+        if saved := save(connection, change, bus, records):
+            return _changed(snapshot, change, saved)
     with transaction(engine) as connection:
         where, parameters = target.condition()
         unique(connection, _lock_statement(where), parameters)
         snapshot = load(connection, target)
         change = decide(snapshot)
-        if change is not None and not save(connection, change, bus, records):
+        if change is None:
+            return Changed(snapshot)
+        saved = save(connection, change, bus, records)
+        if saved is None:
             raise BusyError
-        return _after(snapshot, change), change
+        return _changed(snapshot, change, saved)
 
 
-def _after(snapshot: Snapshot, change: Change | None) -> Snapshot:
+def _changed(snapshot: Snapshot, change: Change, saved: Saved) -> Changed:
+    return Changed(_after(snapshot, change), change, saved.ids, saved.owed)
+
+
+def _after(snapshot: Snapshot, change: Change) -> Snapshot:
     """Answer the snapshot that a saved change leaves behind."""
-    if change is None:
-        return snapshot
     changed = {item.id for item in change.changed}
     versions = {
         item.id: snapshot.item_versions.get(item.id, 0) + (item.id in changed)

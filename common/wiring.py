@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from common import config, logs
 from common.clients import Upstream
 from common.db import make_engine, ping
+from common.owed import Bus
 from common.publishing import Publisher
 from common.relay import Relay
 
@@ -139,6 +140,16 @@ def _sink_publisher() -> Publisher:
     from common.publishing.http import SinkPublisher  # noqa: PLC0415 requests
 
     return SinkPublisher(settings().event_sink_url or "")
+
+
+def bus(*, claims: bool = True) -> Bus:
+    """Answer where a write's events go that is followed by `relay().send(...)`.
+
+    Without `claims` nothing is claimed before it is about to be sent, so that what a
+    crash leaves untried is not in doubt. Always so where an operator decides on doubts.
+    """
+    claims = claims and not settings().hold_doubtful_order_created
+    return Bus(settings().bus, relay().admit, claims=claims)
 
 
 def check_ready() -> None:

@@ -1,21 +1,17 @@
 """Calls to sibling services: many at once, over kept-alive connections, one deadline.
 
-Lives here: the transport, retries, and what a broken answer means. Not here: what is
-asked (`shopcart.py`, `product.py`). Surprise: no threads. Every request of a batch is
-sent before the first answer is read, so the waits overlap at a fraction of the cost of
-a thread a call; measured, that is where a checkout spends its processor time.
+Lives here: links, retries, and what a broken answer means. Not here: HTTP (`wire.py`),
+what is asked (`shopcart.py`, `product.py`). Surprise: no threads. Every request of a
+batch is sent before the first answer is read, so the waits overlap at a fraction of the
+cost of a thread a call.
 """
 
-import functools
-import http.client
-import io
 import random
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -23,17 +19,17 @@ import msgspec
 from msgspec import Struct
 
 from common import failpoints, logs
+from common.clients.wire import Address, Answer, Link, MalformedAnswerError, head
+from common.clients.wire import request as render
 from common.errors import (
     ServiceError,
     UpstreamBrokenError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
-from common.links import has_spoken
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 MAX_IN_FLIGHT = 128
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
 RETRIES = 2
 _RETRIED_STATUSES = (502, 503, 504)
 _IDEMPOTENT = ("GET", "PUT", "DELETE")
@@ -51,13 +47,6 @@ class Call(Struct, frozen=True):
     body: bytes | None = None
 
 
-class Answer(Struct, frozen=True):
-    """A sibling's answer, whole."""
-
-    status: int
-    body: bytes
-
-
 class Upstream:
     """One sibling service: its name for messages, its address, its idle connections.
 
@@ -67,11 +56,13 @@ class Upstream:
     def __init__(self, name: str, base_url: str) -> None:
         parts = urlsplit(base_url)
         self.name = name
-        self._host = parts.hostname or ""
-        self._port = parts.port
         self._path = parts.path.rstrip("/")
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._idle: list[http.client.HTTPConnection] = []
+        is_tls = parts.scheme == "https"
+        tls = ssl.create_default_context() if is_tls else None
+        self._address = Address(
+            parts.hostname or "", parts.port or (443 if is_tls else 80), tls
+        )
+        self._idle: list[Link] = []
         self._lock = threading.Lock()
 
     def send(
@@ -82,7 +73,7 @@ class Upstream:
         At most two retries each, only of idempotent methods and only after connection
         failures, 502, 503 and 504. Nothing waits past `deadline` (monotonic seconds).
         """
-        headers = _headers(user_id)
+        headers = head({"Host": self._address.authority} | _headers(user_id))
         results: list[Answer | ServiceError] = [self._unavailable()] * len(calls)
         pending = list(range(len(calls)))
         for attempt in range(1 + RETRIES):
@@ -105,8 +96,8 @@ class Upstream:
         """Close the idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        for link in idle:
+            link.close()
 
     def broken(self) -> UpstreamBrokenError:
         """Answer the error for an answer that makes no sense."""
@@ -135,128 +126,67 @@ class Upstream:
         self,
         wave: Sequence[int],
         calls: Sequence[Call],
-        headers: dict[str, str],
+        headers: bytes,
         deadline: float,
         results: list[Answer | ServiceError],
     ) -> None:
         """Send every request of the wave, then read every answer into `results`."""
-        in_flight: list[tuple[int, http.client.HTTPConnection]] = []
+        in_flight: list[tuple[int, Link]] = []
         for i in wave:
             call = calls[i]
-            connection = self._take(deadline)
-            if connection is None:
+            if time.monotonic() >= deadline:
                 results[i] = self._late()
                 continue
+            asked = render(call.method, self._path + call.path, headers, call.body)
+            link = None
             try:
-                sent = headers
-                if call.body is not None:
-                    sent = headers | {"Content-Type": "application/json"}
+                link = self._take(deadline)
                 failpoints.reach(f"call {self.name} before")
-                connection.request(call.method, self._path + call.path, call.body, sent)
-                in_flight.append((i, connection))
+                link.send(asked, deadline)
+                in_flight.append((i, link))
             except OSError as error:
                 results[i] = self._failed(error, deadline)
-                connection.close()
-        for i, connection in in_flight:
+                if link is not None:
+                    link.close()
+        for i, link in in_flight:
             try:
-                results[i] = self._read(connection, deadline)
+                results[i], is_kept_alive = link.read(deadline)
                 failpoints.reach(f"call {self.name} after")
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, MalformedAnswerError) as error:
                 results[i] = self._failed(error, deadline)
-                connection.close()
+                is_kept_alive = False
+            if is_kept_alive:
+                self._put_back(link)
+            else:
+                link.close()
 
     def _failed(self, error: Exception, deadline: float) -> ServiceError:
         log.warning("%s: %s", self.name, type(error).__name__)
+        if isinstance(error, MalformedAnswerError):
+            return self.broken()
         if isinstance(error, TimeoutError) and time.monotonic() >= deadline:
             return self._late()  # sooner it was the connect's: nobody is there
-        if isinstance(error, OSError | http.client.IncompleteRead):
-            return self._unavailable()
-        return self.broken()  # that was no HTTP
+        return self._unavailable()
 
-    def _read(
-        self, connection: http.client.HTTPConnection, deadline: float
-    ) -> Answer | ServiceError:
-        connection.response_class = functools.partial(_Response, deadline=deadline)  # type: ignore[assignment]
-        response = connection.getresponse()
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.read1(65536):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                connection.close()
-                return self.broken()
-        if response.length:  # what Content-Length promised did not all come
-            raise http.client.IncompleteRead(b"", response.length)
-        response.close()  # read to its end; without it the link counts as busy
-        if response.will_close:
-            connection.close()
-        else:
-            self._put_back(connection)
-        return Answer(response.status, b"".join(chunks))
-
-    def _take(self, deadline: float) -> http.client.HTTPConnection | None:
-        """Answer an idle connection whose link is open, else a new one."""
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            return None
+    def _take(self, deadline: float) -> Link:
+        """Answer an idle link that is open, else a new one; raises OSError."""
         while True:
             with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
+                link = self._idle.pop() if self._idle else None
+            if link is None:
                 break
-            if not has_spoken(connection.sock):
-                connection.sock.settimeout(remaining)
-                return connection
-            connection.close()
-        timeout = min(CONNECT_TIMEOUT_SECONDS, remaining)
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout)
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout, context=self._tls
-        )
+            if not link.is_closed():
+                return link
+            link.close()
+        remaining = max(0.001, deadline - time.monotonic())
+        return Link(self._address, min(CONNECT_TIMEOUT_SECONDS, remaining))
 
-    def _put_back(self, connection: http.client.HTTPConnection) -> None:
+    def _put_back(self, link: Link) -> None:
         with self._lock:
             if len(self._idle) < MAX_IN_FLIGHT:
-                self._idle.append(connection)
+                self._idle.append(link)
                 return
-        connection.close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer of which no byte is waited for past the deadline.
-
-    A time-out of the socket alone starts anew with each byte that drips in.
-    """
-
-    def __init__(self, sock: socket.socket, *, deadline: float, method: str) -> None:
-        super().__init__(sock, method=method)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_Reader(raw, sock, deadline))
-
-
-class _Reader(io.RawIOBase):
-    """Reads what a socket gets, until the deadline."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """Answer yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 a buffer has no type before 3.12
-        """Wait for bytes; raises TimeoutError at the deadline."""
-        self._sock.settimeout(max(0.001, self._deadline - time.monotonic()))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        """Let go of the socket."""
-        self._raw.close()
-        super().close()
+        link.close()
 
 
 def require(result: Answer | ServiceError) -> Answer:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from common.clients import Answer, Call, Upstream, parse, require
+from common.clients import Call, Upstream, parse, require
+from common.clients.wire import Answer
 from common.errors import CartNotFoundError
 from common.schemas import encode, parse_uuid
 

@@ -25,10 +25,8 @@ app = http.make_app(
 @app.post("/<path:path>")
 def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
     """Acknowledge with 204 what is done or can never be; 503 asks for redelivery."""
-    settings = wiring.settings()
-    order_id = approval.take(wiring.engine(), *_message(), settings.bus)
-    if order_id is not None:
-        wiring.relay().hand_over(order_id)
+    owed = approval.take(wiring.engine(), *_message(), wiring.bus())
+    wiring.relay().send(owed)
     return Response(status=204)
 
 

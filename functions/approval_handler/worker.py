@@ -20,6 +20,7 @@ from common import approval, failpoints, logs, wiring
 from common.db import ping
 from common.errors import ServiceError
 from common.events import STATUS_UPDATED
+from common.owed import Owed
 from common.publishing.rabbitmq import EXCHANGE, connection_parameters, reason
 
 QUEUE = "order_approval"
@@ -44,8 +45,8 @@ SIGTERM and SIGINT stop it once the message in hand is done.
 
 log = logs.get("approval.worker")
 
-# Does what is due about a message, and answers the order to hand over, if there is one.
-Handle = Callable[[Mapping[str, str], bytes], int | None]
+# Does what is due about a message, and answers what is to be sent now, if anything is.
+Handle = Callable[[Mapping[str, str], bytes], Owed | None]
 
 
 def declare(channel: Any) -> None:  # noqa: ANN401 pika's
@@ -69,9 +70,10 @@ def declare(channel: Any) -> None:  # noqa: ANN401 pika's
     channel.queue_bind(QUEUE, EXCHANGE, routing_key=STATUS_UPDATED)
 
 
-def approve(headers: Mapping[str, str], body: bytes) -> int | None:
-    """Take one event from our queue."""
-    return approval.take(wiring.engine(), headers, body, wiring.settings().bus)
+def approve(headers: Mapping[str, str], body: bytes) -> Owed | None:
+    """Take one event from our queue; what that owes is sent once it is acknowledged."""
+    bus = wiring.bus(claims=False)
+    return approval.take(wiring.engine(), headers, body, bus)
 
 
 def bury(headers: Mapping[str, str], body: bytes) -> None:
@@ -133,7 +135,7 @@ class _Consumer:
         headers = headers_of(delivery, properties)
         with logs.request_context(headers.get("ce-id"), headers.get("traceparent")):
             try:
-                order_id = self._handle(headers, body)
+                owed = self._handle(headers, body)
             except ServiceError as error:
                 log.warning("put back: %s", error.detail)
                 self._wait_for_database(channel.connection)
@@ -144,8 +146,7 @@ class _Consumer:
                 failpoints.reach("acknowledge before")
                 channel.basic_ack(delivery.delivery_tag)
                 failpoints.reach("acknowledge after")
-                if order_id is not None:
-                    wiring.relay().hand_over(order_id)
+                wiring.relay().send(owed)
                 return
             channel.basic_nack(delivery.delivery_tag, requeue=True)
 

@@ -1,8 +1,9 @@
 """POST /api/orders-from-shopcart/: the caller's cart becomes an order.
 
 Lives here: the order of steps. Not here: the checks (`common/checkout.py`). Surprise:
-the cart itself is an idempotency key, looked up before stock is checked; by then the
-first checkout may have lowered the very stock that the second would ask for.
+the cart itself is an idempotency key. The write looks it up; before a cart is repaired
+or refused it is looked up, too, because the first checkout may have lowered the very
+stock that the second asks for.
 """
 
 import time
@@ -11,10 +12,11 @@ from uuid import UUID
 import functions_framework
 from flask import Request, Response
 
-from common import checkout, http, idempotency, logs, orders, store, wiring
+from common import checkout, http, idempotency, orders, store, wiring
 from common.clients import product, shopcart
-from common.errors import CartRepairedError, EmptyCartError
-from common.idempotency import Answer
+from common.errors import CartRepairedError, EmptyCartError, ServiceError
+from common.idempotency import Answer, Claim
+from common.placeholders import placeholders
 from common.schemas import CheckoutReply, encode
 
 wiring.start("DATABASE", "EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
@@ -31,27 +33,25 @@ def create_order() -> Response:
         return http.answer(replay)
 
     deadline = time.monotonic() + settings.upstream_deadline_seconds
-    cart = shopcart.read_cart(wiring.shopcart(), user_id, deadline)
-    if not cart.items:
-        # The same request may have been faster, and its order has emptied the cart.
+    try:
+        cart = shopcart.read_cart(wiring.shopcart(), user_id, deadline)
+        if not cart.items:
+            raise EmptyCartError
+        claims.append(_claim(user_id, cart))
+        review = _review(user_id, cart, deadline)
+    except ServiceError:
+        # The same request may have been faster, and its order has emptied the cart …
         if replay := idempotency.replay(wiring.engine(), claims):
             return http.answer(replay)
-        raise EmptyCartError
-    lines = [(i.id, i.product_variation_id, i.quantity) for i in cart.items]
-    claims.append(idempotency.by_cart(user_id, cart.id, lines))
-    if replay := idempotency.replay(wiring.engine(), claims):
-        return http.answer(replay)
-    wanted = [i.variation for i in cart.items if i.variation is not None]
-    variations = product.read_variations(wiring.product(), user_id, wanted, deadline)
-    review = checkout.review(cart.items, variations)
+        raise
     if review.fixes:
-        # Or its order has lowered the stock that this one found wanting.
+        # … or has lowered the stock that this one found wanting.
         if replay := idempotency.replay(wiring.engine(), claims):
             return http.answer(replay)
         raise _repaired(user_id, cart.id, review.fixes, deadline)
 
-    reserved = store.reserve(wiring.engine(), len(review.lines), wants_order=True)
-    change = orders.new_order(user_id, review.lines, reserved, cart_id=cart.id)
+    ids = placeholders(len(review.lines))
+    change = orders.new_order(user_id, review.lines, ids, cart_id=cart.id)
     reply = CheckoutReply(
         message="Order created successfully",
         order_id=change.order.id,
@@ -61,18 +61,27 @@ def create_order() -> Response:
     )
     location = http.public_path(f"/api/orders/{change.order.id}/", settings)
     headers = {"Location": location, "ETag": http.etag(1)}
-    answer = store.create_order(
+    answer, owed = store.create_order(
         wiring.engine(),
         change,
-        settings.bus,
+        wiring.bus(),
         claims,
         Answer(201, headers, encode(reply)),
     )
-
-    if not answer.is_replayed:
-        logs.set_order_id(change.order.id)
-        wiring.relay().hand_over(change.order.id)
+    wiring.relay().send(owed)
     return http.answer(answer)
+
+
+def _claim(user_id: UUID, cart: shopcart.Cart) -> Claim:
+    lines = [(i.id, i.product_variation_id, i.quantity) for i in cart.items]
+    return idempotency.by_cart(user_id, cart.id, lines)
+
+
+def _review(user_id: UUID, cart: shopcart.Cart, deadline: float) -> checkout.Review:
+    """Check the cart against what the product service says, all lines at once."""
+    wanted = [i.variation for i in cart.items if i.variation is not None]
+    variations = product.read_variations(wiring.product(), user_id, wanted, deadline)
+    return checkout.review(cart.items, variations)
 
 
 def _repaired(

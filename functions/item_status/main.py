@@ -32,11 +32,11 @@ def set_status(item_id: int) -> Response:
         return orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
 
     target = Target(item_id=item_id)
-    after, change = store.change_order(wiring.engine(), target, decide, settings.bus)
-    if change is not None:
-        wiring.relay().hand_over(after.order.id)
-    version = after.item_versions[item_id]
-    return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
+    done = store.change_order(wiring.engine(), target, decide, wiring.bus())
+    wiring.relay().send(done.owed)
+    version = done.after.item_versions[item_id]
+    item = done.after.item(item_id)
+    return http.json_response(item, headers={"ETag": http.etag(version)})
 
 
 @functions_framework.http

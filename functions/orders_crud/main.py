@@ -6,8 +6,7 @@ answered like what does not exist.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
 import functions_framework
@@ -19,7 +18,6 @@ from common import (
     checkout,
     http,
     idempotency,
-    logs,
     orders,
     paging,
     reads,
@@ -32,6 +30,7 @@ from common.clients import product
 from common.clients.product import Variation
 from common.db import connect
 from common.idempotency import Answer
+from common.placeholders import placeholders
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "PRODUCT_SERVICE")
@@ -59,18 +58,11 @@ def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | No
     return product.read_variations(wiring.product(), user_id, ids, deadline)
 
 
-def _change(
-    target: Target,
-    decide: Callable[[Snapshot], Change | None],
-    records: Sequence[dict[str, Any]] = (),
-) -> tuple[Snapshot, Change | None]:
-    bus = wiring.settings().bus
-    return store.change_order(wiring.engine(), target, decide, bus, records)
-
-
-def _hand_over(change: Change | None) -> None:
-    if change is not None and change.events:
-        wiring.relay().hand_over(change.order.id)
+def _change(target: Target, decide: Callable[[Snapshot], Change | None]) -> Snapshot:
+    """Change an order and send what that owes; answer the order as it is then."""
+    done = store.change_order(wiring.engine(), target, decide, wiring.bus())
+    wiring.relay().send(done.owed)
+    return done.after
 
 
 def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
@@ -129,15 +121,15 @@ def create_order() -> Response:
     lines = checkout.price(wanted.items, found)
 
     settings = wiring.settings()
-    reserved = store.reserve(wiring.engine(), len(lines), wants_order=True)
-    change = orders.new_order(user_id, lines, reserved, metadata=wanted.metadata)
+    ids = placeholders(len(lines))
+    change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
     location = http.public_path(f"/api/orders/{change.order.id}/", settings)
     headers = {"Location": location, "ETag": http.etag(1)}
     answer = Answer(201, headers, schemas.encode(change.order))
-    answer = store.create_order(wiring.engine(), change, settings.bus, claims, answer)
-
-    logs.set_order_id(change.order.id)
-    _hand_over(None if answer.is_replayed else change)
+    answer, owed = store.create_order(
+        wiring.engine(), change, wiring.bus(), claims, answer
+    )
+    wiring.relay().send(owed)
     return http.answer(answer)
 
 
@@ -152,8 +144,7 @@ def patch_order(order_id: int) -> Response:
         http.check_if_match(snapshot.version)
         return approval.patch_order(snapshot, patch, user_id)
 
-    after, change = _change(Target(order_id=order_id, user_id=user_id), decide)
-    _hand_over(change)
+    after = _change(Target(order_id=order_id, user_id=user_id), decide)
     return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
 
 
@@ -166,8 +157,7 @@ def delete_order(order_id: int) -> Response:
         http.check_if_match(snapshot.version)
         return orders.delete_order(snapshot, user_id)
 
-    _, change = _change(Target(order_id=order_id, user_id=user_id), decide)
-    _hand_over(change)
+    _change(Target(order_id=order_id, user_id=user_id), decide)
     return Response(status=204)
 
 
@@ -187,7 +177,7 @@ def create_item() -> Response:
     [line] = checkout.price([wanted], found)
 
     settings = wiring.settings()
-    [item_id] = store.reserve(wiring.engine(), 1, wants_order=False).item_ids
+    [item_id] = placeholders(1, wanted.order).item_ids
     item = orders.new_item(wanted.order, item_id, line)
     location = http.public_path(f"/api/order-items/{item_id}/", settings)
     headers = {"Location": location, "ETag": http.etag(1)}
@@ -196,14 +186,10 @@ def create_item() -> Response:
     def decide(snapshot: Snapshot) -> Change:
         return orders.add_item(snapshot, item, user_id)
 
-    answer = idempotency.once(
-        wiring.engine(),
-        claims,
-        answer,
-        lambda records: _change(target, decide, records),
+    answer, owed = store.add_item(
+        wiring.engine(), target, decide, wiring.bus(), claims, answer
     )
-    if not answer.is_replayed:
-        wiring.relay().hand_over(wanted.order)
+    wiring.relay().send(owed)
     return http.answer(answer)
 
 
@@ -228,8 +214,7 @@ def patch_item(item_id: int) -> Response:
             found = _variations(user_id, [item.product_variation])
             checkout.check_stock(found[item.product_variation], patch.quantity)
 
-    after, change = _change(target, decide)
-    _hand_over(change)
+    after = _change(target, decide)
     version = after.item_versions[item_id]
     return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
 
@@ -243,8 +228,7 @@ def delete_item(item_id: int) -> Response:
         http.check_if_match(snapshot.item_versions[item_id])
         return orders.remove_item(snapshot, item_id, user_id)
 
-    _, change = _change(Target(item_id=item_id, user_id=user_id), decide)
-    _hand_over(change)
+    _change(Target(item_id=item_id, user_id=user_id), decide)
     return Response(status=204)
 
 

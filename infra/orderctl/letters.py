@@ -15,6 +15,7 @@ from common import approval, dead_letters, wiring
 from common.db import connect
 from common.dead_letters import Kept
 from common.errors import ConflictError, NotFoundError
+from common.owed import Bus
 from infra.orderctl.output import (
     Answer,
     Commands,
@@ -154,7 +155,7 @@ def _replay(arguments: argparse.Namespace) -> Answer:
     if arguments.source and not arguments.all:
         raise UsageError("--source narrows --all: leave it out where ids are named")
     wiring.use("DATABASE", "EVENT_BUS")
-    engine, bus = wiring.engine(), wiring.settings().bus
+    engine, bus = wiring.engine(), Bus(wiring.settings().bus)
     ids = arguments.ids
     if arguments.all:
         ids = dead_letters.open_ids(engine, source=arguments.source)

@@ -11,8 +11,8 @@ import pytest
 
 from common import events, orders
 from common.events import Event
+from common.placeholders import Ids
 from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED
-from common.store import Reserved
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
 
@@ -140,7 +140,7 @@ def test_trap_order_created_is_nested_and_its_ints_are_ints() -> None:
 
 
 def test_trap_one_order_created_for_a_whole_cart() -> None:
-    reserved = Reserved(4, [11, 12, 13], CREATED_AT)
+    reserved = Ids(4, [11, 12, 13], CREATED_AT)
     change = orders.new_order(OWNER, [line()] * 3, reserved, cart_id=42)
     assert [event.type for event in change.events].count("order.created") == 1
 
@@ -169,7 +169,7 @@ def test_trap_order_item_created_has_no_null_and_no_uuid_where_an_int_belongs() 
 @pytest.mark.parametrize("missing", ["shop_id", "product_id"])
 def test_trap_items_without_shop_or_product_are_not_announced(missing: str) -> None:
     lines = [line(**{missing: None}), line()]
-    change = orders.new_order(OWNER, lines, Reserved(4, [9, 10], NOW))
+    change = orders.new_order(OWNER, lines, Ids(4, [9, 10], NOW))
     ids = [json.loads(event.body)["order_item_id"] for event in change.events]
     assert ids == ["10"]
 

@@ -7,6 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common import approval, wiring
+from common.owed import Bus
 from tests.support.approvals import (
     DELIVERED,
     GIVEN_UP,
@@ -90,7 +91,7 @@ def test_headers_that_postgresql_cannot_hold_are_kept_without_it(
     """HTTP has none of them; AMQP may."""
     service.client("approval_handler")
     headers = {"a\0b": "c\0", "half": "\ud800", "Cookie": "secret", "other": "kept"}
-    assert approval.take(wiring.engine(), headers, b"junk", ()) is None
+    assert approval.take(wiring.engine(), headers, b"junk", Bus(())) is None
     [letter] = dead_letters(service)
     expected = {"a\ufffdb": "c\ufffd", "half": "?", "other": "kept"}
     assert letter["headers"] == expected

@@ -276,3 +276,21 @@ def test_while_the_first_request_is_still_writing_the_second_is_told_to_come_bac
     made_for_it = {"orders": 0, "order_history": 0}  # the order that gets the item
     assert after | made_for_it == before | made_for_it
     assert post(kind).status_code == 201
+
+
+def test_what_a_caller_writes_is_kept_to_the_letter(
+    service: Service, user: str
+) -> None:
+    """The answer is stored as a template, with ids to be drawn; this is none of it."""
+    metadata = {"discount": "100% %1$s %% {0}", "%2$s": "\\ \" '"}
+    body = {"metadata": metadata, "items": [{"product_variation": catalogue.MUG}]}
+    headers = {"Idempotency-Key": "k"}
+    sent = {"json": body, "headers": headers}
+    first = service.crud("POST", "/api/orders/", user, **sent)
+    second = service.crud("POST", "/api/orders/", user, **sent)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.get_data() == first.get_data()
+    assert second.headers["Location"] == first.headers["Location"]
+    stored = service.crud("GET", first.headers["Location"], user).get_json()
+    assert stored == first.get_json()
+    assert stored["metadata"] == metadata

@@ -111,20 +111,27 @@ def test_a_sink_that_never_answers_is_asked_once_by_many_requests_at_once(
     assert len(service.rows(doubtful)) == 1
 
 
-def test_an_outbox_that_cannot_be_claimed_fails_no_request(
-    service: Service, user: str
+@pytest.mark.parametrize(
+    ("on_doubt", "forbidden"),
+    [("resend", "DELETE"), ("hold", "UPDATE")],  # settling; claiming
+)
+def test_an_outbox_that_cannot_be_touched_fails_no_request(
+    service: Service, user: str, on_doubt: str, forbidden: str
 ) -> None:
     """Handing over is a courtesy: whatever is wrong with it, the write has happened."""
+    service.set(ORDER_CREATED_ON_DOUBT=on_doubt)
     service.rows(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN RAISE EXCEPTION ''no''; END'"
     )
     service.rows(
-        "CREATE TRIGGER no BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION no()"
+        f"CREATE TRIGGER no BEFORE {forbidden} ON outbox"
+        " FOR EACH ROW EXECUTE FUNCTION no()"
     )
     service.ordered(user)
     assert owed(service) == 2
     service.rows("DROP TRIGGER no ON outbox")
+    service.rows("UPDATE outbox SET available_at = now()")  # as if a claim had run out
     service.sweep()
     assert owed(service) == 0
 

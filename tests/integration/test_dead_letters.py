@@ -11,6 +11,7 @@ from common import approval, dead_letters
 from common.db import connect
 from common.dead_letters import DeadLetter, bury
 from common.errors import BusyError
+from common.owed import Bus
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.approvals import status_event
 from tests.support.audited import SINK, Tampering, never
@@ -333,7 +334,7 @@ def test_a_message_is_taken_and_settled_by_one_connection(world: Tampering) -> N
     letter_id = message(world, complete(world))
 
     def take(headers: Any, body: bytes) -> object:
-        return approval.take(world.engine, headers, body, (SINK,))
+        return approval.take(world.engine, headers, body, Bus((SINK,)))
 
     assert dead_letters.replay(world.engine, letter_id, take)
     assert is_approved(world)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from common import destination
 from common import relay as relays
 from common.errors import DatabaseUnavailableError
 from common.publishing import Message, Outcome, Result
@@ -108,7 +109,7 @@ def test_an_absent_destination_costs_no_attempt_and_is_left_alone_for_a_while(
 def test_after_the_pause_a_destination_is_tried_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(destination, "PAUSE_SECONDS", 0.0)
     answers = iter([Result.UNAVAILABLE, Result.SENT])
     bus = Recorder(lambda _: next(answers))
     owe(database_url, 4, "a")

@@ -8,6 +8,7 @@ relay does.
 
 import contextlib
 import http.client
+import json
 import threading
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from common import idempotency, orders, store, wiring
 from common.changes import Change
 from common.idempotency import Answer
 from common.orders import Line
+from common.owed import Bus
+from common.placeholders import placeholders
 from common.schemas import CANCELLED, DELIVERED
 from common.store import Snapshot, Target
 from tests.support.crash.nursery import PATIENCE_SECONDS
@@ -41,23 +44,23 @@ def completed_orders(service: Service, count: int, items: int = 3) -> list[int]:
 
 
 def _created(number: int, items: int) -> int:
-    reserved = store.reserve(wiring.engine(), items, wants_order=True)
+    ids = placeholders(items)
     lines = [
         Line(uuid.uuid4(), n, uuid.uuid4(), uuid.uuid4(), 1999)
         for n in range(1, items + 1)
     ]
     user, cart = uuid.uuid4(), number + 1
-    change = orders.new_order(user, lines, reserved, cart_id=cart)
+    change = orders.new_order(user, lines, ids, cart_id=cart)
     claims = [idempotency.by_cart(user, cart, [])]
     answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
-    bus = wiring.settings().bus
-    store.create_order(wiring.engine(), change, bus, claims, answer)
-    return change.order.id
+    bus = Bus(wiring.settings().bus)
+    answer, _ = store.create_order(wiring.engine(), change, bus, claims, answer)
+    return int(json.loads(answer.body)["order_id"])
 
 
 def _completed(order_id: int) -> None:
     target = Target(order_id=order_id)
-    bus = wiring.settings().bus
+    bus = Bus(wiring.settings().bus)
     store.change_order(wiring.engine(), target, _all_final, bus)
 
 

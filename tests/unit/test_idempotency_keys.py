@@ -1,5 +1,6 @@
 """Idempotency keys: what makes two requests the same, and what is kept of an answer."""
 
+import json
 from typing import Any
 
 import pytest
@@ -104,7 +105,8 @@ def test_every_claim_keeps_the_same_answer() -> None:
         ("cart", claims[1].key),
     ]
     for row in told:
-        answer = Answer(row["status"], row["headers"], row["body"])
+        headers = json.loads(row["headers"])
+        answer = Answer(row["status"], headers, row["body"])
         assert (row["user_id"], answer) == (OWNER, ANSWER)
 
 

@@ -16,6 +16,7 @@ from common.errors import (
     OrderApprovedError,
     OrderShippedError,
 )
+from common.placeholders import Ids
 from common.schemas import (
     CANCELLED,
     DELIVERED,
@@ -26,7 +27,7 @@ from common.schemas import (
     Status,
     decode,
 )
-from common.store import Reserved, Snapshot
+from common.store import Snapshot
 from tests.support.factories import (
     NOW,
     OWNER,
@@ -143,7 +144,7 @@ def test_an_item_that_is_not_there_is_not_found(change: Any) -> None:
 
 # A new order.
 
-RESERVED = Reserved(4, [11, 12], NOW)
+RESERVED = Ids(4, [11, 12], NOW)
 
 
 def test_an_order_from_a_cart_announces_its_items_before_itself() -> None:
@@ -178,7 +179,7 @@ def test_a_new_orders_history_says_that_each_item_was_created() -> None:
 
 def test_more_lines_than_reserved_ids_are_never_written_by_halves() -> None:
     with pytest.raises(ValueError, match="longer"):
-        orders.new_order(OWNER, [line(), line()], Reserved(4, [11], NOW))
+        orders.new_order(OWNER, [line(), line()], Ids(4, [11], NOW))
 
 
 # Items without a shop.
@@ -187,7 +188,7 @@ def test_more_lines_than_reserved_ids_are_never_written_by_halves() -> None:
 @pytest.mark.parametrize("missing", ["shop_id", "product_id"])
 def test_trap_items_without_shop_or_product_publish_nothing(missing: str) -> None:
     bare = {missing: None}
-    created = orders.new_order(OWNER, [line(**bare)], Reserved(4, [11], NOW))
+    created = orders.new_order(OWNER, [line(**bare)], Ids(4, [11], NOW))
     before = snapshot(item(**bare))
     changes = [
         created,

@@ -2,15 +2,19 @@
 
 import contextlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy
 
-from common import events, logs, outbox
+from common import destination as destinations
+from common import events, logs, owed
 from common import relay as relays
 from common.errors import ServiceError
 from common.outbox import Verdict
+from common.owed import Bus, Owed
+from common.placeholders import Ids
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
 from tests.support.factories import item, message, order
@@ -66,34 +70,51 @@ def verdict(result: Result, **changes: Any) -> Verdict:
 
 def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
     recorded = [CREATED, ANALYTICS, events.order_deleted(order())]
-    told = outbox.rows(recorded, ("rabbitmq", "http"))
-    assert [
-        (row["position"], row["event_type"], row["destination"]) for row in told
-    ] == [
-        (0, "order.item.created", "rabbitmq"),
-        (1, "order.item.created", "http"),
-        (2, "analytics.order.completed", "analytics"),
-        (3, "order.deleted", "rabbitmq"),
-        (4, "order.deleted", "http"),
+    told = owed.rows(recorded, Bus(("rabbitmq", "http")))
+    assert [(row.event.type, row.destination) for row in told] == [
+        ("order.item.created", "rabbitmq"),
+        ("order.item.created", "http"),
+        ("analytics.order.completed", "analytics"),
+        ("order.deleted", "rabbitmq"),
+        ("order.deleted", "http"),
     ]
 
 
 def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
-    told = outbox.rows([CREATED, ANALYTICS], ())
-    assert [row["destination"] for row in told] == ["analytics"]
+    told = owed.rows([CREATED, ANALYTICS], Bus(()))
+    assert [row.destination for row in told] == ["analytics"]
 
 
-def test_an_events_id_and_body_are_the_same_for_every_destination() -> None:
-    told = outbox.rows([CREATED], ("rabbitmq", "http"))
-    pairs = {(row["event_id"], row["body"]) for row in told}
-    assert pairs == {(CREATED.id, CREATED.body)}
+IDS = Ids(4, [9], "2025-12-01T10:00:00.058493Z")
 
 
-def test_a_row_carries_the_trace_of_the_request_that_caused_it() -> None:
+def test_what_a_write_has_claimed_is_sent_as_what_is_read_would_be() -> None:
+    told = owed.rows([CREATED, ANALYTICS], Bus(("rabbitmq", "http")))
+    claimed = [(7, CREATED.id, "http"), (8, ANALYTICS.id, "analytics")]
     with logs.request_context(None, TRACEPARENT):
-        [inside] = outbox.rows([CREATED], ("http",))
-    [outside] = outbox.rows([CREATED], ("http",))
-    assert (inside["traceparent"], outside["traceparent"]) == (TRACEPARENT, None)
+        left = owed.left(IDS, told, claimed, ("http", "analytics"))
+    assert left.order_id == 4
+    assert left.awake == ("http", "analytics")
+    [created, completed] = left.claimed
+    assert (created.id, created.destination, created.event_id) == (
+        7,
+        "http",
+        CREATED.id,
+    )
+    assert (completed.id, completed.destination) == (8, "analytics")
+    assert (created.body, created.type, created.order_id) == (
+        CREATED.body,
+        CREATED.type,
+        4,
+    )
+    assert created.created_at == datetime(2025, 12, 1, 10, 0, 0, 58493, tzinfo=UTC)
+    assert (created.traceparent, created.attempts) == (TRACEPARENT, 1)
+    assert not created.is_doubtful
+
+
+def test_a_write_that_claimed_nothing_leaves_the_claim_to_whoever_sends() -> None:
+    told = owed.rows([CREATED], Bus(("http",)))
+    assert owed.left(IDS, told, [], ("http",)) == Owed(4, ("http",), [])
 
 
 # Verdicts.
@@ -259,7 +280,7 @@ def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(relays, "_now", lambda: clock[0])
+    monkeypatch.setattr(destinations, "_now", lambda: clock[0])
     tried = relay(Destination(**{"order.item.created": UNAVAILABLE}))
     pauses = []
     for _ in range(6):
@@ -275,14 +296,14 @@ def test_after_a_pause_one_at_a_time_finds_out_whether_it_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(relays, "_now", lambda: clock[0])
+    monkeypatch.setattr(destinations, "_now", lambda: clock[0])
     destination = Destination(**{"order.item.created": UNAVAILABLE})
     tried = relay(destination)
     ends(tried, message())
     clock[0] += 1.5
     found = tried._destinations["http"]
     assert [found.admit() for _ in range(3)] == [True, False, False]
-    assert found.patience(2.0) == relays.PROBE_PATIENCE_SECONDS
+    assert found.patience(2.0) == destinations.PROBE_PATIENCE_SECONDS
     destination.results = {}
     ends(tried, message())
     assert [found.admit() for _ in range(3)] == [True] * 3

@@ -1,0 +1,87 @@
+"""What a write owes: which event to which destination, and what it claims itself.
+
+Lives here: what a write is told of destinations, and what it leaves to be sent. Not
+here: the write (`changes.py`), the claim on what it did not claim (`outbox.py`).
+Surprise: a write claims what it records for whoever will send it right after, because a
+claim of its own would be one more round trip, and one more version of each row.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from common import logs
+from common.events import Event
+from common.outbox import Claimed
+from common.placeholders import Ids, fill
+
+
+@dataclass(frozen=True)
+class Bus:
+    """Where events go, and which of them this process will send at once.
+
+    `admit` answers the destinations that are worth a try now; a write claims for them
+    what it records, unless `claims` is False: then the claim is a statement of its own.
+    """
+
+    destinations: tuple[str, ...]
+    admit: Callable[[], Sequence[str]] = tuple
+    claims: bool = True
+
+
+def destinations(event: Event, bus: Bus) -> Sequence[str]:
+    """Answer where an event goes to."""
+    return (event.destination,) if event.destination else bus.destinations
+
+
+class Row(Struct, frozen=True):
+    """An event that is owed to a destination."""
+
+    event: Event
+    destination: str
+
+
+def rows(recorded: Iterable[Event], bus: Bus) -> list[Row]:
+    """Answer what is owed, in order: a row for each event and destination."""
+    return [Row(event, name) for event in recorded for name in destinations(event, bus)]
+
+
+class Owed(Struct, frozen=True):
+    """What a write leaves to be sent right after it.
+
+    `awake` names the destinations to try, None: whichever are worth it. `claimed` is
+    what the write has claimed for them; where it is empty, a claim is due first.
+    """
+
+    order_id: int
+    awake: Sequence[str] | None = None
+    claimed: Sequence[Claimed] = ()
+
+
+def left(
+    ids: Ids,
+    told: Iterable[Row],
+    claimed: Iterable[tuple[int, str, str]],
+    awake: Sequence[str],
+) -> Owed:
+    """Answer what the write of `told` owes: (id, event, destination) are `claimed`."""
+    mine = {(event_id, name): id_ for id_, event_id, name in claimed}
+    context = logs.current()
+    messages = [
+        Claimed(
+            id=mine[row.event.id, row.destination],
+            event_id=row.event.id,
+            type=row.event.type,
+            order_id=ids.order_id,
+            body=fill(row.event.body, ids),
+            traceparent=context.traceparent if context else None,
+            created_at=ids.moment,
+            attempts=1,
+            is_doubtful=False,
+            destination=row.destination,
+        )
+        for row in told
+        if (row.event.id, row.destination) in mine
+    ]
+    return Owed(ids.order_id, awake, messages)
