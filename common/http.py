@@ -1,23 +1,25 @@
-"""HTTP for every function: the Flask app, bodies in, replies and problems out.
+"""HTTP for every function: routes, bodies in, replies out.
 
-Lives here: what all routes share, and the one place where an exception becomes a
-status. Not here: who calls (`identity.py`) and what is done. Surprise: routes answer
+Lives here: what all routes share. Not here: who calls (`identity.py`), what goes wrong
+(`problems.py`), what is done. Surprise: routes answer
 with and without a trailing slash and never redirect, because a redirect would lose the
 prefix under which the gateway publishes them.
 """
 
+import functools
+import io
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import flask
-from flask import Flask, Request, Response, request
+from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, Map, Rule
+from werkzeug.wsgi import get_input_stream
 
 from common import idempotency, logs
 from common.config import Settings
@@ -25,28 +27,19 @@ from common.errors import (
     InvalidRequestError,
     PreconditionFailedError,
     ServiceError,
-    UnauthenticatedError,
 )
 from common.idempotency import Answer, Claim
 from common.identity import Caller, identify
+from common.problems import defect, http_problem, problem
 from common.reads import Document
 from common.schemas import MAX_ID, decode, encode
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_KEY_LENGTH = 255
 JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
 
 log = logs.get("http")
 T = TypeVar("T")
-
-_TITLES = {
-    400: ("invalid-request", "Invalid request"),
-    404: ("not-found", "Not found"),
-    405: ("method-not-allowed", "Method not allowed"),
-    413: ("body-too-large", "Body too large"),
-    415: ("unsupported-media-type", "Unsupported media type"),
-}
 
 
 class _IdConverter(BaseConverter):
@@ -60,87 +53,128 @@ class _IdConverter(BaseConverter):
         return number if number <= MAX_ID else 0
 
 
-def make_app(
-    name: str,
-    check_ready: Callable[[], None] | None = None,
-    *,
-    max_body_bytes: int = MAX_BODY_BYTES,
-) -> Flask:
-    """Answer a function's Flask app, with health, problems and request context.
+View = Callable[..., Response]
 
-    `check_ready` raises ServiceError while the function cannot serve.
+
+class App:
+    """A function's routes, and what all of them share: health, problems, context.
+
+    Not a Flask app: the framework's own is one already, and what a view takes from
+    `flask.request` is that one's. A second one inside it would cost as much as a read
+    of the database.
     """
-    app = Flask(name, static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    app.url_map.converters["id"] = _IdConverter
-    # Of a chunked body werkzeug hands out so much and says nothing of the rest.
-    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
-    app.before_request(_enter)
-    app.teardown_request(_leave)
-    app.after_request(_finish)
-    app.register_error_handler(ServiceError, _service_problem)
-    app.register_error_handler(HTTPException, _http_problem)
-    app.register_error_handler(Exception, _defect)
 
-    @app.get("/health/live")
-    def live() -> Response:
-        return json_response({"status": "ok"})
+    def __init__(
+        self,
+        name: str,
+        check_ready: Callable[[], None] | None = None,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`check_ready` raises ServiceError while the function cannot serve.
 
-    @app.get("/health/ready")
-    def ready() -> Response:
+        `headers` go with every answer.
+        """
+        self.name = name
+        self.url_map = Map(
+            strict_slashes=False,
+            merge_slashes=False,
+            redirect_defaults=False,
+            converters={"id": _IdConverter},
+        )
+        self._adapter = self.url_map.bind("")
+        self._views: dict[str, View] = {}
+        self._max_body_bytes = max_body_bytes
+        self._headers = headers or {}
+        self.get("/health/live")(_live)
+        self.get("/health/ready")(functools.partial(_ready, check_ready))
+
+    def route(
+        self, method: str, path: str, defaults: Mapping[str, str] | None = None
+    ) -> Callable[[View], View]:
+        """Have the decorated view answer `path`, with and without its last slash."""
+
+        def add(view: View) -> View:
+            endpoint = getattr(view, "__name__", path)
+            self._views[endpoint] = view
+            methods = (method, "OPTIONS")
+            rule = Rule(path, methods=methods, endpoint=endpoint, defaults=defaults)
+            self.url_map.add(rule)
+            return view
+
+        return add
+
+    get = functools.partialmethod(route, "GET")
+    post = functools.partialmethod(route, "POST")
+    patch = functools.partialmethod(route, "PATCH")
+    delete = functools.partialmethod(route, "DELETE")
+
+    def answer(self, incoming: Request) -> Response:
+        """Answer a request of the functions framework; never raises."""
+        started = time.perf_counter()
+        given = incoming.headers
+        with logs.request_context(
+            given.get("X-Request-ID"), given.get("traceparent")
+        ) as context:
+            rule, response = self._respond(incoming)
+            headers = response.headers
+            headers["X-Request-ID"] = context.request_id
+            headers.update(self._headers)
+            if response.status_code == HTTPStatus.NO_CONTENT:
+                del headers["Content-Type"]  # every answer is born with one
+            fields = {
+                "method": incoming.method,
+                "route": rule.rule if rule else None,
+                "status": response.status_code,
+                "latency_ms": round((time.perf_counter() - started) * 1000, 2),
+            }
+            log.info("request", extra={"fields": fields})
+        return response
+
+    def _respond(self, incoming: Request) -> tuple[Rule | None, Response]:
+        """Answer the route that was found, if one was, and the response."""
+        rule = None
         try:
-            if check_ready is not None:
-                check_ready()
+            self._check_size(incoming)
+            path, method = incoming.path, incoming.method
+            rule, values = self._adapter.match(path, method, return_rule=True)
+            if method == "OPTIONS":
+                response = Response()
+                response.allow.update(self._adapter.allowed_methods(path))
+                return rule, response
+            return rule, self._views[rule.endpoint](**values)
         except ServiceError as error:
-            response = problem(error)
-            response.set_data(encode(_body(error) | {"down": ["database"]}))
-            return response
-        return json_response({"status": "ok"})
+            return rule, problem(error)
+        except HTTPException as error:
+            return rule, http_problem(error)
+        except Exception:
+            log.exception("unhandled exception")
+            return rule, defect()
 
-    return app
-
-
-def dispatch(app: Flask, incoming: Request) -> Response:
-    """Answer a request of the functions framework through the function's own app."""
-    response: Response = Response.from_app(app.wsgi_app, incoming.environ)  # type: ignore[assignment]
-    if response.status_code == HTTPStatus.NO_CONTENT:
-        del response.headers["Content-Type"]  # from_app gives everything one
-    return response
-
-
-def _enter() -> None:
-    stack = ExitStack()
-    context = logs.request_context(
-        request.headers.get("X-Request-ID"), request.headers.get("traceparent")
-    )
-    stack.enter_context(context)
-    flask.g.context = stack
-    flask.g.started = time.perf_counter()
-    size = request.content_length  # None: chunked, or no body at all
-    if size is None:
-        size = len(request.get_data())
-    if size >= flask.current_app.config["MAX_CONTENT_LENGTH"]:  # also if unread
-        flask.abort(413)
+    def _check_size(self, incoming: Request) -> None:
+        """Refuse a body that is too large, also if no view would read it."""
+        size = incoming.content_length
+        if size is None:  # chunked, or no body at all
+            environ, most = incoming.environ, self._max_body_bytes + 1
+            body = get_input_stream(environ, max_content_length=most).read()
+            environ["wsgi.input"] = io.BytesIO(body)
+            size = len(body)
+        if size > self._max_body_bytes:
+            flask.abort(413)
 
 
-def _leave(_error: BaseException | None) -> None:
-    if stack := flask.g.pop("context", None):
-        stack.close()
+def _live() -> Response:
+    return json_response({"status": "ok"})
 
 
-def _finish(response: Response) -> Response:
-    if context := logs.current():
-        response.headers["X-Request-ID"] = context.request_id
-    started = flask.g.get("started", time.perf_counter())
-    fields = {
-        "method": request.method,
-        "route": request.url_rule.rule if request.url_rule else None,
-        "status": response.status_code,
-        "latency_ms": round((time.perf_counter() - started) * 1000, 2),
-    }
-    log.info("request", extra={"fields": fields})
-    return response
+def _ready(check_ready: Callable[[], None] | None) -> Response:
+    try:
+        if check_ready is not None:
+            check_ready()
+    except ServiceError as error:
+        return problem(error, {"down": ["database"]})
+    return json_response({"status": "ok"})
 
 
 # Requests
@@ -204,7 +238,7 @@ def json_response(
 ) -> Response:
     """Answer `value` as JSON; text is taken to be JSON already."""
     text = value if isinstance(value, str) else encode(value)
-    response = Response(text, status, mimetype=JSON)
+    response = Response(text, status, content_type=JSON)
     response.headers.update(headers or {})
     return response
 
@@ -237,56 +271,3 @@ def public_path(path: str, settings: Settings) -> str:
     if not _PREFIX.fullmatch(prefix):
         prefix = settings.public_path_prefix
     return prefix + path
-
-
-# Problems
-
-
-def problem(error: ServiceError) -> Response:
-    """Answer a problem (RFC 9457)."""
-    response = Response(encode(_body(error)), error.status, mimetype=PROBLEM_JSON)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, UnauthenticatedError):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _body(error: ServiceError) -> dict[str, Any]:
-    members = _members(error.slug, error.title, error.status, error.detail)
-    if error.errors:
-        members["errors"] = error.errors
-    return members | dict(error.extra)
-
-
-def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": request.path,
-        "error": title,  # older front ends read this one
-    }
-
-
-def _service_problem(error: ServiceError) -> Response:
-    return problem(error)
-
-
-def _http_problem(error: HTTPException) -> Response:
-    """Turn what Flask raises itself: unknown routes, methods, media types, sizes."""
-    status = error.code or 500
-    slug, title = _TITLES.get(status, ("http-error", error.name))
-    members = _members(slug, title, status, error.description or title)
-    response = Response(encode(members), status, mimetype=PROBLEM_JSON)
-    for name, value in error.get_headers():
-        if name == "Allow":
-            response.headers[name] = value
-    return response
-
-
-def _defect(error: Exception) -> Response:
-    """Turn a defect of ours into a 500 that tells the log, and not the caller, all."""
-    log.error("unhandled exception", exc_info=error)
-    return problem(ServiceError("Something went wrong on our side."))

@@ -45,7 +45,7 @@ HEADERS = {
 }
 
 wiring.start()
-app = http.make_app("api_docs")
+app = http.App("api_docs", headers=HEADERS)
 
 
 class Content(Struct, frozen=True):
@@ -97,12 +97,6 @@ def _reply(content: Content, media_type: str, kept: str = FRESH) -> Response:
     return response
 
 
-@app.after_request
-def _secure(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    return response
-
-
 @app.get("/openapi.json")
 @app.get("/api/schema/")
 def get_document() -> Response:
@@ -133,4 +127,4 @@ def get_asset(name: str) -> Response:
 @functions_framework.http
 def api_docs(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

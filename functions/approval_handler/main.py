@@ -16,9 +16,7 @@ from common import approval, http, wiring
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.make_app(
-    "approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES
-)
+app = http.App("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES)
 
 
 @app.post("/", defaults={"path": ""})
@@ -46,4 +44,4 @@ def _message() -> tuple[dict[str, str], bytes]:
 @functions_framework.http
 def approval_handler(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

@@ -20,7 +20,7 @@ from common.placeholders import placeholders
 from common.schemas import CheckoutReply, encode
 
 wiring.start("DATABASE", "EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
-app = http.make_app("create_order_from_cart", wiring.check_ready)
+app = http.App("create_order_from_cart", wiring.check_ready)
 
 
 @app.post("/api/orders-from-shopcart/")
@@ -109,4 +109,4 @@ def _repaired(
 @functions_framework.http
 def create_order_from_cart(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

@@ -15,7 +15,7 @@ from common.schemas import StatusPatch
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.make_app("item_status", wiring.check_ready)
+app = http.App("item_status", wiring.check_ready)
 
 
 @app.patch("/api/order-items/<id:item_id>/status/")
@@ -42,4 +42,4 @@ def set_status(item_id: int) -> Response:
 @functions_framework.http
 def item_status(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

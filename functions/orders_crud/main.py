@@ -34,7 +34,7 @@ from common.placeholders import placeholders
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "PRODUCT_SERVICE")
-app = http.make_app("orders_crud", wiring.check_ready)
+app = http.App("orders_crud", wiring.check_ready)
 
 ORDER_FILTERS = {
     "is_approved": paging.parse_bool,
@@ -235,4 +235,4 @@ def delete_item(item_id: int) -> Response:
 @functions_framework.http
 def orders_crud(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

@@ -17,7 +17,7 @@ APPROVE_SECONDS = 10.0
 SWEEP_SECONDS = 25.0
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.make_app("outbox_relay", wiring.check_ready)
+app = http.App("outbox_relay", wiring.check_ready)
 
 
 @app.post("/", defaults={"path": ""})
@@ -41,4 +41,4 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
 @functions_framework.http
 def outbox_relay(request: Request) -> Response:
     """Answer one request; the framework's target."""
-    return http.dispatch(app, request)
+    return app.answer(request)

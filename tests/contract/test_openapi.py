@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from common import errors, http, openapi, paging, schemas, wiring
+from common import errors, http, openapi, paging, problems, schemas, wiring
 from common.errors import ServiceError
 from common.openapi import document
 from tests.support.documented import operations, resolve, validate
@@ -119,7 +119,7 @@ def test_the_limits_that_are_documented_are_those_of_the_code() -> None:
     key = parameters["Idempotency-Key"]["schema"]
     assert key["maxLength"] == http.MAX_KEY_LENGTH
     for slug, (status, title) in openapi.TRANSPORT_PROBLEMS.items():
-        assert http._TITLES[status] == (slug, title)
+        assert problems._TITLES[status] == (slug, title)
 
 
 @pytest.mark.parametrize(

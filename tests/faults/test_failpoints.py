@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from flask import Flask
 
 import common
 from common import failpoints
 from common.db import STATEMENTS
+from common.http import App
 from tests.support.crash.scenarios import SCENARIOS
 from tests.support.crash.trials import record
 from tests.support.crash.world import World
@@ -79,7 +79,7 @@ def views() -> set[tuple[str, str]]:
         module = importlib.util.module_from_spec(spec)
         with mock.patch.dict(os.environ, ENVIRON):
             spec.loader.exec_module(module)
-        app: Flask = module.app
+        app: App = module.app
         for rule in app.url_map.iter_rules():
             if {"POST", "PUT", "PATCH", "DELETE"} & set(rule.methods or ()):
                 found.add((folder.name, rule.endpoint))
