@@ -9,6 +9,7 @@ nothing.
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from common import logs
 from common.publishing import Message, Outcome, Publisher, Result
@@ -22,13 +23,30 @@ _IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 log = logs.get("relay")
 
 
+@dataclass(eq=False)
+class _Turn:
+    """What one thread wants published, and what became of it, if anybody knows."""
+
+    messages: Sequence[Message]
+    deadline: float
+    failures: int  # of the destination, when the thread came
+    outcomes: list[Outcome] = field(default_factory=list)
+    is_over: bool = False
+
+
+def _not_tried(messages: Sequence[Message]) -> list[Outcome]:
+    return [Outcome(message.id, Result.NOT_TRIED) for message in messages]
+
+
 class Destination:
-    """A publisher, for one thread at a time, and whether it is worth a try."""
+    """A publisher that threads share, and whether it is worth a try."""
 
     def __init__(self, name: str, publisher: Publisher) -> None:
         self.name = name
         self._publisher = publisher
-        self._in_use = threading.Lock()
+        self._changed = threading.Condition()
+        self._waiting: list[_Turn] = []
+        self._is_busy = False
         self._state = threading.Lock()
         self._failures = 0  # in a row
         self._paused_until = 0.0
@@ -47,24 +65,56 @@ class Destination:
         return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
 
     def publish(self, messages: Sequence[Message], patience: float) -> list[Outcome]:
-        """Publish and remember whether anybody was there."""
-        deadline = _now() + patience
-        failures = self._failures
-        # Waiting for another thread's publishing has a bound, too.
-        if not self._in_use.acquire(timeout=patience):
-            return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+        """Publish and remember whether anybody was there.
+
+        Who comes while another thread publishes waits, and one of those who wait takes
+        along what all of them have: they share the round trips to the broker. Waiting
+        is bounded by `patience`, too.
+        """
+        mine = _Turn(messages, _now() + patience, self._failures)
+        turns: list[_Turn] = []
+        with self._changed:
+            self._waiting.append(mine)
+            self._changed.wait_for(lambda: mine.is_over or not self._is_busy, patience)
+            if mine in self._waiting:
+                if self._is_busy:  # and patience has run out
+                    self._waiting.remove(mine)
+                    return _not_tried(messages)
+                turns, self._waiting = self._waiting, []
+                self._is_busy = True
+            else:  # taken along by another thread, which ends by the same deadline
+                self._changed.wait_for(lambda: mine.is_over)
+        if turns:
+            try:
+                self._take(turns)
+            finally:
+                with self._changed:
+                    self._is_busy = False
+                    for turn in turns:
+                        turn.is_over = True
+                    self._changed.notify_all()
+        return mine.outcomes
+
+    def _take(self, turns: "Sequence[_Turn]") -> None:
+        """Publish for all whose turn it is, and give each its outcomes."""
+        open_ = [turn for turn in turns if turn.failures >= self._failures]
+        for turn in turns:
+            if turn not in open_:  # whoever went first has found it away
+                turn.outcomes = _not_tried(turn.messages)
+        if not open_:
+            return
+        messages = [message for turn in open_ for message in turn.messages]
         try:
-            if self._failures > failures:  # whoever went first found it away
-                return [Outcome(m.id, Result.NOT_TRIED) for m in messages]
+            deadline = min(turn.deadline for turn in open_)
             outcomes = self._publisher.publish(messages, deadline)
         except Exception as error:  # a defect, which must not keep others' events
             log.exception("a publisher broke its promise")
             reason = type(error).__name__
             outcomes = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
-        finally:
-            self._in_use.release()
         self._note({outcome.result for outcome in outcomes})
-        return outcomes
+        ended = {outcome.id: outcome for outcome in outcomes}
+        for turn in open_:
+            turn.outcomes = [ended[message.id] for message in turn.messages]
 
     def _note(self, results: set[Result]) -> None:
         with self._state:

@@ -11,7 +11,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from common.config import RabbitMQ, load
 from common.publishing import Outcome, Result
-from common.publishing.rabbitmq import RabbitMQPublisher, connection_parameters
+from common.publishing.rabbitmq import RabbitMQPublisher
+from common.publishing.rabbitmq_link import connection_parameters
 from infra.local.broker import SiblingsConsumer
 from infra.local.sandbox.event_sink import Event
 from tests.support.factories import message
