@@ -3,7 +3,7 @@
 Lives here: sockets, request bytes, parsing by httptools. Not here: which link to take,
 retries and what a broken answer means (`__init__.py`). Surprise: sending and reading
 are two calls, so that many requests can be on their way before the first is read. It
-is done by hand because a call then costs a sixth of what `http.client` takes.
+is done by hand because a call then costs a quarter of what `http.client` takes.
 """
 
 import socket
