@@ -27,7 +27,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench-relay migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with cover
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure the service beside its ceilings (ARGS="--quick")
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-relay: $(STAMP) ## measure the relay against RabbitMQ (ARGS="--events 10000")
 	@$(BIN)/python -m benchmarks.bench_relay $(ARGS)

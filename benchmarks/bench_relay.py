@@ -4,7 +4,6 @@ Lives here: the command, rounds, the table. Not here: what is measured (`senders
 what the figures mean (`NOTES.md`). Surprise: all of it goes through an exchange and a
 queue of its own, so it may run beside tests and on a broker that others use.
 """
-# ruff: noqa: T201 it talks to a terminal
 
 import argparse
 import contextlib

@@ -1,0 +1,73 @@
+"""What other processes use: processor time and memory, with all their children.
+
+Lives here: reading both. Not here: starting processes (`stage.py`). Surprise: a small
+container has no `ps`, macOS no /proc; one counts in hundredths of a second, the other
+too, so a spell must be long enough.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a process has used: seconds of processor time, bytes of memory now."""
+
+    pid: int
+    parent: int
+    cpu_seconds: float
+    memory_bytes: int
+
+
+def family(pid: int) -> list[Use]:
+    """Answer the process and its children, theirs included, the process first."""
+    everybody = {use.pid: use for use in _everybody()}
+    found = [everybody[pid]]
+    for member in found:  # it grows meanwhile
+        found += [use for use in everybody.values() if use.parent == member.pid]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Answer the processor time that a process and its children have used so far."""
+    return sum(use.cpu_seconds for use in family(pid))
+
+
+def _everybody() -> Iterator[Use]:
+    return _from_proc() if (_PROC / "self" / "stat").exists() else _from_ps()
+
+
+def _from_proc() -> Iterator[Use]:
+    tick = os.sysconf("SC_CLK_TCK")
+    page = os.sysconf("SC_PAGE_SIZE")
+    for folder in _PROC.glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # The program's name is in parentheses and may hold anything.
+        fields = stat.rpartition(")")[2].split()
+        cpu = (int(fields[11]) + int(fields[12])) / tick
+        yield Use(int(folder.name), int(fields[1]), cpu, int(fields[21]) * page)
+
+
+def _from_ps() -> Iterator[Use]:
+    listing = ["ps", "-A", "-o", "pid=,ppid=,time=,rss="]
+    done = subprocess.run(listing, check=True, capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        pid, parent, clock, kibibytes = line.split()
+        yield Use(int(pid), int(parent), seconds(clock), int(kibibytes) * 1024)
+
+
+def seconds(clock: str) -> float:
+    """Answer the seconds of ps's [[days-]hours:]minutes:seconds."""
+    days, _, rest = clock.rpartition("-")
+    total = 0.0
+    for part in rest.split(":"):
+        total = total * 60 + float(part)
+    return total + int(days or 0) * 86400

@@ -1,0 +1,166 @@
+"""The sibling services in one lean process: they answer late, and cost next to nothing.
+
+Lives here: carts, variations, and taking in events, by sockets and a selector. Not
+here: what siblings really do (`infra/local/sandbox`). Surprise: a caller's id says how
+many lines its cart has (`caller`), and each reading gives the lines new ids, so that
+every checkout is a new order.
+"""
+
+import argparse
+import itertools
+import selectors
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+PRODUCT = "b0000000-0000-4000-8000-000000000001"
+SHOP = "c0000000-0000-4000-8000-000000000001"
+_VARIATION = (
+    b'{"id":"%s","product_id":"' + PRODUCT.encode() + b'","amount":1000000,'
+    b'"count":1,"amount_limit":1,"price":19.99,"product":{"id":"'
+    + PRODUCT.encode()
+    + b'",'
+    b'"shop_id":"' + SHOP.encode() + b'","title":"T1","is_active":true,'
+    b'"base_price":19.99}}'
+)
+_TAKEN = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
+_ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
+_VARIATIONS_PATH = b"/api/products/variations/"
+
+
+def caller(number: int, lines: int) -> str:
+    """Answer the id of a caller whose cart holds so many lines."""
+    return f"{lines:08x}-0000-4000-8000-{number:012x}"
+
+
+@dataclass(slots=True)
+class _Link:
+    """A connection, and what has come on it of a request so far."""
+
+    socket: socket.socket
+    come: bytes = b""
+
+
+class Siblings:
+    """Answers carts and variations `delay` seconds after they were asked for."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._late: deque[tuple[float, _Link, bytes]] = deque()
+        self._line_ids = itertools.count(1)
+        self._selector = selectors.DefaultSelector()
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._selector.register(self._server, selectors.EVENT_READ, self._accept)
+        self._is_over = False
+
+    @property
+    def port(self) -> int:
+        """Answer where it listens."""
+        port: int = self._server.getsockname()[1]
+        return port
+
+    def serve_until_closed(self, lifeline: int) -> None:
+        """Serve until the file descriptor `lifeline` is closed at its other end."""
+        self._selector.register(lifeline, selectors.EVENT_READ, self._end)
+        late = self._late
+        while not self._is_over:
+            seconds = max(0.0, late[0][0] - time.monotonic()) if late else None
+            for key, _ in self._selector.select(seconds):
+                if isinstance(key.data, _Link):
+                    self._hear(key.data)
+                else:
+                    key.data()
+            now = time.monotonic()
+            while late and late[0][0] <= now:
+                _, link, answer = late.popleft()
+                self._send(link, answer)
+
+    def _accept(self) -> None:
+        accepted, _ = self._server.accept()
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._selector.register(accepted, selectors.EVENT_READ, _Link(accepted))
+
+    def _end(self) -> None:
+        self._is_over = True
+
+    def _hear(self, link: _Link) -> None:
+        try:
+            come = link.socket.recv(65536)
+        except OSError:
+            come = b""
+        if not come:
+            self._selector.unregister(link.socket)
+            link.socket.close()
+            return
+        link.come += come
+        while (end := _end_of_request(link.come)) is not None:
+            request, link.come = link.come[:end], link.come[end:]
+            is_read, answer = self._answer(request)
+            if is_read and self._delay:
+                self._late.append((time.monotonic() + self._delay, link, answer))
+            else:
+                self._send(link, answer)
+
+    def _send(self, link: _Link, answer: bytes) -> None:
+        try:
+            link.socket.sendall(answer)
+        except OSError:
+            return  # whoever asked has gone, which its end of the link tells, too
+
+    def _answer(self, request: bytes) -> tuple[bool, bytes]:
+        """Answer whether the request is one that siblings take time for, and what."""
+        method, path, _ = request.split(b" ", 2)
+        if method != b"GET":
+            return False, _TAKEN
+        if _VARIATIONS_PATH in path:
+            return True, _ok(_VARIATION % path.rpartition(b"/")[2])
+        if path.endswith(b"/api/mycart/"):
+            return True, _ok(self._cart(request))
+        return False, _ABSENT
+
+    def _cart(self, request: bytes) -> bytes:
+        mark = b"\r\nx-user-id:"
+        user = request.lower().split(mark, 1)[1].split(b"\r\n", 1)[0].strip()
+        lines = ",".join(
+            f'{{"id":{next(self._line_ids)},"product_variation_id":'
+            f'"a0000000-0000-4000-8000-{number:012x}","quantity":2}}'
+            for number in range(int(user[:8], 16))
+        )
+        cart = f'{{"id":42,"user_uuid":"{user.decode()}","items":[{lines}]}}'
+        return cart.encode()
+
+
+def _ok(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d"
+    return head % len(body) + b"\r\n\r\n" + body
+
+
+def _end_of_request(come: bytes) -> int | None:
+    """Answer where the first request ends, None while it is not whole."""
+    head = come.find(b"\r\n\r\n")
+    if head < 0:
+        return None
+    length = 0
+    if not come.startswith(b"GET "):
+        _, found, rest = come[:head].lower().partition(b"content-length:")
+        length = int(rest.split(b"\r\n", 1)[0]) if found else 0
+    end = head + 4 + length
+    return end if len(come) >= end else None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Say the port on standard output; serve until standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--delay", type=float, default=5.0, help="in milliseconds")
+    siblings = Siblings(parser.parse_args(argv).delay / 1000)
+    say: Callable[[str], int] = sys.stdout.write
+    say(f"{siblings.port}\n")
+    sys.stdout.flush()
+    siblings.serve_until_closed(sys.stdin.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Everything that a run needs, started and stopped: database, bus, siblings, functions.
+
+Lives here: processes and their variables. Not here: what is asked of them. Surprise:
+functions come from any checkout (`--checkout`), with that one's Python, so that two
+versions can be held against each other by one harness.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.bus import Exchange, exchange_of_our_own
+from infra.local.postgres import postgres_server
+from tests.support import database
+from tests.support.rabbitmq import Broker, trouble
+
+HERE = Path(__file__).parent
+START_SECONDS = 60
+STOP_SECONDS = 20
+HELLO = "hello"
+
+
+class StageError(Exception):
+    """Something that a run needs does not work; the message is for a terminal."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A function's server: where it listens, its process, what it has logged."""
+
+    name: str
+    port: int
+    pid: int
+    log: Path
+
+
+@dataclass
+class Stage:
+    """Where everything is. Made by `stage`."""
+
+    checkout: Path
+    folder: Path
+    database_url: str
+    bus: str
+    environ: dict[str, str]
+    siblings_port: int
+    workers: int
+    threads: int
+    _count: int = field(default=0)
+
+    @property
+    def python(self) -> str:
+        """Answer the Python of the checkout, ours where it has none of its own."""
+        return python_of(self.checkout)
+
+    @contextlib.contextmanager
+    def serving(
+        self,
+        name: str,
+        *,
+        workers: int | None = None,
+        threads: int | None = None,
+        **settings: str,
+    ) -> Iterator[Served]:
+        """Serve a function, or `hello`, by the functions framework."""
+        port = _free_port()
+        self._count += 1
+        log = self.folder / f"{self._count}-{name}.log"
+        environ = self.environ | {
+            "WORKERS": str(workers or self.workers),
+            "THREADS": str(threads or self.threads),
+            "FUNCTION_TARGET": name,
+            "BENCH_SOURCE": str(self.checkout / "functions" / name / "main.py"),
+            **settings,
+        }
+        source = HERE / ("hello.py" if name == HELLO else "served.py")
+        command = [self.python, "-m", "functions_framework", "--source", str(source)]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        with _process(command, self.checkout, environ, log) as process:
+            _wait_until_live(port, process, log)
+            yield Served(name, port, process.pid, log)
+
+    def run(self, arguments: Sequence[str], **settings: str) -> str:
+        """Run the checkout's Python; answer what it says on standard output."""
+        done = subprocess.run(
+            [self.python, *arguments],
+            cwd=self.checkout,
+            env=self.environ | settings,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            said = done.stderr.strip() or done.stdout.strip()
+            raise StageError(f"{' '.join(arguments)} failed:\n{said[-2000:]}")
+        return done.stdout
+
+
+@contextlib.contextmanager
+def stage(
+    checkout: Path, *, workers: int, threads: int, delay: float, bus: str = "auto"
+) -> Iterator[Stage]:
+    """Start all but functions. `delay` is the siblings', in seconds."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(database.scratch_folder())
+        server = os.environ.get("TEST_DATABASE_URL") or stack.enter_context(
+            postgres_server(folder / "postgres", durable=True)
+        )
+        url = stack.enter_context(database.database(server))
+        port = stack.enter_context(siblings(delay))
+        there = f"http://127.0.0.1:{port}"
+        environ = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": str(checkout),
+            "DATABASE_URL": url,
+            "SHOPCART_SERVICE": there,
+            "PRODUCT_SERVICE": there,
+            "LOG_LEVEL": "INFO",
+        }
+        found = _broker(bus)
+        if found is None:
+            environ |= {"EVENT_BUS": "http", "EVENT_SINK_URL": f"{there}/events"}
+        else:
+            exchange = Exchange(found, f"bench_{uuid.uuid4().hex[:8]}")
+            stack.enter_context(exchange_of_our_own(exchange))
+            environ |= {"EVENT_BUS": "rabbitmq", "BENCH_EXCHANGE": exchange.name}
+            environ |= found.environ
+        ready = Stage(
+            checkout=checkout,
+            folder=folder,
+            database_url=url,
+            bus="http" if found is None else "rabbitmq",
+            environ=environ,
+            siblings_port=port,
+            workers=workers,
+            threads=threads,
+        )
+        ready.run(["-m", "infra.orderctl", "migrate"])
+        yield ready
+
+
+@contextlib.contextmanager
+def siblings(delay: float) -> Iterator[int]:
+    """Have siblings answer after `delay` seconds; yields their port."""
+    command = [sys.executable, "-m", "benchmarks.siblings", "--delay"]
+    process = subprocess.Popen(
+        [*command, str(delay * 1000)],
+        cwd=HERE.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(STOP_SECONDS)
+        process.stdout.close()
+
+
+def python_of(checkout: Path) -> str:
+    """Answer the Python of a checkout, ours where it has none of its own."""
+    own = checkout / ".venv" / "bin" / "python"
+    return str(own) if checkout != HERE.parent and own.exists() else sys.executable
+
+
+def _broker(bus: str) -> Broker | None:
+    """Answer the RabbitMQ that events go to, None for the HTTP sink."""
+    if bus == "http":
+        return None
+    found = Broker()
+    why = trouble(found)
+    if why is None:
+        return found
+    if bus == "rabbitmq":
+        raise StageError(f"no RabbitMQ on {found.host}:{found.port} ({why})")
+    return None
+
+
+@contextlib.contextmanager
+def _process(
+    command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environ, stdout=out, stderr=out
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_live(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    url = f"http://127.0.0.1:{port}/health/live"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with opener.open(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace")[-2000:]
+                raise StageError(f"a function does not serve:\n{said}") from error
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
