@@ -1,25 +1,83 @@
 """A function as the framework loads it, save for what only a benchmark may set.
 
-Lives here: the exchange of this run, so that nobody else hears of its events, and the
-sampling of where processor time goes. Not here: settings that a deployment has, too.
-Surprise: the framework loads this file in place of the function's own `main.py`.
+Lives here: the exchange of this run, so that nobody else hears of its events, and
+samples of where processor time goes. Not here: settings that a deployment has, too.
+Surprise: the framework loads this file in place of the function's own `main.py`, and
+samples need a worker of one thread: signals come to the main one only.
 """
 
 import importlib.util
+import json
 import os
+import signal
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Request
 
 TARGET = os.environ["FUNCTION_TARGET"]
 SOURCE = Path(os.environ["BENCH_SOURCE"])
+SAMPLES_PATH = "/bench/samples"
+EVERY_SECONDS = 0.001  # of processor time; most kernels count in steps of 4 ms
+
+
+def _load() -> Callable[[Request], Any]:
+    spec = importlib.util.spec_from_file_location("measured_function", SOURCE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    target: Callable[[Request], Any] = getattr(module, TARGET)
+    return target
+
+
+class _Sampler:
+    """Notes the stack whenever some processor time has been used."""
+
+    def __init__(self) -> None:
+        self._stacks: Counter[tuple[tuple[str, str], ...]] = Counter()
+
+    def start(self) -> None:
+        """Begin; a second time forgets what was noted."""
+        self._stacks.clear()
+        signal.signal(signal.SIGPROF, self._note)
+        signal.setitimer(signal.ITIMER_PROF, EVERY_SECONDS, EVERY_SECONDS)
+
+    def told(self) -> str:
+        """Answer [[[file, function], ... innermost first], count], ... as JSON."""
+        return json.dumps(list(self._stacks.items()))
+
+    def _note(self, _signal: int, frame: FrameType | None) -> None:
+        stack = []
+        while frame is not None:
+            stack.append((frame.f_code.co_filename, frame.f_code.co_qualname))
+            frame = frame.f_back
+        self._stacks[tuple(stack)] += 1
+
+
+def _sampled(target: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    sampler = _Sampler()
+
+    def sampled(request: Request) -> Any:  # noqa: ANN401 whatever the function answers
+        if request.path != SAMPLES_PATH:
+            return target(request)
+        if request.method == "POST":
+            sampler.start()
+            return ""
+        return sampler.told()
+
+    return sampled
+
 
 if exchange := os.environ.get("BENCH_EXCHANGE"):
     from common.publishing import rabbitmq
 
     rabbitmq.EXCHANGE = exchange
 
-spec = importlib.util.spec_from_file_location("measured_function", SOURCE)
-assert spec
-assert spec.loader
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-globals()[TARGET] = getattr(module, TARGET)
+target = _load()
+if os.environ.get("BENCH_SAMPLED"):
+    target = _sampled(target)
+globals()[TARGET] = target

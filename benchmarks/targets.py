@@ -58,13 +58,11 @@ def _ratio(key: Key, to: Key, figure: str) -> Callable[[Meter], float | None]:
 
 _TABLE: tuple[tuple[Target, Callable[[Meter], float | None]], ...] = (
     (
-        Target(
-            name="database part of a checkout, of pgbench's, 8 clients", at_least=0.5
-        ),
+        Target(name="database part of a checkout, of pgbench's, at 8", at_least=0.5),
         _ratio(("database part", 8), ("pgbench", 8), "rate"),
     ),
     (
-        Target(name="CPU of a checkout, of /health/live's, 8 clients", at_most=8.0),
+        Target(name="CPU of a checkout, of /health/live's, at 8", at_most=8.0),
         _ratio(("checkout", 8), ("health", 8), "cpu_ms"),
     ),
     (
@@ -76,25 +74,19 @@ _TABLE: tuple[tuple[Target, Callable[[Meter], float | None]], ...] = (
         lambda _: None,
     ),
     (
-        Target(
-            name="rate of reading an order, of hello world's, 8 clients", at_least=0.45
-        ),
+        Target(name="reading an order, rate, of hello world's, at 8", at_least=0.45),
         _ratio(("read", 8), ("hello", 8), "rate"),
     ),
     (
-        Target(
-            name="a page far down a list, of the first's, p50, 1 client", at_most=1.2
-        ),
+        Target(name="a page far down a list, of the first's, p50, at 1", at_most=1.2),
         _ratio(("page far down", 1), ("first page", 1), "p50_ms"),
     ),
     (
-        Target(name="checkout of 100 lines, of 5's, p50, 1 client", at_most=3.0),
+        Target(name="checkout of 100 lines, of 5's, p50, at 1", at_most=3.0),
         _ratio(("checkout 100", 1), ("checkout 5", 1), "p50_ms"),
     ),
     (
-        Target(
-            name="idempotent replay, of the first call's, p50, 8 clients", at_most=0.3
-        ),
+        Target(name="idempotent replay, of the first call's, p50, at 8", at_most=0.3),
         _ratio(("replay", 8), ("first call", 8), "p50_ms"),
     ),
 )

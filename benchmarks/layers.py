@@ -1,0 +1,110 @@
+"""Where a request's processor time goes, layer by layer, from samples of stacks.
+
+Lives here: whose a stack is, and the figures of one operation. Not here: taking samples
+(`served.py`). Surprise: a sample belongs to the innermost frame that is anybody's; what
+the standard library does counts for whoever called it.
+"""
+
+import json
+import re
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from benchmarks.measuring import Meter, say
+from benchmarks.stage import Served, Stage
+from benchmarks.traffic import Operation
+
+CLIENTS = 4  # so that the one thread never waits for them
+FRAMEWORK, RULES, SIBLINGS = "framework and HTTP", "our rules", "siblings"
+DATABASE, LOGGING = "database", "logging"
+HANDED_OVER, SENDING = "hand-over: database", "hand-over: sending"
+LAYERS = (FRAMEWORK, RULES, SIBLINGS, DATABASE, HANDED_OVER, SENDING, LOGGING)
+_OWNERS = (
+    (re.compile(r"/logging/|/common/logs\.py$"), LOGGING),
+    (re.compile(r"/(sqlalchemy|pg8000|scramp)/|/common/db\w*(/|\.py$)"), DATABASE),
+    (re.compile(r"/common/clients/"), SIBLINGS),
+    (re.compile(r"/(pika|requests|urllib3)/|/common/publishing/"), SENDING),
+    (re.compile(r"/common/(http|identity)\w*\.py$"), FRAMEWORK),
+    (re.compile(r"/(gunicorn|flask|werkzeug|functions_framework)/"), FRAMEWORK),
+    (re.compile(r"/common/|/functions/"), RULES),
+)
+_HAND_OVER = re.compile(r"/common/relay\.py$")
+
+Frame = tuple[str, str]  # file, function; stacks begin with the innermost
+
+
+class Split(Struct, frozen=True):
+    """One operation's processor time a request, in milliseconds, and its parts."""
+
+    operation: str
+    cpu_ms: float
+    samples: int
+    layers: dict[str, float]
+    functions: list[tuple[str, float]]  # the costliest, by themselves
+
+
+def layer(stack: Sequence[Frame]) -> str:
+    """Answer whose a sample is."""
+    owner = next((found for file, _ in stack if (found := _owner(file))), FRAMEWORK)
+    if owner in (LOGGING, SENDING) or not any(_HAND_OVER.search(f) for f, _ in stack):
+        return owner
+    return HANDED_OVER if owner == DATABASE else SENDING
+
+
+def _owner(file: str) -> str | None:
+    return next((name for pattern, name in _OWNERS if pattern.search(file)), None)
+
+
+def split(
+    operation: str, cpu_ms: float, stacks: Iterable[tuple[Sequence[Frame], int]]
+) -> Split:
+    """Answer how the processor time of a request divides."""
+    layers: Counter[str] = Counter()
+    functions: Counter[str] = Counter()
+    for stack, count in stacks:
+        layers[layer(stack)] += count
+        file, function = stack[0]
+        functions[f"{'/'.join(file.split('/')[-2:])} {function}"] += count
+    total = layers.total() or 1
+    return Split(
+        operation=operation,
+        cpu_ms=cpu_ms,
+        samples=layers.total(),
+        layers={name: cpu_ms * layers[name] / total for name in LAYERS},
+        functions=[
+            (name, cpu_ms * count / total) for name, count in functions.most_common(15)
+        ],
+    )
+
+
+def measure(
+    ready: Stage, operations: Sequence[Operation], upstream: str, seconds: float
+) -> tuple[list[Split], Meter]:
+    """Sample each operation on a worker of one thread; `upstream` should not wait."""
+    found = []
+    samples = Meter({}, seconds)
+    settings = {"SHOPCART_SERVICE": upstream, "PRODUCT_SERVICE": upstream}
+    for operation in operations:
+        with ready.serving(
+            operation.function, workers=1, threads=1, BENCH_SAMPLED="1", **settings
+        ) as served:
+            samples.served = {operation.function: served}
+            samples.warm_up(operation, CLIENTS)
+            _ask(served, "POST")
+            say(f"sampling {operation.name}")
+            sample = samples.take(operation, CLIENTS)
+            stacks = json.loads(_ask(served, "GET"))
+        found.append(split(operation.name, sample.cpu_ms, stacks))
+    return found, samples
+
+
+def _ask(served: Served, method: str) -> bytes:
+    url = f"http://127.0.0.1:{served.port}/bench/samples"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asked = urllib.request.Request(url, method=method)
+    with opener.open(asked, timeout=30) as answer:
+        body: bytes = answer.read()
+    return body
