@@ -1,27 +1,38 @@
 """How fast the service is, beside what could be at most on the same machine.
 
-Lives here: the command, and what is measured in which turn. Not here: how
-(`measuring.py`, `load.py`). Surprise: everything is measured in turns with its ceiling,
-because only figures of one run compare.
+Lives here: the command, its options, its results' files. Not here: what is measured
+(`sections.py`). Surprise: everything is measured in turns with its ceiling, because
+only figures of one run compare.
 """
 
 import argparse
-import contextlib
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import report, traffic
+import msgspec
+
+from benchmarks import plots, report, sections, targets
 from benchmarks.measuring import Meter, say
-from benchmarks.stage import HELLO, Served, Stage, StageError, stage
-from benchmarks.targets import shown
+from benchmarks.pgbench import PgbenchError
+from benchmarks.sections import OPERATIONS, Run
+from benchmarks.stage import HERE, Stage, StageError, stage
+from benchmarks.traffic import MOVED_ORDERS, Orders
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database
 
 CLIENTS = (1, 8, 32)
-OPERATIONS = ("checkout", "read", "list", "status", "replay")
-REPLAYED = 200
+RESULTS = HERE / "results"
+SECTIONS: dict[str, Callable[[Run], None]] = {
+    "lines": sections.lines,
+    "depth": sections.depth,
+    "overload": sections.overload,
+    "layers": sections.split,
+    "memory": sections.memory,
+    "relay": sections.relay,
+}
+NAMES = (*OPERATIONS, "database", *SECTIONS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,87 +47,117 @@ def main(argv: Sequence[str] | None = None) -> int:
             bus=arguments.bus,
         ) as ready:
             return _measure(ready, arguments)
-    except (StageError, EmbeddedPostgresError) as error:
+    except (StageError, EmbeddedPostgresError, PgbenchError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 
 
 def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
-    with _functions(ready) as served:
-        meter = Meter(served, arguments.seconds)
-        _rounds(ready, meter, arguments)
-        [[postgres]] = database.execute(ready.database_url, "SHOW server_version")
-    targets = shown(meter)
+    conditions = report.conditions(ready, _postgres(ready))
+    with sections.functions(ready) as served:
+        say("filling tables")
+        run = Run(
+            ready=ready,
+            meter=Meter(served, arguments.seconds),
+            orders=Orders(ready.database_url, arguments.orders),
+            rounds=arguments.rounds,
+            clients=tuple(arguments.clients),
+            relay_events=arguments.events,
+        )
+        wanted = arguments.only
+        chosen = [name for name in wanted if name not in SECTIONS]
+        if chosen:
+            sections.operations(run, chosen)
+        for name, section in SECTIONS.items():
+            if name in wanted:
+                section(run)
+    shown = targets.shown(run.meter)
     told = {
-        "conditions": report.conditions(ready, str(postgres)),
-        "rows": report.rows(meter),
-        "targets": [each.told() for each in targets],
-        "unexpected": dict(meter.unexpected),
+        "conditions": conditions,
+        "remarks": run.remarks,
+        "rows": report.rows(run.meter),
+        "targets": [each.told() for each in shown],
+        "unexpected": dict(run.meter.unexpected),
+        **msgspec.to_builtins(run.extras),
     }
+    if arguments.results:
+        _keep(told, arguments.results)
     if arguments.json:
-        print(json.dumps(told))
+        print(msgspec.json.encode(told).decode())
     else:
-        report.tell(told, targets)
-    report.complain(meter)
-    if meter.unexpected:
-        return 1
-    return int(arguments.check and any(each.holds is False for each in targets))
+        report.tell(told)
+    report.complain(run.meter)
+    is_missed = any(each.holds is False for each in shown)
+    return int(bool(run.meter.unexpected) or (arguments.check and is_missed))
 
 
-def _rounds(ready: Stage, meter: Meter, arguments: argparse.Namespace) -> None:
-    wanted = arguments.only or OPERATIONS
-    orders = traffic.Orders(ready.database_url)
-    keyed = traffic.keyed(REPLAYED)
-    operations = {
-        "checkout": traffic.checkout(),
-        "read": orders.read(),
-        "list": orders.page(),
-        "status": orders.move(),
-        "replay": traffic.replay(keyed),
-    }
-    chosen = [operations[name] for name in OPERATIONS if name in wanted]
-    beside = [traffic.hello()]
-    if "checkout" in wanted:
-        beside.append(traffic.health("create_order_from_cart"))
-    if "replay" in wanted:
-        chosen.append(traffic.keyed_checkout())
-        meter.exhaust(traffic.first_calls(keyed))
-    for operation in beside + chosen:
-        say(f"warming up {operation.name}")
-        meter.warm_up(operation)
-    for _ in range(arguments.rounds):
-        for clients in arguments.clients:
-            for operation in beside + chosen:
-                meter.take(operation, clients)
+def _postgres(ready: Stage) -> str:
+    [[version]] = database.execute(ready.database_url, "SHOW server_version")
+    return str(version).split()[0]
 
 
-@contextlib.contextmanager
-def _functions(ready: Stage) -> Iterator[dict[str, Served]]:
-    names = (HELLO, "create_order_from_cart", "orders_crud", "item_status")
-    with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(ready.serving(name)) for name in names}
+def _keep(told: dict[str, Any], folder: Path) -> None:
+    """Write the results' files over those of an earlier run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "bench.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+    for written in (path, *plots.draw(told, folder)):
+        say(f"wrote {written}")
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="of each spell")
-    parser.add_argument("--quick", action="store_true", help="about a minute")
-    parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--delay", type=float, default=5.0, help="siblings', in ms")
-    parser.add_argument("--bus", choices=("auto", "rabbitmq", "http"), default="auto")
-    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--json", action="store_true", help="for machines")
-    parser.add_argument(
-        "--check", action="store_true", help="exit 1 where a target is missed"
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description=__doc__.splitlines()[0],
+        epilog='For example: make bench ARGS="--only read checkout --quick". With'
+        " DATABASE_URL set, pages far down a list are read there (nothing is written).",
     )
+    add = parser.add_argument
+    add(
+        "--only",
+        nargs="+",
+        choices=NAMES,
+        default=NAMES,
+        metavar="NAME",
+        help=f"measure only some of {', '.join(NAMES)}",
+    )
+    add("--quick", action="store_true", help="a minute in all; rougher figures")
+    add("--rounds", type=int, help="of which the medians are told (3; quick: 1)")
+    add("--seconds", type=float, help="of each measurement (3; quick: 0.5)")
+    add("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")
+    add("--workers", type=int, default=2, help="of each function (2)")
+    add("--threads", type=int, default=4, help="of each worker (4)")
+    add("--delay", type=float, default=5.0, help="of the siblings, in ms (5)")
+    add(
+        "--bus",
+        choices=("auto", "rabbitmq", "http"),
+        default="auto",
+        help="where events go (auto: RabbitMQ where there is one)",
+    )
+    add("--orders", type=int, default=MOVED_ORDERS, help="to change the status of")
+    add("--events", type=int, help="for the relay (20000; quick: 4000)")
+    add(
+        "--checkout",
+        type=Path,
+        default=HERE.parent,
+        help="measure the code in this folder, with the Python of its .venv",
+    )
+    add(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="write JSON and plots there (a whole run: benchmarks/results)",
+    )
+    add("--json", action="store_true", help="for machines")
+    add("--check", action="store_true", help="exit 1 where a target is missed")
     arguments = parser.parse_args(argv)
+    is_whole = arguments.only == NAMES and not arguments.quick
+    if arguments.results is None and is_whole:
+        arguments.results = RESULTS
     arguments.checkout = arguments.checkout.resolve()
-    arguments.seconds = arguments.seconds or (1.0 if arguments.quick else 3.0)
-    arguments.rounds = arguments.rounds or (2 if arguments.quick else 3)
+    arguments.seconds = arguments.seconds or (0.5 if arguments.quick else 3.0)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    arguments.events = arguments.events or (4_000 if arguments.quick else 20_000)
     return arguments
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from benchmarks.measuring import Meter, say
+from benchmarks.measuring import Meter
 from benchmarks.stage import Served, Stage
 from benchmarks.traffic import Operation
 
@@ -81,24 +81,26 @@ def split(
 
 
 def measure(
-    ready: Stage, operations: Sequence[Operation], upstream: str, seconds: float
-) -> tuple[list[Split], Meter]:
-    """Sample each operation on a worker of one thread; `upstream` should not wait."""
+    ready: Stage, meter: Meter, operations: Sequence[Operation], upstream: str
+) -> list[Split]:
+    """Sample each operation on a worker of one thread; `upstream` should not wait.
+
+    `meter` should be one of its own: such a worker keeps no connection.
+    """
     found = []
-    samples = Meter({}, seconds)
     settings = {"SHOPCART_SERVICE": upstream, "PRODUCT_SERVICE": upstream}
     for operation in operations:
         with ready.serving(
-            operation.function, workers=1, threads=1, BENCH_SAMPLED="1", **settings
+            operation.server, workers=1, threads=1, BENCH_SAMPLED="1", **settings
         ) as served:
-            samples.served = {operation.function: served}
-            samples.warm_up(operation, CLIENTS)
+            meter.served[operation.server] = served
+            meter.warm_up(operation, CLIENTS)
             _ask(served, "POST")
-            say(f"sampling {operation.name}")
-            sample = samples.take(operation, CLIENTS)
+            cpu_ms = meter.take(operation, CLIENTS).cpu_ms
+            assert cpu_ms
             stacks = json.loads(_ask(served, "GET"))
-        found.append(split(operation.name, sample.cpu_ms, stacks))
-    return found, samples
+        found.append(split(operation.name, cpu_ms, stacks))
+    return found
 
 
 def _ask(served: Served, method: str) -> bytes:

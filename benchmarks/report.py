@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 
 from benchmarks.measuring import Key, Meter
 from benchmarks.stage import Stage
-from benchmarks.targets import Shown
 
 FIGURES = ("rate", "p50_ms", "p95_ms", "p99_ms", "cpu_ms")
+HTTP, DATABASE = "hello", "pgbench"  # the ceilings
+OF_DATABASE = ("database part", "checkout")
 _PACKAGES = ("functions-framework", "flask", "gunicorn", "sqlalchemy", "pg8000", "pika")
 
 
@@ -32,8 +33,11 @@ def _row(meter: Meter, key: Key) -> dict[str, Any]:
     row: dict[str, Any] = {"operation": operation, "clients": clients}
     for figure in FIGURES:
         row[figure] = _rounded(meter.median(key, figure))
-    row["of_hello"] = _rounded(meter.ratio(key, ("hello", clients), "rate"))
-    row["of_pgbench"] = _rounded(meter.ratio(key, ("pgbench", clients), "rate"))
+    ceilings = [DATABASE] if operation in OF_DATABASE else []
+    ceilings += [HTTP] if operation not in (DATABASE, OF_DATABASE[0]) else []
+    for name in (HTTP, DATABASE):
+        ratio = meter.ratio(key, (name, clients), "rate") if name in ceilings else None
+        row[f"of_{name}"] = _rounded(ratio)
     row["rates"] = [_rounded(sample.rate) for sample in meter.samples[key]]
     return row
 
@@ -67,7 +71,7 @@ def _commit(checkout: Path) -> str | None:
     return done.stdout.strip()
 
 
-def tell(told: dict[str, Any], targets: Iterable[Shown]) -> None:
+def tell(told: dict[str, Any]) -> None:
     """Print the tables."""
     where = told["conditions"]
     print(
@@ -75,24 +79,52 @@ def tell(told: dict[str, Any], targets: Iterable[Shown]) -> None:
         f" {where['python']}, PostgreSQL {where['postgresql']}, {where['workers']}"
         f" workers of {where['threads']} threads, events to {where['bus']}"
     )
+    for remark in told["remarks"]:
+        print(remark)
+    if told["rows"]:
+        _tell_rows(told["rows"])
+    for split in told.get("layers", []):
+        _tell_layers(split)
+    for each in told.get("past saturation", []):
+        share, statuses = _percent(each["of_plateau"]), each["statuses"]
+        print(f"checkout at {each['clients']} clients: {share} of 32's, {statuses}")
+    for name, each in told.get("memory", {}).items():
+        sizes = ", ".join(f"{size / 2**20:.0f}" for size in each)
+        print(f"memory of {name}, MiB a process: {sizes}")
+    for way, rate in told.get("relay", {}).get("events_per_second", {}).items():
+        print(f"events a second, {way}: {rate}")
+    print()
+    for target in told["targets"]:
+        print(_target_line(target))
+
+
+def _tell_rows(rows: Sequence[dict[str, Any]]) -> None:
     head = ("", "clients", "a second", "p50 ms", "p95 ms", "p99 ms", "CPU ms")
-    widths = "{:<24}{:>8}{:>10}{:>9}{:>9}{:>9}{:>8}{:>10}{:>11}"
+    widths = "{:<22}{:>8}{:>10}{:>9}{:>9}{:>9}{:>8}{:>10}{:>11}"
     print(widths.format(*head, "of hello", "of pgbench"))
-    for row in told["rows"]:
+    for row in rows:
         figures = [_short(row[name]) for name in FIGURES]
         shares = [_percent(row["of_hello"]), _percent(row["of_pgbench"])]
         print(widths.format(row["operation"], row["clients"], *figures, *shares))
     print()
-    for each in targets:
-        print(_target_line(each))
 
 
-def _target_line(shown: Shown) -> str:
-    target = shown.target
-    words = {None: "not measured", True: "holds", False: "MISSED"}[shown.holds]
-    value = "" if shown.value is None else f"{shown.value:.2f}"
-    remark = f" ({target.remark})" if target.remark else ""
-    return f"{target.name:<58}{value:>8}  {target.bound():<8}{words}{remark}"
+def _tell_layers(split: dict[str, Any]) -> None:
+    cpu_ms = split["cpu_ms"]
+    print(f"CPU of {split['operation']}, {cpu_ms:.2f} ms, {split['samples']} samples")
+    for name, value in split["layers"].items():
+        if value:
+            print(f"  {name:<22}{value:>6.2f} ms {value / cpu_ms:>5.0%}")
+    costly = ", ".join(f"{name} {value:.2f}" for name, value in split["functions"][:6])
+    print(f"  by themselves: {costly}")
+    print()
+
+
+def _target_line(target: dict[str, Any]) -> str:
+    words = {None: "not measured", True: "holds", False: "MISSED"}[target["holds"]]
+    value = "" if target["value"] is None else f"{target['value']:.2f}"
+    remark = f" ({target['remark']})" if target["remark"] else ""
+    return f"{target['name']:<58}{value:>8}  {target['bound']:<8}{words}{remark}"
 
 
 def _short(value: float | None) -> str:

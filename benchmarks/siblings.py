@@ -50,7 +50,8 @@ class Siblings:
     def __init__(self, delay: float) -> None:
         self._delay = delay
         self._late: deque[tuple[float, _Link, bytes]] = deque()
-        self._line_ids = itertools.count(1)
+        # Nor are they those of another process on the same database.
+        self._line_ids = itertools.count(time.time_ns() // 1000)
         self._selector = selectors.DefaultSelector()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._selector.register(self._server, selectors.EVENT_READ, self._accept)

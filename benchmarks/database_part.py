@@ -1,0 +1,118 @@
+"""A checkout's statements through the service's own functions, without HTTP.
+
+Lives here: all that touches what is inside `common`, and nothing else does. Not here:
+the ceiling (`pgbench.py`). Surprise: started as a program of its own, by the Python of
+whatever checkout is measured, and then spread over processes as a deployment's workers.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+
+from common import idempotency, orders, schemas, store, wiring
+from common.orders import Line
+
+LINES = 5
+_FORK = multiprocessing.get_context("fork")
+
+
+def check_out(lines: Sequence[Line], number: int) -> None:
+    """Do what a checkout does to the database: look up, write.
+
+    Handing events over is not part of it.
+    """
+    user_id = uuid.uuid4()
+    bought = [(number, line.product_variation, line.quantity) for line in lines]
+    claims = [idempotency.by_cart(user_id, 42, bought)]
+    engine = wiring.engine()
+    assert idempotency.replay(engine, claims) is None
+    reserved = store.reserve(engine, len(lines), wants_order=True)
+    change = orders.new_order(user_id, lines, reserved, cart_id=42)
+    reply = schemas.CheckoutReply(
+        message="Order created successfully",
+        order_id=change.order.id,
+        items_count=len(lines),
+        total_quantity=len(lines),
+        order=change.order,
+    )
+    headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
+    answer = idempotency.Answer(201, headers, schemas.encode(reply))
+    answer = store.create_order(engine, change, wiring.settings().bus, claims, answer)
+    assert not answer.is_replayed
+
+
+def basket() -> list[Line]:
+    """Answer what is bought."""
+    return [
+        Line(uuid.uuid4(), 2, uuid.uuid4(), uuid.uuid4(), 1999) for _ in range(LINES)
+    ]
+
+
+def _work(seconds: float, threads: int, barrier: Callable[[], object]) -> list[float]:
+    """Check out on so many threads for so long; answer how long each took."""
+    lines = basket()
+    numbers = itertools.count()
+    took: list[float] = []
+    broken: list[BaseException] = []
+
+    def until(end_at: float) -> list[float]:
+        each = []
+        while (began_at := time.perf_counter()) < end_at:
+            check_out(lines, next(numbers))
+            each.append(time.perf_counter() - began_at)
+        return each
+
+    def work() -> None:
+        try:
+            check_out(lines, next(numbers))  # connects, prepares
+            barrier()
+            took.extend(until(time.perf_counter() + seconds))
+        except BaseException as error:
+            broken.append(error)
+            raise
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if broken:
+        raise SystemExit(f"a checkout failed: {broken[0]!r}")
+    return took
+
+
+def _child(pipe: Connection, work: Callable[[], list[float]]) -> None:
+    with pipe:
+        pipe.send(work())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the seconds that each checkout took, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=4, help="of each process")
+    arguments = parser.parse_args(argv)
+    wiring.start("DATABASE", "EVENT_BUS")
+    barrier = _FORK.Barrier(arguments.processes * arguments.threads)
+    wait = partial(barrier.wait, 60)
+    work = partial(_work, arguments.seconds, arguments.threads, wait)
+    pipes = []
+    for _ in range(arguments.processes):
+        ours, theirs = _FORK.Pipe(duplex=False)
+        _FORK.Process(target=_child, args=(theirs, work)).start()
+        theirs.close()
+        pipes.append(ours)
+    took = [each for pipe in pipes for each in pipe.recv()]
+    print(json.dumps(took))
+
+
+if __name__ == "__main__":
+    main()

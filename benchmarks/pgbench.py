@@ -1,0 +1,44 @@
+"""The database's ceiling: the rows of a checkout, written by PostgreSQL's own pgbench.
+
+Lives here: running `checkout.sql` and reading how long it took. Not here: the service's
+own statements (`database_part.py`). Surprise: that is five prepared statements in one
+transaction, as a careful program would write them that has not one for everything.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from infra.local.postgres_binaries import EmbeddedPostgresError, find_installation
+
+SCRIPT = Path(__file__).with_name("checkout.sql")
+
+
+class PgbenchError(Exception):
+    """It failed; the message is what it said."""
+
+
+def program() -> str | None:
+    """Answer the program, the one beside the embedded server's first."""
+    try:
+        beside = find_installation().program("pgbench")
+    except EmbeddedPostgresError:
+        beside = ""
+    return beside if Path(beside).is_file() else shutil.which("pgbench")
+
+
+def run(program: str, url: str, clients: int, seconds: int) -> list[float]:
+    """Answer the seconds that each transaction took, ascending."""
+    with tempfile.TemporaryDirectory(prefix="order-service-bench-") as folder:
+        command = [program, "--no-vacuum", "--protocol", "prepared"]
+        command += ["--file", str(SCRIPT), "--time", str(seconds)]
+        command += ["--client", str(clients), "--jobs", str(min(clients, 2))]
+        command += ["--log", "--log-prefix", f"{folder}/took", url]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise PgbenchError(f"pgbench: {done.stderr.strip()[-1000:]}")
+        logs = "".join(log.read_text() for log in Path(folder).glob("took.*"))
+    # Client, number, microseconds, and more.
+    return sorted(int(each) / 1e6 for each in re.findall(r"(?m)^\d+ \d+ (\d+) ", logs))

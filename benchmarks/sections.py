@@ -1,0 +1,200 @@
+"""What is measured, in which turn: each section of a run.
+
+Lives here: operations beside their ceilings, carts of many lines, pages far down, what
+happens past saturation, layers, memory, the relay. Not here: how (`measuring.py`).
+Surprise: every section takes turns between what it compares, in each of its rounds.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import layers, pgbench, processes, traffic
+from benchmarks.deep_list import DeepList
+from benchmarks.measuring import Meter, sample, say
+from benchmarks.stage import HELLO, HERE, Served, Stage, siblings
+from benchmarks.traffic import Operation, Orders
+
+OPERATIONS = ("checkout", "read", "list", "status", "replay")
+FUNCTIONS = ("create_order_from_cart", "orders_crud", "item_status")
+LINES = (1, 5, 20, 100)
+SATURATING = (64, 128)
+PLATEAU, BEYOND = "checkout, plateau", "checkout, saturated"
+REPLAYED = 200
+
+
+@dataclass
+class Run:
+    """A run: what is served, what was measured so far, and how long to measure."""
+
+    ready: Stage
+    meter: Meter
+    orders: Orders
+    rounds: int
+    clients: tuple[int, ...]
+    relay_events: int
+    extras: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def turns(self, clients: tuple[int, ...], *steps: "Step") -> None:
+        """Do every step at each number of clients, in turn, round after round."""
+        for _ in range(self.rounds):
+            for count in clients:
+                for step in steps:
+                    step(count)
+
+    def asking(self, *operations: Operation) -> list["Step"]:
+        """Answer steps that ask for the operations, each of which is warm."""
+        for operation in operations:
+            say(f"warming up {operation.name}")
+            self.meter.warm_up(operation)
+        return [lambda n, o=operation: self._take(o, n) for operation in operations]  # type: ignore[misc]
+
+    def _take(self, operation: Operation, clients: int) -> None:
+        self.meter.take(operation, clients)
+
+
+Step = Callable[[int], None]
+
+
+@contextmanager
+def functions(ready: Stage) -> Iterator[dict[str, Served]]:
+    """Serve hello world and the functions, all at once: idle ones cost nothing."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(ready.serving(name))
+            for name in (HELLO, *FUNCTIONS)
+        }
+
+
+def operations(run: Run, wanted: Sequence[str]) -> None:
+    """Measure what callers do, beside hello world and pgbench."""
+    chosen = [traffic.hello()]
+    if "checkout" in wanted:
+        chosen += [traffic.health(FUNCTIONS[0]), traffic.checkout()]
+    if "read" in wanted:
+        chosen.append(run.orders.read())
+    if "list" in wanted:
+        chosen.append(run.orders.page())
+    if "status" in wanted:
+        chosen.append(run.orders.move())
+    if "replay" in wanted:
+        keyed = traffic.keyed(REPLAYED)
+        run.meter.exhaust(traffic.first_calls(keyed))
+        chosen += [traffic.keyed_checkout(), traffic.replay(keyed)]
+    steps = run.asking(*chosen) if len(chosen) > 1 else []
+    if "database" in wanted:
+        steps += [_pgbench(run), _database_part(run)]
+    run.turns(run.clients, *steps)
+
+
+def _pgbench(run: Run) -> Step:
+    program = pgbench.program()
+    if program is None:
+        run.remarks.append("pgbench is not installed: the database has no ceiling here")
+        return lambda _: None
+
+    def step(clients: int) -> None:
+        say(f"pgbench at {clients}")
+        seconds = max(1, round(run.meter.seconds))  # it knows whole ones only
+        took = pgbench.run(program, run.ready.database_url, clients, seconds)
+        run.meter.keep("pgbench", clients, sample(seconds, took))
+
+    return step
+
+
+def _database_part(run: Run) -> Step:
+    ready = run.ready
+
+    def step(clients: int) -> None:
+        say(f"database part at {clients}")
+        processes_ = min(clients, ready.workers)
+        options = {
+            "--seconds": run.meter.seconds,
+            "--processes": processes_,
+            "--threads": clients // processes_,
+        }
+        told = ready.run(
+            ["-P", str(HERE / "database_part.py")]
+            + [str(each) for option in options.items() for each in option],
+            THREADS=str(clients // processes_),
+        )
+        taken = sample(run.meter.seconds, sorted(json.loads(told)))
+        run.meter.keep("database part", clients, taken)
+
+    return step
+
+
+def lines(run: Run) -> None:
+    """Measure checkouts of carts of several lengths."""
+    steps = run.asking(*[traffic.checkout(n, f"checkout {n}") for n in LINES])
+    run.turns((1, 8), *steps)
+
+
+def depth(run: Run) -> None:
+    """Measure a list's first page beside pages far down."""
+    with DeepList(run.ready.database_url) as deep:
+        run.remarks.append(deep.remark)
+        with run.ready.serving("orders_crud", DATABASE_URL=deep.database_url) as served:
+            run.meter.served[deep.server] = served
+            run.turns((1,), *run.asking(deep.first_page(), deep.far_down()))
+
+
+def overload(run: Run) -> None:
+    """Measure checkouts with more callers than can be served."""
+    plateau = traffic.checkout(name=PLATEAU)
+    beyond = traffic.checkout(name=BEYOND, allowed=(503,))
+    steady, saturated = run.asking(plateau, beyond)
+    for _ in range(run.rounds):
+        steady(32)
+        for clients in SATURATING:
+            saturated(clients)
+    run.extras["past saturation"] = [
+        {
+            "clients": clients,
+            "of_plateau": run.meter.ratio((BEYOND, clients), (PLATEAU, 32), "rate"),
+            "statuses": _statuses(run.meter, clients),
+        }
+        for clients in SATURATING
+    ]
+
+
+def _statuses(meter: Meter, clients: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for taken in meter.samples[BEYOND, clients]:
+        for status, count in taken.statuses.items():
+            counts[str(status)] = counts.get(str(status), 0) + count
+    return counts
+
+
+def split(run: Run) -> None:
+    """Sample where a request's processor time goes."""
+    asked = [traffic.checkout(), run.orders.read(), run.orders.move()]
+    apart = Meter({}, max(2.0, 2 * run.meter.seconds))
+    with siblings(0) as port:
+        found = layers.measure(run.ready, apart, asked, f"http://127.0.0.1:{port}")
+    run.meter.unexpected.update(apart.unexpected)
+    run.meter.said |= apart.said
+    run.extras["layers"] = found
+
+
+def memory(run: Run) -> None:
+    """Note how much memory each server uses after what it has served."""
+    run.extras["memory"] = {
+        name: [use.memory_bytes for use in processes.family(served.pid)]
+        for name, served in run.meter.served.items()
+        if name in (HELLO, *FUNCTIONS)
+    }
+
+
+def relay(run: Run) -> None:
+    """Measure the relay, where there is a RabbitMQ."""
+    if run.ready.bus != "rabbitmq":
+        run.remarks.append("no RabbitMQ: the relay's rate was not measured")
+        return
+    say("the relay")
+    options = ["--events", str(run.relay_events), "--rounds", "1", "--json"]
+    told = run.ready.run(["-m", "benchmarks.bench_relay", *options])
+    run.extras["relay"] = json.loads(told)
