@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
     conditions = report.conditions(ready, _postgres(ready))
-    with sections.functions(ready) as served:
+    with sections.servers(ready, arguments.only) as served:
         say("filling tables")
         run = Run(
             ready=ready,

@@ -54,10 +54,10 @@ class Outcome:
 
 
 def run(port: int, requests: Iterable[bytes], spell: Spell) -> Outcome:
-    """Have clients ask 127.0.0.1:`port` for `requests`, in turn; answer what came.
+    """Do what `ask` does in a process of its own, which is forked.
 
-    Each request is a whole HTTP/1.1 request and sent once. Raises EOFError where the
-    loop itself broke down; that no answer comes is an outcome.
+    `requests` are therefore not advanced here. Raises EOFError where the loop itself
+    broke down; that no answer comes is an outcome.
     """
     ours, theirs = _FORK.Pipe(duplex=False)
     process = _FORK.Process(target=_child, args=(port, requests, spell, theirs))
@@ -73,7 +73,15 @@ def _child(
     port: int, requests: Iterable[bytes], spell: Spell, pipe: Connection
 ) -> None:
     with pipe:
-        pipe.send(_Loop(port, iter(requests), spell).run())
+        pipe.send(ask(port, requests, spell))
+
+
+def ask(port: int, requests: Iterable[bytes], spell: Spell) -> Outcome:
+    """Have clients ask 127.0.0.1:`port` for `requests`, in turn; answer what came.
+
+    Each is a whole HTTP/1.1 request and sent once.
+    """
+    return _Loop(port, iter(requests), spell).run()
 
 
 class _Client:
@@ -115,6 +123,9 @@ class _Loop:
                 break
             for key, _ in ready:
                 self._hear(key.data)
+        for key in list(self._selector.get_map().values()):
+            self._disconnect(key.data)
+        self._selector.close()
         self._outcome.latencies.sort()
         return self._outcome
 

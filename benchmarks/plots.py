@@ -78,7 +78,7 @@ def draw(told: dict[str, Any], folder: Path) -> list[Path]:
         f" PostgreSQL {where['postgresql']}"
     )
     plots = {
-        "throughput.svg": ("Answers a second, by clients", _rates),
+        "throughput.svg": ("Answers a second, by clients", rates),
         "latency.svg": ("Latency in milliseconds, 8 clients", _latencies),
         "layers.svg": ("Processor time of a request, milliseconds", _layers),
     }
@@ -100,15 +100,16 @@ def _by_operation(
     return list(groups.items())
 
 
-def _rates(told: dict[str, Any]) -> list[Group]:
+def rates(told: dict[str, Any]) -> list[Group]:
+    """Answer each operation's rates, by clients, with their share of the ceiling."""
+
     def found(row: dict[str, Any]) -> list[Bar]:
         share = row["of_hello"] or row["of_pgbench"]
         said = "" if share is None else f" ({share:.0%} of its ceiling)"
         name = f"{row['clients']} clients"
         return [Bar(name, row["rate"], f"{row['rate']:.0f}{said}")]
 
-    rows = [row for row in told["rows"] if row["clients"] in (1, 8, 32)]
-    return _by_operation(rows, found)
+    return _by_operation(told["rows"], found)
 
 
 def _latencies(told: dict[str, Any]) -> list[Group]:

@@ -18,11 +18,23 @@ from benchmarks.stage import HELLO, HERE, Served, Stage, siblings
 from benchmarks.traffic import Operation, Orders
 
 OPERATIONS = ("checkout", "read", "list", "status", "replay")
-FUNCTIONS = ("create_order_from_cart", "orders_crud", "item_status")
+CHECKOUT = "create_order_from_cart"
+FUNCTIONS = (CHECKOUT, "orders_crud", "item_status")
+# What must be served for what is measured, beside what serves itself.
+SERVERS = {
+    "checkout": (HELLO, CHECKOUT),
+    "read": (HELLO, "orders_crud"),
+    "list": (HELLO, "orders_crud"),
+    "status": (HELLO, "item_status"),
+    "replay": (HELLO, CHECKOUT),
+    "lines": (CHECKOUT,),
+    "overload": (CHECKOUT,),
+    "memory": (HELLO, *FUNCTIONS),
+}
 LINES = (1, 5, 20, 100)
 SATURATING = (64, 128)
 PLATEAU, BEYOND = "checkout, plateau", "checkout, saturated"
-REPLAYED = 200
+REPLAYED = 64
 
 
 @dataclass
@@ -60,20 +72,18 @@ Step = Callable[[int], None]
 
 
 @contextmanager
-def functions(ready: Stage) -> Iterator[dict[str, Served]]:
-    """Serve hello world and the functions, all at once: idle ones cost nothing."""
+def servers(ready: Stage, wanted: Sequence[str]) -> Iterator[dict[str, Served]]:
+    """Serve what `wanted` sections ask, all at once: idle ones cost nothing."""
+    names = {name for section in wanted for name in SERVERS.get(section, ())}
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(ready.serving(name))
-            for name in (HELLO, *FUNCTIONS)
-        }
+        yield {name: stack.enter_context(ready.serving(name)) for name in names}
 
 
 def operations(run: Run, wanted: Sequence[str]) -> None:
     """Measure what callers do, beside hello world and pgbench."""
-    chosen = [traffic.hello()]
+    chosen = [traffic.hello()] if set(wanted) != {"database"} else []
     if "checkout" in wanted:
-        chosen += [traffic.health(FUNCTIONS[0]), traffic.checkout()]
+        chosen += [traffic.health(CHECKOUT), traffic.checkout()]
     if "read" in wanted:
         chosen.append(run.orders.read())
     if "list" in wanted:
@@ -84,7 +94,7 @@ def operations(run: Run, wanted: Sequence[str]) -> None:
         keyed = traffic.keyed(REPLAYED)
         run.meter.exhaust(traffic.first_calls(keyed))
         chosen += [traffic.keyed_checkout(), traffic.replay(keyed)]
-    steps = run.asking(*chosen) if len(chosen) > 1 else []
+    steps = run.asking(*chosen)
     if "database" in wanted:
         steps += [_pgbench(run), _database_part(run)]
     run.turns(run.clients, *steps)

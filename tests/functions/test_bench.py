@@ -1,0 +1,199 @@
+"""`make bench`, as small as can be; its clients and its siblings by themselves."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import pytest
+
+from benchmarks import load, stage, traffic
+from benchmarks.load import Spell
+from benchmarks.siblings import caller
+from infra.local.http_server import HttpServer
+
+CHECKOUT = Path(__file__).parents[2]
+SMALL = ["--rounds", "1", "--seconds", "0.3", "--clients", "2", "--orders", "300"]
+SERVERS = ["--workers", "1", "--threads", "2", "--bus", "http"]
+
+
+def bench(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "benchmarks.bench", *SMALL, *SERVERS, *arguments]
+    environ = os.environ | {"TEST_DATABASE_URL": postgres_url}
+    environ.pop("DATABASE_URL", None)
+    return subprocess.run(
+        command, cwd=CHECKOUT, env=environ, check=False, capture_output=True, text=True
+    )
+
+
+def test_a_small_run_measures_every_row(postgres_url: str, tmp_path: Path) -> None:
+    wanted = ["checkout", "read", "list", "status", "replay", "database", "memory"]
+    done = bench(postgres_url, "--json", "--results", str(tmp_path), "--only", *wanted)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert json.loads((tmp_path / "bench.json").read_text()) == told
+    rows = {row["operation"]: row for row in told["rows"]}
+    ceilings = {"hello", "health", "pgbench"}
+    if "pgbench" not in rows:
+        assert "pgbench is not installed" in told["remarks"][0]
+        ceilings.remove("pgbench")
+    measured = {"checkout", "read", "list", "status", "first call", "replay"}
+    assert set(rows) == ceilings | measured | {"database part"}
+    for name, row in rows.items():
+        assert row["rate"] > 0, name
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"], name
+    assert rows["read"]["of_hello"] > 0
+    assert told["conditions"]["bus"] == "http"
+    assert (tmp_path / "throughput.svg").exists()
+    assert min(told["memory"]["orders_crud"]) > 0
+
+
+def test_a_request_that_fails_fails_the_run(postgres_url: str, tmp_path: Path) -> None:
+    for name in ("common", "infra", "tests"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    shutil.copytree(CHECKOUT / "functions", tmp_path / "functions")
+    main = tmp_path / "functions" / "orders_crud" / "main.py"
+    main.write_text(main.read_text() + "\n\nreads.read_order = None\n")
+    done = bench(postgres_url, "--json", "--checkout", str(tmp_path), "--only", "read")
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["unexpected"]["read"] > 0
+    assert "500" in done.stderr
+
+
+def test_a_run_says_what_it_knows() -> None:
+    done = bench("", "--only", "speed")
+    assert done.returncode == 2
+    assert "checkout" in done.stderr
+
+
+App = Callable[[WSGIEnvironment, StartResponse], list[bytes]]
+
+
+def answering(status: str, body: bytes = b"{}") -> App:
+    def app(_environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
+        start(status, [("Content-Length", str(len(body)))])
+        return [body]
+
+    return app
+
+
+@contextmanager
+def served(app: App) -> Iterator[int]:
+    server = HttpServer(app)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def asked(port: int, seconds: float = 0.2, **settings: Any) -> load.Outcome:
+    spell = Spell(clients=3, seconds=seconds, warm_up_seconds=0.0, **settings)
+    return load.ask(port, cycle([traffic.request("GET", "/", "u")]), spell)
+
+
+def test_clients_count_and_time_what_was_asked_for() -> None:
+    with served(answering("200 OK", b"x" * 100_000)) as port:
+        outcome = asked(port)
+    assert outcome.unexpected == 0
+    assert outcome.statuses == {200: outcome.sent}
+    assert outcome.sent - 3 <= len(outcome.latencies) <= outcome.sent
+    assert outcome.latencies == sorted(outcome.latencies)
+
+
+def test_clients_count_failures_and_keep_the_first() -> None:
+    with served(answering("500 Oh No", b"why")) as port:
+        outcome = asked(port)
+    assert outcome.unexpected == outcome.statuses[500] == outcome.sent > 3
+    assert outcome.said.startswith("HTTP/1.1 500")
+    assert outcome.said.endswith("why")
+    assert outcome.latencies == []
+
+
+def test_what_is_allowed_is_no_failure_and_no_success() -> None:
+    with served(answering("503 Busy")) as port:
+        outcome = asked(port, allowed=frozenset({503}))
+    assert (outcome.unexpected, outcome.latencies) == (0, [])
+    assert outcome.statuses[503] > 3
+
+
+def test_a_hang_up_is_a_failure() -> None:
+    def app(environ: WSGIEnvironment, _start: StartResponse) -> list[bytes]:
+        environ["infra.drop_connection"] = True
+        _start("200 OK", [])
+        return []
+
+    with served(app) as port:
+        outcome = asked(port)
+    assert outcome.unexpected == outcome.statuses[load.BROKEN] > 0
+
+
+def test_nobody_there_is_a_failure() -> None:
+    with served(answering("200 OK")) as port:
+        pass
+    outcome = asked(port)
+    assert outcome.unexpected > 0
+    assert outcome.sent == 0
+
+
+def test_requests_that_run_out_end_the_spell() -> None:
+    requests = [traffic.request("GET", "/", "u")] * 20
+    spell = Spell(clients=3, seconds=60, warm_up_seconds=0.0)
+    with served(answering("200 OK")) as port:
+        outcome = load.ask(port, requests, spell)
+    assert (outcome.sent, outcome.statuses[200]) == (20, 20)
+    assert outcome.seconds < 60
+
+
+@pytest.fixture(scope="module")
+def siblings_port() -> Iterator[int]:
+    with stage.siblings(0.05) as port:
+        yield port
+
+
+def read(port: int, path: str, user: str) -> Any:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, 10)) as link:
+        link.request("GET", path, headers={"x-user-id": user})
+        answer = link.getresponse()
+        assert answer.status == 200
+        return json.loads(answer.read())
+
+
+def test_a_cart_has_as_many_lines_as_its_callers_id_says_and_always_new_ones(
+    siblings_port: int,
+) -> None:
+    user = caller(7, 20)
+    first, second = [read(siblings_port, "/api/mycart/", user) for _ in range(2)]
+    assert first["user_uuid"] == user
+    assert len(first["items"]) == len(second["items"]) == 20
+    ids = {item["id"] for cart in (first, second) for item in cart["items"]}
+    assert len(ids) == 40
+
+
+def test_a_variation_is_the_one_that_was_asked_for_and_takes_its_time(
+    siblings_port: int,
+) -> None:
+    wanted = "a0000000-0000-4000-8000-000000000009"
+    began_at = time.monotonic()
+    found = read(siblings_port, f"/api/products/variations/{wanted}", caller(1, 1))
+    assert time.monotonic() - began_at >= 0.05
+    assert found["id"] == wanted
+    assert found["product_id"] == found["product"]["id"]
+
+
+def test_siblings_take_events_in_pieces(siblings_port: int) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", siblings_port, 10)) as link:
+        for _ in range(2):
+            link.request("POST", "/events", b"x" * 200_000)
+            answer = link.getresponse()
+            answer.read()
+            assert answer.status == 201
