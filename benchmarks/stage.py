@@ -7,6 +7,7 @@ versions can be held against each other by one harness.
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def _process(
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # gunicorn then waits for nobody
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
