@@ -6,6 +6,7 @@ only figures of one run compare.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
         for name, section in SECTIONS.items():
             if name in wanted:
                 section(run)
-    shown = targets.shown(run.meter)
+    shown = targets.shown(run.meter, _coldest(arguments.cold))
     told = {
         "conditions": conditions,
         "remarks": run.remarks,
@@ -96,11 +97,20 @@ def _postgres(ready: Stage) -> str:
     return str(version).split()[0]
 
 
+def _coldest(path: Path | None) -> float | None:
+    """Answer the slowest function's cold start, as `make bench-cold` told it."""
+    if path is None:
+        return None
+    figures = json.loads(path.read_text())["figures"]
+    served = [each for name, each in figures.items() if name.endswith("main.py")]
+    return max(float(each["live"]) for each in served)
+
+
 def _keep(told: dict[str, Any], folder: Path) -> None:
     """Write the results' files over those of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bench.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+    path.write_text(report.document(told))
     for written in (path, *plots.draw(told, folder)):
         say(f"wrote {written}")
 
@@ -122,8 +132,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"measure only some of {', '.join(NAMES)}",
     )
     add("--quick", action="store_true", help="a minute in all; rougher figures")
-    add("--rounds", type=int, help="of which the medians are told (3; quick: 1)")
-    add("--seconds", type=float, help="of each measurement (3; quick: 0.5)")
+    add("--rounds", type=int, help="of which the medians are told (5; quick: 1)")
+    add("--seconds", type=float, help="of each measurement (1; quick: 0.5)")
     add("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")
     add("--workers", type=int, default=2, help="of each function (2)")
     add("--threads", type=int, default=4, help="of each worker (4)")
@@ -136,6 +146,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--orders", type=int, default=MOVED_ORDERS, help="to change the status of")
     add("--events", type=int, help="for the relay (20000; quick: 4000)")
+    add(
+        "--cold",
+        type=Path,
+        metavar="FILE",
+        help="what `make bench-cold ARGS=--json` said, to be told with the rest",
+    )
     add(
         "--checkout",
         type=Path,
@@ -155,8 +171,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.results is None and is_whole:
         arguments.results = RESULTS
     arguments.checkout = arguments.checkout.resolve()
-    arguments.seconds = arguments.seconds or (0.5 if arguments.quick else 3.0)
-    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    arguments.seconds = arguments.seconds or (0.5 if arguments.quick else 1.0)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 5)
     arguments.events = arguments.events or (4_000 if arguments.quick else 20_000)
     return arguments
 

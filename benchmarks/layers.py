@@ -17,6 +17,7 @@ from benchmarks.measuring import Meter
 from benchmarks.stage import Served, Stage
 from benchmarks.traffic import Operation
 
+MOST = 15  # functions that are told
 CLIENTS = 4  # so that the one thread never waits for them
 FRAMEWORK, RULES, SIBLINGS = "framework and HTTP", "our rules", "siblings"
 DATABASE, LOGGING = "database", "logging"
@@ -31,6 +32,7 @@ _OWNERS = (
     (re.compile(r"/(gunicorn|flask|werkzeug|functions_framework)/"), FRAMEWORK),
     (re.compile(r"/common/|/functions/"), RULES),
 )
+_OURS = re.compile(r"/(common|functions)/(\w+/)?\w+\.py$")
 _HAND_OVER = re.compile(r"/common/relay\.py$")
 
 Frame = tuple[str, str]  # file, function; stacks begin with the innermost
@@ -44,6 +46,7 @@ class Split(Struct, frozen=True):
     samples: int
     layers: dict[str, float]
     functions: list[tuple[str, float]]  # the costliest, by themselves
+    ours: list[tuple[str, float]]  # the service's own, with what they call
 
 
 def layer(stack: Sequence[Frame]) -> str:
@@ -64,20 +67,32 @@ def split(
     """Answer how the processor time of a request divides."""
     layers: Counter[str] = Counter()
     functions: Counter[str] = Counter()
+    ours: Counter[str] = Counter()
     for stack, count in stacks:
         layers[layer(stack)] += count
-        file, function = stack[0]
-        functions[f"{'/'.join(file.split('/')[-2:])} {function}"] += count
+        functions[_short(stack[0])] += count
+        ours.update(
+            dict.fromkeys((_short(f) for f in stack if _OURS.search(f[0])), count)
+        )
     total = layers.total() or 1
+
+    def costliest(counts: Counter[str]) -> list[tuple[str, float]]:
+        most = counts.most_common(MOST)
+        return [(name, cpu_ms * count / total) for name, count in most]
+
     return Split(
         operation=operation,
         cpu_ms=cpu_ms,
         samples=layers.total(),
         layers={name: cpu_ms * layers[name] / total for name in LAYERS},
-        functions=[
-            (name, cpu_ms * count / total) for name, count in functions.most_common(15)
-        ],
+        functions=costliest(functions),
+        ours=costliest(ours),
     )
+
+
+def _short(frame: Frame) -> str:
+    file, function = frame
+    return f"{'/'.join(file.split('/')[-2:])} {function}"
 
 
 def measure(

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 
 REQUESTS_A_CONNECTION = 50
 PATIENCE_SECONDS = 30.0
-WARM_UP_SECONDS = 0.3
+WARM_UP_SECONDS = 0.1
 BROKEN = 0  # in place of a status: the link broke before there was an answer
 _FORK = multiprocessing.get_context("fork")
 

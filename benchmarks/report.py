@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.measuring import Key, Meter
 from benchmarks.stage import Stage
 
@@ -71,6 +73,21 @@ def _commit(checkout: Path) -> str | None:
     return done.stdout.strip()
 
 
+def document(told: dict[str, Any]) -> str:
+    """Answer the JSON of a run, a line for each row: to be read and compared."""
+
+    def text(value: object) -> str:
+        return msgspec.json.encode(value).decode()
+
+    members = []
+    for name, value in told.items():
+        content = text(value)
+        if isinstance(value, list) and value:
+            content = "[\n  " + ",\n  ".join(map(text, value)) + "\n]"
+        members.append(f"{text(name)}: {content}")
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
 def tell(told: dict[str, Any]) -> None:
     """Print the tables."""
     where = told["conditions"]
@@ -117,6 +134,8 @@ def _tell_layers(split: dict[str, Any]) -> None:
             print(f"  {name:<22}{value:>6.2f} ms {value / cpu_ms:>5.0%}")
     costly = ", ".join(f"{name} {value:.2f}" for name, value in split["functions"][:6])
     print(f"  by themselves: {costly}")
+    ours = ", ".join(f"{name} {value:.2f}" for name, value in split["ours"][:10])
+    print(f"  ours, with what they call: {ours}")
     print()
 
 

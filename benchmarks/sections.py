@@ -182,7 +182,8 @@ def _statuses(meter: Meter, clients: int) -> dict[str, int]:
 def split(run: Run) -> None:
     """Sample where a request's processor time goes."""
     asked = [traffic.checkout(), run.orders.read(), run.orders.move()]
-    apart = Meter({}, max(2.0, 2 * run.meter.seconds))
+    asked.append(traffic.health("orders_crud"))
+    apart = Meter({}, max(2.0, run.meter.seconds * run.rounds))
     with siblings(0) as port:
         found = layers.measure(run.ready, apart, asked, f"http://127.0.0.1:{port}")
     run.meter.unexpected.update(apart.unexpected)

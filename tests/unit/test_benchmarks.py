@@ -1,5 +1,6 @@
 """What a benchmark makes of what it measured: layers, ratios, targets, plots."""
 
+import json
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,6 +19,10 @@ SOCKET = "/usr/lib/python3.11/socket.py"
 
 def of(rate: float, cpu_ms: float = 1.0) -> Sample:
     return Sample(rate=rate, p50_ms=1, p95_ms=2, p99_ms=3, cpu_ms=cpu_ms)
+
+
+def bounded(**bounds: float) -> Target:
+    return Target(name="t", of=("a", 8), to=("b", 8), figure="rate", **bounds)
 
 
 def metered(**rates: list[float]) -> Meter:
@@ -70,13 +75,13 @@ def test_percentiles_are_of_what_was_answered() -> None:
 
 
 def test_a_target_holds_is_missed_or_was_not_measured() -> None:
-    target = Target(name="t", at_least=0.5)
+    target = bounded(at_least=0.5)
     found = [Shown(target, value).holds for value in (0.5, 0.49, None)]
     assert found == [True, False, None]
 
 
 def test_at_most_is_the_other_way_around() -> None:
-    target = Target(name="t", at_most=3)
+    target = bounded(at_most=3)
     assert [Shown(target, value).holds for value in (3.0, 3.1)] == [True, False]
 
 
@@ -84,6 +89,18 @@ def test_a_target_is_taken_from_what_was_measured() -> None:
     shown = targets.shown(metered(read=[30], hello=[100]))
     [found] = [each for each in shown if each.value is not None]
     assert (found.target.at_least, found.value, found.holds) == (0.45, 0.3, False)
+
+
+def test_cold_starts_are_taken_from_whoever_measured_them() -> None:
+    shown = targets.shown(Meter({}, 1.0), cold=2.3)
+    assert [each.holds for each in shown if each.value is not None] == [False]
+
+
+def test_a_result_is_json_with_a_line_for_each_row() -> None:
+    told = {"conditions": {"date": "d"}, "rows": [{"a": 1}, {"a": 2}], "none": []}
+    text = report.document(told)
+    assert json.loads(text) == told
+    assert '  {"a":2}\n' in text
 
 
 def test_a_plot_is_well_formed_and_has_a_bar_for_each_value() -> None:
