@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-WIDTH, ROW, GAP, LABEL, VALUE = 760, 16, 14, 190, 150
+WIDTH, ROW, GAP, LABEL, VALUE = 800, 16, 14, 190, 190
 TOP, FOOT = 56, 30
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756")
 _FONT = 'font-family="sans-serif" font-size="12" fill="#222"'
