@@ -19,7 +19,7 @@ from benchmarks.measuring import Meter, say
 from benchmarks.pgbench import PgbenchError
 from benchmarks.sections import OPERATIONS, Run
 from benchmarks.stage import HERE, Stage, StageError, stage
-from benchmarks.traffic import MOVED_ORDERS, Orders
+from benchmarks.traffic import MOVED_ORDERS
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database
 
@@ -56,11 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
     conditions = report.conditions(ready, _postgres(ready))
     with sections.servers(ready, arguments.only) as served:
-        say("filling tables")
         run = Run(
             ready=ready,
             meter=Meter(served, arguments.seconds),
-            orders=Orders(ready.database_url, arguments.orders),
+            moved_orders=arguments.orders,
             rounds=arguments.rounds,
             clients=tuple(arguments.clients),
             relay_events=arguments.events,

@@ -19,7 +19,7 @@ from benchmarks.traffic import Operation
 
 MOST = 15  # functions that are told
 CLIENTS = 4  # so that the one thread never waits for them
-FRAMEWORK, RULES, SIBLINGS = "framework and HTTP", "our rules", "siblings"
+FRAMEWORK, RULES, SIBLINGS = "framework and HTTP", "rules and bodies", "siblings"
 DATABASE, LOGGING = "database", "logging"
 HANDED_OVER, SENDING = "hand-over: database", "hand-over: sending"
 LAYERS = (FRAMEWORK, RULES, SIBLINGS, DATABASE, HANDED_OVER, SENDING, LOGGING)

@@ -102,6 +102,7 @@ def tell(told: dict[str, Any]) -> None:
         _tell_rows(told["rows"])
     for split in told.get("layers", []):
         _tell_layers(split)
+    print()
     for each in told.get("past saturation", []):
         share, statuses = _percent(each["of_plateau"]), each["statuses"]
         print(f"checkout at {each['clients']} clients: {share} of 32's, {statuses}")
@@ -110,7 +111,6 @@ def tell(told: dict[str, Any]) -> None:
         print(f"memory of {name}, MiB a process: {sizes}")
     for way, rate in told.get("relay", {}).get("events_per_second", {}).items():
         print(f"events a second, {way}: {rate}")
-    print()
     for target in told["targets"]:
         print(_target_line(target))
 
@@ -123,12 +123,11 @@ def _tell_rows(rows: Sequence[dict[str, Any]]) -> None:
         figures = [_short(row[name]) for name in FIGURES]
         shares = [_percent(row["of_hello"]), _percent(row["of_pgbench"])]
         print(widths.format(row["operation"], row["clients"], *figures, *shares))
-    print()
 
 
 def _tell_layers(split: dict[str, Any]) -> None:
     cpu_ms = split["cpu_ms"]
-    print(f"CPU of {split['operation']}, {cpu_ms:.2f} ms, {split['samples']} samples")
+    print(f"\nCPU of {split['operation']}, {cpu_ms:.2f} ms, {split['samples']} samples")
     for name, value in split["layers"].items():
         if value:
             print(f"  {name:<22}{value:>6.2f} ms {value / cpu_ms:>5.0%}")
@@ -136,7 +135,6 @@ def _tell_layers(split: dict[str, Any]) -> None:
     print(f"  by themselves: {costly}")
     ours = ", ".join(f"{name} {value:.2f}" for name, value in split["ours"][:10])
     print(f"  ours, with what they call: {ours}")
-    print()
 
 
 def _target_line(target: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from benchmarks import layers, pgbench, processes, traffic
@@ -43,12 +44,18 @@ class Run:
 
     ready: Stage
     meter: Meter
-    orders: Orders
+    moved_orders: int
     rounds: int
     clients: tuple[int, ...]
     relay_events: int
     extras: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+
+    @cached_property
+    def orders(self) -> Orders:
+        """Answer orders to read, list and change, written at the first call."""
+        say("filling tables")
+        return Orders(self.ready.database_url, self.moved_orders)
 
     def turns(self, clients: tuple[int, ...], *steps: "Step") -> None:
         """Do every step at each number of clients, in turn, round after round."""
