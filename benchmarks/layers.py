@@ -28,7 +28,7 @@ _OWNERS = (
     (re.compile(r"/(sqlalchemy|pg8000|scramp)/|/common/db\w*(/|\.py$)"), DATABASE),
     (re.compile(r"/common/clients/"), SIBLINGS),
     (re.compile(r"/(pika|requests|urllib3)/|/common/publishing/"), SENDING),
-    (re.compile(r"/common/(http|identity)\w*\.py$"), FRAMEWORK),
+    (re.compile(r"/common/(http|identity|problems)\w*\.py$"), FRAMEWORK),
     (re.compile(r"/(gunicorn|flask|werkzeug|functions_framework)/"), FRAMEWORK),
     (re.compile(r"/common/|/functions/"), RULES),
 )

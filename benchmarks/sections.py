@@ -36,6 +36,7 @@ LINES = (1, 5, 20, 100)
 SATURATING = (64, 128)
 PLATEAU, BEYOND = "checkout, plateau", "checkout, saturated"
 REPLAYED = 64
+SAMPLED_SECONDS = 4.0  # a few hundred samples
 
 
 @dataclass
@@ -156,7 +157,9 @@ def depth(run: Run) -> None:
         run.remarks.append(deep.remark)
         with run.ready.serving("orders_crud", DATABASE_URL=deep.database_url) as served:
             run.meter.served[deep.server] = served
-            run.turns((1,), *run.asking(deep.first_page(), deep.far_down()))
+            steps = run.asking(deep.first_page(), deep.far_down())
+            # One caller is easily disturbed: a few more turns.
+            run.turns((1,) * 3, *steps)
 
 
 def overload(run: Run) -> None:
@@ -190,7 +193,7 @@ def split(run: Run) -> None:
     """Sample where a request's processor time goes."""
     asked = [traffic.checkout(), run.orders.read(), run.orders.move()]
     asked.append(traffic.health("orders_crud"))
-    apart = Meter({}, max(2.0, run.meter.seconds * run.rounds))
+    apart = Meter({}, max(SAMPLED_SECONDS, run.meter.seconds * run.rounds))
     with siblings(0) as port:
         found = layers.measure(run.ready, apart, asked, f"http://127.0.0.1:{port}")
     run.meter.unexpected.update(apart.unexpected)
