@@ -130,7 +130,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"measure only some of {', '.join(NAMES)}",
     )
-    add("--quick", action="store_true", help="a minute in all; rougher figures")
+    add("--quick", action="store_true", help="a minute or two in all; rougher figures")
     add("--rounds", type=int, help="of which the medians are told (5; quick: 1)")
     add("--seconds", type=float, help="of each measurement (1; quick: 0.5)")
     add("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")

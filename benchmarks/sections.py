@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from benchmarks import layers, pgbench, processes, traffic
@@ -36,7 +36,7 @@ LINES = (1, 5, 20, 100)
 SATURATING = (64, 128)
 PLATEAU, BEYOND = "checkout, plateau", "checkout, saturated"
 REPLAYED = 64
-SAMPLED_SECONDS = 4.0  # a few hundred samples
+SAMPLED_SECONDS = 2.0  # a hundred samples or two
 
 
 @dataclass
@@ -70,13 +70,10 @@ class Run:
         for operation in operations:
             say(f"warming up {operation.name}")
             self.meter.warm_up(operation)
-        return [lambda n, o=operation: self._take(o, n) for operation in operations]  # type: ignore[misc]
-
-    def _take(self, operation: Operation, clients: int) -> None:
-        self.meter.take(operation, clients)
+        return [partial(self.meter.take, operation) for operation in operations]
 
 
-Step = Callable[[int], None]
+Step = Callable[[int], object]  # is told how many clients
 
 
 @contextmanager
@@ -128,7 +125,7 @@ def _database_part(run: Run) -> Step:
 
     def step(clients: int) -> None:
         say(f"database part at {clients}")
-        processes_ = min(clients, ready.workers)
+        processes_ = ready.workers if clients % ready.workers == 0 else 1
         options = {
             "--seconds": run.meter.seconds,
             "--processes": processes_,

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PRODUCT = "b0000000-0000-4000-8000-000000000001"
@@ -157,9 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--delay", type=float, default=5.0, help="in milliseconds")
     siblings = Siblings(parser.parse_args(argv).delay / 1000)
-    say: Callable[[str], int] = sys.stdout.write
-    say(f"{siblings.port}\n")
-    sys.stdout.flush()
+    print(siblings.port, flush=True)
     siblings.serve_until_closed(sys.stdin.fileno())
 
 
