@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from benchmarks import layers, pgbench, processes, traffic
+from benchmarks import layers, load, pgbench, processes, traffic
 from benchmarks.deep_list import DeepList
 from benchmarks.measuring import Meter, sample, say
 from benchmarks.stage import HELLO, HERE, Served, Stage, siblings
@@ -162,7 +162,8 @@ def depth(run: Run) -> None:
 def overload(run: Run) -> None:
     """Measure checkouts with more callers than can be served."""
     plateau = traffic.checkout(name=PLATEAU)
-    beyond = traffic.checkout(name=BEYOND, allowed=(503,))
+    # What then happens is the figure: also links that the server hangs up on.
+    beyond = traffic.checkout(name=BEYOND, allowed=(503, load.BROKEN))
     steady, saturated = run.asking(plateau, beyond)
     for _ in range(run.rounds):
         steady(32)
@@ -182,7 +183,8 @@ def _statuses(meter: Meter, clients: int) -> dict[str, int]:
     counts: dict[str, int] = {}
     for taken in meter.samples[BEYOND, clients]:
         for status, count in taken.statuses.items():
-            counts[str(status)] = counts.get(str(status), 0) + count
+            name = "no answer" if status == load.BROKEN else str(status)
+            counts[name] = counts.get(name, 0) + count
     return counts
 
 

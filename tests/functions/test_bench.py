@@ -71,6 +71,17 @@ def test_a_request_that_fails_fails_the_run(postgres_url: str, tmp_path: Path) -
     assert "500" in done.stderr
 
 
+def test_past_saturation_it_is_told_what_became_of_requests(postgres_url: str) -> None:
+    done = bench(postgres_url, "--json", "--only", "overload")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["past saturation"]
+    assert [each["clients"] for each in told] == [64, 128]
+    for each in told:
+        assert each["of_plateau"] > 0
+        assert each["statuses"]["201"] >= each["clients"] / 2
+        assert set(each["statuses"]) <= {"201", "503", "no answer"}
+
+
 def test_a_run_says_what_it_knows() -> None:
     done = bench("", "--only", "speed")
     assert done.returncode == 2
