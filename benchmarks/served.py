@@ -73,9 +73,9 @@ def _sampled(target: Callable[[Request], Any]) -> Callable[[Request], Any]:
 
 
 if exchange := os.environ.get("BENCH_EXCHANGE"):
-    from common.publishing import rabbitmq
+    from common.publishing import rabbitmq_link
 
-    rabbitmq.EXCHANGE = exchange
+    rabbitmq_link.EXCHANGE = exchange
 
 target = _load()
 if os.environ.get("BENCH_SAMPLED"):
