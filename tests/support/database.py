@@ -1,10 +1,12 @@
 """PostgreSQL for tests: a server, a migrated template, a clone for each test.
 
 Lives here: making and dropping databases. Not here: what is in them. Surprise: cloning
-a template is a copy of files and takes some 15 ms, migrating takes half a second.
+a template is a copy of 300 files, on a busy disk ten times as dear as in memory, where
+our own server is therefore kept if there is room; migrating takes half a second.
 """
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -18,6 +20,10 @@ import sqlalchemy
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import remove_elsewhere
 
+# Linux's file system in memory. A server of a test run takes 0.3 GB, each process one.
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 * 1024**3
+
 
 @contextmanager
 def server() -> Iterator[str]:
@@ -25,17 +31,26 @@ def server() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    with scratch_folder() as folder, postgres_server(folder, durable=False) as url:
+    with (
+        scratch_folder(_memory()) as folder,
+        postgres_server(folder, durable=False) as url,
+    ):
         yield url
 
 
+def _memory() -> Path | None:
+    """Answer a folder in memory, where there is one with room."""
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return MEMORY if has_room and os.access(MEMORY, os.W_OK) else None
+
+
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder, which the user that runs PostgreSQL can pass.
 
     pytest's own tmp_path cannot be passed by anybody else, and root is somebody else.
     """
-    with tempfile.TemporaryDirectory(prefix="order-service-test-") as name:
+    with tempfile.TemporaryDirectory(prefix="order-service-test-", dir=parent) as name:
         folder = Path(name)
         if os.geteuid() == 0:
             folder.chmod(0o711)
@@ -50,6 +65,9 @@ def database(server_url: str, *, template: str | None = None) -> Iterator[str]:
     """Yield the URL of a new database, which is dropped afterwards, used or not."""
     name = f"test_{uuid.uuid4().hex}"
     clone = f' TEMPLATE "{_name(template)}"' if template else ""
+    if not os.environ.get("TEST_DATABASE_URL"):
+        # Past the log, between two checkpoints: dear only where they reach a disk.
+        clone += " STRATEGY file_copy"
     execute(server_url, f'CREATE DATABASE "{name}"{clone}')
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
