@@ -32,6 +32,8 @@ STOP_SECONDS = 60
 # Below what systems hand out for outgoing connections: a port that is free now must
 # still be free when the node comes back.
 PORTS = range(20000, 32000)
+# Erlang's schedulers would spin before they sleep, on cores that others wait for.
+AT_REST = "+sbwt none +sbwtdcpu none +sbwtdio none"
 DEBIANS = Path("/usr/lib/rabbitmq/bin")  # those on the path insist on their own user
 
 
@@ -71,7 +73,8 @@ class OwnBroker:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_FLAGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {AT_REST}",
+            "RABBITMQ_CTL_ERL_ARGS": "+S 1",  # a command needs no second scheduler
             "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the node
         }
 
