@@ -29,13 +29,33 @@ ROOM_BYTES = 4 * 1024**3
 def server() -> Iterator[str]:
     """Yield the URL of a server: TEST_DATABASE_URL, else one started for this run."""
     if url := os.environ.get("TEST_DATABASE_URL"):
-        yield url
+        with _administered(url):
+            yield url
         return
     with (
         scratch_folder(_memory()) as folder,
         postgres_server(folder, durable=False) as url,
+        _administered(url),
     ):
         yield url
+
+
+# Of a server that many tests share: connections that make and drop its databases.
+_administrators: dict[str, pg8000.native.Connection] = {}
+
+
+@contextmanager
+def _administered(url: str) -> Iterator[None]:
+    with closing(connect(url)) as _administrators[url]:
+        yield
+    del _administrators[url]
+
+
+def _administer(server_url: str, statement: str) -> None:
+    if administrator := _administrators.get(server_url):
+        administrator.run(statement)
+    else:
+        execute(server_url, statement)
 
 
 def _memory() -> Path | None:
@@ -68,11 +88,11 @@ def database(server_url: str, *, template: str | None = None) -> Iterator[str]:
     if not os.environ.get("TEST_DATABASE_URL"):
         # Past the log, between two checkpoints: dear only where they reach a disk.
         clone += " STRATEGY file_copy"
-    execute(server_url, f'CREATE DATABASE "{name}"{clone}')
+    _administer(server_url, f'CREATE DATABASE "{name}"{clone}')
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
     finally:
-        execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+        _administer(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def _name(url: str) -> str:
