@@ -145,6 +145,20 @@ def test_events_of_an_order_that_is_deleted_by_now_do_no_harm(
     audited(service)
 
 
+def two_workers(world: World) -> list[Child]:
+    workers = [world.start("approval_worker") for _ in range(2)]
+    for worker in workers:
+        world.wait_until(lambda w=worker: "consuming" in w.log.read_text(), worker)
+    return workers
+
+
+def no_more(world: World, workers: list[Child]) -> None:
+    """Stop the workers once nothing waits; what is not acknowledged is put back."""
+    eventually(lambda: counts(world.broker, "order_approval") == (0, 2), 60)
+    for worker in workers:
+        world.nursery.stop(worker)
+
+
 def test_the_worker_takes_every_event_twice_in_any_order_and_approves_once(
     world: World,
 ) -> None:
@@ -152,9 +166,7 @@ def test_the_worker_takes_every_event_twice_in_any_order_and_approves_once(
     service = world.service
     ids = [completed(service, new_user(), DELIVERED, DELIVERED)["id"] for _ in range(7)]
     published = taken(world.channel, world.queue)
-    workers = [world.start("approval_worker") for _ in range(2)]
-    for worker in workers:
-        world.wait_until(lambda w=worker: "consuming" in w.log.read_text(), worker)
+    workers = two_workers(world)
     messages = []
     for heard in published:
         for wrap in ENVELOPES:
@@ -166,10 +178,9 @@ def test_the_worker_takes_every_event_twice_in_any_order_and_approves_once(
         kind = headers.get("Content-Type")
         properties = pika.BasicProperties(headers=named, content_type=kind)
         world.channel.basic_publish("", "order_approval", body, properties)
-    eventually(lambda: counts(world.broker, "order_approval") == (0, 2), 60)
-    for worker in workers:
-        world.nursery.stop(worker)
-    assert counts(world.broker, "order_approval")[0] == 0
+    no_more(world, workers)
+    while counts(world.broker, "order_approval")[0]:  # they had it in hand still
+        no_more(world, two_workers(world))
     settle(service)
     told = [heard.order_id for heard in taken(world.channel, world.queue)]
     assert sorted(told) == ids, "more than one approval each"
