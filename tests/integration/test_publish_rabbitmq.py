@@ -34,6 +34,7 @@ def publisher(
         port=rabbitmq_server.port,
         user=rabbitmq_server.user,
         password=rabbitmq_server.password,
+        vhost=rabbitmq_server.vhost,
     )
     publisher = RabbitMQPublisher(broker)
     yield publisher

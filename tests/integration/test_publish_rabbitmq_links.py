@@ -36,7 +36,11 @@ def make_publisher(rabbitmq_server: Broker) -> Iterator[MakePublisher]:
     made = []
 
     def make(port: int, host: str = "127.0.0.1", **changes: str) -> RabbitMQPublisher:
-        login = {"user": rabbitmq_server.user, "password": rabbitmq_server.password}
+        login = {
+            "user": rabbitmq_server.user,
+            "password": rabbitmq_server.password,
+            "vhost": rabbitmq_server.vhost,
+        }
         broker = RabbitMQ(host=host, port=port, **(login | changes))
         made.append(RabbitMQPublisher(broker))
         return made[-1]

@@ -126,6 +126,7 @@ class RabbitMQDestination(Destination):
             port=self.link.port,
             user=self._broker.user,
             password=self._broker.password,
+            vhost=self._broker.vhost,
         )
         return RabbitMQPublisher(broker)
 

@@ -2,8 +2,9 @@
 
 Lives here: where it is, the siblings' queues, purging. Not here: publishing, and nodes
 of a test's own, which may be stopped and killed (`rabbitmq_node.py`). Surprise:
-the service's exchange and queues have fixed names in the default vhost, so two test
-runs on one machine would read each other's messages: an exclusive queue is the lock.
+the service's exchange and queues have fixed names, so two test processes in one vhost
+would read each other's messages. Each has a vhost of its own where root can make one;
+where not, an exclusive queue is the lock, and they wait for each other.
 """
 
 import os
@@ -12,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from tests.support import processes
 
 EXCHANGE = "order_events"
 # What the siblings declare, to the letter of the contract: durable, no arguments.
@@ -32,6 +35,7 @@ SIBLINGS_QUEUES = {
 OWN_DEAD_LETTERS = "order_approval.dead"
 OWN_QUEUES = ("order_approval", OWN_DEAD_LETTERS)
 LOCK = "order_service_tests"
+OWN_VHOST = "order-service-tests-of-"  # and the process's number
 LOCK_SECONDS = 150
 START_SECONDS = 60
 
@@ -48,6 +52,7 @@ class Broker:
     port: int = 5672
     user: str = "guest"
     password: str = "guest"
+    vhost: str = "/"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -57,6 +62,7 @@ class Broker:
             "RABBITMQ_PORT": str(self.port),
             "RABBITMQ_USER": self.user,
             "RABBITMQ_PASS": self.password,
+            "RABBITMQ_VHOST": self.vhost,
         }
 
     def connect(self) -> pika.BlockingConnection:
@@ -65,6 +71,7 @@ class Broker:
             pika.ConnectionParameters(
                 host=self.host,
                 port=self.port,
+                virtual_host=self.vhost,
                 credentials=pika.PlainCredentials(self.user, self.password),
                 blocked_connection_timeout=10,
                 socket_timeout=5,
@@ -82,7 +89,8 @@ def broker() -> Iterator[Broker]:
     found = _named()
     why = trouble(found)
     if why is None:
-        yield found
+        with _own_vhost(found) as own:
+            yield own
         return
     if "TEST_RABBITMQ_URL" in os.environ or os.geteuid() or not shutil.which("apt-get"):
         raise NoRabbitMQError(
@@ -92,7 +100,8 @@ def broker() -> Iterator[Broker]:
     _start()
     try:
         _wait_until_up(found)
-        yield found
+        with _own_vhost(found) as own:
+            yield own
     finally:
         shutdown = [_program("rabbitmqctl"), "shutdown"]
         subprocess.run(shutdown, check=False, capture_output=True)
@@ -105,7 +114,43 @@ def _named() -> Broker:
         port=parts.port or Broker.port,
         user=unquote(parts.username or Broker.user),
         password=unquote(parts.password or Broker.password),
+        vhost=unquote(parts.path.removeprefix("/")) or Broker.vhost,
     )
+
+
+@contextmanager
+def _own_vhost(found: Broker) -> Iterator[Broker]:
+    """Yield the broker with a vhost of this process's own, or else as it is.
+
+    Only root may make one, and only on the node that rabbitmqctl finds by itself, which
+    need not be the one that answers on our port.
+    """
+    vhosts = None if "TEST_RABBITMQ_URL" in os.environ else _ctl("list_vhosts")
+    if vhosts is None:
+        yield found
+        return
+    pids = processes.running()
+    for name in vhosts.split():  # of test runs that were killed
+        pid = name.removeprefix(OWN_VHOST)
+        if pid != name and int(pid) not in pids:
+            _ctl("delete_vhost", name)
+    own = replace(found, vhost=f"{OWN_VHOST}{os.getpid()}")
+    _ctl("add_vhost", own.vhost)
+    try:
+        _ctl("set_permissions", "--vhost", own.vhost, own.user, ".*", ".*", ".*")
+        yield found if trouble(own) else own
+    finally:
+        _ctl("delete_vhost", own.vhost)
+
+
+def _ctl(*arguments: str) -> str | None:
+    """Answer what rabbitmqctl says; None where it may not be used, or refuses."""
+    program = _program("rabbitmqctl")
+    if os.geteuid() or not Path(program).exists():
+        return None
+    command = [program, "--quiet", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return None if done.returncode else done.stdout
 
 
 def trouble(candidate: Broker) -> str | None:
