@@ -6,6 +6,7 @@ so a test that changes one says so before it asks for a client.
 """
 
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -89,6 +90,9 @@ class Service:
                 function, str(source)
             )
             wiring.settings()
+        # The framework adds the source's folder to the path each time: after a thousand
+        # loads, whatever looks for a module (Flask does) would look in as many folders.
+        sys.path[:] = dict.fromkeys(sys.path)
         return app.test_client()
 
     # One caller's requests.
