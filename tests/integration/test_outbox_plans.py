@@ -13,7 +13,7 @@ from common import outbox
 from common.db import STATEMENTS
 from common.outbox import BATCH
 from common.publishing import Result
-from tests.support.database import connect, execute
+from tests.support.database import connect, database, execute
 from tests.support.relaying import Recorder, owe, relay_to
 
 # Two destinations, five events an order.
@@ -52,14 +52,24 @@ VALUES = {
 GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"
 
 
+@pytest.fixture(scope="module")
+def long_outbox(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database with a long outbox, to be cloned, not used."""
+    with database(postgres_url, template=template_database) as url:
+        execute(url, BACKLOG)
+        execute(url, SENT)
+        yield url
+
+
 @pytest.fixture
-def url(database_url: str, request: pytest.FixtureRequest) -> str:
-    """A database with a long outbox."""
-    execute(database_url, BACKLOG)
-    execute(database_url, SENT)
-    if getattr(request, "param", True):
-        execute(database_url, "ANALYZE")
-    return database_url
+def url(
+    postgres_url: str, long_outbox: str, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A clone of it."""
+    with database(postgres_url, template=long_outbox) as url:
+        if getattr(request, "param", True):
+            execute(url, "ANALYZE")
+        yield url
 
 
 @contextmanager
