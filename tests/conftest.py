@@ -52,7 +52,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def scratch_folder() -> Iterator[Path]:
     """A new folder for an embedded PostgreSQL, which root cannot have in tmp_path."""
-    with database.scratch_folder() as folder:
+    with database.scratch_folder(database.memory()) as folder:
         yield folder
 
 

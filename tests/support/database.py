@@ -33,7 +33,7 @@ def server() -> Iterator[str]:
             yield url
         return
     with (
-        scratch_folder(_memory()) as folder,
+        scratch_folder(memory()) as folder,
         postgres_server(folder, durable=False) as url,
         _administered(url),
     ):
@@ -58,7 +58,7 @@ def _administer(server_url: str, statement: str) -> None:
         execute(server_url, statement)
 
 
-def _memory() -> Path | None:
+def memory() -> Path | None:
     """Answer a folder in memory, where there is one with room."""
     has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
     return MEMORY if has_room and os.access(MEMORY, os.W_OK) else None
