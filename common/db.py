@@ -16,26 +16,30 @@ from typing import Any, Literal
 import pg8000.dbapi
 import sqlalchemy
 from pg8000.converters import make_params
-from sqlalchemy import Connection, Engine, TextClause, event, exc
+from sqlalchemy import Connection, Engine, TextClause, exc
 
 from common import failpoints
 from common.config import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.links import has_spoken
+from common.pool import SharingPool
 
-POOL_TIMEOUT_SECONDS = 2
+POOL_TIMEOUT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 2
 STATEMENT_TIMEOUT_SECONDS = 10
 # A server that stopped talking is given up after the longest statement it may run.
 READ_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 RECYCLE_SECONDS = 25 * 60
+# An instance that nobody calls may be frozen, and gives nothing back by itself.
+IDLE_TIMEOUT_SECONDS = 5 * 60
 PREPARED_STATEMENTS = 200
 
 STATEMENTS: dict[str, str] = {}  # every one that was named so far
 UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 _PLAN_CHANGED = "0A000"
+_TOO_MANY_CONNECTIONS = "53300"
 # Lock time-out, deadlock, serialization failure, statement time-out.
 _BUSY_STATES = (LOCK_NOT_AVAILABLE, "40P01", "40001", "57014")
 # Connection trouble, out of resources, shutting down or starting, no such database.
@@ -173,7 +177,8 @@ def named(name: str, sql: str) -> TextClause:
 def make_engine(database: Database, pool_size: int = 4) -> Engine:
     """Answer an engine whose pool holds at most `pool_size` connections.
 
-    Connects on first use. Belongs to the process that made it.
+    As few as will do, see `SharingPool`. Connects on first use. Belongs to the process
+    that made it.
     """
     contexts = _tls_contexts(database)
 
@@ -183,17 +188,17 @@ def make_engine(database: Database, pool_size: int = 4) -> Engine:
                 return _open(database, context)
         return _open(database, contexts[-1])
 
-    engine = sqlalchemy.create_engine(
+    return sqlalchemy.create_engine(
         "postgresql+pg8000://",
-        creator=connect,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_recycle=RECYCLE_SECONDS,
-        pool_use_lifo=True,
+        pool=SharingPool(
+            connect,
+            size=pool_size,
+            timeout=POOL_TIMEOUT_SECONDS,
+            recycle=RECYCLE_SECONDS,
+            is_refusal=_is_refusal,
+            is_closed=PreparedConnection.is_link_closed,
+        ),
     )
-    event.listen(engine, "checkout", _refuse_closed_link)
-    return engine
 
 
 def _open(
@@ -213,6 +218,7 @@ def _open(
                 "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
                 "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
                 "idle_in_transaction_session_timeout": f"{READ_TIMEOUT_SECONDS}s",
+                "idle_session_timeout": f"{IDLE_TIMEOUT_SECONDS}s",
                 "TimeZone": "UTC",
                 # A generic plan guesses high at how much of a list a page takes, and
                 # would then rather sort all that a caller owns than walk the index.
@@ -236,10 +242,9 @@ def _tls_contexts(database: Database) -> list[ssl.SSLContext | Literal[False]]:
     return [context] if database.sslmode == "require" else [context, False]
 
 
-def _refuse_closed_link(link: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401 SQLAlchemy's
-    """Have the pool replace a connection that the server closed while it was idle."""
-    if link.is_link_closed():
-        raise exc.DisconnectionError
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the server has no connection left, for anybody or for this user."""
+    return sql_state(error) == _TOO_MANY_CONNECTIONS
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ class DatabaseUnavailableError(ServiceError):
 
 
 class BusyError(ServiceError):
-    """Too many changes at once. Please try again."""
+    """Too many requests at once. Please try again."""
 
     status = 503
     slug = "busy"

@@ -1,7 +1,6 @@
 """The database busy, gone, and back: what a request is told, and that it recovers."""
 
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -180,26 +179,6 @@ def test_a_server_that_restarts_is_used_again_without_a_restart_of_ours() -> Non
             link.restore(urlsplit(url).port)
             for _ in range(3):
                 ping(engine)
-
-
-def test_a_server_full_of_others_is_unavailable_not_a_defect(
-    database_url: str,
-) -> None:
-    role = f"guest_{uuid.uuid4().hex}"
-    execute(
-        database_url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'secret'"
-    )
-    guests = f"postgresql://{role}:secret@{database_url.partition('@')[2]}"
-    try:
-        with (
-            engine_on(guests) as early,
-            engine_on(guests) as late,
-            connect(early),
-            pytest.raises(DatabaseUnavailableError),
-        ):
-            ping(late)
-    finally:
-        execute(database_url, f"DROP ROLE {role}")
 
 
 def test_a_defect_of_ours_is_not_taken_for_an_outage(engine: Engine) -> None:
