@@ -67,7 +67,9 @@ class _Cluster:
 
 
 @contextmanager
-def postgres_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
+def postgres_server(
+    folder: Path, *, durable: bool = True, max_connections: int = 200
+) -> Iterator[str]:
     """Serve the cluster in `folder` and yield its URL; stop it at the end.
 
     A folder that is absent is created, one that is there is used again. The port is
@@ -83,7 +85,7 @@ def postgres_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
         try:
             _initialise(cluster, durable=durable)
             _stop_leftover(cluster)
-            server, port = _start(cluster, durable=durable)
+            server, port = _start(cluster, max_connections, durable=durable)
             try:
                 password = cluster.password.read_text()
                 yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
@@ -184,7 +186,7 @@ def _serves(pid: int, data: Path) -> bool:
 
 
 def _start(
-    cluster: _Cluster, *, durable: bool
+    cluster: _Cluster, max_connections: int, *, durable: bool
 ) -> tuple["subprocess.Popen[bytes]", int]:
     """Start the server and answer it with its port, once it takes connections."""
     deadline = time.monotonic() + START_SECONDS
@@ -192,7 +194,7 @@ def _start(
         # Somebody may take the port before the server does: then take another.
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
-        server = _launch(cluster, port, durable=durable)
+        server = _launch(cluster, port, max_connections, durable=durable)
         try:
             if _is_up(server, cluster, deadline):
                 return server, port
@@ -211,14 +213,14 @@ def _start(
 
 
 def _launch(
-    cluster: _Cluster, port: int, *, durable: bool
+    cluster: _Cluster, port: int, max_connections: int, *, durable: bool
 ) -> "subprocess.Popen[bytes]":
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
         # A socket's path may be too long, and lies open in /tmp.
         "unix_socket_directories": "",
-        "max_connections": 200,
+        "max_connections": max_connections,
         "timezone": "UTC",
         "log_timezone": "UTC",
     }

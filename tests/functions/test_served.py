@@ -1,23 +1,23 @@
 """Each function as the platform starts it: a process, its variables, a real request."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from tests.support.approvals import DELIVERED, completed, is_approved, status_event
 from tests.support.service import Service, new_user
+from tests.support.serving import (
+    CHECKOUT,
+    START_SECONDS,
+    command,
+    environment,
+    free_port,
+    send,
+    served,
+)
 
-CHECKOUT = Path(__file__).parents[2]
 FUNCTIONS = (
     "create_order_from_cart",
     "orders_crud",
@@ -41,57 +41,6 @@ NEEDS = {
     "outbox_relay": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
     "api_docs": [],
 }
-START_SECONDS = 60
-TIMEOUT = 20
-
-
-def command(function: str, port: int) -> list[str]:
-    framework = str(Path(sys.executable).with_name("functions-framework"))
-    source = f"functions/{function}/main.py"
-    place = ["--host", "127.0.0.1", "--port", str(port)]
-    return [framework, "--source", source, "--target", function, *place]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    kept = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
-    return kept | settings
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@contextmanager
-def served(function: str, environ: dict[str, str]) -> Iterator[str]:
-    """Start a function as the documentation says; yields its address."""
-    port = free_port()
-    process = subprocess.Popen(command(function, port), cwd=CHECKOUT, env=environ)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(f"{url}/health/live"):
-            assert process.poll() is None, "it ended"
-            assert time.monotonic() < deadline, "it does not answer"
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(TIMEOUT)
-
-
-def answers(url: str) -> bool:
-    try:
-        return send("GET", url).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
-def send(method: str, url: str, **kwargs: Any) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.request(method, url, timeout=TIMEOUT, **kwargs)
 
 
 def needed(service: Service, function: str) -> dict[str, str]:

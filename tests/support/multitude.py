@@ -1,0 +1,321 @@
+"""Hundreds of clients, and siblings that answer at once, in one thread of their own.
+
+Lives here: loops of requests on kept-alive connections, and what came back when. Not
+here: the processes that serve them (`crowded.py`). Surprise: a client of two is hasty:
+told to come back later, it asks again at once. The other waits as long as it is told.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CHECKOUT = "/api/orders-from-shopcart/"
+LINES = 2
+PATIENCE_SECONDS = 60
+IDLE_SECONDS = 1.0  # after which a client opens a new connection: the server would
+UNAVAILABLE = 503
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request: what was asked, when the answer was there, how long it took."""
+
+    kind: str
+    at: float
+    seconds: float
+    status: int | None  # None: the link broke before there was an answer
+    slug: str = ""
+    retry_after: str = ""
+    is_polite: bool = False
+
+
+@dataclass
+class Customer:
+    """Who wanted one order, and how that ended."""
+
+    user_id: str
+    order_id: int | None = None
+
+
+@dataclass
+class Tally:
+    """What came back within a time."""
+
+    seconds: float
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def goodput(self) -> float:
+        """Answer requests a second that were served."""
+        return sum(1 for s in self.samples if s.status in (200, 201)) / self.seconds
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Answer how many answers there were of each status and problem."""
+        return dict(Counter(f"{s.status} {s.slug}".strip() for s in self.samples))
+
+    def percentile(self, part: float, *, refused: bool = False) -> float:
+        """Answer the milliseconds within which that part was served, or refused."""
+        wanted = (UNAVAILABLE,) if refused else (200, 201)
+        seconds = sorted(s.seconds for s in self.samples if s.status in wanted)
+        return 1000 * seconds[int(part * (len(seconds) - 1))] if seconds else 0.0
+
+
+class Multitude:
+    """Clients at work, as many as is said at the moment. Used from any other thread."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.customers: list[Customer] = []
+        self.broken: list[BaseException] = []
+        self.siblings_port = 0
+        self._wanted = 0
+        self._is_over = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ports: dict[str, int] = {}
+        self._loop = asyncio.new_event_loop()
+        self._changed = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator["Multitude"]:
+        """Have siblings answer while the block runs, and clients when told."""
+        self._thread.start()
+        server = self._do(asyncio.start_server(_serve_siblings, "127.0.0.1", 0))
+        self.siblings_port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            self.rest()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(PATIENCE_SECONDS)
+            server.close()
+            self._loop.close()
+
+    def set(self, clients: int, ports: Mapping[str, int] | None = None) -> None:
+        """Have so many clients at work from now on; others stop where they are."""
+        self._ports.update(ports or {})
+
+        async def change() -> None:
+            self._wanted = clients
+            self._is_over = False
+            while len(self._tasks) < clients:
+                task = asyncio.create_task(self._live(len(self._tasks)))
+                self._tasks.append(task)
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+        self._do(change())
+
+    def measure(self, seconds: float) -> Tally:
+        """Let time pass and answer what came back in it."""
+        first, began = len(self.samples), time.perf_counter()
+        time.sleep(seconds)
+        last, ended = len(self.samples), time.perf_counter()
+        return Tally(ended - began, self.samples[first:last])
+
+    def rest(self) -> None:
+        """Wait until every client has bought what it was about to buy."""
+        self._do(self._finish())
+
+    def _do(self, work: Any) -> Any:
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return running.result(PATIENCE_SECONDS * 2)
+
+    async def _finish(self) -> None:
+        self._is_over = True
+        self._changed.set()
+        for task in self._tasks:
+            await task
+        self._tasks.clear()
+
+    async def turn(self, number: int) -> float:
+        """Wait until the client of that number is wanted; answer how long it took."""
+        began = time.perf_counter()
+        while number >= self._wanted and not self._is_over:
+            await self._changed.wait()
+        return time.perf_counter() - began
+
+    async def _live(self, number: int) -> None:
+        client = _Client(self, self._ports, number)
+        try:
+            while not self._is_over:
+                await client.buy()
+        except Exception as error:  # noqa: BLE001 told by who looks at the end
+            self.broken.append(error)
+        finally:
+            client.close()
+
+
+class _Client:
+    """A customer and a shop in one, with a kept-alive connection to each function."""
+
+    def __init__(
+        self, multitude: Multitude, ports: Mapping[str, int], number: int
+    ) -> None:
+        self._multitude = multitude
+        self._number = number
+        self._is_polite = number % 2 == 0
+        self._links = {name: _Link(port) for name, port in ports.items()}
+
+    async def buy(self) -> None:
+        """Order two things, look at them, and have them shipped and delivered."""
+        customer = Customer(str(uuid.uuid4()))
+        self._multitude.customers.append(customer)
+        answer = await self._ask(
+            "checkout", "create_order_from_cart", "POST", CHECKOUT, customer.user_id
+        )
+        order = json.loads(answer)
+        customer.order_id = order["order_id"]
+        order_path = f"/api/orders/{customer.order_id}/"
+        for item, status in zip(order["order"]["items"], (2, 3), strict=True):
+            await self._ask("read", "orders_crud", "GET", order_path, customer.user_id)
+            await self._ask(
+                "list", "orders_crud", "GET", "/api/orders/", customer.user_id
+            )
+            path = f"/api/order-items/{item['id']}/status/"
+            await self._ask(
+                "move",
+                "item_status",
+                "PATCH",
+                path,
+                customer.user_id,
+                json.dumps({"status": status}).encode(),
+            )
+
+    async def _ask(  # noqa: PLR0917 a request has that many parts
+        self,
+        kind: str,
+        function: str,
+        method: str,
+        path: str,
+        user_id: str,
+        body: bytes = b"",
+    ) -> bytes:
+        """Ask until it is answered with success; any other answer is the end."""
+        lines = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-User-ID: {user_id}\r\n"
+        if body:
+            lines += "Content-Type: application/json\r\n"
+        lines += f"Content-Length: {len(body)}\r\n\r\n"
+        request = lines.encode() + body
+        deadline = time.perf_counter() + PATIENCE_SECONDS
+        while True:
+            deadline += await self._multitude.turn(self._number)
+            began = time.perf_counter()
+            status, headers, content = await self._links[function].ask(request)
+            now = time.perf_counter()
+            is_problem = headers.get("content-type") == PROBLEM
+            sample = Sample(
+                kind,
+                now,
+                now - began,
+                status,
+                json.loads(content)["type"].rpartition("/")[2] if is_problem else "",
+                headers.get("retry-after", ""),
+                self._is_polite,
+            )
+            self._multitude.samples.append(sample)
+            if status in (200, 201):
+                return content
+            if now > deadline:
+                raise AssertionError(f"{path} is never answered: {sample}")
+            if self._is_polite and sample.retry_after:
+                await asyncio.sleep(float(sample.retry_after))
+            elif status != UNAVAILABLE:
+                await asyncio.sleep(0.1)
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
+
+
+class _Link:
+    """One kept-alive connection, opened anew when it has been idle."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
+
+    async def ask(self, request: bytes) -> tuple[int | None, dict[str, str], bytes]:
+        """Answer status, headers, body; no status where the link broke."""
+        try:
+            if time.perf_counter() - self._used > IDLE_SECONDS:
+                self.close()
+            if self._streams is None:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = self._streams
+            writer.write(request)
+            status_line, headers, content = await _read_message(reader)
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return None, {}, b""
+        self._used = time.perf_counter()
+        if headers.get("connection") == "close":
+            self.close()
+        return int(status_line.split()[1]), headers, content
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def _read_message(
+    reader: asyncio.StreamReader,
+) -> tuple[str, dict[str, str], bytes]:
+    """Answer first line, headers by lower-case name, body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.rstrip().split("\r\n")
+    pairs = (line.split(":", 1) for line in lines)
+    headers = {name.lower(): value.strip() for name, value in pairs}
+    size = int(headers.get("content-length", 0))
+    return first, headers, await reader.readexactly(size) if size else b""
+
+
+# Siblings: everybody has a cart of two things, of which there is always enough.
+
+
+def _variation(user_id: str, number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{user_id} {number}"))
+
+
+def _answer(path: str, user_id: str) -> dict[str, object]:
+    if path.endswith("/api/mycart/"):
+        items = [
+            {"id": n, "product_variation_id": _variation(user_id, n), "quantity": n}
+            for n in range(1, LINES + 1)
+        ]
+        cart_id = uuid.UUID(user_id).int % 2**31
+        return {"id": cart_id, "user_uuid": user_id, "items": items}
+    if "/variations/" in path:
+        product_id = str(uuid.UUID(int=1))
+        shop = {"id": product_id, "shop_id": str(uuid.UUID(int=2)), "title": "Thing"}
+        sold = {"amount": 1000, "price": 19.99, "product": shop}
+        return {"id": path.rpartition("/")[2], "product_id": product_id, **sold}
+    return {}
+
+
+async def _serve_siblings(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    with (
+        contextlib.suppress(OSError, asyncio.IncompleteReadError),
+        contextlib.closing(writer),
+    ):
+        while True:
+            first, headers, _ = await _read_message(reader)
+            path = first.split()[1]
+            content = json.dumps(_answer(path, headers.get("x-user-id", ""))).encode()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+            )

@@ -1,0 +1,84 @@
+"""A function as the platform starts it: a process of the functions framework's own.
+
+Lives here: starting it, asking it. Not here: which variables each function needs.
+Surprise: it is gunicorn that serves, with threads and a queue in front of them; most
+other tests call the functions without either.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+CHECKOUT = Path(__file__).parents[2]
+START_SECONDS = 60
+TIMEOUT = 20
+
+
+def command(function: str, port: int) -> list[str]:
+    """Answer the command line that the documentation gives."""
+    framework = str(Path(sys.executable).with_name("functions-framework"))
+    source = f"functions/{function}/main.py"
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    return [framework, "--source", source, "--target", function, *place]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Answer an environment of these settings and what any program needs."""
+    kept = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
+    return kept | settings
+
+
+def free_port() -> int:
+    """Answer a port that nobody has right now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def served(
+    function: str, environ: Mapping[str, str], log: Path | None = None
+) -> Iterator[str]:
+    """Start a function as the documentation says; yields its address."""
+    port = free_port()
+    with (log or Path(os.devnull)).open("wb") as said:
+        process = subprocess.Popen(
+            command(function, port),
+            cwd=CHECKOUT,
+            env=environ,
+            stdout=said if log else None,
+            stderr=said if log else None,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(f"{url}/health/live"):
+            assert process.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it does not answer"
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return send("GET", url).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def send(method: str, url: str, **kwargs: Any) -> requests.Response:
+    """Send one request on a connection of its own."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=TIMEOUT, **kwargs)
