@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.wsgi import get_input_stream
 
-from common import idempotency, logs
+from common import admission, idempotency, logs
 from common.config import Settings
 from common.errors import (
     InvalidRequestError,
@@ -136,8 +136,10 @@ class App:
         """Answer the route that was found, if one was, and the response."""
         rule = None
         try:
-            self._check_size(incoming)
             path, method = incoming.path, incoming.method
+            if not path.startswith("/health/"):
+                admission.check(incoming.environ)
+            self._check_size(incoming)
             rule, values = self._adapter.match(path, method, return_rule=True)
             if method == "OPTIONS":
                 response = Response()

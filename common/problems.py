@@ -5,6 +5,7 @@ can go wrong (`errors.py`). Surprise: `error` repeats the title, as older front 
 read nothing else.
 """
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,10 @@ def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Respo
     members = _body(error) | dict(more or {})
     response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
     if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
+        # Spread, so that those who were refused together do not come back together.
+        longest = 2 * error.retry_after_seconds
+        seconds = random.randint(error.retry_after_seconds, longest)  # noqa: S311
+        response.headers["Retry-After"] = str(seconds)
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
