@@ -9,7 +9,6 @@ higher.
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ import pytest
 
 from tests.support.crowded import Crowded, crowded, orders
 from tests.support.database import execute
-from tests.support.multitude import Tally
+from tests.support.multitude import UNAVAILABLE, Tally, merged
 from tests.support.orderctl import orderctl
 from tests.support.serving import send
 
@@ -57,18 +56,18 @@ def test_beyond_capacity_it_refuses_politely_keeps_its_pace_and_recovers(
         )
         assert ready.status_code in (200, 503)
         clients.set(FEW)
-        recovered.append(seconds_until_nobody_is_refused(service))
+        recovered.append(clients.seconds_until_calm())
     clients.rest()
-    rates = {n: sum(t.goodput for t in all_) / ROUNDS for n, all_ in turns.items()}
-    plateau = max(rates[FEW], rates[SOME])
-    print(f"\n{report(turns)}recovered within {max(recovered):.1f} s")  # noqa: T201
+    whole = {count: merged(tallies) for count, tallies in turns.items()}
+    plateau = max(whole[FEW].goodput, whole[SOME].goodput)
+    print(f"\n{report(whole)}recovered within {max(recovered):.1f} s")  # noqa: T201
 
     assert clients.broken == []  # each client got through in the end
     assert {s.status for s in clients.samples} <= {200, 201, 503}
-    refused = [s for s in clients.samples if s.status == 503]
+    refused = [s for s in clients.samples if s.status == UNAVAILABLE]
     assert {s.slug for s in refused} <= REFUSALS
     assert all(int(s.retry_after) >= 1 for s in refused)
-    assert rates[MANY] >= KEPT * plateau
+    assert whole[MANY].goodput >= KEPT * plateau
     assert max(recovered) <= RECOVERY_SECONDS
     wanted = Counter(c.user_id for c in clients.customers)
     made = orders(service.operator_url)
@@ -87,26 +86,12 @@ def claimed(service: Crowded) -> int:
     return len(rows)
 
 
-def seconds_until_nobody_is_refused(service: Crowded) -> float:
-    """Answer after how long a second went by without a refusal."""
-    began = time.monotonic()
-    while True:
-        at = time.monotonic() - began
-        tally = service.multitude.measure(1)
-        refused = [s for s in tally.samples if s.status == 503]
-        if tally.goodput and not refused:
-            return at
-        assert at < 60, "it never recovers"
-
-
-def report(turns: dict[int, list[Tally]]) -> str:
+def report(turns: dict[int, Tally]) -> str:
     lines = ""
-    for clients, tallies in turns.items():
-        whole = Tally(sum(t.seconds for t in tallies))
-        whole.samples = [sample for tally in tallies for sample in tally.samples]
+    for clients, tally in turns.items():
+        p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
         lines += (
-            f"{clients:4} clients {whole.goodput:6.0f}/s"
-            f" p50 {whole.percentile(0.5):6.0f} p99 {whole.percentile(0.99):6.0f} ms"
-            f" {json.dumps(whole.statuses)}\n"
+            f"{clients:4} clients {tally.goodput:6.0f}/s p50 {p50:6.0f} p99 {p99:6.0f}"
+            f" ms {json.dumps(tally.statuses)}\n"
         )
     return lines

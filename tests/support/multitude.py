@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,11 @@ class Tally:
         return sum(1 for s in self.samples if s.status in (200, 201)) / self.seconds
 
     @property
+    def refused(self) -> list[Sample]:
+        """Answer what was told to come back later."""
+        return [s for s in self.samples if s.status == UNAVAILABLE]
+
+    @property
     def statuses(self) -> dict[str, int]:
         """Answer how many answers there were of each status and problem."""
         return dict(Counter(f"{s.status} {s.slug}".strip() for s in self.samples))
@@ -67,6 +72,12 @@ class Tally:
         wanted = (UNAVAILABLE,) if refused else (200, 201)
         seconds = sorted(s.seconds for s in self.samples if s.status in wanted)
         return 1000 * seconds[int(part * (len(seconds) - 1))] if seconds else 0.0
+
+
+def merged(tallies: Sequence[Tally]) -> Tally:
+    """Answer what came back within several times, as if they were one."""
+    samples = [sample for tally in tallies for sample in tally.samples]
+    return Tally(sum(tally.seconds for tally in tallies), samples)
 
 
 class Multitude:
@@ -121,6 +132,16 @@ class Multitude:
         time.sleep(seconds)
         last, ended = len(self.samples), time.perf_counter()
         return Tally(ended - began, self.samples[first:last])
+
+    def seconds_until_calm(self) -> float:
+        """Answer after how long a second went by in which nobody was refused."""
+        began = time.monotonic()
+        while True:
+            at = time.monotonic() - began
+            tally = self.measure(1)
+            if tally.goodput and not tally.refused:
+                return at
+            assert at < PATIENCE_SECONDS, "somebody is always refused"
 
     def rest(self) -> None:
         """Wait until every client has bought what it was about to buy."""
