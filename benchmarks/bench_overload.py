@@ -5,7 +5,7 @@ and `crowded` in `tests/support`), what the figures mean (`NOTES.md`). Surprise:
 of clients take turns, and only figures of one run compare. Clients and siblings share
 one thread, which takes a part of the machine, too.
 """
-# ruff: noqa: T201 it talks to a terminal
+
 
 import argparse
 import json
