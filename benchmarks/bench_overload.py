@@ -6,7 +6,6 @@ of clients take turns, and only figures of one run compare. Clients and siblings
 one thread, which takes a part of the machine, too.
 """
 
-
 import argparse
 import json
 import os

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from msgspec import UNSET, structs
-from sqlalchemy import Engine
 
 from common import envelopes, events, logs
 from common.changes import Change, Entry
-from common.db import connect, named
+from common.db import Engine, connect, named
 from common.dead_letters import DeadLetter, bury
 from common.errors import (
     BusyError,
@@ -174,7 +173,7 @@ def sweep(
     """
     deadline = time.monotonic() + seconds
     with connect(engine) as connection:
-        found = connection.execute(_FORGOTTEN, {"limit": SWEEP_BATCH}).scalars().all()
+        found = connection.execute(_FORGOTTEN, {"limit": SWEEP_BATCH}).values()
     approved = []
     for order_id in found:
         if time.monotonic() >= deadline:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, Engine
 
 from common import audit_checks, audit_events
-from common.db import connect, transaction
+from common.db import Connection, Engine, connect, transaction
 from common.errors import BusyError
 from common.schemas import MAX_ID
 
@@ -94,11 +93,11 @@ def audit(
     report = Report()
     bounds = dict(zip(("low", "high"), between, strict=True))
     with connect(engine) as connection:
-        last = connection.execute(audit_checks.LAST, bounds).scalar_one()
+        last = connection.execute(audit_checks.LAST, bounds).value()
     while last is not None and bounds["low"] <= last:
         bounds["high"] = last
         with connect(engine) as connection:
-            low = connection.execute(audit_checks.FIRST, bounds).scalar_one()
+            low = connection.execute(audit_checks.FIRST, bounds).value()
         if low is None:
             break
         high = min(last, low + chunk - 1)
@@ -123,7 +122,7 @@ def _compare(
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
         found = _differences(connection, bounds)
-        text = connection.execute(audit_events.TALLY, bounds).scalar_one()
+        text = connection.execute(audit_events.TALLY, bounds).value()
     tally = json.decode(text, type=_Tally)
     report.orders += tally.orders
     report.events += tally.events

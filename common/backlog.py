@@ -11,9 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, Engine
 
-from common.db import connect, named, transaction
+from common.db import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
 from common.outbox import ARCHIVE
 
@@ -137,9 +136,7 @@ def read_many(connection: Connection, query: Query) -> list[Row]:
         name += "_of_order"
         given["order_id"] = query.order_id
     statement = _LISTS[name, query.place == "held"]
-    return json.decode(
-        connection.execute(statement, given).scalar_one(), type=list[Row]
-    )
+    return json.decode(connection.execute(statement, given).value(), type=list[Row])
 
 
 _EVENT = named(
@@ -164,7 +161,7 @@ SELECT CAST(coalesce(json_agg(row ORDER BY destination, at), '[]') AS text) FROM
 def read(connection: Connection, event_id: UUID, order_id: int) -> list[Row]:
     """Answer every row of an event, with its body; raises NotFoundError."""
     given = {"event_id": str(event_id), "order_id": order_id}
-    text = connection.execute(_EVENT, given).scalar_one()
+    text = connection.execute(_EVENT, given).value()
     if not (rows := json.decode(text, type=list[Row])):
         raise NotFoundError(f"Order {order_id} has no event {event_id}.")
     return rows

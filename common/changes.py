@@ -12,14 +12,14 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, TextClause, exc
 
 from common import idempotency, logs, outbox, owed
-from common.db import LOCK_NOT_AVAILABLE, named, sql_state, violated_constraint
+from common.db import LOCK_NOT_AVAILABLE, Connection, Statement, StatementError, named
 from common.errors import InFlightError
 from common.events import Event
 from common.owed import Bus, Owed
 from common.placeholders import VALUES, Ids, place, template
+from common.prepared import sql_state, violated_constraint
 from common.reads import MOMENT
 from common.schemas import Item, Order, encode
 
@@ -184,7 +184,7 @@ SELECT CAST(json_build_object(
 """
 
 
-def _save_statement(name: str, head: str) -> TextClause:
+def _save_statement(name: str, head: str) -> Statement:
     values = VALUES.format(
         moment=MOMENT.format("at"), order_id="order_id", item_ids="item_ids"
     )
@@ -231,11 +231,11 @@ def save(
     statement = _SAVE_DELETED if change.is_deletion else statement
     document = encode(_document(change, bus, told, records, awake))
     try:
-        found = connection.execute(statement, {"change": document}).scalar_one()
-    except exc.DBAPIError as error:
+        found = connection.execute(statement, {"change": document}).value()
+    except StatementError as error:
         if violated_constraint(error) == idempotency.CONSTRAINT:
             raise idempotency.AlreadyAnsweredError from error
-        if records and sql_state(error.orig) == LOCK_NOT_AVAILABLE:
+        if records and sql_state(error) == LOCK_NOT_AVAILABLE:
             raise InFlightError from error
         raise
     row = json.decode(found, type=_Row)

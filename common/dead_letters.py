@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, Engine
 
 from common import envelopes, logs
-from common.db import connect, named
+from common.db import Connection, Engine, connect, named
 from common.errors import ConflictError, NotFoundError
 from common.schemas import encode
 

@@ -12,9 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, Engine
 
-from common.db import connect, named
+from common.db import Connection, Engine, connect, named
 from common.errors import InFlightError, KeyReusedError
 from common.placeholders import Ids, fill, template
 
@@ -114,7 +113,7 @@ def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
     ]
     with connect(engine) as connection:
         parameters = {"claims": json.encode(wanted).decode()}
-        found = connection.execute(_FIND, parameters).scalar_one_or_none()
+        found = connection.execute(_FIND, parameters).value_or_none()
     return None if found is None else _again(json.decode(found, type=Earlier), claims)
 
 

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-
-from common.db import connect, named
+from common.db import Connection, Engine, connect, named
 
 _HEAR = named("listening.hear", "SELECT 1")
 
@@ -22,7 +20,7 @@ class Listener:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._link: Any = connection.connection.dbapi_connection
+        self._link: Any = connection.link
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds`; tell whether somebody notified.
@@ -48,5 +46,6 @@ def listening(engine: Engine, channel: str) -> Iterator[Listener]:
     """
     with connect(engine) as connection:
         connection.detach()  # ours for long: the pool opens another in its place
-        connection.exec_driver_sql(f"LISTEN {channel}")
+        connection.command("SET idle_session_timeout = 0")
+        connection.command(f"LISTEN {channel}")
         yield Listener(connection)

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, TextClause
 
-from common.db import named
+from common.db import Connection, Statement, named
 from common.publishing import Message
 from common.schemas import encode
 
@@ -86,7 +85,7 @@ _OLDEST_OF_ANY = """o.destination = CAST(:destination AS text)
 
 
 @functools.lru_cache(maxsize=8)
-def _claim_statement(name: str, is_oldest: str, batch: int) -> TextClause:
+def _claim_statement(name: str, is_oldest: str, batch: int) -> Statement:
     return named(name, _CLAIM.format(is_oldest=is_oldest, batch=batch))
 
 
@@ -111,10 +110,10 @@ def claim_any(connection: Connection, destination: str) -> list[Claimed]:
 
 
 def _claim(
-    connection: Connection, statement: TextClause, scope: dict[str, Any]
+    connection: Connection, statement: Statement, scope: dict[str, Any]
 ) -> list[Claimed]:
     found = connection.execute(statement, {"seconds": CLAIM_SECONDS, **scope})
-    return json.decode(found.scalar_one(), type=list[Claimed])
+    return json.decode(found.value(), type=list[Claimed])
 
 
 class Verdict(Struct, frozen=True):

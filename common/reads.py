@@ -10,9 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause
 
-from common.db import named
+from common.db import Connection, Statement, named
 from common.errors import NotFoundError
 from common.paging import ListQuery
 
@@ -45,7 +44,7 @@ class Page(Struct, frozen=True):
 
 
 def unique(
-    connection: Connection, statement: TextClause, parameters: dict[str, Any]
+    connection: Connection, statement: Statement, parameters: dict[str, Any]
 ) -> tuple[Any, ...]:
     """Answer the one row that a statement finds; raises NotFoundError."""
     row = connection.execute(statement, parameters).one_or_none()
@@ -117,7 +116,7 @@ FROM page
 
 
 @functools.cache
-def _page_statement(table: str, filters: tuple[str, ...]) -> TextClause:
+def _page_statement(table: str, filters: tuple[str, ...]) -> Statement:
     is_orders = table == "orders"
     alias, row = ("o", ORDER_JSON) if is_orders else ("i", ITEM_JSON)
     known = _ORDER_FILTERS if is_orders else _ITEM_FILTERS

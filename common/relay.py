@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import Engine
-
 from common import events, logs, outbox
-from common.db import connect
+from common.db import Engine, connect
 from common.destination import Destination
 from common.errors import ServiceError
 from common.outbox import Claimed, Verdict

@@ -5,10 +5,9 @@ and for how long (`idempotency.py`, `outbox.py`). No surprise.
 """
 
 from msgspec import Struct
-from sqlalchemy import Engine
 
 from common import idempotency, outbox
-from common.db import connect
+from common.db import Engine, connect
 
 
 class Purged(Struct, frozen=True):

@@ -12,15 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, json, structs
-from sqlalchemy import Connection, Engine, TextClause
 
 from common import idempotency, logs
 from common.changes import Change, Saved, save
-from common.db import (
-    connect,
-    named,
-    transaction,
-)
+from common.db import Connection, Engine, Statement, connect, named, transaction
 from common.errors import BusyError, NotFoundError
 from common.idempotency import AlreadyAnsweredError, Answer, Claim
 from common.owed import Bus, Owed
@@ -69,7 +64,7 @@ class Target:
 
 
 @functools.cache
-def _load_statement(where: str) -> TextClause:
+def _load_statement(where: str) -> Statement:
     return named(
         "store.load",
         f"""
@@ -82,7 +77,7 @@ FROM orders o WHERE {where}""",  # noqa: S608 fragments of our own
 
 
 @functools.cache
-def _lock_statement(where: str) -> TextClause:
+def _lock_statement(where: str) -> Statement:
     sql = f"SELECT o.id FROM orders o WHERE {where} FOR UPDATE"  # noqa: S608
     return named("store.lock", sql)
 

@@ -10,11 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Engine
-
 from common import config, logs
 from common.clients import Upstream
-from common.db import make_engine, ping
+from common.db import Engine, make_engine, ping
 from common.owed import Bus
 from common.publishing import Publisher
 from common.relay import Relay
@@ -162,8 +160,6 @@ _ALL: tuple[_Once[Any], ...] = (settings, engine, shopcart, product, relay)
 
 def forget() -> None:
     """Start anew, without closing anything: after a fork it is the parent's."""
-    if inherited := engine.peek():
-        inherited.dispose(close=False)
     for built in _ALL:
         built.forget()
 

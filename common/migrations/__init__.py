@@ -18,6 +18,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from common import models
+from common.db import Engine
+
+AnyEngine = Engine | sqlalchemy.Engine  # the service's, or SQLAlchemy's
 
 # Any number that nobody else locks: "orders" on a telephone.
 LOCK = 673377
@@ -31,20 +34,33 @@ def _config(connection: sqlalchemy.Connection | None = None) -> Config:
     return config
 
 
-def upgrade(engine: sqlalchemy.Engine, revision: str = "head") -> tuple[str, str]:
+def upgrade(engine: AnyEngine, revision: str = "head") -> tuple[str, str]:
     """Bring the schema to `revision`; answer the revisions before and after.
 
     Safe to run twice and by several at once: the second waits, then finds it done.
     """
-    with _patient(engine) as guard, _patient(engine) as connection:
+    building = _building(engine)
+    with _patient(building) as guard, _patient(building) as connection:
         guard.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({LOCK})"))
         # Here commits are alembic's: a revision goes in whole or not at all.
         link: Any = connection.connection.dbapi_connection
         link.autocommit = False
-        before = current(connection)
+        before = _current(connection)
         connection.rollback()
         command.upgrade(_config(connection), revision)
-        return before, current(connection)
+        return before, _current(connection)
+
+
+def _building(engine: AnyEngine) -> sqlalchemy.Engine:
+    """Answer SQLAlchemy's engine on the same database, which builds statements.
+
+    The service's own only lends connections (`db.py`). This one keeps none.
+    """
+    if isinstance(engine, sqlalchemy.Engine):
+        return engine
+    return sqlalchemy.create_engine(
+        "postgresql+pg8000://", creator=engine.open, poolclass=sqlalchemy.NullPool
+    )
 
 
 @contextlib.contextmanager
@@ -62,8 +78,13 @@ def _patient(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
             connection.invalidate()
 
 
-def current(connection: sqlalchemy.Connection) -> str:
+def revision_of(engine: AnyEngine) -> str:
     """Answer the revision a database is at, 'empty' for none."""
+    with _building(engine).connect() as connection:
+        return _current(connection)
+
+
+def _current(connection: sqlalchemy.Connection) -> str:
     return MigrationContext.configure(connection).get_current_revision() or "empty"
 
 
@@ -72,8 +93,8 @@ def head() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or "empty"
 
 
-def differences(engine: sqlalchemy.Engine) -> list[object]:
+def differences(engine: AnyEngine) -> list[object]:
     """Answer how the database differs from `models.py`; empty when it does not."""
-    with engine.connect() as connection:
+    with _building(engine).connect() as connection:
         context = MigrationContext.configure(connection)
         return list(compare_metadata(context, models.metadata))

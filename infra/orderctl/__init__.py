@@ -11,11 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sqlalchemy import exc
-
 from common import config, wiring
-from common.db import sql_state
+from common.db import StatementError
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
+from common.prepared import sql_state
 from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
 from infra.orderctl.output import Answer, UsageError, show
 
@@ -58,7 +57,7 @@ def _explain(error: Exception) -> str | None:
             return "the database is busy: try again"
         case ServiceError():
             return error.detail
-        case exc.DBAPIError() if sql_state(error.orig) in _UNKNOWN_STATES:
+        case StatementError() if sql_state(error) in _UNKNOWN_STATES:
             return (
                 "the database's schema is older than this release: run orderctl migrate"
             )

@@ -73,8 +73,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
 
     wiring.use("DATABASE", *(("EVENT_BUS",) if arguments.fix else ()))
     ping(wiring.engine())
-    with connect(wiring.engine()) as connection:
-        at, head = migrations.current(connection), migrations.head()
+    at, head = migrations.revision_of(wiring.engine()), migrations.head()
     schema = {"at": at, "head": head}
     if at == "empty" or at < head:
         said = f"the schema is at {at}, this release needs {head}: run orderctl migrate"

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
 
 from common import backlog, dead_letters, idempotency, outbox
 from common.audit import audit
 from common.backlog import Query
-from common.db import connect
+from common.db import Engine, connect
 from common.errors import ConflictError, NotFoundError
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.audited import never

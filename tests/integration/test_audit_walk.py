@@ -4,12 +4,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from sqlalchemy import Connection, Engine, TextClause, text
 
 from common import audit as audit_module
 from common import audit_checks, audit_events
 from common.audit import audit
-from common.db import transaction
+from common.db import Connection, Engine, Statement, transaction
 from common.errors import BusyError
 from tests.support.audited import Tampering
 
@@ -145,14 +144,14 @@ def test_a_chunk_is_seen_as_of_one_moment_and_is_only_read(world: Tampering) -> 
 
 @pytest.mark.parametrize("check", [*audit_module._CHECKS, audit_events.TALLY])
 def test_a_chunk_reads_no_table_whole_and_compiles_nothing(
-    world: Tampering, check: TextClause
+    world: Tampering, check: Statement
 ) -> None:
     world.run("ANALYZE")  # so small that reading it whole would be cheapest
     with transaction(world.engine) as connection:
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
-        explain = text(f"EXPLAIN {check}")
-        plan = "\n".join(connection.execute(explain, {"low": 1, "high": 9}).scalars())
+        explain = Statement(f"EXPLAIN {check}")
+        plan = "\n".join(connection.execute(explain, {"low": 1, "high": 9}).values())
     assert "Index Scan" in plan
     assert "Seq Scan" not in plan
     assert "JIT" not in plan

@@ -7,10 +7,9 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import Engine, text
 
-from common import db
-from common.db import connect, ping, transaction
+from common import prepared
+from common.db import Engine, Statement, connect, ping, transaction
 from common.errors import BusyError, DatabaseUnavailableError
 from infra.local.postgres import postgres_server
 from tests.support.database import connect as plain_connection
@@ -18,7 +17,7 @@ from tests.support.database import execute, scratch_folder
 from tests.support.link import Link, link_to
 from tests.support.relaying import engine_on
 
-LOCK_AND_READ = text("SELECT id FROM word WHERE id = CAST(:id AS int) FOR UPDATE")
+LOCK_AND_READ = Statement("SELECT id FROM word WHERE id = CAST(:id AS int) FOR UPDATE")
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_a_lock_that_somebody_keeps_is_busy_not_a_hang(
     finally:
         holder.close()
     with transaction(engine) as connection:
-        assert connection.execute(LOCK_AND_READ, {"id": 1}).scalar_one() == 1
+        assert connection.execute(LOCK_AND_READ, {"id": 1}).value() == 1
 
 
 def test_two_that_wait_for_each_other_do_so_in_vain_and_one_goes_through(
@@ -89,24 +88,24 @@ def test_two_that_wait_for_each_other_do_so_in_vain_and_one_goes_through(
 def test_a_statement_that_takes_too_long_is_ended(
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "STATEMENT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(prepared, "STATEMENT_TIMEOUT_SECONDS", 1)
     with engine_on(link.through(database_url)) as engine:
         with pytest.raises(BusyError), connect(engine) as connection:
-            connection.execute(text("SELECT pg_sleep(CAST(:s AS int))"), {"s": 30})
+            connection.execute(Statement("SELECT pg_sleep(CAST(:s AS int))"), {"s": 30})
         ping(engine)
 
 
 def test_a_server_that_stops_talking_is_given_up(
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "READ_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(prepared, "READ_TIMEOUT_SECONDS", 1)
     with engine_on(link.through(database_url)) as engine:
         ping(engine)
         link.is_mute = True
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailableError):
             ping(engine)
-        assert time.monotonic() - began < db.CONNECT_TIMEOUT_SECONDS - 1
+        assert time.monotonic() - began < prepared.CONNECT_TIMEOUT_SECONDS - 1
         link.restore()
         ping(engine)
 
@@ -114,9 +113,9 @@ def test_a_server_that_stops_talking_is_given_up(
 def test_a_statement_may_take_longer_than_connecting_may(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "CONNECT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 1)
     with engine_on(database_url) as engine, connect(engine) as connection:
-        connection.execute(text("SELECT pg_sleep(1.5)"))
+        connection.execute(Statement("SELECT pg_sleep(1.5)"))
 
 
 def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(
@@ -132,7 +131,7 @@ def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(
     link.wait_until_quiet()
     with connect(engine) as first, connect(engine) as second:
         for connection in (first, second):
-            assert connection.execute(text("SELECT 1")).scalar_one() == 1
+            assert connection.execute(Statement("SELECT 1")).value() == 1
     assert link.attempts == 4
 
 
@@ -143,7 +142,9 @@ def test_a_link_cut_in_the_middle_is_unavailable_and_the_next_request_succeeds(
 
     def write_and_lose_the_link() -> None:
         with transaction(engine) as connection:
-            connection.execute(text("INSERT INTO word VALUES (CAST(:id AS int))"), two)
+            connection.execute(
+                Statement("INSERT INTO word VALUES (CAST(:id AS int))"), two
+            )
             link.cut()
             connection.execute(LOCK_AND_READ, two)
 
@@ -186,5 +187,5 @@ def test_a_defect_of_ours_is_not_taken_for_an_outage(engine: Engine) -> None:
         pytest.raises(Exception, match="nothing_here") as caught,
         connect(engine) as connection,
     ):
-        connection.execute(text("SELECT * FROM nothing_here"))
+        connection.execute(Statement("SELECT * FROM nothing_here"))
     assert not isinstance(caught.value, DatabaseUnavailableError | BusyError)

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DatabaseError
 
-from common import db
-from common.db import connect, transaction
+from common import prepared as prepared_connections
+from common.db import (
+    Connection,
+    Engine,
+    Statement,
+    StatementError,
+    connect,
+    transaction,
+)
 from tests.support.database import execute
 from tests.support.proxy import proxy
 from tests.support.relaying import engine_on
@@ -25,7 +30,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def say(connection: Connection, number: int, said: str = "a") -> None:
-    statement = text("INSERT INTO word VALUES (:id, :said)")
+    statement = Statement("INSERT INTO word VALUES (:id, :said)")
     connection.execute(statement, {"id": number, "said": said})
 
 
@@ -36,7 +41,7 @@ def words(database_url: str) -> list[Any]:
 def prepared(engine: Engine) -> list[str]:
     """Answer what is prepared on the pool's one connection."""
     with connect(engine) as connection:
-        return list(connection.execute(text(PREPARED)).scalars())
+        return connection.command(PREPARED).values()
 
 
 def test_a_statement_is_prepared_once_and_then_used_again(engine: Engine) -> None:
@@ -48,12 +53,12 @@ def test_a_statement_is_prepared_once_and_then_used_again(engine: Engine) -> Non
 
 def test_a_statement_used_before_is_one_round_trip(database_url: str) -> None:
     with proxy(database_url) as wire, engine_on(wire.url) as engine:
-        statement = text("SELECT CAST(:number AS int)")
+        statement = Statement("SELECT CAST(:number AS int)")
         with connect(engine) as connection:
             connection.execute(statement, {"number": 1})
         wire.forget()
         with connect(engine) as connection:
-            assert connection.execute(statement, {"number": 7}).scalar_one() == 7
+            assert connection.execute(statement, {"number": 7}).value() == 7
         assert len(wire.turns) == 1
 
 
@@ -61,7 +66,7 @@ def test_a_transaction_of_two_statements_is_four_round_trips(
     database_url: str,
 ) -> None:
     with proxy(database_url) as wire, engine_on(wire.url) as engine:
-        statement = text("SELECT CAST(:number AS int)")
+        statement = Statement("SELECT CAST(:number AS int)")
         for _ in range(2):
             wire.forget()
             with transaction(engine) as connection:
@@ -73,10 +78,10 @@ def test_a_transaction_of_two_statements_is_four_round_trips(
 def test_prepared_statements_are_bounded_and_the_oldest_goes_first(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "PREPARED_STATEMENTS", 3)
+    monkeypatch.setattr(prepared_connections, "PREPARED_STATEMENTS", 3)
     for number in (1, 2, 3, 1, 4, 5):
         with connect(engine) as connection:
-            statement = text(f"SELECT {number} + CAST(:added AS int)")
+            statement = Statement(f"SELECT {number} + CAST(:added AS int)")
             connection.execute(statement, {"added": 1})
     numbers = sorted(statement.split()[1] for statement in prepared(engine))
     assert numbers == ["1", "4", "5"]
@@ -85,23 +90,23 @@ def test_prepared_statements_are_bounded_and_the_oldest_goes_first(
 def test_a_broken_statement_is_not_kept(engine: Engine) -> None:
     with (
         connect(engine) as connection,
-        pytest.raises(DatabaseError, match="nothing_here"),
+        pytest.raises(StatementError, match="nothing_here"),
     ):
-        connection.execute(text("SELECT :x FROM nothing_here"), {"x": 1})
+        connection.execute(Statement("SELECT :x FROM nothing_here"), {"x": 1})
     assert prepared(engine) == []
 
 
 def test_a_migration_that_changes_a_result_breaks_no_request(
     engine: Engine, database_url: str
 ) -> None:
-    statement = text("SELECT * FROM word WHERE id = CAST(:id AS int)")
+    statement = Statement("SELECT * FROM word WHERE id = CAST(:id AS int)")
     with connect(engine) as connection:
         say(connection, 1)
         connection.execute(statement, {"id": 1})
     execute(database_url, "ALTER TABLE word ADD COLUMN loud boolean DEFAULT true")
     for _ in range(2):
         with connect(engine) as connection:
-            assert connection.execute(statement, {"id": 1}).one() == (1, "a", True)
+            assert connection.execute(statement, {"id": 1}).one() == [1, "a", True]
 
 
 def test_outside_a_transaction_each_statement_commits_by_itself(
@@ -139,8 +144,8 @@ def test_a_transaction_rolls_back_when_its_block_raises(
 def test_after_a_transaction_its_connection_commits_by_itself_again(
     engine: Engine, database_url: str, statement: str
 ) -> None:
-    with contextlib.suppress(DatabaseError), transaction(engine) as connection:
-        connection.execute(text(statement))
+    with contextlib.suppress(StatementError), transaction(engine) as connection:
+        connection.execute(Statement(statement))
     with connect(engine) as connection:
         say(connection, 2)
         assert words(database_url) == [2]
@@ -156,7 +161,7 @@ def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
     )
     with connect(engine) as connection:
         found = {
-            name: connection.execute(text(f"SHOW {name}")).scalar_one()
+            name: connection.execute(Statement(f"SHOW {name}")).value()
             for name in names
         }
     assert found == {
@@ -174,5 +179,5 @@ def test_percent_signs_and_colons_in_values_stay_what_they_are(
     said = "100% :id $1 %s '; DROP TABLE word"
     with connect(engine) as connection:
         say(connection, 1, said)
-        found = connection.execute(text("SELECT said FROM word")).scalar_one()
+        found = connection.execute(Statement("SELECT said FROM word")).value()
     assert found == said

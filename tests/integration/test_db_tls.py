@@ -15,9 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import Engine
 
-from common.db import ping
+from common.db import Engine, ping
 from common.errors import DatabaseUnavailableError
 from tests.support.relaying import engine_on
 

@@ -144,17 +144,12 @@ def test_a_row_that_somebody_holds_holds_back_its_order_only(
     owe(database_url, 5, "other")
     with ExitStack() as stack:
         relay = stack.enter_context(relay_to(database_url, bus=bus))
-        with relay._engine.connect() as holder:
-            link = holder.connection.dbapi_connection
-            assert link
-            link.autocommit = False  # type: ignore[attr-defined]
-            holder.exec_driver_sql(
-                "SELECT 1 FROM outbox WHERE body = 'first' FOR UPDATE"
-            )
+        with relay._engine.lend() as holder:
+            holder.command("BEGIN")
+            holder.command("SELECT 1 FROM outbox WHERE body = 'first' FOR UPDATE")
             relay.sweep(1)
             assert bus.bodies == ["other"]
-            holder.rollback()
-            link.autocommit = True  # type: ignore[attr-defined]
+            holder.command("ROLLBACK")
         relay.sweep(1)
     assert bus.bodies == ["other", "first", "second"]
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, text
 
-from common import db, pool
-from common.db import connect, ping
+from common import db, pool, prepared
+from common.db import Engine, Statement, connect, ping
 from common.errors import BusyError
 from common.pool import SharingPool
 from tests.support.database import execute
@@ -17,7 +16,7 @@ from tests.support.link import Link, link_to
 from tests.support.relaying import engine_on
 
 PATIENCE_SECONDS = 30
-SLEEP = text("SELECT pg_sleep(CAST(:seconds AS float8))")
+SLEEP = Statement("SELECT pg_sleep(CAST(:seconds AS float8))")
 
 
 @pytest.fixture
@@ -172,7 +171,7 @@ def test_what_an_idle_process_keeps_the_server_takes_back_unnoticed(
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen instance gives nothing back, and holds for minutes what others need."""
-    monkeypatch.setattr(db, "IDLE_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(prepared, "IDLE_TIMEOUT_SECONDS", 1)
     with engine_on(link.through(database_url)) as engine:
         ping(engine)
         link.wait_until_quiet()

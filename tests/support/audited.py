@@ -12,10 +12,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine
-
 from common import backlog, dead_letters, orders, store, wiring
 from common.audit import audit
+from common.db import Engine
 from common.idempotency import Answer
 from common.orders import Line
 from common.owed import Bus

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine
-
 from common import config
-from common.db import make_engine
+from common.db import Engine, make_engine
 from common.publishing import Message, Outcome, Result, publish_each
 from common.relay import Relay
 from tests.support.database import execute

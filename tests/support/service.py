@@ -15,12 +15,12 @@ from typing import Any
 from unittest import mock
 
 import functions_framework
-import sqlalchemy
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from common import wiring
+from common.db import Statement
 from infra.local.sandbox import Sandbox
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
@@ -173,8 +173,5 @@ class Service:
     def rows(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one SQL statement past the service; answer its rows."""
         self.client("orders_crud")
-        with wiring.engine().connect() as connection:
-            found = connection.execute(sqlalchemy.text(statement), parameters)
-            if not found.returns_rows:
-                return []
-            return [dict(row) for row in found.mappings()]
+        with wiring.engine().lend() as connection:
+            return connection.execute(Statement(statement), parameters).mappings()

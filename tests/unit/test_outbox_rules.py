@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import sqlalchemy
+from sqlalchemy.pool import NullPool
 
 from common import destination as destinations
 from common import events, logs, owed
 from common import relay as relays
+from common.db import Engine
 from common.errors import ServiceError
 from common.outbox import Verdict
 from common.owed import Bus, Owed
 from common.placeholders import Ids
+from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
 from tests.support.factories import item, message, order
@@ -52,11 +54,11 @@ def relay(
 ) -> Relay:
     """Answer a relay without a database; `asked` is told when it looks for one."""
 
-    def connect() -> None:
+    def connect() -> PreparedConnection:
         (asked if asked is not None else []).append("connect")
         raise ConnectionRefusedError
 
-    engine = sqlalchemy.create_engine("postgresql+pg8000://", creator=connect)
+    engine = Engine(NullPool(connect), connect)
     publishers = {"http": destination or Destination()}
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 
