@@ -11,6 +11,11 @@ import socket
 
 def has_spoken(idle: socket.socket) -> bool:
     """Tell whether an idle link has something to read, which is its end (2 µs)."""
-    link = select.poll()
-    link.register(idle, select.POLLIN)
-    return bool(link.poll(0))
+    return is_readable(idle, 0)
+
+
+def is_readable(link: socket.socket, seconds: float) -> bool:
+    """Wait up to `seconds` until there is something to read; tell whether there is."""
+    reading = select.poll()
+    reading.register(link, select.POLLIN)
+    return bool(reading.poll(1000 * seconds))
