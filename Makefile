@@ -27,7 +27,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ bench: $(STAMP) ## measure the service beside its ceilings (ARGS="--quick")
 
 bench-relay: $(STAMP) ## measure the relay against RabbitMQ (ARGS="--events 10000")
 	@$(BIN)/python -m benchmarks.bench_relay $(ARGS)
+
+bench-scale: $(STAMP) ## measure at a million orders (ARGS="--orders 10000000")
+	@$(BIN)/python -m benchmarks.bench_scale $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

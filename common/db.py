@@ -43,10 +43,15 @@ StatementError = pg8000.dbapi.DatabaseError
 
 
 class Statement:
-    """SQL whose parameters are named, as `:name`; `name` is its own, '' for none."""
+    """SQL whose parameters are named, as `:name`; `name` is its own, '' for none.
+
+    `text` is as it was written, `sql` as PostgreSQL takes it, with `$1` for the first of
+    `parameters`.
+    """
 
     def __init__(self, sql: str, name: str = "") -> None:
         self.name = name
+        self.text = sql
         places: dict[str, int] = {}
 
         def number(parameter: re.Match[str]) -> str:

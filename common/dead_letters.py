@@ -92,7 +92,7 @@ _OPEN, _ALL = (
         f"""
 SELECT {_COLUMNS} FROM dead_letters
 WHERE {condition} AND id > CAST(:after AS bigint)
-  AND source = coalesce(CAST(:source AS text), source)
+  AND (CAST(:source AS text) IS NULL OR source = CAST(:source AS text))
 ORDER BY id LIMIT CAST(:limit AS int)
 """,  # noqa: S608 fragments of our own
     )

@@ -8,6 +8,7 @@ exists); a race on either ends as a unique violation, and the loser replays the 
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -88,7 +89,8 @@ WITH wanted AS MATERIALIZED (
 expired AS (
   DELETE FROM idempotency_records r USING wanted w
   WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
-    AND r.expires_at <= now()
+    -- Not as the index on it has it: a key is looked up, not all that have expired.
+    AND coalesce(r.expires_at, 'infinity') <= now()
 )
 SELECT CAST(json_build_object('position', w.position, 'fingerprint', r.fingerprint,
   'status', r.status, 'headers', r.headers, 'body', r.body) AS text)
@@ -166,13 +168,28 @@ def earlier(
 _PURGE = named(
     "idempotency.purge",
     """
-DELETE FROM idempotency_records
-WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM idempotency_records WHERE expires_at <= now() LIMIT 5000))
+WITH gone AS (
+  DELETE FROM idempotency_records
+  WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM idempotency_records
+    WHERE expires_at <= now()
+      AND expires_at >= coalesce(CAST(:after AS timestamptz), '-infinity')
+    ORDER BY expires_at LIMIT CAST(:batch AS int)))
+  RETURNING expires_at
+)
+SELECT count(*), max(expires_at) FROM gone
 """,
 )
 
 
-def purge(connection: Connection) -> int:
-    """Delete up to 5,000 expired records; answer how many."""
-    return connection.execute(_PURGE).rowcount
+def purge(
+    connection: Connection, batch: int, after: datetime | None = None
+) -> tuple[int, datetime | None]:
+    """Delete up to `batch` expired records, oldest first; answer how many.
+
+    And `after` which moment of expiry the next batch goes on, so that it need not pass
+    over what is deleted already; None where there is nothing more.
+    """
+    parameters = {"batch": batch, "after": after}
+    deleted, last = connection.execute(_PURGE, parameters).one()
+    return deleted, last if deleted == batch else None

@@ -72,6 +72,7 @@ orders = Table(
     CheckConstraint("is_complete OR NOT is_approved", name="approved_is_complete"),
     CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata"),
     Index(None, "user_id", "id"),  # a caller's list, newest first
+    Index(None, "user_id", "is_approved", "id"),  # the same of (un)approved ones
     Index(  # the sweep: complete, and nobody approved it
         "orders_unapproved_idx",
         "id",

@@ -21,19 +21,22 @@ from common.openapi_components import (
     shapes,
 )
 from common.openapi_operations import OPEN_PATHS, OPERATIONS, Operation
+from common.paging import MOST_LOOKED_AT
 
 API_VERSION = "1.0.0"
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 Orders of the platform: from a cart to an approved order.
 
 - **Paths** answer with and without their trailing slash, and never redirect. Every
   path that answers `GET` answers `HEAD`; all answer `OPTIONS`. A method that a path
   does not have is a 405 with `Allow`.
 - **Ownership**: what belongs to somebody else is answered like what does not exist.
-- **Lists** are bare JSON arrays, newest id first; follow `Link` for the next page.
+- **Lists** are bare JSON arrays, newest id first; follow `Link` for the next page, also
+  from one that is short or empty: a page looks at {MOST_LOOKED_AT:,} rows of yours at
+  most, and a filter may leave out all of them.
 - **Bodies**: unknown fields are ignored. At most 1 MiB.
 - **Versions**: reads and writes answer an `ETag`; `If-Match` keeps a write from
   overwriting what its caller has not seen.

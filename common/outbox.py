@@ -247,15 +247,22 @@ def _array(values: Iterable[object]) -> str:
 _PURGE = named(
     "outbox.purge",
     """
-WITH old AS (
+WITH oldest AS MATERIALIZED (
+  SELECT id FROM sent_events WHERE id > CAST(:after AS bigint)
+  ORDER BY id LIMIT CAST(:batch AS int)
+),
+old AS (
   DELETE FROM sent_events
-  WHERE id = ANY(ARRAY(SELECT id FROM sent_events ORDER BY id LIMIT 5000))
+  WHERE id = ANY(ARRAY(SELECT id FROM oldest))
     AND sent_at < now() - make_interval(days => CAST(:days AS int))
   RETURNING id
 ),
 settled AS (
   DELETE FROM dead_letters
-  WHERE settled_at < now() - make_interval(days => CAST(:days AS int))
+  WHERE id = ANY(ARRAY(
+    SELECT id FROM dead_letters
+    WHERE settled_at < now() - make_interval(days => CAST(:days AS int))
+    ORDER BY settled_at LIMIT CAST(:batch AS int)))
   RETURNING id
 ),
 horizon AS (  -- the audit asks for nothing that may be gone
@@ -263,15 +270,22 @@ horizon AS (  -- the audit asks for nothing that may be gone
   SET kept_from = greatest(kept_from, now() - make_interval(days => CAST(:days AS int)))
   WHERE table_name = 'sent_events'
 )
-SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM settled)
+SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM oldest),
+  (SELECT max(id) FROM oldest), (SELECT count(*) FROM settled)
 """,
 )
 
 
-def purge(connection: Connection, days: int) -> int:
-    """Delete up to 5,000 events sent more than `days` days ago; answer how many.
+def purge(
+    connection: Connection, days: int, batch: int, after: int | None = None
+) -> tuple[int, int | None]:
+    """Delete events sent more than `days` days ago, of the oldest `batch` rows.
 
-    With them go dead letters that were dealt with that long ago.
+    Answers how many, and `after` which id the next batch goes on, so that it need not
+    pass over what is deleted already; None where there is nothing more. With them go as
+    many dead letters that were dealt with that long ago.
     """
-    deleted: int = connection.execute(_PURGE, {"days": days}).one()[0]
-    return deleted
+    parameters = {"days": days, "batch": batch, "after": after or 0}
+    deleted, seen, last, _ = connection.execute(_PURGE, parameters).one()
+    # What was sent late is passed over; where all of a batch is young, so is the rest.
+    return deleted, last if deleted and seen == batch else None

@@ -23,6 +23,8 @@ from common.schemas import MAX_ID, parse_uuid
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+# Rows of a caller's that a filtered page looks at, whether they match or not.
+MOST_LOOKED_AT = 10_000
 
 Parser = Callable[[str], Any]
 

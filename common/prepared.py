@@ -28,6 +28,16 @@ READ_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 # An instance that nobody calls may be frozen, and gives nothing back by itself.
 IDLE_TIMEOUT_SECONDS = 5 * 60
 PREPARED_STATEMENTS = 200
+# Every statement here walks an index, and is written for it. A planner that knows too
+# little of a table, or plans for any values, would rather sort all that a caller owns,
+# or read whole what is half empty today and huge tomorrow. What it then thinks costly
+# it would compile first, for longer than it runs.
+PLANNING = {
+    "enable_bitmapscan": "off",
+    "enable_incremental_sort": "off",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
 _PLAN_CHANGED = "0A000"
 
 
@@ -155,9 +165,7 @@ def _open(
                 "idle_in_transaction_session_timeout": f"{READ_TIMEOUT_SECONDS}s",
                 "idle_session_timeout": f"{IDLE_TIMEOUT_SECONDS}s",
                 "TimeZone": "UTC",
-                # A generic plan guesses high at how much of a list a page takes, and
-                # would then rather sort all that a caller owns than walk the index.
-                "enable_bitmapscan": "off",
+                **PLANNING,
             },
         )
     except OSError as error:

@@ -11,8 +11,6 @@ from common import approval, retention, wiring
 from common.db import ping
 from infra.orderctl.output import Answer, Commands, add_command, facts
 
-_PURGED_AT_ONCE = 5000
-
 
 def add_to(commands: Commands) -> None:
     """Add both commands."""
@@ -62,23 +60,16 @@ def _relay(arguments: argparse.Namespace) -> Answer:
     deadline = time.monotonic() + arguments.seconds
     approved = approval.sweep(wiring.engine(), wiring.settings().bus)
     sent = wiring.relay().sweep(arguments.seconds)
-    events, keys = _purge(deadline)
+    purged = retention.purge(
+        wiring.engine(),
+        wiring.settings().event_retention_days,
+        max(0.0, deadline - time.monotonic()),
+    )
     return _answer(
         {
             "approved": len(approved),
             **sent,
-            "purged_events": events,
-            "purged_keys": keys,
+            "purged_events": purged.events,
+            "purged_keys": purged.keys,
         }
     )
-
-
-def _purge(deadline: float) -> tuple[int, int]:
-    """Delete what was kept long enough, at least once; answer how much that was."""
-    events = keys = 0
-    while True:
-        some = retention.purge(wiring.engine(), wiring.settings().event_retention_days)
-        events, keys = events + some.events, keys + some.keys
-        is_done = max(some.events, some.keys) < _PURGED_AT_ONCE
-        if is_done or time.monotonic() >= deadline:
-            return events, keys

@@ -4,9 +4,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from common import reads
 from tests.support.observed import refused_field
 from tests.support.service import Service, new_user
 from tests.support.shared import shared_service
@@ -247,3 +249,68 @@ def test_unknown_parameters_are_ignored(service: Service) -> None:
     assert listed(service, "/api/orders/", odd) == whole
     response = service.crud("GET", "/api/orders/?%ff=%ff&&=&x", USER)
     assert response.get_json() == whole
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 11, 12])
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/orders/", {"is_approved": "true", "created_after": FIRST.isoformat()}),
+        ("/api/orders/", {"created_before": at(1.5).isoformat()}),
+        ("/api/orders/", {"created_after": at(9).isoformat()}),
+        ("/api/order-items/", {"status": "4"}),
+        (
+            "/api/order-items/",
+            {"shop_id": SHOPS[0], "product_variation": VARIATIONS[0]},
+        ),
+    ],
+    ids=["approved after", "before", "after", "status", "shop and variation"],
+)
+def test_a_page_that_may_look_at_little_is_short_and_loses_nothing(
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    query: dict[str, str],
+    most: int,
+) -> None:
+    whole = listed(service, path, query)
+    monkeypatch.setattr(reads, "MOST_LOOKED_AT", most)
+    found: list[Row] = []
+    pages = [f"{path}?{urlencode(query | {'limit': '2'})}"]
+    for page in pages:
+        response = service.crud("GET", page, USER)
+        found += response.get_json()
+        assert len(response.get_json()) <= min(2, most)
+        if link := response.headers.get("Link"):
+            pages.append(link[1 : link.index(">")])
+    assert found == whole
+    # A page for so many rows that were looked at, and none that looks at nothing.
+    rows = 6 if path == "/api/orders/" else 12
+    assert len(pages) <= -(-rows // most) + len(whole)
+
+
+def test_a_page_of_what_an_index_knows_is_full(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else there is: a caller's approved orders, the items of an order."""
+    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 1)
+    assert len(listed(service, "/api/orders/", {"is_approved": "true"})) == 2
+    assert len(listed(service, "/api/orders/", {"is_approved": "false"})) == 4
+    [order, *_] = listed(service, "/api/orders/", {})
+    found = listed(service, "/api/order-items/", {"order": str(order["id"])})
+    assert len(found) == 2
+
+
+def test_the_last_page_that_looked_at_all_it_may_has_no_next(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = {"created_after": at(9).isoformat()}
+    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 6)  # all there are
+    assert (
+        "Link"
+        not in service.crud("GET", "/api/orders/", USER, query_string=query).headers
+    )
+    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 5)
+    assert (
+        "Link" in service.crud("GET", "/api/orders/", USER, query_string=query).headers
+    )

@@ -181,7 +181,7 @@ def test_what_retention_deleted_is_no_difference(world: Tampering) -> None:
         "UPDATE outbox SET body = replace(body, '_at\":\"', '')",
     )
     with connect(world.engine) as connection:
-        outbox.purge(connection, 30)
+        outbox.purge(connection, 30, 5000)
     assert world.run("SELECT count(*) FROM sent_events") == [[0]]
     assert world.run(
         "SELECT count(*) FROM dead_letters WHERE settled_as IS NOT NULL"

@@ -88,8 +88,8 @@ class Life:
         sender(self.service, "outbox_relay", "POST", "/", new_user())()
         execute(self.service.environ["DATABASE_URL"], HURRY)
         with connect(self.engine) as connection:
-            outbox.purge(connection, 30)
-            idempotency.purge(connection)
+            outbox.purge(connection, 30, 5000)
+            idempotency.purge(connection, 5000)
 
     def operate(self, chance: random.Random) -> None:
         """Replay or discard letters, and send again what was sent."""

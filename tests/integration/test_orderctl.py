@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from common import dead_letters, migrations, outbox
+from common import dead_letters, migrations, retention
 from infra.local.sandbox import Sandbox, running_sandbox
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
@@ -269,10 +269,15 @@ def test_relay_once_deletes_what_was_kept_long_enough(
 def test_relay_once_deletes_in_steps_while_there_is_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = [5000, 5000, 3]
-    monkeypatch.setattr(outbox, "purge", lambda _connection, _days: left.pop(0))
-    said = ctl(database_url, "relay", "--once", "--json")
-    assert said.json["purged_events"] == 10_003
-    left[:] = [5000, 5000, 3]
+    monkeypatch.setattr(retention, "BATCH", 2)
+    old = (
+        "INSERT INTO sent_events"
+        " (id, destination, order_id, event_id, event_type, body, sent_at)"
+        " SELECT n, 'http', 4, gen_random_uuid(), 'order.created', '',"
+        " now() - interval '31 days' FROM generate_series(1, 9) n"
+    )
+    execute(database_url, old)
     said = ctl(database_url, "relay", "--once", "--json", "--seconds", 0)
-    assert said.json["purged_events"] == 5000
+    assert said.json["purged_events"] == 2
+    said = ctl(database_url, "relay", "--once", "--json")
+    assert said.json["purged_events"] == 7

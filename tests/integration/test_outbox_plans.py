@@ -1,19 +1,22 @@
 """A long outbox: worked off by index, and without looking at all of it."""
 
-import json
-import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
 
-import pg8000.native
 import pytest
 
 from common import outbox
 from common.db import STATEMENTS
 from common.outbox import BATCH
 from common.publishing import Result
-from tests.support.database import connect, database, execute
+from tests.support.database import database, execute
+from tests.support.plans import (
+    CUSTOM,
+    GENERIC,
+    explain,
+    nodes,
+    prepared,
+    rows_read,
+)
 from tests.support.relaying import Recorder, owe, relay_to
 
 # Two destinations, five events an order.
@@ -34,7 +37,7 @@ INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body)
 SELECT id, destination, order_id, event_id, event_type, body FROM outbox
 """
 ONE_VERDICT = '[{"id": 7, "attempts": 0, "retry_seconds": 2.0, "is_dead": false}]'
-VALUES = {
+VALUES: dict[str, dict[str, object]] = {
     "outbox.claim_any": {"seconds": 60, "destination": "bus"},
     "outbox.claim_order": {
         "seconds": 60,
@@ -47,9 +50,8 @@ VALUES = {
         "destinations": "{bus,other}",
         "order_id": 77,
     },
-    "outbox.purge": {"days": 30},
+    "outbox.purge": {"days": 30, "batch": 5000, "after": 0},
 }
-GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"
 
 
 @pytest.fixture(scope="module")
@@ -72,51 +74,13 @@ def url(
         yield url
 
 
-@contextmanager
-def prepared(url: str, name: str, mode: str) -> Iterator[pg8000.native.Connection]:
-    """Yield a connection that knows the statement as `p`, in a transaction."""
-    names = list(VALUES[name])
-
-    def number(found: "re.Match[str]") -> str:
-        return f"${names.index(found[1]) + 1}"
-
-    sql = re.sub(r"(?<!:):([a-z_]+)", number, STATEMENTS[name])
-    with closing(connect(url)) as connection:
-        connection.run("SET enable_bitmapscan = off")  # as the service's connections
-        connection.run(f"SET plan_cache_mode = {mode}")
-        connection.run("BEGIN")
-        connection.run(f"PREPARE p AS {sql}")
-        yield connection
-
-
-def explain(connection: pg8000.native.Connection, name: str, options: str) -> Any:
-    values = ", ".join(f"'{value}'" for value in VALUES[name].values())
-    [[plan]] = connection.run(f"EXPLAIN ({options}, FORMAT JSON) EXECUTE p({values})")
-    [told] = json.loads(plan) if isinstance(plan, str) else plan
-    return told["Plan"]
-
-
-def nodes(plan: Any) -> Iterator[Any]:
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from nodes(part)
-
-
-def looked_at(plan: Any) -> int:
-    """Answer how many rows of the outbox were read, counting each time."""
-    return sum(
-        node["Actual Loops"]
-        * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
-        for node in nodes(plan)
-        if node.get("Relation Name") == "outbox" and "Scan" in node["Node Type"]
-    )
-
-
 def cost_of_a_claim(
     url: str, mode: str = GENERIC, name: str = "outbox.claim_any"
 ) -> int:
-    with prepared(url, name, mode) as connection:
-        return looked_at(explain(connection, name, "ANALYZE, TIMING OFF"))
+    values = VALUES[name]
+    with prepared(url, STATEMENTS[name], list(values), mode) as connection:
+        plan = explain(connection, values, "ANALYZE, TIMING OFF")
+    return rows_read(plan, "outbox")
 
 
 def test_every_statement_of_the_outbox_is_looked_at() -> None:
@@ -128,9 +92,9 @@ def test_every_statement_of_the_outbox_is_looked_at() -> None:
 @pytest.mark.parametrize("url", [True, False], indirect=True, ids=["analysed", "new"])
 def test_no_statement_reads_a_whole_table_of_events(url: str, mode: str) -> None:
     """A connection prepares once: from the sixth time on a plan is for any values."""
-    for name in VALUES:
-        with prepared(url, name, mode) as connection:
-            found = list(nodes(explain(connection, name, "VERBOSE")))
+    for name, values in VALUES.items():
+        with prepared(url, STATEMENTS[name], list(values), mode) as connection:
+            found = list(nodes(explain(connection, values, "VERBOSE")))
         whole = [n["Relation Name"] for n in found if n["Node Type"] == "Seq Scan"]
         assert not {"outbox", "sent_events"}.intersection(whole), name
         assert any(n["Node Type"].startswith("Index") for n in found), name

@@ -1,0 +1,296 @@
+"""Every statement on a database that is large enough to plan for.
+
+By index, reading little and sorting little, whichever plan PostgreSQL takes. One that
+is new is missed here by its name: say with what values, and how much it may read.
+"""
+
+import functools
+import importlib
+import itertools
+import json
+import pkgutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import common
+from benchmarks.fill import Plan, fill
+from benchmarks.fill_statements import HEAVY
+from common import audit_checks, backlog, reads, store
+from common.db import STATEMENTS
+from common.store import Target
+from tests.support.database import connect, database, execute
+from tests.support.plans import CUSTOM, GENERIC, explain, nodes, prepared, rows_sorted
+from tests.support.plans import rows_read as read_of
+
+ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
+BIG = (
+    "orders",
+    "order_items",
+    "order_history",
+    "outbox",
+    "sent_events",
+    "idempotency_records",
+    "dead_letters",
+)
+BUS = "rabbitmq"
+PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
+LOOKED_AT = 300  # instead of what a filtered page may look at
+MORE_ROWS = (
+    """
+INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
+  body, settled_as, settled_at)
+SELECT 'outbox', 'no', 'rabbitmq', n, gen_random_uuid(), 'order.approved', 'x',
+  CASE WHEN mod(n, 2) = 0 THEN 'discarded' END,
+  CASE WHEN mod(n, 2) = 0 THEN now() - make_interval(hours => n) END
+FROM generate_series(1, 5000) n
+""",
+    """
+INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, headers,
+  body, expires_at)
+SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
+  now() + make_interval(secs => n - 1000) FROM generate_series(1, 5000) n
+""",
+)
+NEW = 10**9
+EVENT = str(uuid.UUID(int=7))
+CHANGE = {
+    "order_id": NEW,
+    "version": 1,
+    "user_id": HEAVY,
+    "at": "2025-12-01T10:00:00Z",
+    "is_complete": False,
+    "is_approved": False,
+    "metadata": {},
+    "actor": HEAVY,
+    "request_id": "r",
+    "cart_id": 5,
+    "changed": [{"id": SENT * 3, "status": 2, "quantity": 1}],
+    "added": [
+        {
+            "position": 1,
+            "status": 1,
+            "quantity": 1,
+            "product_variation": HEAVY,
+            "product_id": HEAVY,
+            "shop_id": HEAVY,
+            "price": 5,
+        }
+    ],
+    "added_count": 1,
+    "removed": [],
+    "history": [
+        {"position": 0, "kind": "order.approved", "event_id": EVENT}
+        | {"destinations": [BUS]}
+    ],
+    "events": [
+        {"position": 0, "destination": BUS, "event_id": EVENT}
+        | {"event_type": "order.created", "body": "{}", "is_claimed": True}
+    ],
+    "records": [
+        {"user_id": HEAVY, "scope": "key", "key": "new", "fingerprint": "f"}
+        | {"position": 0, "status": 201, "headers": "{}", "body": "x", "keep_hours": 24}
+    ],
+}
+CLAIMS = [{"position": 0, "user_id": HEAVY, "scope": "key", "key": "7"}]
+VERDICTS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A statement's values, and how many rows of big tables it may read and sort."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    reads: int = 1000
+    sorts: int = 250
+    # The audit's own settings come first.
+    is_audit: bool = False
+
+
+def change(**members: Any) -> dict[str, object]:
+    return {"change": json.dumps(CHANGE | members)}
+
+
+def audited(low: int) -> Use:
+    """A chunk of 50 orders: some 550 entries, which more than one scan may read."""
+    return Use({"low": low, "high": low + 49}, reads=4000, sorts=1500, is_audit=True)
+
+
+LISTED: dict[str, object] = {"limit": 50, "destination": None, "type": None}
+SEARCHED: dict[str, object] = {"before": 2**63 - 1, "step": 200, "event_id": EVENT}
+OF_EVENT = {"order_id": SENT, "event_id": EVENT}
+# A doctor looks at both ends of the queue, ten thousand rows each.
+SAMPLED = {"reads": 60_000, "sorts": 20_000}
+USES: dict[str, Use] = {
+    "approval.forgotten": Use({"limit": 500}),
+    "audit.begin": Use(),
+    "audit.events": audited(PENDING - 60),
+    "audit.first": Use({"low": 0, "high": 2**62}),
+    "audit.last": Use({"low": 0, "high": 2**62}),
+    "audit.orders": audited(SENT - 60),
+    "audit.plan": Use(),
+    "audit.tally": audited(SENT - 60),
+    "audit.told": audited(SENT - 60),
+    "backlog.again": Use({"id": SENT * 16 + 1}),
+    "backlog.confirm": Use({"id": PENDING * 16 + 1}),
+    "backlog.event": Use(OF_EVENT),
+    "backlog.hurry": Use({"id": PENDING * 16 + 1}),
+    "backlog.lock_sent": Use(OF_EVENT),
+    "backlog.notify": Use(),
+    "backlog.pending": Use(LISTED),
+    "backlog.pending_of_order": Use(LISTED | {"order_id": PENDING}),
+    "backlog.search_dead_letters": Use(SEARCHED),
+    "backlog.search_outbox": Use(SEARCHED),
+    "backlog.search_sent_events": Use(SEARCHED),
+    "backlog.sent": Use(LISTED),
+    "backlog.sent_of_order": Use(LISTED | {"order_id": SENT}),
+    "db.ping": Use(),
+    "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
+    "dead_letters.bury": Use(
+        {"source": "approval", "reason": "no", "body": "x", "headers": "{}"}
+        | {"event_id": None, "event_type": None, "order_id": 5}
+    ),
+    "dead_letters.discard": Use({"id": 77}),
+    "dead_letters.one": Use({"id": 77}),
+    "dead_letters.open": Use({"after": 100, "source": None, "limit": 50}),
+    "dead_letters.replay": Use({"id": 77}),
+    "diagnosis.events": Use({"patience": 120}, **SAMPLED),
+    "diagnosis.release": Use(**SAMPLED),
+    "diagnosis.rest": Use({"patience": 120}, **SAMPLED),
+    "idempotency.find": Use({"claims": json.dumps(CLAIMS)}),
+    "idempotency.purge": Use({"after": None, "batch": 200}),
+    "listening.hear": Use(),
+    "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
+    "outbox.claim_order": Use(
+        {"seconds": 60, "destinations": f"{{{BUS},analytics}}", "order_id": PENDING}
+    ),
+    "outbox.purge": Use({"days": 20, "batch": 200, "after": 0}),
+    "outbox.settle": Use(
+        {"sent": f"{{{PENDING * 16 + 2}}}", "verdicts": json.dumps(VERDICTS)}
+        | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
+    ),
+    "reads.item": Use({"id": GONE * 3, "user_id": HEAVY}),
+    "reads.order": Use({"id": GONE, "user_id": HEAVY}),
+    "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
+    "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
+    "store.save_new": Use(change(order_id=None, at=None, version=0, changed=[])),
+}
+# One name, many statements: each combination of filters, of conditions.
+OF_MANY = {
+    "reads.page_of_orders",
+    "reads.page_of_order_items",
+    "store.load",
+    "store.lock",
+}
+
+
+def pages() -> Iterator[tuple[str, str, Use]]:
+    """Answer every statement of a list: all combinations of what it can be asked."""
+    given: dict[str, dict[str, object]] = {
+        "orders": {
+            "is_approved": False,
+            "created_after": "2020-01-01",
+            "created_before": "2024-01-01",  # older than all
+        },
+        "order_items": {
+            "order": GONE,
+            "status": 4,
+            "shop_id": HEAVY,  # nobody's
+            "product_variation": HEAVY,
+        },
+    }
+    for table, values in given.items():
+        for count in range(len(values) + 1):
+            for names in itertools.combinations(sorted(values), count):
+                statement = reads._page_statement(table, names, LOOKED_AT)
+                asked = {name: values[name] for name in names}
+                asked |= {"user_id": HEAVY, "limit": 50}
+                label = f"reads.page_of_{table}({', '.join(names)})"
+                for depth, up_to in (("first", 2**63 - 1), ("deep", GONE)):
+                    use = Use(asked | {"up_to": up_to})
+                    yield f"{label} {depth}", statement.text, use
+
+
+def loads() -> Iterator[tuple[str, str, Use]]:
+    for target in (
+        Target(order_id=SENT),
+        Target(item_id=SENT * 3),
+        Target(order_id=SENT, user_id=uuid.UUID(HEAVY)),
+        Target(item_id=SENT * 3, user_id=uuid.UUID(HEAVY)),
+    ):
+        where, values = target.condition()
+        for made in (store._load_statement, store._lock_statement):
+            yield f"{made.__name__} {where}", made(where).text, Use(values)
+
+
+def held() -> Iterator[tuple[str, str, Use]]:
+    for name, use in (
+        ("pending", LISTED),
+        ("pending_of_order", LISTED | {"order_id": PENDING}),
+    ):
+        text = backlog._LISTS[name, True].text
+        yield f"backlog.{name} (held)", text, Use(use)
+
+
+@functools.cache
+def all_statements() -> dict[str, tuple[str, Use]]:
+    for module in pkgutil.iter_modules(common.__path__, "common."):
+        if module.name != "common.migrations":
+            importlib.import_module(module.name)
+    found = {name: (STATEMENTS[name], use) for name, use in USES.items()}
+    for label, sql, use in (*pages(), *loads(), *held()):
+        found[label] = (sql.partition("\n")[2], use)  # without its name
+    return {name: each for name, each in found.items() if has_plan(each[0])}
+
+
+def has_plan(sql: str) -> bool:
+    """Tell a statement from a command such as LISTEN."""
+    return sql.split(maxsplit=1)[0] in ("SELECT", "WITH", "UPDATE", "DELETE", "INSERT")
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str) -> Iterator[str]:
+    """A database as two years leave it behind, analysed."""
+    with database(postgres_url) as url:
+        fill(url, Plan(orders=ORDERS, days=120, pending=8000))
+        for rows in MORE_ROWS:
+            execute(url, rows)
+        with closing(connect(url)) as connection:
+            connection.run("VACUUM ANALYZE")
+        yield url
+
+
+def test_every_statement_is_looked_at() -> None:
+    all_statements()
+    assert STATEMENTS.keys() - OF_MANY == USES.keys()
+
+
+@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
+def test_no_statement_reads_or_sorts_more_than_it_needs(url: str, mode: str) -> None:
+    wrong = {}
+    for name, (sql, use) in all_statements().items():
+        if complaint := _complaint(url, sql, use, mode):
+            wrong[name] = complaint
+    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
+
+
+def _complaint(url: str, sql: str, use: Use, mode: str) -> str:
+    with prepared(url, sql, list(use.values), mode) as connection:
+        if use.is_audit:
+            connection.run(str(audit_checks.PLAN.text))
+        plan = explain(connection, use.values, "ANALYZE, TIMING OFF, BUFFERS OFF")
+    whole = sorted(
+        {n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan"}
+        & set(BIG)
+    )
+    read = sum(read_of(plan, table) for table in BIG)
+    complaints = [
+        f"reads all of {', '.join(whole)}" if whole else "",
+        f"reads {read} rows" if read > use.reads else "",
+        f"sorts {n} rows" if (n := rows_sorted(plan)) > use.sorts else "",
+    ]
+    return "; ".join(filter(None, complaints))

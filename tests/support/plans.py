@@ -1,0 +1,91 @@
+"""What PostgreSQL plans for a statement as the service prepares it.
+
+Lives here: preparing by name, plans, what is read and sorted in them. Not here: what a
+statement may cost. Surprise: a connection prepares once, and from the sixth run on a
+plan may be one for any values; both kinds are asked for by their mode.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pg8000.native
+
+from common.prepared import PLANNING
+from tests.support.database import connect
+
+GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"
+
+Plan = Any  # a node of a plan as JSON, with its parts below "Plans"
+
+
+@contextmanager
+def prepared(
+    url: str, sql: str, names: list[str], mode: str
+) -> Iterator[pg8000.native.Connection]:
+    """Yield a connection that knows `sql` as `p`, in a transaction that is undone.
+
+    `names` are those of its parameters, in the order in which it is given values.
+    """
+
+    def number(found: "re.Match[str]") -> str:
+        return f"${names.index(found[1]) + 1}"
+
+    numbered = re.sub(r"(?<!:):([a-z_]+)", number, sql)
+    with closing(connect(url)) as connection:
+        for name, value in PLANNING.items():  # as the service's connections
+            connection.run(f"SET {name} = {value}")
+        connection.run(f"SET plan_cache_mode = {mode}")
+        connection.run("BEGIN")
+        connection.run(f"PREPARE p AS {numbered}")
+        yield connection
+
+
+def explain(
+    connection: pg8000.native.Connection, values: Mapping[str, object], options: str
+) -> Plan:
+    """Answer the plan of `p` with these values."""
+    given = ", ".join(
+        "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+        for value in values.values()
+    )
+    execute = f"EXECUTE p({given})" if values else "EXECUTE p"
+    [[plan]] = connection.run(f"EXPLAIN ({options}, FORMAT JSON) {execute}")
+    [told] = json.loads(plan) if isinstance(plan, str) else plan
+    return told["Plan"]
+
+
+def nodes(plan: Plan) -> Iterator[Plan]:
+    """Answer the plan and all its parts."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def rows_read(plan: Plan, table: str) -> int:
+    """Answer how many rows of a table were looked at, counting each time."""
+    return sum(
+        node["Actual Loops"]
+        * (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Filter", 0)
+            + node.get("Rows Removed by Index Recheck", 0)
+        )
+        for node in nodes(plan)
+        if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+    )
+
+
+def rows_sorted(plan: Plan) -> int:
+    """Answer how many rows went into the largest sort."""
+    return max(
+        (
+            part["Actual Loops"] * part["Actual Rows"]
+            for node in nodes(plan)
+            if "Sort" in node["Node Type"]
+            for part in node["Plans"]
+        ),
+        default=0,
+    )
