@@ -27,7 +27,8 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale \
+	bench-cold bench-overload package migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +67,15 @@ bench-relay: $(STAMP) ## measure the relay against RabbitMQ (ARGS="--events 1000
 
 bench-scale: $(STAMP) ## measure at a million orders (ARGS="--orders 10000000")
 	@$(BIN)/python -m benchmarks.bench_scale $(ARGS)
+
+bench-cold: $(STAMP) ## measure cold starts beside the bare framework's (ARGS="--rounds 5")
+	@$(BIN)/python -m benchmarks.bench_cold $(ARGS)
+
+bench-overload: $(STAMP) ## measure overload and recovery (ARGS="--clients 400")
+	@$(BIN)/python -m benchmarks.bench_overload $(ARGS)
+
+package: $(STAMP) ## make a zip of each function in dist/ (ARGS=item_status)
+	@$(BIN)/python -m infra.package $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

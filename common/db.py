@@ -1,9 +1,9 @@
 """PostgreSQL: the engine, statements, and what a database error means.
 
 Lives here: `connect()` and `transaction()`, statements by name and their rows. Not
-here: SQL, connections (`prepared.py`), how many there are (`pool.py`). Surprise: of
-SQLAlchemy only the pool runs in a request. Its own way to run a statement would cost as
-much again as all that the driver does.
+here: SQL, connections (`prepared.py`), how many there are (`pool.py`). Surprise: no
+SQLAlchemy. It keeps tables and migrations; loading it takes longer than all else that
+a function loads, and its way to run a statement as long as the driver's own.
 """
 
 import contextlib
@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pg8000.dbapi
-from sqlalchemy import exc
-from sqlalchemy.pool import Pool
 
 from common import failpoints
 from common.config import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
-from common.pool import SharingPool
+from common.pool import Lent, NoneFreeError, SharingPool
 from common.prepared import (
     PreparedConnection,
     open_connection,
@@ -45,7 +43,7 @@ StatementError = pg8000.dbapi.DatabaseError
 class Statement:
     """SQL whose parameters are named, as `:name`; `name` is its own, '' for none.
 
-    `text` is as it was written, `sql` as PostgreSQL takes it, with `$1` for the first of
+    `text` is as it was written, `sql` as PostgreSQL takes it: `$1` is the first of
     `parameters`.
     """
 
@@ -120,9 +118,10 @@ class Rows(Sequence[tuple[Any, ...]]):
 class Connection:
     """A connection that is lent. For one thread."""
 
-    def __init__(self, lent: Any) -> None:  # noqa: ANN401 the pool's
+    def __init__(self, lent: Lent, pool: SharingPool) -> None:
         self._lent = lent
-        self.link: PreparedConnection = lent.dbapi_connection
+        self._pool = pool
+        self.link = lent.link
 
     def execute(
         self, statement: Statement, parameters: Mapping[str, Any] | None = None
@@ -146,19 +145,21 @@ class Connection:
             return Rows(run())
         except StatementError:
             raise
-        except BaseException as error:  # nobody knows what the link says next
-            self._lent.invalidate(error)
+        except BaseException:  # nobody knows what the link says next
+            self._lent.is_broken = True
             raise
 
     def detach(self) -> None:
         """Keep the connection for long: the pool opens another in its place."""
-        self._lent.detach()
+        self._pool.let_go(self._lent)
 
 
 class Engine:
     """The way to a database: a pool of connections. Belongs to one process."""
 
-    def __init__(self, pool: Pool, open_link: Callable[[], PreparedConnection]) -> None:
+    def __init__(
+        self, pool: SharingPool, open_link: Callable[[], PreparedConnection]
+    ) -> None:
         self.pool = pool
         # Opens a connection beside the pool, for whoever closes it.
         self.open = open_link
@@ -166,16 +167,15 @@ class Engine:
     @contextlib.contextmanager
     def lend(self) -> Iterator[Connection]:
         """Lend a connection; what goes wrong is raised as the driver says it."""
-        lent = self.pool.connect()
+        lent = self.pool.take()
         try:
-            yield Connection(lent)
+            yield Connection(lent, self.pool)
         finally:
-            lent.close()  # to the pool, which undoes an open transaction
+            self.pool.give_back(lent)
 
     def dispose(self) -> None:
-        """Close what is idle. What is lent is closed when it comes back."""
+        """Close what is idle now, and what is lent when it comes back."""
         self.pool.dispose()
-        self.pool = self.pool.recreate()
 
 
 def make_engine(database: Database, pool_size: int = 4) -> Engine:
@@ -194,7 +194,6 @@ def make_engine(database: Database, pool_size: int = 4) -> Engine:
         timeout=POOL_TIMEOUT_SECONDS,
         recycle=RECYCLE_SECONDS,
         is_refusal=_is_refusal,
-        is_closed=PreparedConnection.is_link_closed,
     )
     return Engine(pool, open_link)
 
@@ -232,7 +231,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (exc.TimeoutError, pg8000.dbapi.Error, OSError) as error:
+    except (NoneFreeError, pg8000.dbapi.Error, OSError) as error:
         if translated := _meaning(error):
             raise translated from error
         raise
@@ -240,7 +239,7 @@ def _translated() -> Iterator[None]:
 
 def _meaning(error: Exception) -> ServiceError | None:
     """Answer what a caller is told, or None for what is a defect of ours."""
-    if isinstance(error, exc.TimeoutError):  # every connection of the pool is lent
+    if isinstance(error, NoneFreeError):  # every connection of the pool is lent
         return BusyError()
     if not isinstance(error, StatementError):  # refused, unresolvable, cut
         return DatabaseUnavailableError()

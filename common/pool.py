@@ -6,14 +6,14 @@ one more is opened only when such waits together have cost as much as opening ta
 a pool holds what is worth having, which is far less than it may hold.
 """
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
-from sqlalchemy import exc
-from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from common.prepared import PreparedConnection
 
 # How long a server that had no connection left is not asked again.
 REFUSED_SECONDS = (0.1, 0.3)
@@ -23,31 +23,52 @@ GIVE_BACK_SECONDS = (3.0, 5.0)
 ABSTAIN_SECONDS = 0.5
 
 
-class SharingPool(Pool):
+class NoneFreeError(Exception):
+    """Every connection is lent, and none came back in time."""
+
+
+@dataclass(eq=False)
+class Lent:
+    """A connection of the pool's, while it is somebody's."""
+
+    link: PreparedConnection
+    opened_at: float
+    generation: int
+    # Nobody knows what it says next; it will not be lent again.
+    is_broken: bool = False
+    # Who has it keeps it; it is no longer counted, and closed when given back.
+    is_kept: bool = False
+
+
+class SharingPool:
     """Holds at most `size` connections, fewer where the server has no more.
 
-    Raises `sqlalchemy.exc.TimeoutError` where none came free within `timeout` seconds.
-    The one that was used last is lent first.
+    The one that was used last is lent first. Safe to share between threads; belongs to
+    the process that made it.
     """
 
     def __init__(
         self,
-        creator: Callable[[], Any],
+        open_link: Callable[[], PreparedConnection],
         *,
         size: int,
         timeout: float,
+        recycle: float,
         is_refusal: Callable[[Exception], bool],
-        is_closed: Callable[[Any], bool],
-        **options: Any,  # noqa: ANN401 SQLAlchemy's
     ) -> None:
-        """Take what tells a full server's error, and an idle link that was hung up."""
-        super().__init__(creator, **options)
+        """Take what opens a connection, and what tells a full server's error.
+
+        Nobody waits longer than `timeout` seconds. What is older than `recycle` seconds
+        is replaced.
+        """
+        self._open_link = open_link
         self._size = size
         self._timeout = timeout
+        self._recycle = recycle
         self._is_refusal = is_refusal
-        self._is_closed = is_closed
-        self._idle: list[ConnectionPoolEntry] = []
+        self._idle: list[Lent] = []
         self._held = 0  # idle, lent, or about to be opened
+        self._generation = 0  # of what was opened since the last `dispose`
         self._waiting = 0
         self._is_opening = False
         self._open_seconds = 0.0  # what the last one took
@@ -57,28 +78,70 @@ class SharingPool(Pool):
         self._gives_back_from = _now() + random.uniform(*GIVE_BACK_SECONDS)  # noqa: S311
         self._changed = threading.Condition()
 
-    def status(self) -> str:
-        """Answer how many connections there are, for people."""
-        return f"{self._held} of {self._size} connections, {len(self._idle)} idle"
+    def take(self) -> Lent:
+        """Answer a connection, to be given back with `give_back`.
 
-    def _do_get(self) -> ConnectionPoolEntry:
+        Raises NoneFreeError, or what opening one raises.
+        """
         began = _now()
         while True:
             with self._changed:
-                entry = self._wait_for_idle(began)
-                if entry is None:
+                lent = self._wait_for_idle(began)
+                if lent is None:
                     self._held += 1
                     self._is_opening = True
-            if entry is None:
-                entry = self._open()
-            elif self._is_closed(entry.dbapi_connection):
-                entry.invalidate()
-                self._drop()
+            if lent is None:
+                lent = self._open()
+            elif self._is_stale(lent):
+                lent.is_broken = True
+                self.give_back(lent)
                 continue
-            if entry is not None:
-                return entry
+            if lent is not None:
+                return lent
 
-    def _wait_for_idle(self, began: float) -> ConnectionPoolEntry | None:
+    def give_back(self, lent: Lent) -> None:
+        """Take a connection back, and undo what is open on it."""
+        if not (lent.is_broken or lent.is_kept):
+            try:
+                lent.link.rollback()
+            except Exception:  # noqa: BLE001 it is dropped for it
+                lent.is_broken = True
+        surplus = None
+        with self._changed:
+            if lent.is_kept:
+                surplus = lent
+            elif lent.is_broken or lent.generation != self._generation:
+                self._held -= 1
+                surplus = lent
+            else:
+                self._idle.append(lent)
+                if self._held > 1 and _now() >= self._gives_back_from:
+                    surplus = self._take_longest_idle()
+            self._changed.notify()
+        if surplus is not None:
+            _close(surplus)
+
+    def let_go(self, lent: Lent) -> None:
+        """Have a connection kept for long: another may be opened in its place."""
+        with self._changed:
+            lent.is_kept = True
+            self._held -= 1
+            self._changed.notify()
+
+    def dispose(self) -> None:
+        """Close what is idle now, and what is lent when it comes back."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+            self._held -= len(idle)
+            self._generation += 1
+        for lent in idle:
+            _close(lent)
+
+    def _is_stale(self, lent: Lent) -> bool:
+        is_old = _now() - lent.opened_at > self._recycle
+        return is_old or lent.link.is_link_closed()
+
+    def _wait_for_idle(self, began: float) -> Lent | None:
         """Answer an idle connection, None where it is time to open one."""
         deadline = began + self._timeout
         # Who comes first is served first, though whoever comes now would be quicker.
@@ -92,7 +155,7 @@ class SharingPool(Pool):
                     return None
                 wait_until = min(deadline, opens_at)
             if now >= deadline:
-                raise exc.TimeoutError(f"{self.status()}, none within {self._timeout}s")
+                raise NoneFreeError
             self._waiting += 1
             try:
                 self._changed.wait(wait_until - now)
@@ -110,12 +173,12 @@ class SharingPool(Pool):
         patience = self._open_seconds - self._waited_seconds
         return max(self._opens_from, max(began, self._opened_at) + patience)
 
-    def _open(self) -> ConnectionPoolEntry | None:
+    def _open(self) -> Lent | None:
         """Answer a new connection, None where the server has none to give."""
         began = _now()
-        entry, pause = None, 0.0
+        link, pause = None, 0.0
         try:
-            entry = self._create_connection()
+            link = self._open_link()
         except Exception as error:
             if not self._is_refusal(error):
                 raise
@@ -124,35 +187,18 @@ class SharingPool(Pool):
             with self._changed:
                 now = _now()
                 self._is_opening = False
-                if entry is None:
+                if link is None:
                     self._held -= 1
                     self._opens_from = max(self._opens_from, now + pause)
                 else:
                     self._open_seconds = now - began
                     self._opened_at = now
                     self._waited_seconds = 0.0
+                generation = self._generation
                 self._changed.notify_all()
-        return entry
+        return None if link is None else Lent(link, now, generation)
 
-    def _drop(self) -> None:
-        with self._changed:
-            self._held -= 1
-            self._changed.notify()
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if record.dbapi_connection is None:  # it broke while it was lent
-            self._drop()
-            return
-        surplus = None
-        with self._changed:
-            self._idle.append(record)
-            if self._held > 1 and _now() >= self._gives_back_from:
-                surplus = self._take_longest_idle()
-            self._changed.notify()
-        if surplus is not None:
-            surplus.close()
-
-    def _take_longest_idle(self) -> ConnectionPoolEntry:
+    def _take_longest_idle(self) -> Lent:
         """Answer the connection to give back, and open no other for a moment."""
         now = _now()
         self._gives_back_from = now + random.uniform(*GIVE_BACK_SECONDS)  # noqa: S311
@@ -161,28 +207,10 @@ class SharingPool(Pool):
         self._held -= 1
         return self._idle.pop(0)
 
-    def recreate(self) -> "SharingPool":
-        """Answer a pool like this one, without connections."""
-        return SharingPool(
-            self._creator,  # type: ignore[arg-type]
-            size=self._size,
-            timeout=self._timeout,
-            is_refusal=self._is_refusal,
-            is_closed=self._is_closed,
-            recycle=self._recycle,
-            echo=self.echo,
-            reset_on_return=self._reset_on_return,
-            _dispatch=self.dispatch,
-            dialect=self._dialect,
-        )
 
-    def dispose(self) -> None:
-        """Close what is idle."""
-        with self._changed:
-            idle, self._idle = self._idle, []
-            self._held -= len(idle)
-        for entry in idle:
-            entry.close()
+def _close(lent: Lent) -> None:
+    with contextlib.suppress(Exception):  # the other side may have hung up already
+        lent.link.close()
 
 
 def _now() -> float:

@@ -11,6 +11,7 @@ from common import db, pool, prepared
 from common.db import Engine, Statement, connect, ping
 from common.errors import BusyError
 from common.pool import SharingPool
+from common.prepared import PreparedConnection
 from tests.support.database import execute
 from tests.support.link import Link, link_to
 from tests.support.relaying import engine_on
@@ -67,13 +68,13 @@ def test_first_requests_at_once_share_the_first_connection(
 
 def slow_to_open(engine: Engine, seconds: float) -> Callable[[], None]:
     """Let opening a connection take longer, and answer what opens one."""
-    opened = pool_of(engine)._creator
+    opened = pool_of(engine)._open_link
 
-    def open_slowly() -> object:
+    def open_slowly() -> PreparedConnection:
         time.sleep(seconds)
-        return opened()  # type: ignore[call-arg]
+        return opened()
 
-    pool_of(engine)._creator = open_slowly
+    pool_of(engine)._open_link = open_slowly
     return lambda: ping(engine)
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy.pool import NullPool
 
 from common import destination as destinations
 from common import events, logs, owed
@@ -16,6 +15,7 @@ from common.errors import ServiceError
 from common.outbox import Verdict
 from common.owed import Bus, Owed
 from common.placeholders import Ids
+from common.pool import SharingPool
 from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
@@ -58,7 +58,10 @@ def relay(
         (asked if asked is not None else []).append("connect")
         raise ConnectionRefusedError
 
-    engine = Engine(NullPool(connect), connect)
+    pool = SharingPool(
+        connect, size=1, timeout=1, recycle=60, is_refusal=lambda _: False
+    )
+    engine = Engine(pool, connect)
     publishers = {"http": destination or Destination()}
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 

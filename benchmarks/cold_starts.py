@@ -1,0 +1,182 @@
+"""One cold start: a process as a deployment starts it, until it has answered.
+
+Lives here: starting, asking, looking at memory; the bare framework's hello world. Not
+here: rounds and budgets (`bench_cold.py`), what is asked (`cold_world.py`). Surprise:
+without `--debug` the functions framework runs gunicorn, a master and a worker; what the
+master has loaded is there once, so memory is the sum of both shares.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.001
+
+HELLO_WORLD = """\
+import functions_framework
+
+
+@functions_framework.http
+def hello(request):
+    return "Hello, world"
+"""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, and the status of its answer."""
+
+    path: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds from a process's start to its first 200 and its first work."""
+
+    live: float
+    work: float | None
+    processor: float | None  # seconds of it until the first 200
+    mebibytes: float | None
+
+
+class ColdStartError(Exception):
+    """What was started did not answer as it should."""
+
+
+def serve(
+    source: Path,
+    target: str,
+    environ: Mapping[str, str],
+    live: Ask,
+    work: Callable[[], Ask] | None = None,
+) -> Start:
+    """Start a function with the functions framework; ask `live`, then `work`, once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    asked = work() if work else live
+    command = [sys.executable, "-m", "functions_framework"]
+    command += ["--source", str(source), "--target", target]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with _running(command, environ) as (process, began):
+        while (status := _status(port, live)) != live.status:
+            if status is not None or process.poll() is not None:
+                raise ColdStartError(f"{target} answered {status} to {live.path}")
+            _check_patience(began, target)
+            time.sleep(POLL_SECONDS)
+        alive = time.perf_counter()
+        spent = _processor_seconds(process.pid)
+        begun = time.perf_counter()
+        if (status := _status(port, asked)) != asked.status:
+            raise ColdStartError(f"{target} answered {status} to {asked.path}")
+        worked = time.perf_counter() - begun
+        memory = _mebibytes(process.pid)
+    return Start(alive - began, alive - began + worked, spent, memory)
+
+
+def load(script: Path, environ: Mapping[str, str]) -> Start:
+    """Start a worker up to where it would connect: all is imported, nothing is open."""
+    program = "import runpy, sys; runpy.run_path(sys.argv[1]); print(); input()"
+    with _running([sys.executable, "-c", program, str(script)], environ) as started:
+        process, began = started
+        assert process.stdout is not None
+        if process.stdout.readline().strip():
+            raise ColdStartError(f"{script} cannot be loaded")
+        loaded = time.perf_counter()
+        spent = _processor_seconds(process.pid)
+        memory = _mebibytes(process.pid)
+    return Start(loaded - began, None, spent, memory)
+
+
+@contextlib.contextmanager
+def hello_world() -> Iterator[Path]:
+    """Yield a function that does nothing: what the framework alone costs."""
+    with tempfile.TemporaryDirectory(prefix="order-service-cold-") as folder:
+        source = Path(folder) / "main.py"
+        source.write_text(HELLO_WORLD, encoding="utf-8")
+        yield source
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], environ: Mapping[str, str]
+) -> Iterator[tuple["subprocess.Popen[bytes]", float]]:
+    needed = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env=needed | dict(environ),
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield process, began
+    except ColdStartError as error:
+        process.kill()
+        said = process.communicate()[0].decode(errors="replace")
+        raise ColdStartError(f"{error}\n{said}".rstrip()) from None
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _check_patience(began: float, name: str) -> None:
+    if time.perf_counter() - began > PATIENCE_SECONDS:
+        raise ColdStartError(f"{name} was not there after {PATIENCE_SECONDS:g} s")
+
+
+def _status(port: int, ask: Ask) -> int | None:
+    """Answer the status, None while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, PATIENCE_SECONDS)
+    with contextlib.closing(connection):
+        try:
+            connection.request(ask.method, ask.path, ask.body, dict(ask.headers))
+        except ConnectionRefusedError:
+            return None
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+def _family(pid: int) -> list[Path]:
+    """Answer where the system tells of a process and its children, if it does."""
+    proc = Path("/proc", str(pid))
+    try:
+        children = (proc / "task" / str(pid) / "children").read_text().split()
+    except OSError:
+        return []
+    return [proc, *(each for child in children for each in _family(int(child)))]
+
+
+def _processor_seconds(pid: int) -> float | None:
+    """Answer what all of them have used so far, on any CPU; None where unknown."""
+    threads = [t for each in _family(pid) for t in each.glob("task/*/schedstat")]
+    spent = sum(int(thread.read_text().split()[0]) for thread in threads)
+    return spent / 1e9 or None
+
+
+def _mebibytes(pid: int) -> float | None:
+    """Answer their memory; what several of them share counts once."""
+    rolled = [each / "smaps_rollup" for each in _family(pid)]
+    lines = [line for each in rolled for line in each.read_text().splitlines()]
+    kibibytes = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kibibytes / 1024 or None

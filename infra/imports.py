@@ -1,0 +1,82 @@
+"""What a function's sources reach: modules of ours, and packages of others.
+
+Lives here: reading import statements, also those inside of functions. Not here: what
+becomes of it (`package.py`). Surprise: nothing is imported to find out; what is only
+for type checkers does not count, and `find_spec("x")` does.
+"""
+
+import ast
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+OURS = "common"
+# Where a package's name is not that of its module.
+_DISTRIBUTIONS = {
+    "google": "google-cloud-pubsub",
+    "grpc": "grpcio",
+    "jwt": "pyjwt",
+}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Files of ours, in order, and names of distributions."""
+
+    modules: tuple[Path, ...]
+    packages: frozenset[str]
+
+
+def reach(
+    checkout: Path, entries: Iterable[Path], left_out: Collection[str]
+) -> Reached:
+    """Answer what `entries` import, and what that imports, but for `left_out`.
+
+    What is left out is a module of ours with all that is below it.
+    """
+    modules: set[Path] = set()
+    packages: set[str] = set()
+    pending = list(entries)
+    while pending:
+        for name in _imports(ast.parse(pending.pop().read_bytes())):
+            top = name.partition(".")[0]
+            if top != OURS:
+                if top not in sys.stdlib_module_names:
+                    packages.add(_DISTRIBUTIONS.get(top, top.replace("_", "-")))
+                continue
+            parts = name.split(".")
+            for length in range(1, len(parts) + 1):
+                module = ".".join(parts[:length])
+                if module in left_out:
+                    break
+                found = _source(checkout, module)
+                if found is not None and found not in modules:
+                    modules.add(found)
+                    pending.append(found)
+    return Reached(tuple(sorted(modules)), frozenset(packages))
+
+
+def _source(checkout: Path, module: str) -> Path | None:
+    """Answer a module's file; None for a name that is something inside of a module."""
+    path = checkout.joinpath(*module.split("."))
+    found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return found if found.exists() else None
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            for each in node.orelse:
+                yield from _imports(each)
+            return
+        case ast.Import():
+            yield from (alias.name for alias in node.names)
+        case ast.ImportFrom(module=str(module)):
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        case ast.Call(
+            func=ast.Name(id="find_spec"), args=[ast.Constant(value=str(name))]
+        ):
+            yield name
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child)

@@ -1,0 +1,184 @@
+"""`make package`: one zip for each function, with all that its deployment needs.
+
+Lives here: what goes into a zip, and that the same input gives the same bytes. Not
+here: which modules and packages a function reaches (`imports.py`), which releases
+(`requirements/runtime.txt`). Surprise: the bytecode in it is never checked against its
+source, so that no clock and no unzip can have a cold start compile.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infra import locks
+from infra.imports import Reached, reach
+
+CHECKOUT = Path(__file__).parents[1]
+FUNCTIONS = CHECKOUT / "functions"
+LOCK = CHECKOUT / "requirements" / "runtime.txt"
+
+_HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
+_DATABASE = {"pg8000"}
+_SIBLINGS = {"httptools"}
+# A deployment chooses its bus by a variable, so each comes along.
+_BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
+
+# What each function imports by itself, at once or later; what these need comes along.
+NEEDS = {
+    "api_docs": _HTTP | {"offapi"},
+    "approval_handler": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "create_order_from_cart": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "item_status": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "orders_crud": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "outbox_relay": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+}
+# What is within reach of a function and yet never asked for by it.
+LEFT_OUT = {
+    "api_docs": {
+        "common.clients",
+        "common.db",
+        "common.idempotency",
+        "common.publishing",
+        "common.reads",
+        "common.relay",
+    }
+}
+
+
+class PackageError(Exception):
+    """A function imports something else than `NEEDS` says."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """One zip, as it lies there."""
+
+    function: str
+    path: str
+    files: int
+    packages: int
+    kibibytes: int
+    sha256: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the zips and tell of them; answer the exit status."""
+    arguments = _arguments(argv)
+    try:
+        made = build(arguments.out, arguments.functions or sorted(NEEDS))
+    except (PackageError, locks.LockError) as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps([asdict(each) for each in made]))
+        return 0
+    print(f"{'zip':<36}{'files':>7}{'packages':>10}{'KiB':>6}  sha256")
+    for each in made:
+        row = f"{each.files:>7}{each.packages:>10}{each.kibibytes:>6}"
+        print(f"{each.path:<36}{row}  {each.sha256[:16]}")
+    return 0
+
+
+def build(folder: Path, functions: Sequence[str]) -> list[Package]:
+    """Write `folder`/FUNCTION.zip for each of `functions`; answer what was made.
+
+    Raises PackageError or LockError, with no zip of that function written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_build(folder, function) for function in functions]
+
+
+def _build(folder: Path, function: str) -> Package:
+    entries = sorted((FUNCTIONS / function).glob("*.py"))
+    reached = reach(CHECKOUT, entries, LEFT_OUT.get(function, set()))
+    _check(function, reached)
+    pins = locks.closure(LOCK, NEEDS[function])
+    with tempfile.TemporaryDirectory(prefix="order-service-package-") as name:
+        stage = Path(name)
+        shutil.copytree(
+            FUNCTIONS / function,
+            stage,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        for source in reached.modules:
+            target = stage / source.relative_to(CHECKOUT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        _compile(stage)
+        text = "# From requirements/runtime.txt, by make package.\n" + "".join(pins)
+        (stage / "requirements.txt").write_text(text, encoding="utf-8")
+        path = folder / f"{function}.zip"
+        files = _zip(stage, path)
+    content = path.read_bytes()
+    return Package(
+        function=function,
+        path=os.path.relpath(path),
+        files=files,
+        packages=len(pins),
+        kibibytes=round(len(content) / 1024),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _check(function: str, reached: Reached) -> None:
+    """Hold what is declared against what the sources import."""
+    missing = reached.packages - NEEDS[function]
+    unused = NEEDS[function] - reached.packages
+    if missing or unused:
+        said = [f"needs {', '.join(sorted(missing))}"] if missing else []
+        said += [f"does not need {', '.join(sorted(unused))}"] if unused else []
+        raise PackageError(f"{function} {' and '.join(said)}; see NEEDS")
+
+
+def _compile(stage: Path) -> None:
+    """Compile every source, always to the same bytes.
+
+    They depend on what else the process has seen, so this is done in one of its own.
+    """
+    command = [sys.executable, "-S", "-m", "compileall", "-q", "-s", str(stage)]
+    command += ["--invalidation-mode", "unchecked-hash", str(stage)]
+    subprocess.run(command, check=True, env={})
+
+
+def _zip(stage: Path, path: Path) -> int:
+    """Write all files of `stage`, in the order of their names; answer how many."""
+    files = sorted(each for each in stage.rglob("*") if each.is_file())
+    unfinished = path.with_suffix(".part")
+    with zipfile.ZipFile(unfinished, "w") as archive:
+        for file in files:
+            entry = zipfile.ZipInfo(str(file.relative_to(stage)))  # dated 1980
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever it was made
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, file.read_bytes())
+    unfinished.replace(path)
+    return len(files)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make package",
+        description=__doc__.splitlines()[0],
+        epilog="example: make package ARGS='item_status --json'",
+    )
+    parser.add_argument("functions", nargs="*", help="these only (default: all)")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "dist", help="folder")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.functions) - NEEDS.keys():
+        parser.error(f"no such function: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())
