@@ -27,11 +27,10 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale \
-	bench-cold bench-overload package migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package migrate lock clean venv broken
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo 'Options: PYTHON=python3.13, ARGS="..." for the command behind a target,'
 	@echo 'and any setting of the service: make run PORT=9000 EVENT_BUS=rabbitmq ...'
 
