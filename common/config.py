@@ -302,7 +302,8 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
         parts = urlsplit(value)
         has_host = parts.scheme in ("http", "https") and bool(parts.hostname)
         extras = parts.username or parts.password or parts.query or parts.fragment
-        valid = has_host and parts.port != 0 and not extras
+        is_path = re.fullmatch(r"[!-~]*", parts.path)  # it goes out as it is
+        valid = has_host and parts.port != 0 and is_path and not extras
     except ValueError:
         valid = False
     if not valid:

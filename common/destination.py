@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common import logs
-from common.publishing import Message, Outcome, Publisher, Result
+from common.publishing import SHORTEST_SECONDS, Message, Outcome, Publisher, Result
 
 PROBE_PATIENCE_SECONDS = 1.0
 # How long a destination is left alone that was not there: doubled from the first on.
@@ -97,9 +97,16 @@ class Destination:
 
     def _take(self, turns: "Sequence[_Turn]") -> None:
         """Publish for all whose turn it is, and give each its outcomes."""
-        open_ = [turn for turn in turns if turn.failures >= self._failures]
+        latest = _now() + SHORTEST_SECONDS
+        # To the others whoever went first has found it away, or they have no time left,
+        # which would be all the time that the rest has.
+        open_ = [
+            turn
+            for turn in turns
+            if turn.failures >= self._failures and turn.deadline > latest
+        ]
         for turn in turns:
-            if turn not in open_:  # whoever went first has found it away
+            if turn not in open_:
                 turn.outcomes = _not_tried(turn.messages)
         if not open_:
             return

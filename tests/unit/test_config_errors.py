@@ -80,6 +80,8 @@ def refusal(*needs: str, **environ: str) -> str:
             for url in ("sibling", "ftp://s", "http://", "http://s?a=b", "http://s:x")
         ),
         ("PRODUCT_SERVICE", "http://s:0"),
+        ("PRODUCT_SERVICE", "http://s/a path"),
+        ("PRODUCT_SERVICE", "http://s/\u00e4"),
         ("PRODUCT_SERVICE", "http://[::1"),
         ("EVENT_BUS", "kafka"),
         ("EVENT_BUS", "pubsub,kafka"),

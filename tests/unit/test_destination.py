@@ -21,10 +21,12 @@ class Slow:
     def __init__(self, result: Result = SENT) -> None:
         self.result = result
         self.batches: list[list[int]] = []
+        self.deadlines: list[float] = []
         self.has_begun, self.may_end = threading.Event(), threading.Event()
 
-    def publish(self, messages: Sequence[Message], _deadline: float) -> list[Outcome]:
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         self.batches.append([each.id for each in messages])
+        self.deadlines.append(deadline)
         self.has_begun.set()
         assert self.may_end.wait(PATIENCE_SECONDS)
         return [Outcome(each.id, self.result) for each in messages]
@@ -88,3 +90,24 @@ def test_a_publisher_that_breaks_its_promise_leaves_all_it_was_given_in_doubt() 
     assert [[each.result for each in some] for some in outcomes[1:]] == [
         [UNCONFIRMED]
     ] * 4
+
+
+def test_who_has_no_time_left_takes_none_from_those_it_waited_with() -> None:
+    slow = Slow()
+    shared = Destination("http", slow)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(shared.publish, [message(id=1)], PATIENCE_SECONDS)
+        assert slow.has_begun.wait(PATIENCE_SECONDS)
+        patient = pool.submit(
+            shared.publish, [message(id=2, order_id=2)], PATIENCE_SECONDS
+        )
+        hasty = pool.submit(shared.publish, [message(id=3, order_id=3)], 1.0)
+        while len(shared._waiting) < 2:
+            time.sleep(0.001)
+        [turn] = [each for each in shared._waiting if each.messages[0].id == 3]
+        turn.deadline = time.monotonic()  # as if nearly all had passed
+        slow.may_end.set()
+        for each in (first, patient):
+            assert [o.result for o in each.result(PATIENCE_SECONDS)] == [SENT]
+        assert hasty.result(PATIENCE_SECONDS) == [Outcome(3, NOT_TRIED)]
+    assert slow.deadlines[-1] > time.monotonic() + 1
