@@ -165,9 +165,9 @@ class Engine:
         self.open = open_link
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[Connection]:
+    def lend(self, patience: float | None = None) -> Iterator[Connection]:
         """Lend a connection; what goes wrong is raised as the driver says it."""
-        lent = self.pool.take()
+        lent = self.pool.take(patience)
         try:
             yield Connection(lent, self.pool)
         finally:
@@ -204,12 +204,13 @@ def _is_refusal(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def connect(engine: Engine) -> Iterator[Connection]:
+def connect(engine: Engine, patience: float | None = None) -> Iterator[Connection]:
     """Lend a connection on which every statement commits by itself.
 
-    Raises BusyError or DatabaseUnavailableError for what a retry can mend.
+    Waits `patience` seconds for one, by default `POOL_TIMEOUT_SECONDS`. Raises
+    BusyError or DatabaseUnavailableError for what a retry can mend.
     """
-    with _translated(), engine.lend() as connection:
+    with _translated(), engine.lend(patience) as connection:
         yield connection
 
 

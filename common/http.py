@@ -17,7 +17,7 @@ from uuid import UUID
 
 import flask
 from flask import Request, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.wsgi import get_input_stream
 
@@ -150,6 +150,8 @@ class App:
             return rule, self._views[rule.endpoint](**values)
         except ServiceError as error:
             return rule, problem(error)
+        except RequestEntityTooLarge as error:
+            return rule, _unread(http_problem(error))
         except HTTPException as error:
             return rule, http_problem(error)
         except Exception:
@@ -166,6 +168,17 @@ class App:
             size = len(body)
         if size > self._max_body_bytes:
             flask.abort(413)
+
+
+def _unread(response: Response) -> Response:
+    """Have the framework leave the request's body where it is, as it would read it all.
+
+    It does not where a response is streamed.
+    """
+    body = response.get_data()
+    response.response = iter([body])
+    response.content_length = len(body)
+    return response
 
 
 def _live() -> Response:

@@ -78,15 +78,17 @@ class SharingPool:
         self._gives_back_from = _now() + random.uniform(*GIVE_BACK_SECONDS)  # noqa: S311
         self._changed = threading.Condition()
 
-    def take(self) -> Lent:
+    def take(self, timeout: float | None = None) -> Lent:
         """Answer a connection, to be given back with `give_back`.
 
-        Raises NoneFreeError, or what opening one raises.
+        Waits `timeout` seconds at most, None: as long as the pool has been told. Raises
+        NoneFreeError, or what opening one raises.
         """
         began = _now()
+        deadline = began + (self._timeout if timeout is None else timeout)
         while True:
             with self._changed:
-                lent = self._wait_for_idle(began)
+                lent = self._wait_for_idle(began, deadline)
                 if lent is None:
                     self._held += 1
                     self._is_opening = True
@@ -141,9 +143,8 @@ class SharingPool:
         is_old = _now() - lent.opened_at > self._recycle
         return is_old or lent.link.is_link_closed()
 
-    def _wait_for_idle(self, began: float) -> Lent | None:
+    def _wait_for_idle(self, began: float, deadline: float) -> Lent | None:
         """Answer an idle connection, None where it is time to open one."""
-        deadline = began + self._timeout
         # Who comes first is served first, though whoever comes now would be quicker.
         free = len(self._idle) - self._waiting
         while free <= 0:

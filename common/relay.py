@@ -29,6 +29,8 @@ T = TypeVar("T")
 SWEEP_PATIENCE_SECONDS = 20.0
 HAND_OVER_PATIENCE_SECONDS = 2.0
 HAND_OVER_ROUNDS = 20
+# What was sent and is not written down is in doubt: better to wait for a connection.
+SETTLE_PATIENCE_SECONDS = 10.0
 GLANCE_SECONDS = 0.25
 MAX_ATTEMPTS = 20
 MAX_BACKOFF_SECONDS = 3600
@@ -106,7 +108,7 @@ class Relay:
         try:
             _side_by_side(publish, [d for d in destinations if d.name in due])
         finally:
-            with connect(self._engine) as connection:
+            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
                 has_more = outbox.settle(
                     connection,
                     *_sorted(claimed, outcomes),
@@ -170,7 +172,7 @@ class Relay:
         try:
             outcomes = self._publish(destination, claimed, patience)
         finally:
-            with connect(self._engine) as connection:
+            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
                 outbox.settle(connection, *_sorted(claimed, outcomes))
         return outcomes
 

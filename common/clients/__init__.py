@@ -7,26 +7,24 @@ cost of a thread a call.
 """
 
 import random
-import ssl
 import threading
 import time
 from collections.abc import Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from common import failpoints, logs
-from common.clients.wire import Address, Answer, Link, MalformedAnswerError, head
-from common.clients.wire import request as render
 from common.errors import (
     ServiceError,
     UpstreamBrokenError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from common.wire import Address, Answer, Link, MalformedAnswerError, head
+from common.wire import request as render
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 MAX_IN_FLIGHT = 128
@@ -54,14 +52,8 @@ class Upstream:
     """
 
     def __init__(self, name: str, base_url: str) -> None:
-        parts = urlsplit(base_url)
         self.name = name
-        self._path = parts.path.rstrip("/")
-        is_tls = parts.scheme == "https"
-        tls = ssl.create_default_context() if is_tls else None
-        self._address = Address(
-            parts.hostname or "", parts.port or (443 if is_tls else 80), tls
-        )
+        self._address = Address.of(base_url)
         self._idle: list[Link] = []
         self._lock = threading.Lock()
 
@@ -137,7 +129,9 @@ class Upstream:
             if time.monotonic() >= deadline:
                 results[i] = self._late()
                 continue
-            asked = render(call.method, self._path + call.path, headers, call.body)
+            asked = render(
+                call.method, self._address.path + call.path, headers, call.body
+            )
             link = None
             try:
                 link = self._take(deadline)

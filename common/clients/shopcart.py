@@ -10,9 +10,9 @@ from uuid import UUID
 from msgspec import Struct
 
 from common.clients import Call, Upstream, parse, require
-from common.clients.wire import Answer
 from common.errors import CartNotFoundError
 from common.schemas import encode, parse_uuid
+from common.wire import Answer
 
 _NOT_FOUND = 404
 

@@ -128,7 +128,7 @@ def test_a_chunk_is_seen_as_of_one_moment_and_is_only_read(world: Tampering) -> 
         Connection, "execute", autospec=True, side_effect=Connection.execute
     ) as execute:
         audit(world.engine)
-    asked = [str(call.args[1]).partition("\n")[0] for call in execute.call_args_list]
+    asked = [call.args[1].text.partition("\n")[0] for call in execute.call_args_list]
     begin = asked.index("-- audit.begin")
     assert asked[begin:] == [
         "-- audit.begin",
@@ -138,8 +138,8 @@ def test_a_chunk_is_seen_as_of_one_moment_and_is_only_read(world: Tampering) -> 
         "-- audit.events",
         "-- audit.tally",
     ]
-    assert "REPEATABLE READ" in str(audit_checks.BEGIN)
-    assert "READ ONLY" in str(audit_checks.BEGIN)
+    assert "REPEATABLE READ" in audit_checks.BEGIN.text
+    assert "READ ONLY" in audit_checks.BEGIN.text
 
 
 @pytest.mark.parametrize("check", [*audit_module._CHECKS, audit_events.TALLY])
@@ -150,7 +150,7 @@ def test_a_chunk_reads_no_table_whole_and_compiles_nothing(
     with transaction(world.engine) as connection:
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
-        explain = Statement(f"EXPLAIN {check}")
+        explain = Statement(f"EXPLAIN {check.text}")
         plan = "\n".join(connection.execute(explain, {"low": 1, "high": 9}).values())
     assert "Index Scan" in plan
     assert "Seq Scan" not in plan

@@ -2,19 +2,24 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from common import destination
 from common import relay as relays
+from common.db import POOL_TIMEOUT_SECONDS, Engine
 from common.errors import DatabaseUnavailableError
 from common.publishing import Message, Outcome, Result
+from common.relay import Relay
 from tests.support.database import execute
 from tests.support.link import link_to
 from tests.support.relaying import (
     Recorder,
     column,
+    engine_on,
     let_time_pass,
     owe,
     owed,
@@ -316,3 +321,26 @@ def test_holding_is_for_order_created_only_and_for_what_is_in_doubt(
     with relay_to(database_url, bus=bus, hold_doubtful_order_created=True) as relay:
         relay.sweep(5)
     assert sorted(bus.bodies) == ["doubtful item", "new"]
+
+
+def test_what_was_sent_is_written_down_however_long_a_connection_takes(
+    database_url: str,
+) -> None:
+    """Nobody else may take it for an attempt of which nobody knows how it ended."""
+    owe(database_url, 4, "first")
+    is_held = threading.Event()
+
+    def keep(engine: Engine) -> None:
+        with engine.lend():
+            is_held.set()
+            time.sleep(POOL_TIMEOUT_SECONDS + 0.5)
+
+    with engine_on(database_url, pool_size=1) as engine, ThreadPoolExecutor(1) as pool:
+
+        def send(_: Message) -> Result:
+            pool.submit(keep, engine)
+            assert is_held.wait(10)
+            return Result.SENT
+
+        Relay(engine, {"bus": Recorder(send)}).hand_over(4)
+    assert owed(database_url) == []

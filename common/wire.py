@@ -1,15 +1,17 @@
 """HTTP/1.1 on the wire: a kept-alive link to one host, a request out, an answer in.
 
 Lives here: sockets, request bytes, parsing by httptools. Not here: which link to take,
-retries and what a broken answer means (`__init__.py`). Surprise: sending and reading
-are two calls, so that many requests can be on their way before the first is read. It
-is done by hand because a call then costs a quarter of what `http.client` takes.
+retries and what a broken answer means (`clients/`, `publishing/http.py`). Surprise:
+sending and reading are two calls, so that many requests can be on their way before the
+first is read. It is done by hand because a call then costs a quarter of what
+`http.client` takes.
 """
 
 import socket
 import ssl
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httptools
 from msgspec import Struct
@@ -37,7 +39,20 @@ class Address(Struct, frozen=True):
 
     host: str
     port: int
+    path: str
     tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, url: str) -> "Address":
+        """Answer the address that a checked URL means (`config.py`)."""
+        parts = urlsplit(url)
+        is_tls = parts.scheme == "https"
+        return cls(
+            host=parts.hostname or "",
+            port=parts.port or (443 if is_tls else 80),
+            path=parts.path.rstrip("/"),
+            tls=ssl.create_default_context() if is_tls else None,
+        )
 
     @property
     def authority(self) -> str:
