@@ -6,8 +6,9 @@ rows written and events recorded while a request runs can carry its ids unasked.
 """
 
 import logging
+import os
+import random
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import msgspec
 
 _SEVERITIES = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 _OWN = "orders"
+STANDARD_ERROR = 2
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -30,6 +32,9 @@ class RequestContext(msgspec.Struct):
     traceparent: str
     order_id: int | None = None
 
+
+# Not a secret, and without a system call, at each of which threads change places.
+_random = random.getrandbits
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
@@ -51,9 +56,9 @@ def request_context(
 ) -> Iterator[RequestContext]:
     """Make a context current; ids that are absent or not sane are made anew."""
     if request_id is None or not _SANE_ID.fullmatch(request_id):
-        request_id = str(uuid.uuid4())
+        request_id = str(uuid.UUID(int=_random(128), version=4))
     if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
-        traceparent = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"
+        traceparent = f"00-{_random(128):032x}-{_random(64):016x}-01"
     token = _current.set(RequestContext(request_id, traceparent))
     try:
         context = _current.get()
@@ -86,6 +91,26 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
+class LineHandler(logging.Handler):
+    """Writes each record to standard error by one call, and so under no lock.
+
+    Under one a thread would wait for another's write, and have lost its turn.
+    """
+
+    def createLock(self) -> None:  # noqa: N802 logging's
+        """Do without."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        try:
+            line = (self.format(record) + "\n").encode()
+            while line:
+                line = line[os.write(STANDARD_ERROR, line) :]
+        except Exception:  # noqa: BLE001 logging's way: a request goes on without its line
+            self.handleError(record)
+
+
 def get(name: str) -> logging.Logger:
     """Answer the logger for a module of ours, given its last name."""
     return logging.getLogger(f"{_OWN}.{name}")
@@ -101,7 +126,7 @@ def configure(level: str) -> None:
     if level != "DEBUG":  # of a broker that is away it says six lines, we say one
         logging.getLogger("pika").setLevel(logging.CRITICAL)
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = LineHandler()
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
         logger.propagate = False
