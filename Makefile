@@ -105,7 +105,7 @@ $(STAMP): requirements/dev.txt pyproject.toml $(BROKEN)
 		echo 'This Python comes without venv. On Debian and Ubuntu:' \
 			'apt-get install python3-venv (or python$(VERSION)-venv)' >&2; \
 		exit 1; }
-	@echo 'Installing what is needed into $(VENV) (once)'
+	@echo 'Installing what is needed into $(VENV) (once)' >&2
 	@if [ -n '$(BROKEN)' ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
 	@# The lock names everything. Asked to resolve, pip would look at newer releases,
 	@# too, and refuse one that an extra (coverage[toml]) brings without a pin.

@@ -36,10 +36,15 @@ SECTIONS: dict[str, Callable[[Run], None]] = {
 NAMES = (*OPERATIONS, "database", *SECTIONS)
 
 
+class ColdFileError(Exception):
+    """What `--cold` names cannot be read."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tell; answer the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     try:
+        coldest = _coldest(arguments.cold)
         with stage(
             arguments.checkout,
             workers=arguments.workers,
@@ -47,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             delay=arguments.delay / 1000,
             bus=arguments.bus,
         ) as ready:
-            return _measure(ready, arguments)
-    except (StageError, EmbeddedPostgresError, PgbenchError) as error:
+            return _measure(ready, arguments, coldest)
+    except (StageError, EmbeddedPostgresError, PgbenchError, ColdFileError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 
 
-def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
+def _measure(ready: Stage, arguments: argparse.Namespace, coldest: float | None) -> int:
     conditions = report.conditions(ready, _postgres(ready))
     with sections.servers(ready, arguments.only) as served:
         run = Run(
@@ -71,7 +76,7 @@ def _measure(ready: Stage, arguments: argparse.Namespace) -> int:
         for name, section in SECTIONS.items():
             if name in wanted:
                 section(run)
-    shown = targets.shown(run.meter, _coldest(arguments.cold))
+    shown = targets.shown(run.meter, coldest)
     told = {
         "conditions": conditions,
         "remarks": run.remarks,
@@ -100,9 +105,13 @@ def _coldest(path: Path | None) -> float | None:
     """Answer the slowest function's cold start, as `make bench-cold` told it."""
     if path is None:
         return None
-    figures = json.loads(path.read_text())["figures"]
-    served = [each for name, each in figures.items() if name.endswith("main.py")]
-    return max(float(each["live"]) for each in served)
+    try:
+        figures = json.loads(path.read_text())["figures"]
+        served = [each for name, each in figures.items() if name.endswith("main.py")]
+        return max(float(each["live"]) for each in served)
+    except (OSError, ValueError, KeyError) as error:
+        said = f"--cold {path}: not what `make bench-cold ARGS=--json` writes ({error})"
+        raise ColdFileError(said) from error
 
 
 def _keep(told: dict[str, Any], folder: Path) -> None:
