@@ -164,14 +164,9 @@ class Engine:
         # Opens a connection beside the pool, for whoever closes it.
         self.open = open_link
 
-    @contextlib.contextmanager
-    def lend(self, patience: float | None = None) -> Iterator[Connection]:
+    def lend(self, patience: float | None = None) -> "_Lending":
         """Lend a connection; what goes wrong is raised as the driver says it."""
-        lent = self.pool.take(patience)
-        try:
-            yield Connection(lent, self.pool)
-        finally:
-            self.pool.give_back(lent)
+        return _Lending(self.pool, patience)
 
     def dispose(self) -> None:
         """Close what is idle now, and what is lent when it comes back."""
@@ -203,15 +198,48 @@ def _is_refusal(error: Exception) -> bool:
     return sql_state(error) == _TOO_MANY_CONNECTIONS
 
 
-@contextlib.contextmanager
-def connect(engine: Engine, patience: float | None = None) -> Iterator[Connection]:
+class _Lending:
+    """A connection for the length of a block.
+
+    A class, because a read is a block, and three generators would be a tenth of it.
+    """
+
+    is_translated = False
+
+    def __init__(self, pool: SharingPool, patience: float | None) -> None:
+        self._pool = pool
+        self._patience = patience
+
+    def __enter__(self) -> Connection:
+        try:
+            self._lent = self._pool.take(self._patience)
+        except _TROUBLE as error:
+            self._translate(error)
+            raise
+        return Connection(self._lent, self._pool)
+
+    def __exit__(self, _type: object, error: BaseException | None, _: object) -> None:
+        self._pool.give_back(self._lent)
+        if isinstance(error, _TROUBLE):
+            self._translate(error)
+
+    def _translate(self, error: Exception) -> None:
+        """Raise what a caller is told, where there is something to tell."""
+        if self.is_translated and (meaning := _meaning(error)):
+            raise meaning from error
+
+
+class _Connecting(_Lending):
+    is_translated = True
+
+
+def connect(engine: Engine, patience: float | None = None) -> _Lending:
     """Lend a connection on which every statement commits by itself.
 
     Waits `patience` seconds for one, by default `POOL_TIMEOUT_SECONDS`. Raises
     BusyError or DatabaseUnavailableError for what a retry can mend.
     """
-    with _translated(), engine.lend(patience) as connection:
-        yield connection
+    return _Connecting(engine.pool, patience)
 
 
 @contextlib.contextmanager
@@ -220,7 +248,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
     Raises BusyError or DatabaseUnavailableError for what a retry can mend.
     """
-    with _translated(), engine.lend() as connection:
+    with connect(engine) as connection:
         connection.command("BEGIN")
         yield connection
         failpoints.reach("commit before")
@@ -228,14 +256,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         failpoints.reach("commit after")
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (NoneFreeError, pg8000.dbapi.Error, OSError) as error:
-        if translated := _meaning(error):
-            raise translated from error
-        raise
+_TROUBLE = (NoneFreeError, pg8000.dbapi.Error, OSError)
 
 
 def _meaning(error: Exception) -> ServiceError | None:

@@ -56,6 +56,7 @@ class _IdConverter(BaseConverter):
 
 
 View = Callable[..., Response]
+_SAYS_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 
 
 class App:
@@ -115,14 +116,15 @@ class App:
     def answer(self, incoming: Request) -> Response:
         """Answer a request of the functions framework; never raises."""
         started = time.perf_counter()
-        given = incoming.headers
+        given = incoming.environ
         with logs.request_context(
-            given.get("X-Request-ID"), given.get("traceparent")
+            given.get("HTTP_X_REQUEST_ID"), given.get("HTTP_TRACEPARENT")
         ) as context:
             rule, response = self._respond(incoming)
             headers = response.headers
-            headers["X-Request-ID"] = context.request_id
-            headers.update(self._headers)
+            headers.add("X-Request-ID", context.request_id)
+            if self._headers:
+                headers.update(self._headers)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 del headers["Content-Type"]  # every answer is born with one
             fields = {
@@ -160,9 +162,12 @@ class App:
 
     def _check_size(self, incoming: Request) -> None:
         """Refuse a body that is too large, also if no view would read it."""
+        environ = incoming.environ
+        if not environ.keys() & _SAYS_BODY:
+            return
         size = incoming.content_length
-        if size is None:  # chunked, or no body at all
-            environ, most = incoming.environ, self._max_body_bytes + 1
+        if size is None:  # chunked
+            most = self._max_body_bytes + 1
             body = get_input_stream(environ, max_content_length=most).read()
             environ["wsgi.input"] = io.BytesIO(body)
             size = len(body)
@@ -257,9 +262,7 @@ def json_response(
 ) -> Response:
     """Answer `value` as JSON; text is taken to be JSON already."""
     text = value if isinstance(value, str) else encode(value)
-    response = Response(text, status, content_type=JSON)
-    response.headers.update(headers or {})
-    return response
+    return Response(text, status, headers, content_type=JSON)
 
 
 def document(found: "Document") -> Response:

@@ -18,7 +18,7 @@ from pg8000.converters import make_params
 
 from common import failpoints
 from common.config import Database
-from common.links import has_spoken
+from common.links import has_hung_up
 
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 2
@@ -120,7 +120,7 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
 
     def is_link_closed(self) -> bool:
         """Tell whether the server has hung up on this idle connection (2 µs)."""
-        return self._usock is None or has_spoken(self._usock)
+        return self._usock is None or has_hung_up(self._usock)
 
 
 def sql_state(error: BaseException | None) -> str:
