@@ -143,7 +143,7 @@ class _Reading:
         """Take what came; raises MalformedAnswerError."""
         try:
             self._parser.feed_data(chunk)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.is_whole:
                 raise MalformedAnswerError("that was no HTTP") from error
             self.is_kept_alive = False  # whatever that is behind the answer

@@ -124,6 +124,7 @@ def test_redirect_is_not_followed(service: Service, user: str, sibling: str) -> 
         "220 mail.example ESMTP\n",
         "HTTP/1.1 twohundred OK\n\n",
         "SSH-2.0-OpenSSH_9.6\n",
+        "HTTP/1.1 101 Switching Protocols\nUpgrade: x\nConnection: Upgrade\n\n",
         "HTTP/1.1 200 OK\n" + "X: y\n" * 101 + "\n",
         "HTTP/1.1 200 OK\nX: " + "y" * 70_000 + "\n\n",
     ],

@@ -95,6 +95,8 @@ class Nursery:
 
     def kill(self, child: Child) -> None:
         """End a child at once, if it has not ended, and see it gone."""
+        if child.pid in self._ended:  # by now its number may be somebody else's
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
         self.wait(child)
