@@ -86,7 +86,7 @@ _DELETE = """
 # answered before, and then so is the rest. It also holds the order's lock before the
 # first outbox id is drawn, so that one order's events get ids in commit order.
 _SAVE = """
-WITH change AS MATERIALIZED (
+WITH change AS MATERIALIZED (  -- all that the statement is told, as one document
   SELECT * FROM jsonb_to_record(CAST(:change AS jsonb)) AS d(
     order_id bigint, version bigint, user_id uuid, at timestamptz,
     is_complete boolean, is_approved boolean, metadata jsonb, actor uuid,
@@ -113,14 +113,14 @@ drawn AS MATERIALIZED (  -- what placeholders stand for; drawn only if it is nee
   ) n
 ),
 target AS ({head}),
-changed AS (
+changed AS (  -- items that were there before
   UPDATE order_items i
   SET status = c.status, quantity = c.quantity, version = i.version + 1
   FROM target t, change d, jsonb_to_recordset(d.changed)
     AS c(id bigint, status smallint, quantity int)
   WHERE i.id = c.id AND i.order_id = t.id
 ),
-added AS (
+added AS (  -- new ones, under the ids that were drawn
   INSERT INTO order_items (id, order_id, user_id, status, quantity,
     product_variation, product_id, shop_id, price)
   SELECT n.item_ids[a.position], t.id, d.user_id, a.status, a.quantity,
@@ -129,11 +129,11 @@ added AS (
     position int, status smallint, quantity int, product_variation uuid,
     product_id uuid, shop_id uuid, price bigint)
 ),
-removed AS (
+removed AS (  -- and those that go
   DELETE FROM order_items i USING target t, change d
   WHERE i.order_id = t.id AND i.id = ANY(d.removed)
 ),
-history AS (
+history AS (  -- what happened, and who has to be told
   INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
     changed_by, changed_at, request_id, event_id, destinations)
   SELECT t.id, h.kind, coalesce(h.item_id, n.item_ids[h.added]), h.from_status,
@@ -143,7 +143,7 @@ history AS (
     to_status smallint, event_id uuid, destinations text[])
   ORDER BY h.position
 ),
-owed AS (
+owed AS (  -- a row for each event and destination
   INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
     created_at, available_at, sending_since, attempts)
   SELECT e.destination, t.id, e.event_id, e.event_type,
@@ -172,6 +172,7 @@ remembered AS (  -- a key that is being taken right now undoes the whole stateme
     user_id uuid, scope text, key text, fingerprint text, status smallint,
     headers text, body text, keep_hours int)
 )
+-- Nothing in `ids` where nothing was written.
 SELECT CAST(json_build_object(
   'ids', (
     SELECT json_build_object('order_id', t.id, 'item_ids', n.item_ids,
