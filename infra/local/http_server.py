@@ -117,6 +117,14 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     server: _ThreadedServer
 
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            # Where the client has gone it fails before it gets there, and the link
+            # would stay open for as long as its reader lives.
+            self.rfile.close()
+
     def handle_one_request(self) -> None:
         self.close_connection = True
         self.raw_requestline = self.rfile.readline(65537)
