@@ -28,7 +28,6 @@ POOL_TIMEOUT_SECONDS = 1.0
 RECYCLE_SECONDS = 25 * 60
 
 STATEMENTS: dict[str, str] = {}  # every one that was named so far
-UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 _TOO_MANY_CONNECTIONS = "53300"
 # Lock time-out, deadlock, serialization failure, statement time-out.
@@ -220,7 +219,9 @@ class _Lending:
 
     def __exit__(self, _type: object, error: BaseException | None, _: object) -> None:
         self._pool.give_back(self._lent)
-        if isinstance(error, _TROUBLE):
+        # What else the block does may fail for reasons of its own: a file, a pipe.
+        is_ours = self._lent.is_broken or not isinstance(error, OSError)
+        if is_ours and isinstance(error, _TROUBLE):
             self._translate(error)
 
     def _translate(self, error: Exception) -> None:

@@ -57,11 +57,6 @@ class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
             # Without it a request that fills two segments waits for a delayed ACK.
             self._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    @property
-    def is_in_transaction(self) -> bool:
-        """Tell whether a transaction is open, be it failed."""
-        return bool(self._in_transaction)
-
     def execute_prepared(self, statement: str, values: Sequence[object]) -> Any:  # noqa: ANN401 pg8000's context
         """Run `statement` with `values`, preparing it at its first use."""
         known = statement in self._prepared

@@ -189,3 +189,11 @@ def test_a_defect_of_ours_is_not_taken_for_an_outage(engine: Engine) -> None:
     ):
         connection.execute(Statement("SELECT * FROM nothing_here"))
     assert not isinstance(caught.value, DatabaseUnavailableError | BusyError)
+
+
+def test_what_else_fails_in_a_block_is_not_taken_for_the_database(
+    engine: Engine,
+) -> None:
+    with pytest.raises(BrokenPipeError), connect(engine):
+        raise BrokenPipeError
+    ping(engine)
