@@ -1,5 +1,6 @@
 """Pub/Sub's client in our process: credentials, threads, descriptors, crash points."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -7,10 +8,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import google.auth.exceptions
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from google.api_core import grpc_helpers
 from google.api_core.exceptions import from_grpc_error
 
 from common import failpoints
@@ -76,6 +85,36 @@ def test_without_credentials_it_is_unavailable_and_no_path_is_told(
     reason = "DefaultCredentialsError"
     expected = [Outcome(1, UNAVAILABLE, reason), Outcome(2, NOT_TRIED)]
     assert publish(publisher, event(1), event(2, 5)) == expected
+
+
+def test_with_a_key_the_real_channel_is_built_apart_and_finds_nobody(
+    publisher: PubSubPublisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without an emulator it is TLS; the port is one that nobody has."""
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    account = {
+        "type": "service_account",
+        "client_email": "orders@shop.example",
+        "private_key": key.decode(),
+        "token_uri": "https://127.0.0.1:9/token",
+    }
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(account))
+    options = []
+    make = grpc_helpers.create_channel
+
+    def create_channel(_host: str, **how: Any) -> grpc.Channel:
+        options.extend(how["options"])
+        return make("127.0.0.1:9", **how)
+
+    monkeypatch.setattr(grpc_helpers, "create_channel", create_channel)
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    assert publish(publisher, event(1)) == [Outcome(1, UNAVAILABLE, "no connection")]
+    assert ("grpc.use_local_subchannel_pool", 1) in options
+    assert ("grpc.keepalive_time_ms", 30000) in options, "the vendor's own stay"
 
 
 def test_a_search_for_credentials_that_takes_long_ends_with_the_deadline(
