@@ -27,7 +27,7 @@ from benchmarks.senders import (
     timed,
     topology,
 )
-from common import config, migrations, outbox
+from common import config, endpoints, migrations, outbox
 from common.publishing import rabbitmq_link
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import EmbeddedPostgresError
@@ -128,7 +128,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _broker() -> Iterator[config.RabbitMQ]:
+def _broker() -> Iterator[endpoints.RabbitMQ]:
     """Yield the broker of RABBITMQ_*, else the one that tests would use."""
     named = config.load(needs=()).rabbitmq
     if named is not None:
@@ -141,7 +141,7 @@ def _broker() -> Iterator[config.RabbitMQ]:
         yield named
         return
     with broker() as found:
-        yield config.RabbitMQ(
+        yield endpoints.RabbitMQ(
             host=found.host, port=found.port, user=found.user, password=found.password
         )
 

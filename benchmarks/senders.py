@@ -20,7 +20,7 @@ from typing import Any
 import pika
 from msgspec import Struct
 
-from common import config, events, wiring
+from common import endpoints, events, wiring
 from common.publishing import Message, Outcome, Result, rabbitmq, rabbitmq_link
 from common.relay import Relay
 
@@ -34,7 +34,7 @@ class Place(Struct, frozen=True):
     """Where everything is: database, broker, and the exchange and queue of this run."""
 
     database_url: str
-    broker: config.RabbitMQ
+    broker: endpoints.RabbitMQ
     exchange: str
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import pg8000.dbapi
 
 from common import failpoints
-from common.config import Database
+from common.endpoints import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.pool import Lent, NoneFreeError, SharingPool
 from common.prepared import (

@@ -17,7 +17,7 @@ import pg8000.dbapi
 from pg8000.converters import make_params
 
 from common import failpoints
-from common.config import Database
+from common.endpoints import Database
 from common.links import has_hung_up
 
 CONNECT_TIMEOUT_SECONDS = 5

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from common import GC_THRESHOLD, config, logs
+from common.environment import ConfigError
 
 if TYPE_CHECKING:
     from common.clients import Upstream
@@ -85,7 +86,7 @@ def start(*needs: str) -> None:
     """
     try:
         use(*needs)
-    except config.ConfigError as error:
+    except ConfigError as error:
         raise SystemExit(f"configuration error: {error}") from error
 
 
@@ -102,7 +103,7 @@ def engine() -> "Engine":
 
     database = settings().database
     if database is None:
-        raise config.ConfigError("DATABASE_URL is not set")
+        raise ConfigError("DATABASE_URL is not set")
     return make_engine(database, settings().pool_size)
 
 

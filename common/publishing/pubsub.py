@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common import failpoints
-from common.config import PubSub
+from common.endpoints import PubSub
 from common.publishing import (
     SHORTEST_SECONDS,
     THROUGH,

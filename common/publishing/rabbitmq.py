@@ -9,7 +9,7 @@ published is told when that is over.
 import time
 from collections.abc import Iterable, Sequence
 
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.publishing import SHORTEST_SECONDS, Message, Outcome, Result
 from common.publishing.rabbitmq_link import CONNECT_TIMEOUT_SECONDS, Link, LinkError
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common import failpoints
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.events import EXPECTED
 from common.links import has_spoken, is_readable
 from common.publishing import (

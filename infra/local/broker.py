@@ -18,7 +18,7 @@ from typing import Any
 import pika
 from pika.exceptions import AMQPError
 
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.publishing.rabbitmq_link import EXCHANGE, connection_parameters
 from infra.local.sandbox.event_sink import QUEUES, Event, EventSink
 

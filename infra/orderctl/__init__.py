@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common import config, wiring
+from common import wiring
 from common.db import StatementError
+from common.environment import ConfigError
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.prepared import sql_state
 from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (message := _explain(error)) is None:
             raise
-        is_usage = isinstance(error, config.ConfigError | UsageError)
+        is_usage = isinstance(error, ConfigError | UsageError)
         return _fail(message, 2 if is_usage else 1)
     finally:
         wiring.close()
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> str | None:
     """Answer the one line that an operator is told, None for a defect of ours."""
     match error:
-        case config.ConfigError() | UsageError():
+        case ConfigError() | UsageError():
             return str(error)
         case DatabaseUnavailableError():
             return _unreachable()

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.pubsub_v1 import PublishRequest
 
-from common.config import PubSub
+from common.endpoints import PubSub
 from common.publishing import Message, Outcome, Result, pubsub
 from common.publishing.pubsub import PubSubPublisher
 from infra.local.http_server import serving

@@ -23,7 +23,7 @@ from google.api_core import grpc_helpers
 from google.api_core.exceptions import from_grpc_error
 
 from common import failpoints
-from common.config import PubSub
+from common.endpoints import PubSub
 from common.publishing import Message, Outcome, Result, pubsub
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.factories import message

@@ -10,7 +10,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from common import events
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.publishing import Message, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from tests.support.factories import item, message, order

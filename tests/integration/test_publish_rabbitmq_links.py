@@ -10,7 +10,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnector
 
 from common import failpoints
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.publishing import Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from tests.support.factories import message

@@ -9,7 +9,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from common.config import RabbitMQ, load
+from common.config import load
+from common.endpoints import RabbitMQ
 from common.publishing import Outcome, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from common.publishing.rabbitmq_link import connection_parameters

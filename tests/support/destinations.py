@@ -18,7 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from werkzeug.wrappers import Request, Response
 
 from common import events
-from common.config import RabbitMQ
+from common.endpoints import RabbitMQ
 from common.publishing import Publisher
 from common.publishing.http import SinkPublisher
 from common.publishing.rabbitmq import RabbitMQPublisher

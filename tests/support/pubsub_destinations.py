@@ -14,7 +14,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from google.pubsub_v1 import PublisherClient, PublishRequest, SubscriberClient
 
-from common.config import PubSub
+from common.endpoints import PubSub
 from common.publishing import Publisher
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.destinations import Arrived, Destination, arrived

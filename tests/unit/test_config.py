@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from common.config import Database, PubSub, RabbitMQ, Settings, load
+from common.config import Settings, load
+from common.endpoints import Database, PubSub, RabbitMQ
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
 

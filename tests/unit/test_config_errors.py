@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import ConfigError, load
+from common.config import load
+from common.environment import ConfigError
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
 

@@ -1,0 +1,82 @@
+"""One variable of the environment each, read and checked.
+
+Lives here: kinds of values, and what is said of a bad one. Not here: which variables
+there are (`config.py`, `endpoints.py`). Surprise: what comes in holds no empty value;
+set but empty is not set.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+class ConfigError(Exception):
+    """A setting is missing or malformed; the message is one line that names it."""
+
+
+def required(env: Mapping[str, str], name: str, because: str) -> str:
+    """Answer a variable that another one (`because`) makes necessary."""
+    if name not in env:
+        raise ConfigError(f"{name} is not set, but {because} is")
+    return env[name]
+
+
+def url(env: Mapping[str, str], name: str) -> str | None:
+    """Answer a base URL without its last slash, None when it is not set."""
+    value = env.get(name)
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        has_host = parts.scheme in ("http", "https") and bool(parts.hostname)
+        extras = parts.username or parts.password or parts.query or parts.fragment
+        is_path = re.fullmatch(r"[!-~]*", parts.path)  # it goes out as it is
+        valid = has_host and parts.port != 0 and is_path and not extras
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"{name} is malformed: http://host:port/optional/path")
+    return value.rstrip("/")
+
+
+def path_prefix(env: Mapping[str, str]) -> str:
+    """Answer the path that the public has before ours, without a last slash."""
+    prefix = env.get("PUBLIC_PATH_PREFIX", "").rstrip("/")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise ConfigError("PUBLIC_PATH_PREFIX is malformed: a path such as /order")
+    return prefix
+
+
+def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """Answer one of `choices`, whatever the case it was written in; default: first."""
+    value = env.get(name, choices[0])
+    for choice in choices:
+        if value.lower() == choice.lower():
+            return choice
+    raise ConfigError(f"{name} must be one of {', '.join(choices)}")
+
+
+def flag(env: Mapping[str, str], name: str) -> bool:
+    """Answer what is true or false, by default false."""
+    value = env.get(name, "false").lower()
+    if value not in ("true", "false", "1", "0"):
+        raise ConfigError(f"{name} must be true or false")
+    return value in ("true", "1")
+
+
+def integer(
+    env: Mapping[str, str], name: str, default: int, low: int, high: int
+) -> int:
+    """Answer a whole number from `low` to `high`."""
+    text = env.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    """Answer a positive number of seconds, of at most three decimals."""
+    text = env.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
+        raise ConfigError(f"{name} must be a positive number of seconds")
+    return float(text)
