@@ -27,7 +27,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +47,10 @@ crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH
 	@FAULT_SECONDS=$(or $(FAULT_SECONDS),60) CRASH_ROUNDS=$(or $(CRASH_ROUNDS),3) \
 		$(BIN)/python -m pytest tests/faults --numprocesses 0 -q -s $(ARGS)
 
-check: $(STAMP) ## the whole gate: format, lint, types, layers, tests with coverage
+check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, tests
+	@# An index may know nothing of our releases (a mirror, or none at hand): that is told,
+	@# and stops nobody but who asks for AUDIT=required. What is known to be bad does.
+	@AUDIT=$(or $(AUDIT),possible) $(MAKE) --no-print-directory -j2 ARGS= secrets audit
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -75,6 +78,15 @@ bench-overload: $(STAMP) ## measure overload and recovery (ARGS="--clients 400")
 
 package: $(STAMP) ## make a zip of each function in dist/ (ARGS=item_status)
 	@$(BIN)/python -m infra.package $(ARGS)
+
+secrets: $(STAMP) ## look for secrets in every file that git tracks
+	@$(BIN)/python -m infra.supply.secret_scan $(ARGS)
+
+audit: $(STAMP) ## ask for known vulnerabilities (see ARGS=--help)
+	@$(BIN)/python -m infra.supply.audit $(ARGS)
+
+licences: $(STAMP) ## list the licences of dependencies in docs/licences.md
+	@$(BIN)/python -m infra.supply.licences $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OURS = "common"
-# Where a package's name is not that of its module.
+# Where a package's name is not that of its module. Many packages share `google`, so
+# that one says nothing: an unknown one below it is named in full.
 _DISTRIBUTIONS = {
-    "google": "google-cloud-pubsub",
+    "google.api_core": "google-api-core",
+    "google.auth": "google-auth",
+    "google.cloud.pubsub_v1": "google-cloud-pubsub",
+    "google.cloud.sql": "cloud-sql-python-connector",
     "grpc": "grpcio",
     "jwt": "pyjwt",
 }
@@ -43,7 +47,7 @@ def reach(
             top = name.partition(".")[0]
             if top != OURS:
                 if top not in sys.stdlib_module_names:
-                    packages.add(_DISTRIBUTIONS.get(top, top.replace("_", "-")))
+                    packages.add(_distribution(name))
                 continue
             parts = name.split(".")
             for length in range(1, len(parts) + 1):
@@ -55,6 +59,16 @@ def reach(
                     modules.add(found)
                     pending.append(found)
     return Reached(tuple(sorted(modules)), frozenset(packages))
+
+
+def _distribution(module: str) -> str:
+    """Answer the package that a module is from."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        if found := _DISTRIBUTIONS.get(".".join(parts[:length])):
+            return found
+    own = parts if parts[0] == "google" else parts[:1]
+    return "-".join(own).replace("_", "-")
 
 
 def _source(checkout: Path, module: str) -> Path | None:

@@ -1,0 +1,300 @@
+"""The zips of `make package` where nothing else is: installed, started, asked.
+
+Each has its own folder and an environment of its requirements alone; neither has this
+checkout within reach. Broken copies of the checkout show what the build refuses.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra import package
+from infra.local.sandbox import Sandbox, running_sandbox
+from tests.support import database
+from tests.support.installed import Installed, install
+from tests.support.pubsub import PubSub, running_pubsub
+from tests.support.serving import send
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = sorted(package.NEEDS)
+WITH_DATABASE = [each for each in FUNCTIONS if each != "api_docs"]
+
+# Every import statement, also those made later or never; with an argument, those
+# of others' modules only.
+IMPORT_ALL = """
+import ast, pathlib, sys
+
+def statements(node):
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield node, [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        yield node, [node.module]
+    for child in ast.iter_child_nodes(node):
+        yield from statements(child)
+
+for path in sorted(pathlib.Path().rglob("*.py")):
+    for node, names in statements(ast.parse(path.read_bytes())):
+        if not (sys.argv[1:] and names[0].partition(".")[0] == "common"):
+            exec(compile(ast.Module([node], []), path, "exec"), {})
+            print(*names)
+"""
+IMPORT_OURS = """
+import importlib, pathlib, sys
+here = pathlib.Path().resolve()
+for path in sorted(here.rglob("*.py")):
+    name = ".".join(path.relative_to(here).with_suffix("").parts)
+    module = importlib.import_module(name.removesuffix(".__init__"))
+    assert pathlib.Path(module.__file__) == path, module.__file__
+    print(name)
+for name, module in sys.modules.items():
+    file = getattr(module, "__file__", None)
+    places = (str(here), sys.prefix, sys.base_prefix, "/usr/lib")
+    assert file is None or file.startswith(places), file
+"""
+# Enough for every `main.py` and worker to be imported; nobody is called.
+SETTINGS = {
+    "DATABASE_URL": "postgresql://orders@127.0.0.1:1/orders",
+    "EVENT_BUS": "http",
+    "EVENT_SINK_URL": "http://127.0.0.1:1/",
+    "SHOPCART_SERVICE": "http://127.0.0.1:1",
+    "PRODUCT_SERVICE": "http://127.0.0.1:1",
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    zips = tmp_path_factory.mktemp("zips")
+    package.build(zips, FUNCTIONS)
+    return Installed(zips, tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with running_sandbox(deliver=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pubsub() -> Iterator[PubSub]:
+    with running_pubsub() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def settings(
+    postgres_url: str, template_database: str, sandbox: Sandbox, pubsub: PubSub
+) -> Iterator[dict[str, str]]:
+    with database.database(postgres_url, template=template_database) as url:
+        yield {
+            **sandbox.environ,
+            **pubsub.environ,
+            "EVENT_BUS": "pubsub",
+            "DATABASE_URL": url,
+            "LOG_LEVEL": "WARNING",
+            "THREADS": "4",
+        }
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Of the checkout, what packages are made from and with."""
+    target = tmp_path / "another checkout"
+    for name in ("common", "functions", "infra"):
+        unneeded = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, target / name, ignore=unneeded)
+    (target / "requirements").mkdir()
+    lock = target / "requirements" / "runtime.txt"
+    lock.write_bytes((ROOT / "requirements" / "runtime.txt").read_bytes())
+    return target
+
+
+def build(copy: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run `make package`'s command in another checkout."""
+    command = [sys.executable, "-m", "infra.package", "--out", "made", *arguments]
+    return subprocess.run(
+        command, cwd=copy, check=False, capture_output=True, text=True
+    )
+
+
+def sent(pubsub: PubSub) -> list[str]:
+    """Answer the types of the events that arrived, in order."""
+    return [message.attributes["event_type"] for message in pubsub.published()]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_whatever_a_package_imports_at_any_time_is_there(
+    installed: Installed, function: str
+) -> None:
+    # Of what api_docs leaves out, something is named by what it never calls.
+    only_foreign = [] if function in WITH_DATABASE else ["only foreign"]
+    said = installed.run(function, "-c", IMPORT_ALL, *only_foreign).split()
+    expected = {"jwt", "msgspec", "functions_framework"}
+    if function in WITH_DATABASE:
+        expected |= {"pika", "pg8000", "httptools", "google", "grpc"}
+    assert expected <= {each.partition(".")[0] for each in said}
+
+
+@pytest.mark.parametrize("function", WITH_DATABASE)
+def test_every_module_of_a_package_imports_from_the_package_itself(
+    installed: Installed, function: str
+) -> None:
+    said = installed.run(function, "-c", IMPORT_OURS, **SETTINGS).split()
+    assert {"main", "common.db", "common.publishing.pubsub"} <= {*said}
+
+
+def test_an_order_passes_through_all_packages(
+    installed: Installed, settings: dict[str, str], sandbox: Sandbox, pubsub: PubSub
+) -> None:
+    user = str(uuid.uuid4())
+    sandbox.add_to_cart(user, sandbox.add_article(amount=9), 2)
+    caller = {"X-User-ID": user}
+    with installed.served(settings, *WITH_DATABASE):
+        url = installed.url
+        checkout = f"{url('create_order_from_cart')}/api/orders-from-shopcart/"
+        pubsub.refuse()  # so that something is left to the relay
+        created = send("POST", checkout, headers=caller)
+        pubsub.restore()
+        assert created.status_code == 201, created.text
+        order = created.json()["order"]
+
+        here = f"{url('orders_crud')}/api/orders/{order['id']}/"
+        assert send("GET", here, headers=caller).json() == order
+
+        assert not pubsub.published()
+        installed.run("outbox_relay", "worker.py", "--once", **settings)
+        assert sent(pubsub) == ["order.item.created", "order.created"]
+
+        item = order["items"][0]
+        delivered = send(
+            "PATCH",
+            f"{url('item_status')}/api/order-items/{item['id']}/status/",
+            headers=caller,
+            json={"status": 3},
+        )
+        assert delivered.status_code == 200, delivered.text
+
+        event = {
+            "specversion": "1.0",
+            "id": str(uuid.uuid4()),
+            "type": "order.item.status.updated",
+            "source": "/order-service",
+            "data": {
+                "event_type": "order.item.status.updated",
+                "order_item_id": str(item["id"]),
+                "order_id": str(order["id"]),
+                "shop_id": item["shop_id"],
+                "status": 3,
+                "previous_status": 1,
+                "occurred_at": "2025-12-01T10:00:00.000000Z",
+            },
+        }
+        pubsub.refuse()
+        approved = send(
+            "POST",
+            url("approval_handler"),
+            data=json.dumps(event),
+            headers={"Content-Type": "application/cloudevents+json"},
+        )
+        pubsub.restore()
+        assert approved.status_code == 204, approved.text
+        assert send("GET", here, headers=caller).json()["is_approved"] is True
+
+        swept = send("POST", url("outbox_relay"))
+        assert swept.status_code == 200, swept.text
+    assert sent(pubsub)[2:] == ["order.item.status.updated", "order.approved"]
+    assert len(sandbox.calls_to("analytics")) == 1
+
+
+def test_documentation_answers_without_a_setting(installed: Installed) -> None:
+    with installed.served({}, "api_docs"):
+        url = installed.url("api_docs")
+        assert send("GET", f"{url}/openapi.json").json()["openapi"].startswith("3.")
+        page = send("GET", f"{url}/api/schema/swagger-ui/")
+        assert page.status_code == 200
+        assert "swagger" in page.text
+
+
+def test_a_pin_too_few_is_refused_where_it_is_installed(
+    installed: Installed, tmp_path: Path
+) -> None:
+    lines = (installed.unpacked("api_docs") / "requirements.txt").read_text()
+    start = lines.index("werkzeug==")
+    end = lines.find("\n", lines.rfind("--hash", start))
+    broken = tmp_path / "requirements.txt"
+    broken.write_text(lines[:start] + lines[end:])
+    done = install(tmp_path / "environment", broken)
+    assert done.returncode != 0
+    assert "werkzeug" in done.stderr
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_package_is_what_the_platform_s_build_expects(
+    installed: Installed, function: str
+) -> None:
+    folder = installed.unpacked(function)
+    assert f"def {function}(" in (folder / "main.py").read_text()
+    assert "\nfunctions-framework==" in (folder / "requirements.txt").read_text()
+    # Either would have the build take its requirements from there.
+    assert not list(folder.rglob("pyproject.toml")) + list(folder.rglob("uv.lock"))
+    assert {each.name for each in folder.iterdir() if each.is_dir()} <= {
+        "__pycache__",
+        "common",
+        "pages",
+    }
+
+
+def test_another_checkout_at_another_time_gives_the_same_bytes(
+    installed: Installed, copy: Path
+) -> None:
+    for path in copy.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    command = [sys.executable, "-m", "infra.package", "--out", "made"]
+    subprocess.run(
+        command,
+        cwd=copy,
+        check=True,
+        capture_output=True,
+        umask=0o077,
+        env={"LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"},
+    )
+    for function in FUNCTIONS:
+        made = (copy / "made" / f"{function}.zip").read_bytes()
+        assert made == (installed._zips / f"{function}.zip").read_bytes(), function
+
+
+@pytest.mark.parametrize(
+    ("imported", "needed"),
+    [
+        ("import yaml", "yaml"),
+        ("from google.cloud import storage", "google-cloud-storage"),
+        ("from importlib.util import find_spec\n    find_spec('rich')", "rich"),
+    ],
+    ids=["module", "namespace", "looked for"],
+)
+def test_an_import_that_the_requirements_lack_fails_the_build(
+    copy: Path, imported: str, needed: str
+) -> None:
+    source = copy / "common" / "http.py"
+    later = f"\ndef later() -> None:\n    {imported}\n"
+    source.write_text(source.read_text() + later)
+    done = build(copy, "item_status")
+    assert done.returncode == 1
+    assert f"package: item_status needs {needed}; see NEEDS" in done.stderr
+    assert not list((copy / "made").iterdir())
+
+
+def test_a_need_that_nothing_imports_fails_the_build(copy: Path) -> None:
+    source = copy / "infra" / "package.py"
+    source.write_text(source.read_text().replace('{"offapi"}', '{"offapi", "rich"}', 1))
+    done = build(copy, "api_docs")
+    assert done.returncode == 1
+    assert "package: api_docs does not need rich; see NEEDS" in done.stderr
+    assert not list((copy / "made").iterdir())
