@@ -6,6 +6,7 @@ minute needs it, `make test` takes less.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -21,6 +22,7 @@ SOUND_SECONDS = 2.0
 SEED = 20251203
 ALLOWED_RATIO = 1.2
 ENOUGH = 40  # samples for a median
+PATIENCE_SECONDS = 60.0
 
 pytestmark = pytest.mark.timeout(300 + 10 * FAULT_SECONDS)
 Break = Callable[[Link], object]
@@ -39,6 +41,11 @@ def link(world: World) -> Iterator[Link]:
 def behind(world: World, link: Link) -> dict[str, str]:
     """Answer the settings of processes whose broker is at the link's other end."""
     return {**world.service.environ, "RABBITMQ_PORT": str(link.port)}
+
+
+def away(load: Load) -> int:
+    """Answer how many requests were made while the broker was away."""
+    return sum(sample.phase == "away" for sample in load.samples)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -61,6 +68,9 @@ def test_a_broker_away_costs_requests_nothing_and_no_event(
         WAYS[way](link)
         load.phase = "away"
         stay(world.channel, FAULT_SECONDS)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while away(load) <= 4 * ENOUGH and time.monotonic() < until:
+            stay(world.channel, SOUND_SECONDS)  # a busy machine takes longer
         load.phase = "back"
         link.restore()
         stay(world.channel, SOUND_SECONDS)
@@ -71,7 +81,7 @@ def test_a_broker_away_costs_requests_nothing_and_no_event(
     settle(world.service)
     figures = compare(world.service, world.channel, world.queue)
     print(figures, f"ratio {load.ratio('linked', 'direct', 'away'):.2f}")  # noqa: T201
-    assert sum(sample.phase == "away" for sample in load.samples) > 4 * ENOUGH
+    assert away(load) > 4 * ENOUGH
     assert load.ratio("linked", "direct", "away") <= ALLOWED_RATIO
 
 

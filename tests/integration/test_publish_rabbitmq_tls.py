@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pika
 import pytest
@@ -92,11 +93,13 @@ def test_events_go_out_over_tls_to_a_broker_whose_authority_is_named(
     assert bodies(rabbitmq_channel) == [b"a", b"b"]
 
 
+@pytest.mark.usefixtures("rabbitmq_channel")  # its queues are what events are bound to
 def test_a_url_with_amqps_speaks_tls(
     rabbitmq_server: Broker, front: Front, localhost: Identity
 ) -> None:
     login = f"{rabbitmq_server.user}:{rabbitmq_server.password}"
-    url = f"amqps://{login}@localhost:{front.port}/%2F"
+    vhost = quote(rabbitmq_server.vhost, safe="")
+    url = f"amqps://{login}@localhost:{front.port}/{vhost}"
     environ = {"RABBITMQ_URL": url, "RABBITMQ_CA_FILE": localhost.ca_file}
     found = load(environ, needs=()).rabbitmq
     assert found
