@@ -27,7 +27,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +87,9 @@ audit: $(STAMP) ## ask for known vulnerabilities (see ARGS=--help)
 
 licences: $(STAMP) ## list the licences of dependencies in docs/licences.md
 	@$(BIN)/python -m infra.supply.licences $(ARGS)
+
+gateway: $(STAMP) ## make dist/gateway.json for Google API Gateway (ARGS=--help)
+	@$(BIN)/python -m infra.gateway $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

@@ -23,6 +23,7 @@ from common.environment import (
 )
 
 DESTINATIONS = ("rabbitmq", "pubsub", "http")
+IDENTITY_SOURCES = ("header", "apigateway")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Settings:
     """All settings of a process, checked. Optional parts are None when not set.
 
     `bus` is the tuple of destinations that every event goes to. Times in seconds.
+    `identity_source` is None on Cloud Run where nobody said it: nobody is believed.
     """
 
     database: Database | None
@@ -40,7 +42,7 @@ class Settings:
     shopcart_url: str | None
     product_url: str | None
     analytics_url: str | None
-    identity_source: str = "header"
+    identity_source: str | None = "header"
     jwt_secret: str | None = field(default=None, repr=False)
     status_requires_shop_claim: bool = False
     hold_doubtful_order_created: bool = False
@@ -56,13 +58,16 @@ def load(
 ) -> Settings:
     """Read and check every setting.
 
-    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `RABBITMQ`,
+    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `IDENTITY`, `RABBITMQ`,
     `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or `ANALYTIC_SERVICE`. Raises ConfigError with
     one line that names the first variable that is missing or malformed. Set but empty
-    is not set.
+    is not set, save a secret: without one nothing is verified, which nobody should get
+    by mistake.
     """
     source = os.environ if environ is None else environ
     env = {name: value.strip() for name, value in source.items() if value.strip()}
+    if "GATEWAY_JWT_SECRET" in source and "GATEWAY_JWT_SECRET" not in env:
+        raise ConfigError("GATEWAY_JWT_SECRET is empty: unset it, or give the secret")
     url(env, "SHOP_SERVICE")  # accepted for the older service's sake; never called
     settings = Settings(
         database=database(env),
@@ -73,7 +78,7 @@ def load(
         shopcart_url=url(env, "SHOPCART_SERVICE"),
         product_url=url(env, "PRODUCT_SERVICE"),
         analytics_url=url(env, "ANALYTIC_SERVICE"),
-        identity_source=choice(env, "IDENTITY_SOURCE", ("header", "apigateway")),
+        identity_source=_identity_source(env),
         jwt_secret=env.get("GATEWAY_JWT_SECRET"),
         status_requires_shop_claim=flag(env, "STATUS_REQUIRE_SHOP_CLAIM"),
         hold_doubtful_order_created=choice(
@@ -94,6 +99,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
     present = {
         "DATABASE": settings.database,
         "EVENT_BUS": settings.bus,
+        "IDENTITY": settings.identity_source,
         "RABBITMQ": settings.rabbitmq,
         "SHOPCART_SERVICE": settings.shopcart_url,
         "PRODUCT_SERVICE": settings.product_url,
@@ -102,6 +108,10 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
     hints = {
         "DATABASE": "DATABASE_URL is not set, and neither is POSTGRES_HOST",
         "EVENT_BUS": f"EVENT_BUS is not set: one or more of {', '.join(DESTINATIONS)}",
+        "IDENTITY": (
+            f"IDENTITY_SOURCE is not set: on Cloud Run it must be said, "
+            f"{' or '.join(IDENTITY_SOURCES)}"
+        ),
         "RABBITMQ": "RABBITMQ_URL is not set, and neither is RABBITMQ_HOST",
     }
     for need in needs:
@@ -113,6 +123,11 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
         raise ConfigError("PUBSUB_PROJECT is not set, but EVENT_BUS names pubsub")
     if "http" in settings.bus and settings.event_sink_url is None:
         raise ConfigError("EVENT_SINK_URL is not set, but EVENT_BUS names http")
+    if settings.identity_source == "apigateway" and settings.jwt_secret is not None:
+        raise ConfigError(
+            "GATEWAY_JWT_SECRET is set, but IDENTITY_SOURCE is apigateway,"
+            " which verifies no token with it"
+        )
     if (
         settings.status_requires_shop_claim
         and settings.jwt_secret is None
@@ -121,6 +136,17 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
         raise ConfigError(
             "GATEWAY_JWT_SECRET is not set, but STATUS_REQUIRE_SHOP_CLAIM needs it"
         )
+
+
+def _identity_source(env: Mapping[str, str]) -> str | None:
+    """Answer who is believed; on Cloud Run that must be said, as a default is a door.
+
+    Cloud Run itself sets K_SERVICE, so that no deployment is open for want of a flag.
+    """
+    is_on_cloud_run = flag(env, "RUNNING_ON_CLOUDRUN") or "K_SERVICE" in env
+    if is_on_cloud_run and "IDENTITY_SOURCE" not in env:
+        return None
+    return choice(env, "IDENTITY_SOURCE", IDENTITY_SOURCES)
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:

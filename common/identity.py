@@ -1,11 +1,13 @@
 """Who calls: the user from the gateway's headers, the shop from a verified claim.
 
-Lives here: X-User-ID, the forwarded JWT, Google API Gateway's claims. Not here: what a
-caller may do (`orders.py`). Surprise: X-Shop-ID is never read. A client can send it,
-and the gateway passes it on when the token has none of its own.
+Lives here: X-User-ID with the forwarded JWT, or Google API Gateway's claims; where one
+is believed, the other's headers mean nothing. Not here: what a caller may do
+(`orders.py`). Surprise: X-Shop-ID is never read. A client can send it, and the gateway
+passes it on when the token has none of its own.
 """
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 from uuid import UUID
@@ -43,10 +45,14 @@ def identify(
     """Answer the caller; raises UnauthenticatedError.
 
     `accepts_internal`: a call of the shop service, which has a user but no token, is
-    good enough. Everywhere else a token is required as soon as it can be verified.
+    good enough. Everywhere else a token is required as soon as it can be verified. The
+    shop service does not come through an API gateway: where that one is believed, no
+    call is internal.
     """
     if settings.identity_source == "apigateway":
-        return _from_api_gateway(headers, accepts_internal=accepts_internal)
+        return _from_api_gateway(headers)
+    if settings.identity_source != "header":
+        raise UnauthenticatedError("It is not settled whose word to take.")
     user_id = _user_id(headers)
     authorization = headers.get("Authorization")
     if authorization is None:
@@ -104,20 +110,27 @@ def _verified(authorization: str, secret: str) -> Mapping[str, Any]:
         raise UnauthenticatedError("The token is not valid.") from error
 
 
-def _from_api_gateway(headers: Headers, *, accepts_internal: bool) -> Caller:
+def _from_api_gateway(headers: Headers) -> Caller:
     encoded = headers.get("X-Apigateway-Api-Userinfo")
     if encoded is None:
-        if not accepts_internal:
-            raise UnauthenticatedError("The gateway's claims are missing.")
-        return Caller(_user_id(headers))
+        raise UnauthenticatedError("The gateway's claims are missing.")
     try:
-        padded = encoded + "=" * (-len(encoded) % 4)
-        claims = msgspec.json.decode(
-            base64.urlsafe_b64decode(padded), type=dict[str, Any]
-        )
+        claims = _decoded(encoded)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise UnauthenticatedError("The gateway's claims are malformed.") from error
     user_id = _uuid(claims.get("sub"))
     if user_id is None:
         raise UnauthenticatedError("The gateway's claims name no user.")
     return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)
+
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+
+
+def _decoded(encoded: str) -> dict[str, Any]:
+    """Answer the claims, which Google sends without padding."""
+    if not _BASE64URL.fullmatch(encoded):
+        raise ValueError("other letters, which Python's decoder would skip")
+    bare = encoded.rstrip("=")
+    content = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+    return msgspec.json.decode(content, type=dict[str, Any])

@@ -19,7 +19,7 @@ from common.idempotency import Answer, Claim
 from common.placeholders import placeholders
 from common.schemas import CheckoutReply, encode
 
-wiring.start("DATABASE", "EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
+wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
 app = http.App("create_order_from_cart", wiring.check_ready)
 
 

@@ -14,7 +14,7 @@ from common.identity import check_shop
 from common.schemas import StatusPatch
 from common.store import Snapshot, Target
 
-wiring.start("DATABASE", "EVENT_BUS")
+wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
 app = http.App("item_status", wiring.check_ready)
 
 

@@ -33,7 +33,7 @@ from common.idempotency import Answer
 from common.placeholders import placeholders
 from common.store import Snapshot, Target
 
-wiring.start("DATABASE", "EVENT_BUS", "PRODUCT_SERVICE")
+wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
 app = http.App("orders_crud", wiring.check_ready)
 
 ORDER_FILTERS = {

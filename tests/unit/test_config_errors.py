@@ -89,6 +89,7 @@ def refusal(*needs: str, **environ: str) -> str:
         ("EVENT_BUS", "http,"),
         ("IDENTITY_SOURCE", "cookie"),
         ("STATUS_REQUIRE_SHOP_CLAIM", "yes"),
+        ("RUNNING_ON_CLOUDRUN", "yes"),
         ("ORDER_CREATED_ON_DOUBT", "drop"),
         ("PRODUCT_SERVICE", "http://user:secret@product"),
         ("PUBLIC_PATH_PREFIX", "order"),

@@ -1,0 +1,252 @@
+"""The document for Google API Gateway: valid, and by rules that are each broken once.
+
+Lives here: what the gateway accepts, and what keeps it closed. Not here: the command
+(test_gateway_command.py). Surprise: where its documentation and its proxy's source are
+silent, a rule is stricter than the gateway may be.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from common.openapi import document
+from infra.gateway.document import ASSETS, Token, functions, gateway_document
+
+Document = dict[str, Any]
+
+ADDRESSES = {
+    name: f"https://{name.replace('_', '-')}-abc-ew.a.run.app" for name in functions()
+}
+TOKEN = Token(
+    issuer="https://id.example.com",
+    jwks_uri="https://id.example.com/.well-known/jwks.json",
+    audiences=("shop", "app"),
+)
+KNOW_NO_USERS = {"api_docs"}
+MOST_BYTES = 10_000_000
+
+
+@pytest.fixture
+def made() -> Document:
+    return gateway_document(ADDRESSES, TOKEN)
+
+
+def operations(made: Document) -> Iterator[tuple[str, str, Document]]:
+    for path, item in made["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+# The rules: each answers what is wrong.
+
+
+def backends_are_known(made: Document) -> Iterator[str]:
+    backends = made["x-google-api-management"]["backends"]
+    for method, path, operation in operations(made):
+        if operation.get("x-google-backend") not in backends:
+            yield f"{method} {path}: no backend"
+
+
+def backends_are_ours_and_private(made: Document) -> Iterator[str]:
+    for name, backend in made["x-google-api-management"]["backends"].items():
+        address = urlsplit(backend["address"])
+        if address.scheme != "https" or address.path or address.query:
+            yield f"{name}: {backend['address']}"
+        if backend.get("jwtAudience") != backend["address"] or "disableAuth" in backend:
+            yield f"{name}: not called in the gateway's name"
+        if backend.get("pathTranslation") != "APPEND_PATH_TO_ADDRESS":
+            yield f"{name}: would be asked for another path"
+        if not backend.get("deadline", 0) > 0:
+            yield f"{name}: no deadline"
+
+
+def who_knows_users_is_asked_with_a_token(made: Document) -> Iterator[str]:
+    for method, path, operation in operations(made):
+        is_open = operation.get("security") == []
+        is_guarded = operation.get("security") == [{"token": []}]
+        knows_users = operation.get("x-google-backend") not in KNOW_NO_USERS
+        if knows_users and not is_guarded:
+            yield f"{method} {path}: claims could be forged"
+        if not knows_users and not is_open:
+            yield f"{method} {path}: is open"
+    if made.get("security") != [{"token": []}]:
+        yield "open by default"
+
+
+def tokens_are_verified(made: Document) -> Iterator[str]:
+    schemes = made["components"]["securitySchemes"]
+    if schemes.keys() != {"token"}:
+        yield f"schemes: {', '.join(schemes)}"
+    for name, scheme in schemes.items():
+        auth = scheme.get("x-google-auth", {})
+        if scheme.get("type") != "oauth2":
+            yield f"{name}: the gateway does not verify {scheme.get('type')}"
+        if not auth.get("issuer") or not auth.get("audiences"):
+            yield f"{name}: anybody's tokens"
+        if urlsplit(auth.get("jwksUri", "")).scheme != "https":
+            yield f"{name}: anybody's keys"
+        if auth.get("jwtLocations") != [
+            {"header": "Authorization", "valuePrefix": "Bearer "}
+        ]:
+            yield f"{name}: tokens from anywhere"
+
+
+def names_are_unique(made: Document) -> Iterator[str]:
+    names = [operation.get("operationId") for *_, operation in operations(made)]
+    if None in names or len(set(names)) != len(names):
+        yield "operationId"
+
+
+def paths_are_what_it_takes(made: Document) -> Iterator[str]:
+    seen = set()
+    for path in made["paths"]:
+        if not re.fullmatch(r"(/([\w.-]+|\{\w+\}))+", path, re.ASCII):
+            yield f"{path}: refused"
+        shape = re.sub(r"\{\w+\}", "{}", path)
+        if shape in seen:
+            yield f"{path}: twice"
+        seen.add(shape)
+
+
+def what_is_inside_stays_inside(made: Document) -> Iterator[str]:
+    for path in made["paths"]:
+        if re.search(r"^/health|/status$|^/functions|^/$|dead-letters", path):
+            yield path
+
+
+def nothing_comes_from_elsewhere(made: Document) -> Iterator[str]:
+    text = json.dumps(made)
+    yield from (f"$ref {r}" for r in re.findall(r'"\$ref": "([^#"][^"]*)"', text))
+    if made.get("servers"):
+        yield "servers: would be a prefix"
+    if "x-google-allow" in text:
+        yield "x-google-allow is not of OpenAPI 3"
+    if len(text.encode()) > MOST_BYTES:
+        yield "too large"
+
+
+def it_is_the_api_as_we_tell_it(made: Document) -> Iterator[str]:
+    told = {path.rstrip("/"): item for path, item in document()["paths"].items()}
+    for method, path, operation in operations(made):
+        if path == ASSETS:
+            continue
+        ours = told.get(path, {}).get(method)
+        kept = {"x-google-backend", "security"}
+        if ours is None or any(operation.get(k) != ours[k] for k in ours.keys() - kept):
+            yield f"{method} {path}: differs"
+    components = document()["components"]
+    if any(made["components"].get(k) != components[k] for k in ("schemas", "examples")):
+        yield "schemas differ"
+
+
+RULES = [
+    backends_are_known,
+    backends_are_ours_and_private,
+    who_knows_users_is_asked_with_a_token,
+    tokens_are_verified,
+    names_are_unique,
+    paths_are_what_it_takes,
+    what_is_inside_stays_inside,
+    nothing_comes_from_elsewhere,
+    it_is_the_api_as_we_tell_it,
+]
+Rule = Callable[[Document], Iterator[str]]
+
+
+def test_the_document_is_valid_openapi_3_1(made: Document) -> None:
+    OpenAPIV31SpecValidator(made).validate()
+    assert made["openapi"] == "3.1.0"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_document_keeps_the_rule(made: Document, rule: Rule) -> None:
+    assert not list(rule(made))
+
+
+def test_the_document_is_the_same_every_time_and_leaves_the_apis_alone(
+    made: Document,
+) -> None:
+    before = copy.deepcopy(document())
+    assert json.dumps(gateway_document(ADDRESSES, TOKEN)) == json.dumps(made)
+    assert document() == before
+
+
+def test_every_operation_is_published_or_left_out_on_purpose(made: Document) -> None:
+    published = {operation["operationId"] for *_, operation in operations(made)}
+    told = {
+        operation["operationId"]
+        for item in document()["paths"].values()
+        for operation in item.values()
+    }
+    inside = {"health_live", "health_ready", "set_item_status"}
+    assert published == told - inside | {"documentation_asset"}
+
+
+# Each rule is broken once: where, and by what.
+
+ITEM = ("paths", "/api/order-items/{id}", "get")
+SCHEME = ("components", "securitySchemes", "token")
+BACKEND = ("x-google-api-management", "backends", "orders_crud")
+GONE = object()
+BREAKAGES: list[tuple[Rule, tuple[str, ...], object]] = [
+    (backends_are_known, (*ITEM, "x-google-backend"), GONE),
+    (backends_are_known, (*ITEM, "x-google-backend"), "item_status"),
+    (backends_are_known, BACKEND, GONE),
+    (backends_are_ours_and_private, (*BACKEND, "address"), "http://orders"),
+    (backends_are_ours_and_private, (*BACKEND, "address"), "https://orders/api"),
+    (backends_are_ours_and_private, (*BACKEND, "jwtAudience"), GONE),
+    (backends_are_ours_and_private, (*BACKEND, "disableAuth"), True),
+    (backends_are_ours_and_private, (*BACKEND, "pathTranslation"), "CONSTANT_ADDRESS"),
+    (backends_are_ours_and_private, (*BACKEND, "deadline"), 0),
+    (who_knows_users_is_asked_with_a_token, (*ITEM, "security"), []),
+    (who_knows_users_is_asked_with_a_token, (*ITEM, "security"), GONE),
+    (who_knows_users_is_asked_with_a_token, (*ITEM, "security"), [{"token": []}, {}]),
+    (who_knows_users_is_asked_with_a_token, ("security",), [{"userId": []}]),
+    (tokens_are_verified, (*SCHEME, "type"), "http"),
+    (tokens_are_verified, (*SCHEME, "x-google-auth"), GONE),
+    (tokens_are_verified, (*SCHEME, "x-google-auth", "audiences"), []),
+    (tokens_are_verified, (*SCHEME, "x-google-auth", "jwksUri"), "http://keys"),
+    (tokens_are_verified, (*SCHEME, "x-google-auth", "jwtLocations"), GONE),
+    (tokens_are_verified, ("components", "securitySchemes", "userId"), {}),
+    (names_are_unique, (*ITEM, "operationId"), "get_order"),
+    (names_are_unique, (*ITEM, "operationId"), GONE),
+    (paths_are_what_it_takes, ("paths", "/api/orders/"), {}),
+    (paths_are_what_it_takes, ("paths", "/api/orders/{order}"), {}),
+    (paths_are_what_it_takes, ("paths", "/api/orders/no-{id}"), {}),
+    (what_is_inside_stays_inside, ("paths", "/api/order-items/{id}/status"), {}),
+    (what_is_inside_stays_inside, ("paths", "/health/live"), {}),
+    (nothing_comes_from_elsewhere, (*ITEM, "$ref"), "https://example.com/a.json"),
+    (nothing_comes_from_elsewhere, ("servers",), [{"url": "/order"}]),
+    (nothing_comes_from_elsewhere, ("x-google-allow",), "all"),
+    (it_is_the_api_as_we_tell_it, (*ITEM, "responses"), {}),
+    (it_is_the_api_as_we_tell_it, ("components", "schemas", "Order"), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "place", "value"),
+    BREAKAGES,
+    ids=[f"{rule.__name__}-{n}" for n, (rule, *_) in enumerate(BREAKAGES)],
+)
+def test_a_rule_sees_what_breaks_it(
+    made: Document, rule: Rule, place: tuple[str, ...], value: object
+) -> None:
+    *way, last = place
+    part = made
+    for step in way:
+        part = part[step]
+    if value is GONE:
+        del part[last]
+    else:
+        part[last] = value
+    assert list(rule(made))
+
+
+def test_every_rule_is_broken_once() -> None:
+    assert {rule for rule, *_ in BREAKAGES} == set(RULES)

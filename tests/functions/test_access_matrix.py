@@ -1,0 +1,233 @@
+"""Who may do what: every caller at every operation, for every way to know callers.
+
+    does  2xx, and it is done to the owner's order
+    own   2xx, about what is the caller's own, and nothing else
+    401   not known; 403 known, and not allowed; 404 as if there were no such order
+
+The callers are the order's owner, another user, the keeper of the item's shop, the
+keeper of another shop, the shop service's direct call (a user, no token), and nobody.
+Forgers are in tests/support/callers.py: each is answered as one of these.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import jwt
+import pytest
+
+from common import identity
+from common.identity import Caller
+from tests.support.access import (
+    Access,
+    Operation,
+    documented_operations,
+    read_table,
+    unstated,
+)
+from tests.support.callers import WAYS, People, forged, honest
+from tests.support.shared import shared_service
+
+# Nothing is verified: who may call at all is the network's and IAM's to say.
+HEADER = read_table("""
+operation               owner  user  shop  rival  internal  nobody
+create_order_from_cart  own    own   own   own    own       401
+list_orders             own    own   own   own    own       401
+create_order            own    own   own   own    own       401
+get_order               does   404   404   404    404       401
+patch_order             does   404   404   404    404       401
+delete_order            does   404   404   404    404       401
+list_items              own    own   own   own    own       401
+create_item             does   404   404   404    404       401
+get_item                does   404   404   404    404       401
+patch_item              does   404   404   404    404       401
+delete_item             does   404   404   404    404       401
+set_item_status         403    403   403   403    does      401
+""")
+
+HEADER_AND_SECRET = read_table("""
+operation               owner  user  shop  rival  internal  nobody
+create_order_from_cart  own    own   own   own    401       401
+list_orders             own    own   own   own    401       401
+create_order            own    own   own   own    401       401
+get_order               does   404   404   404    401       401
+patch_order             does   404   404   404    401       401
+delete_order            does   404   404   404    401       401
+list_items              own    own   own   own    401       401
+create_item             does   404   404   404    401       401
+get_item                does   404   404   404    401       401
+patch_item              does   404   404   404    401       401
+delete_item             does   404   404   404    401       401
+set_item_status         403    403   does  403    does      401
+""")
+
+# The shop service does not come through Google's gateway.
+APIGATEWAY = HEADER_AND_SECRET | read_table("""
+operation               owner  user  shop  rival  internal  nobody
+set_item_status         403    403   does  403    401       401
+""")
+
+TABLES = {
+    "header": HEADER,
+    "header and secret": HEADER_AND_SECRET,
+    "header, secret, claim demanded": APIGATEWAY,
+    "apigateway": APIGATEWAY,
+    "apigateway, claim demanded": APIGATEWAY,
+}
+
+OPERATIONS = documented_operations()
+GUARDED = [name for name, each in OPERATIONS.items() if not each.is_open]
+OPEN = [name for name, each in OPERATIONS.items() if each.is_open]
+# A demanded claim is the status operation's matter alone.
+CELLS = [
+    (way, name)
+    for way in WAYS
+    for name in GUARDED
+    if "demanded" not in way or name == "set_item_status"
+]
+
+
+@pytest.fixture(scope="module")
+def access(
+    request: pytest.FixtureRequest, postgres_url: str, template_database: str
+) -> Iterator[Access]:
+    with shared_service(postgres_url, template_database) as service:
+        service.set(**WAYS[request.param])
+        yield Access(service, request.param)
+
+
+@pytest.mark.parametrize(("access", "name"), CELLS, indirect=["access"])
+def test_every_caller_is_answered_as_the_table_says(access: Access, name: str) -> None:
+    row = TABLES[access.way].get(name)
+    assert row is not None, f"{name} has no row in the table of {access.way}"
+    wrong = access.wrong(OPERATIONS[name], row)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("access", ["header", "apigateway"], indirect=True)
+def test_what_is_open_answers_everybody_alike(access: Access) -> None:
+    people = People()
+    for name in OPEN:
+        asked = OPERATIONS[name]
+        functions = ["api_docs"]
+        if name.startswith("health_"):
+            functions += ["orders_crud", "item_status", "create_order_from_cart"]
+            functions += ["approval_handler", "outbox_relay"]
+        for function in functions:
+            client = access.service.client(function)
+            answers = {
+                client.get(asked.path, headers=list(knock.headers)).data
+                for knock in [*honest(access.way, people), *forged(access.way, people)]
+            }
+            assert len(answers) == 1, (name, function)
+            assert people.owner.encode() not in answers.pop()
+
+
+# A table that misses an operation, and holes that are made on purpose.
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_operation_has_its_expectations_for_every_caller(way: str) -> None:
+    table = TABLES[way]
+    assert not unstated(OPERATIONS.values(), table)
+    people = People()
+    columns = {each.column for each in [*honest(way, people), *forged(way, people)]}
+    assert all(columns <= row.keys() for row in table.values())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_operation_without_expectations_is_found(method: str) -> None:
+    new = Operation(
+        "export_orders",
+        method,
+        "/api/exports/",
+        is_open=False,
+        has_body=method == "POST",
+    )
+    assert unstated([*OPERATIONS.values(), new], HEADER) == {"export_orders"}
+    forgotten = dict(HEADER)
+    del forgotten["get_order"]
+    assert unstated(OPERATIONS.values(), forgotten) == {"get_order"}
+
+
+def believe_the_header_too(headers: Any, settings: Any, **how: Any) -> Caller:
+    if "X-User-ID" in headers:
+        return Caller(UUID(headers["X-User-ID"]), has_token=True)
+    return identity.identify(headers, settings, **how)
+
+
+def believe_the_first_of_two(headers: Any) -> UUID:
+    return UUID(headers.get("X-User-ID", "").split(",")[0])
+
+
+def believe_any_token(authorization: str, _: str) -> dict[str, Any]:
+    token = authorization.rpartition(" ")[2]
+    unverified = {"verify_signature": False}
+    return dict(jwt.decode(token, options=unverified))
+
+
+OPEN_TO_ALL = " AND (TRUE OR o.user_id = CAST(:user_id AS uuid))"
+
+# What is made of the code, and one whom the table then sees.
+HOLES: dict[str, tuple[str, str, str, object, str]] = {
+    "a client's X-User-ID beside the gateway's claims": (
+        "apigateway",
+        "get_order",
+        "common.http.identify",
+        believe_the_header_too,
+        "a user with X-User-ID",
+    ),
+    "the first of two users": (
+        "header",
+        "list_orders",
+        "common.identity._user_id",
+        believe_the_first_of_two,
+        "two users",
+    ),
+    "tokens that nobody verifies": (
+        "header and secret",
+        "delete_order",
+        "common.identity._verified",
+        believe_any_token,
+        "an unsigned token",
+    ),
+    "tokens of anybody": (
+        "header and secret",
+        "patch_item",
+        "common.identity._uuid",
+        lambda _: mock.ANY,
+        "a token of somebody else",
+    ),
+    "orders of anybody": (
+        "header",
+        "delete_item",
+        "common.store._OWNED",
+        OPEN_TO_ALL,
+        "internal",
+    ),
+    "items of any shop": (
+        "header and secret",
+        "set_item_status",
+        "common.identity.check_shop",
+        lambda *_: None,
+        "rival",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("access", "hole"),
+    [(way, name) for name, (way, *_) in HOLES.items()],
+    indirect=["access"],
+)
+def test_a_hole_in_the_wall_is_seen(
+    access: Access, hole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, name, place, made, seen = HOLES[hole]
+    with monkeypatch.context() as patched:
+        patched.setattr(place, made)
+        access.service.restart()  # what imported it by name does so again
+        wrong = access.wrong(OPERATIONS[name], TABLES[access.way][name])
+    access.service.restart()
+    assert any(each.startswith(f"{name}, {seen}, ") for each in wrong), wrong
