@@ -21,13 +21,13 @@ STAMP := $(VENV)/.installed
 BROKEN := $(shell $(BIN)/python -c '' 2>/dev/null || echo broken)
 
 UV := uv==0.13.9
-COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
+COMPILE := uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --quiet \
 	--custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway terraform migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,7 @@ check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m infra.terraform_checks fmt validate
 	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
@@ -91,6 +92,9 @@ licences: $(STAMP) ## list the licences of dependencies in docs/licences.md
 gateway: $(STAMP) ## make dist/gateway.json for Google API Gateway (ARGS=--help)
 	@$(BIN)/python -m infra.gateway $(ARGS)
 
+terraform: $(STAMP) ## check infra/terraform: format, validity, rules (ARGS=fmt)
+	@$(BIN)/python -m infra.terraform_checks $(ARGS)
+
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)
 
@@ -99,9 +103,11 @@ lock: ## pin the newest allowed requirements, with hashes (ARGS=--upgrade)
 	$(PYTHON) -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip install -qq '$(UV)'; \
 	PATH="$$folder/bin:$$PATH"; \
-	$(COMPILE) $(ARGS) --output-file requirements/runtime.txt; \
-	$(COMPILE) $(ARGS) --all-extras --constraint requirements/runtime.txt \
-		--output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml $(ARGS) --output-file requirements/runtime.txt; \
+	$(COMPILE) pyproject.toml $(ARGS) --all-extras \
+		--constraint requirements/runtime.txt --output-file requirements/dev.txt; \
+	$(COMPILE) requirements/terraform.in $(ARGS) \
+		--output-file requirements/terraform.txt
 
 clean: ## remove environments, local data and caches
 	@set -e; elsewhere=.local/postgres/elsewhere; \

@@ -9,7 +9,7 @@ goes out in the same sweep.
 import functions_framework
 from flask import Request, Response
 
-from common import approval, http, retention, wiring
+from common import approval, http, retention, signals, wiring
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
 # calls again; what is left then is the next call's.
@@ -23,11 +23,12 @@ app = http.App("outbox_relay", wiring.check_ready)
 @app.post("/", defaults={"path": ""})
 @app.post("/<path:path>")
 def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
-    """Approve what was forgotten, send what is owed, forget what expired."""
+    """Approve what was forgotten, send what is owed, forget what expired, tell."""
     engine, settings = wiring.engine(), wiring.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
     purged = retention.purge(engine, settings.event_retention_days)
+    signals.tell(engine, len(approved))
     return http.json_response(
         {
             "approved": approved,

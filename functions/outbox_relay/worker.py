@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from common import approval, logs, outbox, retention, wiring
+from common import approval, logs, outbox, retention, signals, wiring
 from common.errors import ServiceError
 from common.listening import Listener, listening
 
@@ -75,7 +75,7 @@ class Worker:
         return swept
 
     def do_chores(self) -> None:
-        """Approve what was forgotten, forget what expired."""
+        """Approve what was forgotten, forget what expired, tell how things stand."""
         engine, settings = wiring.engine(), wiring.settings()
         approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
         purged = retention.purge(engine, settings.event_retention_days)
@@ -86,6 +86,7 @@ class Worker:
         }
         if any(done.values()):
             log.info("did the chores", extra={"fields": done})
+        signals.tell(engine, len(approved))
 
     def _wait(self, listener: Listener) -> None:
         deadline = time.monotonic() + self._poll_seconds

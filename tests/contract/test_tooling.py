@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+GENERATED = {ROOT / "infra" / "terraform_checks" / "google_schema.json"}
 LONGEST_FILE = 350
 SOURCES = ("common", "functions", "infra", "tests", "benchmarks")
 
@@ -78,7 +79,7 @@ def test_the_locks_hold_all_that_the_project_asks_for() -> None:
 def test_no_file_is_longer_than_can_be_read_in_one_go() -> None:
     long = {}
     for path in files():
-        if path in LOCKS:
+        if path in LOCKS or path in GENERATED:
             continue
         try:
             lines = len(path.read_text(encoding="utf-8").splitlines())

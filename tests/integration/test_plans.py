@@ -175,6 +175,7 @@ USES: dict[str, Use] = {
     ),
     "reads.item": Use({"id": GONE * 3, "user_id": HEAVY}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
+    "signals.measure": Use(),
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(order_id=None, at=None, version=0, changed=[])),

@@ -1,0 +1,88 @@
+# Who may do what. Nothing is granted to a project's default accounts, and nobody from
+# outside may invoke anything.
+
+locals {
+  # Each process's account, by name; migrations' is a case of its own.
+  accounts = merge(google_service_account.function, google_service_account.worker, {
+    operator = google_service_account.operator
+  })
+
+  with_database = {
+    for name, account in local.accounts : name => account.member if try(local.functions[name].has_database, true)
+  }
+  with_bus = {
+    for name, account in local.accounts : name => account.member if try(local.functions[name].has_bus, true)
+  }
+  # To find the instance and open a tunnel to it; and to log in without a password.
+  database_roles = ["roles/cloudsql.client", "roles/cloudsql.instanceUser"]
+
+  read_secrets = merge(
+    {
+      for pair in flatten([
+        for name, secrets in local.secret_settings : [for secret in values(secrets) : { name = name, secret = secret }]
+      ]) : "${pair.name}/${pair.secret}" => { secret = pair.secret, member = google_service_account.function[pair.name].member }
+    },
+    {
+      for pair in setproduct(concat(keys(local.workers), ["operator"]), values(local.secrets_of_bus)) :
+      "${pair[0]}/${pair[1]}" => { secret = pair[1], member = local.accounts[pair[0]].member }
+    },
+    { "migrate/order-migrations-password" = { secret = "order-migrations-password", member = google_service_account.migrations.member } },
+  )
+
+  invokers = merge(
+    var.gateway_service_account == null ? {} : {
+      for name in ["api_docs", "create_order_from_cart", "orders_crud"] :
+      "${name}/gateway" => { function = name, member = "serviceAccount:${var.gateway_service_account}" }
+    },
+    var.shop_service_account == null ? {} : {
+      "item_status/shop" = { function = "item_status", member = "serviceAccount:${var.shop_service_account}" }
+    },
+    local.has_pubsub ? {
+      "approval_handler/push" = { function = "approval_handler", member = google_service_account.push[0].member }
+    } : {},
+    { "outbox_relay/scheduler" = { function = "outbox_relay", member = google_service_account.scheduler.member } },
+  )
+}
+
+resource "google_project_iam_member" "database" {
+  for_each = {
+    for pair in setproduct(keys(local.with_database), local.database_roles) :
+    "${pair[0]}/${pair[1]}" => { member = local.with_database[pair[0]], role = pair[1] }
+  }
+
+  project = var.project_id
+  role    = each.value.role
+  member  = each.value.member
+}
+
+# It logs in with its password: a tunnel is all that it needs.
+resource "google_project_iam_member" "migrations" {
+  project = var.project_id
+  role    = "roles/cloudsql.client"
+  member  = google_service_account.migrations.member
+}
+
+resource "google_pubsub_topic_iam_member" "publisher" {
+  for_each = local.has_pubsub ? local.with_bus : {}
+
+  topic  = google_pubsub_topic.order_events[0].name
+  role   = "roles/pubsub.publisher"
+  member = each.value
+}
+
+resource "google_secret_manager_secret_iam_member" "reader" {
+  for_each = local.read_secrets
+
+  secret_id = google_secret_manager_secret.this[each.value.secret].secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = each.value.member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "invoker" {
+  for_each = local.invokers
+
+  location = var.region
+  name     = google_cloud_run_v2_service.function[each.value.function].name
+  role     = "roles/run.invoker"
+  member   = each.value.member
+}

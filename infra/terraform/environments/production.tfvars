@@ -1,0 +1,38 @@
+# Production. Names are examples: put your own.
+
+project_id     = "acme-orders-production"
+region         = "europe-west1"
+environment    = "production"
+package_bucket = "acme-orders-production-packages"
+
+event_bus = "rabbitmq,pubsub"
+rabbitmq = {
+  host = "rabbitmq.production.internal"
+  user = "orders"
+}
+
+siblings = {
+  shopcart  = "https://shopcart.production.internal"
+  product   = "https://product.production.internal"
+  analytics = "https://analytics.production.internal"
+}
+
+identity_source          = "apigateway"
+gateway_service_account  = "order-gateway@acme-orders-production.iam.gserviceaccount.com"
+shop_service_account     = "shop@acme-orders-production.iam.gserviceaccount.com"
+user_requests_per_minute = 300
+
+# Functions may take 400 connections, of 450 that are allowed (functions.tf, database.tf).
+database = {
+  tier            = "db-custom-4-16384"
+  disk_gib        = 100
+  max_connections = 500
+}
+
+# A first request never waits for a cold start.
+scaling = {
+  create_order_from_cart = { min_instances = 1 }
+  orders_crud            = { min_instances = 1 }
+}
+
+alert_emails = ["oncall@example.com"]

@@ -1,0 +1,110 @@
+# What must be there before anything can be built or filled in: services of Google's,
+# the image repository, empty secrets, network, database. The first deployment applies
+# it by itself, because the rest needs images and secrets' values:
+#
+#   terraform apply -target=terraform_data.foundation
+
+locals {
+  services = toset([
+    "artifactregistry.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "cloudscheduler.googleapis.com",
+    "compute.googleapis.com",
+    "iam.googleapis.com",
+    "logging.googleapis.com",
+    "monitoring.googleapis.com",
+    "pubsub.googleapis.com",
+    "run.googleapis.com",
+    "secretmanager.googleapis.com",
+    "servicenetworking.googleapis.com",
+    "sqladmin.googleapis.com",
+    "storage.googleapis.com",
+  ])
+
+  # Made here without a value: `gcloud secrets versions add` gives them one, and no
+  # state ever holds it.
+  secrets = toset(concat(
+    ["order-migrations-password"],
+    local.has_rabbitmq ? ["rabbitmq-password"] : [],
+    var.identity_source == "header" ? ["gateway-jwt-secret"] : [],
+  ))
+
+  repository = join("/", [
+    "${var.region}-docker.pkg.dev", var.project_id, google_artifact_registry_repository.images.repository_id,
+  ])
+}
+
+resource "google_project_service" "enabled" {
+  for_each = local.services
+
+  service            = each.key
+  disable_on_destroy = false
+}
+
+data "google_project" "this" {
+  project_id = var.project_id
+}
+
+resource "google_artifact_registry_repository" "images" {
+  repository_id = "order-service"
+  location      = var.region
+  format        = "DOCKER"
+  description   = "An image for each package of a function, and the container of workers and migrations."
+
+  # A tag is its package's sha256: the same tag is the same image, also for a rollback.
+  docker_config {
+    immutable_tags = true
+  }
+
+  depends_on = [google_project_service.enabled]
+}
+
+resource "google_secret_manager_secret" "this" {
+  for_each = local.secrets
+
+  secret_id = each.key
+
+  replication {
+    auto {}
+  }
+
+  depends_on = [google_project_service.enabled]
+}
+
+# Cloud Build makes the images as nobody else.
+resource "google_service_account" "build" {
+  account_id   = "order-build"
+  display_name = "Builds images of packages"
+
+  depends_on = [google_project_service.enabled]
+}
+
+resource "google_project_iam_member" "build_logs" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.build.member
+}
+
+resource "google_artifact_registry_repository_iam_member" "build_images" {
+  location   = google_artifact_registry_repository.images.location
+  repository = google_artifact_registry_repository.images.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}
+
+resource "google_storage_bucket_iam_member" "build_packages" {
+  bucket = var.package_bucket
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+resource "terraform_data" "foundation" {
+  depends_on = [
+    google_artifact_registry_repository_iam_member.build_images,
+    google_project_iam_member.build_logs,
+    google_project_service.enabled,
+    google_secret_manager_secret.this,
+    google_sql_database.orders,
+    google_storage_bucket_iam_member.build_packages,
+  ]
+}

@@ -1,0 +1,255 @@
+# A Cloud Run service for each function. What is true of all stands in the resource,
+# what is true of one in `traits`.
+
+locals {
+  traits = {
+    create_order_from_cart = {
+      siblings      = ["SHOPCART_SERVICE", "PRODUCT_SERVICE"]
+      ingress       = var.gateway_ingress
+      max_instances = 6
+    }
+    orders_crud = {
+      siblings      = ["PRODUCT_SERVICE"]
+      ingress       = var.gateway_ingress
+      max_instances = 8
+    }
+    # Called by the shop service, past any gateway: its X-User-ID is what there is. It
+    # moves many items of one owner, and takes no 429.
+    item_status = {
+      identity_source = "header"
+      has_rate        = false
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      max_instances   = 6
+    }
+    # Takes messages of up to 32 MiB, several at a time.
+    approval_handler = {
+      siblings        = ["ANALYTIC_SERVICE"]
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      has_users       = false
+      memory          = "1Gi"
+      timeout_seconds = 60
+      max_instances   = 4
+    }
+    # One call a minute, which sends to all destinations side by side.
+    outbox_relay = {
+      siblings        = ["ANALYTIC_SERVICE"]
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      has_users       = false
+      threads         = 4
+      timeout_seconds = 120
+      max_instances   = 2
+    }
+    # Files and a document: no database, no events.
+    api_docs = {
+      ingress       = var.gateway_ingress
+      has_users     = false
+      has_database  = false
+      has_bus       = false
+      memory        = "256Mi"
+      max_instances = 2
+    }
+  }
+
+  threads = {
+    for name, traits in local.traits :
+    name => coalesce(try(var.scaling[name].threads, null), try(traits.threads, 8))
+  }
+
+  functions = {
+    for name, traits in local.traits : name => {
+      service         = replace(name, "_", "-")
+      ingress         = traits.ingress
+      siblings        = try(traits.siblings, [])
+      has_users       = try(traits.has_users, true)
+      identity_source = try(traits.identity_source, var.identity_source)
+      has_rate        = try(traits.has_rate, traits.has_users, true)
+      has_database    = try(traits.has_database, true)
+      has_bus         = try(traits.has_bus, true)
+      timeout_seconds = try(traits.timeout_seconds, 30)
+      threads         = local.threads[name]
+      # By default one user's requests never take more than half of an instance.
+      user_concurrency = coalesce(var.user_concurrency, floor(local.threads[name] / 2))
+      memory           = coalesce(try(var.scaling[name].memory, null), try(traits.memory, "512Mi"))
+      min_instances    = coalesce(try(var.scaling[name].min_instances, null), 0)
+      max_instances    = coalesce(try(var.scaling[name].max_instances, null), traits.max_instances)
+      image            = "${local.repository}/${replace(name, "_", "-")}:${trimsuffix(basename(var.packages[name]), ".zip")}"
+    }
+  }
+
+  sibling_urls = {
+    SHOPCART_SERVICE = var.siblings.shopcart
+    PRODUCT_SERVICE  = var.siblings.product
+    ANALYTIC_SERVICE = var.siblings.analytics
+  }
+
+  # Settings, as common/config.py reads them. Secrets are never among these.
+  settings_of_all = merge(var.settings, {
+    RUNNING_ON_CLOUDRUN = "true"
+    LOG_LEVEL           = var.log_level
+  })
+  settings_of_database = {
+    CLOUD_SQL_CONNECTION_NAME = google_sql_database_instance.orders.connection_name
+    CLOUD_SQL_IP_TYPE         = "private"
+    CLOUD_SQL_IAM_AUTH        = "true"
+    POSTGRES_DB               = google_sql_database.orders.name
+  }
+  settings_of_bus = merge(
+    { EVENT_BUS = var.event_bus },
+    local.has_pubsub ? {
+      PUBSUB_PROJECT = var.project_id
+      PUBSUB_TOPIC   = google_pubsub_topic.order_events[0].name
+    } : {},
+    local.has_rabbitmq ? {
+      RABBITMQ_HOST  = var.rabbitmq.host
+      RABBITMQ_PORT  = tostring(var.rabbitmq.port)
+      RABBITMQ_USER  = var.rabbitmq.user
+      RABBITMQ_VHOST = var.rabbitmq.vhost
+      RABBITMQ_TLS   = tostring(var.rabbitmq.tls)
+    } : {},
+  )
+  secrets_of_bus = local.has_rabbitmq ? { RABBITMQ_PASS = "rabbitmq-password" } : {}
+
+  settings = {
+    for name, function in local.functions : name => merge(
+      local.settings_of_all,
+      { THREADS = tostring(function.threads) },
+      function.has_database ? merge(local.settings_of_database, { POSTGRES_USER = local.logins[name] }) : {},
+      function.has_bus ? local.settings_of_bus : {},
+      { for sibling in function.siblings : sibling => local.sibling_urls[sibling] if local.sibling_urls[sibling] != null },
+      function.has_users ? merge(
+        {
+          IDENTITY_SOURCE  = function.identity_source
+          USER_CONCURRENCY = tostring(function.user_concurrency)
+        },
+        var.public_path_prefix == "" ? {} : { PUBLIC_PATH_PREFIX = var.public_path_prefix },
+      ) : {},
+      function.has_rate && var.user_requests_per_minute != null ? { USER_REQUESTS_PER_MINUTE = tostring(var.user_requests_per_minute) } : {},
+    )
+  }
+
+  # Which secret each function's variable comes from; access.tf lets it read just these.
+  secret_settings = {
+    for name, function in local.functions : name => merge(
+      function.has_bus ? local.secrets_of_bus : {},
+      function.has_users && var.identity_source == "header" ? { GATEWAY_JWT_SECRET = "gateway-jwt-secret" } : {},
+    )
+  }
+}
+
+resource "google_service_account" "function" {
+  for_each = local.traits
+
+  account_id   = replace(each.key, "_", "-")
+  display_name = "Function ${each.key}"
+
+  depends_on = [google_project_service.enabled]
+}
+
+resource "google_cloud_run_v2_service" "function" {
+  for_each = local.functions
+
+  name                 = each.value.service
+  location             = var.region
+  ingress              = each.value.ingress
+  invoker_iam_disabled = false
+  deletion_protection  = var.deletion_protection
+
+  template {
+    service_account                  = google_service_account.function[each.key].email
+    timeout                          = "${each.value.timeout_seconds}s"
+    max_instance_request_concurrency = each.value.threads
+
+    scaling {
+      min_instance_count = each.value.min_instances
+      max_instance_count = each.value.max_instances
+    }
+
+    vpc_access {
+      egress = var.vpc_egress
+
+      network_interfaces {
+        network    = google_compute_network.this.name
+        subnetwork = google_compute_subnetwork.functions.name
+      }
+    }
+
+    containers {
+      image = each.value.image
+
+      # One CPU: one process of Python is slower on two.
+      resources {
+        limits            = { cpu = "1", memory = each.value.memory }
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      dynamic "env" {
+        for_each = local.settings[each.key]
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = local.secret_settings[each.key]
+        content {
+          name = env.key
+          value_source {
+            secret_key_ref {
+              secret  = google_secret_manager_secret.this[env.value].secret_id
+              version = "latest"
+            }
+          }
+        }
+      }
+
+      # Both ask for the process only: a database that is away is no reason to end it.
+      startup_probe {
+        period_seconds    = 1
+        timeout_seconds   = 1
+        failure_threshold = 60
+        http_get {
+          path = "/health/live"
+        }
+      }
+      liveness_probe {
+        period_seconds    = 30
+        timeout_seconds   = 10
+        failure_threshold = 3
+        http_get {
+          path = "/health/live"
+        }
+      }
+    }
+  }
+
+  dynamic "traffic" {
+    for_each = contains(keys(var.canary), each.key) ? [var.canary[each.key]] : []
+    content {
+      type     = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+      revision = traffic.value.stable_revision
+      percent  = 100 - traffic.value.percent
+    }
+  }
+  traffic {
+    type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
+    percent = try(var.canary[each.key].percent, 100)
+    tag     = contains(keys(var.canary), each.key) ? "canary" : null
+  }
+
+  lifecycle {
+    precondition {
+      condition     = !each.value.has_users || each.value.user_concurrency < each.value.threads
+      error_message = "user_concurrency must be less than the ${each.value.threads} threads of ${each.key}, or one user could have all of them."
+    }
+  }
+
+  # A revision must be able to log in, read its secrets and publish from its first request.
+  depends_on = [
+    google_project_iam_member.database,
+    google_pubsub_topic_iam_member.publisher,
+    google_secret_manager_secret_iam_member.reader,
+    google_sql_user.function,
+  ]
+}

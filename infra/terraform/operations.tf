@@ -1,0 +1,79 @@
+# `orderctl` beside the database, which has no public address: a job that an operator
+# starts with the command of the day.
+#
+#   gcloud run jobs execute orderctl --region REGION --wait --args=doctor
+
+resource "google_service_account" "operator" {
+  account_id   = "order-operator"
+  display_name = "orderctl, started by an operator"
+
+  depends_on = [google_project_service.enabled]
+}
+
+resource "google_cloud_run_v2_job" "orderctl" {
+  name                = "orderctl"
+  location            = var.region
+  deletion_protection = var.deletion_protection
+
+  template {
+    template {
+      service_account = google_service_account.operator.email
+      timeout         = "3600s"
+      max_retries     = 0
+
+      vpc_access {
+        egress = var.vpc_egress
+
+        network_interfaces {
+          network    = google_compute_network.this.name
+          subnetwork = google_compute_subnetwork.functions.name
+        }
+      }
+
+      containers {
+        image   = var.image
+        command = ["orderctl"]
+        args    = ["doctor"]
+
+        resources {
+          limits = { cpu = "1", memory = "512Mi" }
+        }
+
+        dynamic "env" {
+          for_each = merge(local.settings_of_processes, { POSTGRES_USER = local.logins.operator })
+          content {
+            name  = env.key
+            value = env.value
+          }
+        }
+
+        dynamic "env" {
+          for_each = local.secrets_of_bus
+          content {
+            name = env.key
+            value_source {
+              secret_key_ref {
+                secret  = google_secret_manager_secret.this[env.value].secret_id
+                version = "latest"
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.image != null
+      error_message = "image is not set: orderctl runs in it."
+    }
+  }
+
+  depends_on = [
+    google_project_iam_member.database,
+    google_pubsub_topic_iam_member.publisher,
+    google_secret_manager_secret_iam_member.reader,
+    google_sql_user.function,
+  ]
+}

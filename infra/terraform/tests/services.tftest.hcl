@@ -1,0 +1,80 @@
+# How functions, workers and migrations run: who reaches them, what they reach, how they
+# start.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+run "services" {
+  command = plan
+
+  variables {
+    event_bus                 = "rabbitmq,pubsub"
+    relay_worker_instances    = 1
+    approval_worker_instances = 1
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.function["item_status"].ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    error_message = "item_status is reachable from the internal network only."
+  }
+
+  assert {
+    condition = alltrue([
+      for name in ["approval_handler", "outbox_relay"] :
+      google_cloud_run_v2_service.function[name].ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    ])
+    error_message = "What only Google's own services call is reachable from the internal network only."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for service in google_cloud_run_v2_service.function : [
+        for probe in [service.template[0].containers[0].startup_probe, service.template[0].containers[0].liveness_probe] :
+        try(probe[0].http_get[0].path, "") == "/health/live"
+      ]
+    ]))
+    error_message = "Start and life of each instance are probed, without the database."
+  }
+
+  assert {
+    condition = alltrue([
+      for service in google_cloud_run_v2_service.function :
+      service.template[0].containers[0].resources[0].startup_cpu_boost == true
+    ])
+    error_message = "Instances start with more CPU than they run with."
+  }
+
+  assert {
+    condition = alltrue([
+      for template in concat(
+        [for each in google_cloud_run_v2_service.function : each.template[0]],
+        [for each in google_cloud_run_v2_worker_pool.worker : each.template[0]],
+        [for each in [google_cloud_run_v2_job.migrate, google_cloud_run_v2_job.orderctl] : each.template[0].template[0]],
+      ) :
+      try(template.vpc_access[0].network_interfaces[0].subnetwork, null) == google_compute_subnetwork.functions.name
+    ])
+    error_message = "Functions, workers and migrations reach private addresses through the subnet."
+  }
+
+  assert {
+    condition = alltrue([
+      for service in google_cloud_run_v2_service.function :
+      contains([for each in service.template[0].containers[0].env : "${each.name}=${each.value}" if each.value != null], "RUNNING_ON_CLOUDRUN=true")
+    ])
+    error_message = "Each function is told that it runs on Cloud Run."
+  }
+
+  assert {
+    condition = alltrue([
+      for name, source in {
+        create_order_from_cart = var.identity_source
+        orders_crud            = var.identity_source
+        item_status            = "header"
+      } :
+      contains([for each in google_cloud_run_v2_service.function[name].template[0].containers[0].env : "${each.name}=${each.value}" if each.value != null], "IDENTITY_SOURCE=${source}")
+    ])
+    error_message = "What users call is told whose word on them counts; item_status, which the shop calls past the gateway, takes the header's."
+  }
+}

@@ -1,0 +1,241 @@
+# What an environment says of itself; how large it is, is in variables_sizing.tf.
+
+variable "project_id" {
+  description = "The Google Cloud project; each environment has one of its own."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id is a project's id: 6 to 30 of a-z, 0-9 and -, beginning with a letter."
+  }
+}
+
+variable "region" {
+  description = "Where everything runs, such as europe-west1."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region is a region's name, such as europe-west1."
+  }
+}
+
+variable "environment" {
+  description = "staging or production; becomes a label."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = contains(["staging", "production"], var.environment)
+    error_message = "environment is staging or production."
+  }
+}
+
+# What is deployed
+
+variable "package_bucket" {
+  description = "The bucket that packages are uploaded to; made by hand, see README.md."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$", var.package_bucket))
+    error_message = "package_bucket is a bucket's name, without gs://."
+  }
+}
+
+variable "packages" {
+  description = "The package of each function: an object of package_bucket, FUNCTION/SHA256.zip. Its image has the sha256 as its tag."
+  type        = map(string)
+  nullable    = false
+
+  validation {
+    condition = toset(keys(var.packages)) == toset([
+      "api_docs", "approval_handler", "create_order_from_cart", "item_status", "orders_crud", "outbox_relay",
+    ])
+    error_message = "packages names each function once: api_docs, approval_handler, create_order_from_cart, item_status, orders_crud, outbox_relay."
+  }
+  validation {
+    condition     = alltrue([for name, object in var.packages : can(regex("^${name}/[0-9a-f]{64}\\.zip$", object))])
+    error_message = "Each of packages is FUNCTION/SHA256.zip, with that function's name."
+  }
+}
+
+variable "image" {
+  description = "The container of workers and migrations, made from infra/Dockerfile, by digest (only the foundation does without): REGION-docker.pkg.dev/PROJECT/order-service/tools@sha256:…"
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.image == null || can(regex("^[a-z0-9.-]+/[^@ ]+@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "image is named by its digest: …@sha256: and 64 hexadecimal digits."
+  }
+}
+
+# Events
+
+variable "event_bus" {
+  description = "Where events go: rabbitmq, pubsub, or both with a comma."
+  type        = string
+  default     = "rabbitmq,pubsub"
+  nullable    = false
+
+  validation {
+    condition     = contains(["rabbitmq", "pubsub", "rabbitmq,pubsub", "pubsub,rabbitmq"], var.event_bus)
+    error_message = "event_bus is rabbitmq, pubsub, or both with a comma and no space."
+  }
+}
+
+variable "rabbitmq" {
+  description = "The siblings' broker, reachable from the network. Its password is a secret."
+  type = object({
+    host  = string
+    port  = optional(number, 5671)
+    user  = string
+    vhost = optional(string, "/")
+    tls   = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.rabbitmq != null || !strcontains(var.event_bus, "rabbitmq")
+    error_message = "rabbitmq is not set, but event_bus names it: host and user at least."
+  }
+}
+
+# Siblings
+
+variable "siblings" {
+  description = "Base URLs of the services that are called. analytics may be left out; then notifications stay owed."
+  type = object({
+    shopcart  = string
+    product   = string
+    analytics = optional(string)
+  })
+  nullable = false
+
+  validation {
+    condition     = alltrue([for url in values(var.siblings) : url == null || can(regex("^https?://[^ ?#]+$", url))])
+    error_message = "Each of siblings is a base URL, http:// or https://."
+  }
+}
+
+# Who calls
+
+variable "identity_source" {
+  description = "Whose word on the caller counts: apigateway (Google's) or header (the platform's own gateway, with its signed token)."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = contains(["apigateway", "header"], var.identity_source)
+    error_message = "identity_source is apigateway or header."
+  }
+}
+
+variable "gateway_service_account" {
+  description = "The account that the gateway calls with; may invoke create_order_from_cart, orders_crud and api_docs. Unset: nobody may."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.gateway_service_account == null || can(regex("^[^@: ]+@[^@: ]+\\.gserviceaccount\\.com$", var.gateway_service_account))
+    error_message = "gateway_service_account is a service account's e-mail address."
+  }
+}
+
+variable "shop_service_account" {
+  description = "The account that the shop service calls with; may invoke item_status. Unset: nobody may."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.shop_service_account == null || can(regex("^[^@: ]+@[^@: ]+\\.gserviceaccount\\.com$", var.shop_service_account))
+    error_message = "shop_service_account is a service account's e-mail address."
+  }
+}
+
+variable "gateway_ingress" {
+  description = "Where calls of the gateway may come from. Google's API Gateway comes from outside; the account that may invoke guards it then."
+  type        = string
+  default     = "INGRESS_TRAFFIC_ALL"
+  nullable    = false
+
+  validation {
+    condition     = contains(["INGRESS_TRAFFIC_ALL", "INGRESS_TRAFFIC_INTERNAL_ONLY", "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"], var.gateway_ingress)
+    error_message = "gateway_ingress is INGRESS_TRAFFIC_ALL, INGRESS_TRAFFIC_INTERNAL_ONLY or INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER."
+  }
+}
+
+variable "public_path_prefix" {
+  description = "The gateway's prefix, such as /order, for Location and Link."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.public_path_prefix == "" || can(regex("^(/[A-Za-z0-9._~-]+)+$", var.public_path_prefix))
+    error_message = "public_path_prefix begins with / and does not end with one."
+  }
+}
+
+variable "user_requests_per_minute" {
+  description = "Requests of one user in a minute, over all instances. Unset: no limit, or the gateway's."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.user_requests_per_minute == null || try(var.user_requests_per_minute >= 1 && floor(var.user_requests_per_minute) == var.user_requests_per_minute, false)
+    error_message = "user_requests_per_minute is a whole number from 1 on."
+  }
+}
+
+variable "user_concurrency" {
+  description = "Requests of one user that an instance works on at a time. Unset: half of its threads."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.user_concurrency == null || try(var.user_concurrency >= 1 && floor(var.user_concurrency) == var.user_concurrency, false)
+    error_message = "user_concurrency is a whole number from 1 on."
+  }
+}
+
+variable "settings" {
+  description = "More settings of the service (README.md of the project): EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT, UPSTREAM_DEADLINE_SECONDS."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.settings), ["EVENT_RETENTION_DAYS", "ORDER_CREATED_ON_DOUBT", "UPSTREAM_DEADLINE_SECONDS"])) == 0
+    error_message = "settings may say EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT and UPSTREAM_DEADLINE_SECONDS; all else has a variable, or is a secret."
+  }
+}
+
+# Rollout
+
+variable "canary" {
+  description = "Of functions whose newest revision gets only some of the requests: how many of 100, and the revision that gets the others (docs/rollout.md)."
+  type = map(object({
+    percent         = number
+    stable_revision = string
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for each in values(var.canary) : each.percent >= 0 && each.percent <= 99 && floor(each.percent) == each.percent])
+    error_message = "canary: percent is 0 to 99; for 100 take the function out of canary."
+  }
+  validation {
+    condition     = alltrue([for name, each in var.canary : startswith(each.stable_revision, "${replace(name, "_", "-")}-")])
+    error_message = "canary: stable_revision is a revision of that function's service, such as orders-crud-00012-abc."
+  }
+  validation {
+    condition     = alltrue([for name in keys(var.canary) : contains(keys(var.packages), name)])
+    error_message = "canary names a function that there is none of."
+  }
+}

@@ -1,0 +1,107 @@
+# What may stay where a function may not: the consumer of RabbitMQ's queue, and a relay
+# that hears of events within moments. Off unless there are instances of them.
+
+locals {
+  worker_threads = 4
+  workers = {
+    for name, worker in {
+      relay_worker = {
+        instances = var.relay_worker_instances
+        script    = "functions/outbox_relay/worker.py"
+      }
+      approval_worker = {
+        instances = var.approval_worker_instances
+        script    = "functions/approval_handler/worker.py"
+      }
+    } : name => worker if worker.instances > 0
+  }
+
+  # Of what is no function, yet sends events as they do; each adds its login.
+  settings_of_processes = merge(
+    local.settings_of_all,
+    local.settings_of_database,
+    local.settings_of_bus,
+    { THREADS = tostring(local.worker_threads) },
+    var.siblings.analytics == null ? {} : { ANALYTIC_SERVICE = var.siblings.analytics },
+  )
+}
+
+resource "google_service_account" "worker" {
+  for_each = local.workers
+
+  account_id   = replace(each.key, "_", "-")
+  display_name = "Worker ${each.key}"
+
+  depends_on = [google_project_service.enabled]
+}
+
+resource "google_cloud_run_v2_worker_pool" "worker" {
+  for_each = local.workers
+
+  name                = replace(each.key, "_", "-")
+  location            = var.region
+  deletion_protection = var.deletion_protection
+
+  scaling {
+    scaling_mode          = "MANUAL"
+    manual_instance_count = each.value.instances
+  }
+
+  template {
+    service_account = google_service_account.worker[each.key].email
+
+    vpc_access {
+      egress = var.vpc_egress
+
+      network_interfaces {
+        network    = google_compute_network.this.name
+        subnetwork = google_compute_subnetwork.functions.name
+      }
+    }
+
+    containers {
+      image   = var.image
+      command = ["python"]
+      args    = [each.value.script]
+
+      resources {
+        limits = { cpu = "1", memory = "512Mi" }
+      }
+
+      dynamic "env" {
+        for_each = merge(local.settings_of_processes, { POSTGRES_USER = local.logins[each.key] })
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = local.secrets_of_bus
+        content {
+          name = env.key
+          value_source {
+            secret_key_ref {
+              secret  = google_secret_manager_secret.this[env.value].secret_id
+              version = "latest"
+            }
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.image != null
+      error_message = "image is not set: workers run it."
+    }
+  }
+
+  depends_on = [
+    google_project_iam_member.database,
+    google_pubsub_topic_iam_member.publisher,
+    google_secret_manager_secret_iam_member.reader,
+    google_sql_user.function,
+  ]
+}

@@ -1,0 +1,80 @@
+"""Rules of the Terraform configuration, and copies of it that break them.
+
+Lives here: what rules there are, making a copy with one thing wrong, which rules fail
+on it. Not here: the rules (`infra/terraform/tests`), what is broken for each
+(`tests/infra`). Surprise: a rule is known by its message, word for word, so that it and
+its broken copies cannot drift apart.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from infra.terraform_checks.terraform import Terraform
+
+CONFIGURATION = Path(__file__).parents[2] / "infra" / "terraform"
+# A file of the configuration (or FILE#TYPE.NAME, a resource in it), what stands there
+# once, and what becomes of that.
+Change: TypeAlias = tuple[str, str, str]
+Broken: TypeAlias = Mapping[str, Sequence[Change]]
+
+_MESSAGE = re.compile(r'^\s*error_message = "((?:[^"\\]|\\.)*)"$', re.MULTILINE)
+_SAID_BY_RULES = {"Test assertion failed", "Resource precondition failed"}
+
+
+def rules(topic: str) -> list[str]:
+    """Answer the message of each rule in the file on that topic."""
+    path = CONFIGURATION / "tests" / f"{topic}.tftest.hcl"
+    return _MESSAGE.findall(path.read_text(encoding="utf-8"))
+
+
+def cases(broken: Broken) -> list[object]:
+    """Answer parameters `rule` and `change` of a test, for each broken copy."""
+    return [
+        pytest.param(rule, change, id=f"{rule[:60]}-{number}")
+        for rule, changes in broken.items()
+        for number, change in enumerate(changes, 1)
+    ]
+
+
+def copied(folder: Path, change: Change | None = None) -> Path:
+    """Answer a copy of the configuration in `folder`, with that change."""
+    target = folder / "terraform"
+    shutil.copytree(CONFIGURATION, target, ignore=shutil.ignore_patterns(".terraform*"))
+    if change:
+        place, old, new = change
+        name, _, resource = place.partition("#")
+        text = (target / name).read_text(encoding="utf-8")
+        part = text
+        if resource:
+            kind, label = resource.split(".")
+            start = text.index(f'resource "{kind}" "{label}" {{\n')
+            part = text[start : text.index("\n}\n", start) + 3]
+        assert part.count(old) == 1, f"{place} has {part.count(old)} times: {old}"
+        changed = text.replace(part, part.replace(old, new))
+        (target / name).write_text(changed, encoding="utf-8")
+    return target
+
+
+def failed(
+    terraform: Terraform, folder: Path, topic: str, environment: str = "production"
+) -> list[str]:
+    """Answer the messages of the rules on `topic` (* for all) that fail.
+
+    Whatever else goes wrong is an assertion here.
+    """
+    chosen = [] if topic == "*" else [f"-filter=tests/{topic}.tftest.hcl"]
+    variables = f"-var-file=environments/{environment}.tfvars"
+    done = terraform.run(folder, "test", "-json", *chosen, variables)
+    said = [json.loads(line) for line in done.output.splitlines()]
+    problems = [each["diagnostic"] for each in said if "diagnostic" in each]
+    errors = [each for each in problems if each["severity"] == "error"]
+    other = [each for each in errors if each["summary"] not in _SAID_BY_RULES]
+    assert not other, other
+    assert bool(errors) == bool(done.status), done.output
+    return [each["detail"] for each in errors]
