@@ -49,6 +49,8 @@ class Settings:
     public_path_prefix: str = ""
     upstream_deadline_seconds: float = 8.0
     pool_size: int = 4
+    user_requests_per_minute: int | None = None
+    user_concurrency: int | None = None
     event_retention_days: int = 30
     log_level: str = "INFO"
 
@@ -88,6 +90,8 @@ def load(
         public_path_prefix=path_prefix(env),
         upstream_deadline_seconds=seconds(env, "UPSTREAM_DEADLINE_SECONDS", 8.0),
         pool_size=integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
+        user_requests_per_minute=_limit(env, "USER_REQUESTS_PER_MINUTE", 100_000),
+        user_concurrency=_limit(env, "USER_CONCURRENCY", 999),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
     )
@@ -128,6 +132,12 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
             "GATEWAY_JWT_SECRET is set, but IDENTITY_SOURCE is apigateway,"
             " which verifies no token with it"
         )
+    at_a_time = settings.user_concurrency
+    if at_a_time is not None and at_a_time >= settings.pool_size:
+        raise ConfigError(
+            f"USER_CONCURRENCY must be less than THREADS ({settings.pool_size}),"
+            " or one user could still have all of them"
+        )
     if (
         settings.status_requires_shop_claim
         and settings.jwt_secret is None
@@ -147,6 +157,11 @@ def _identity_source(env: Mapping[str, str]) -> str | None:
     if is_on_cloud_run and "IDENTITY_SOURCE" not in env:
         return None
     return choice(env, "IDENTITY_SOURCE", IDENTITY_SOURCES)
+
+
+def _limit(env: Mapping[str, str], name: str, most: int) -> int | None:
+    """Answer a limit from 1 to `most`, None where it is not set."""
+    return integer(env, name, 1, 1, most) if name in env else None
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:

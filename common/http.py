@@ -6,26 +6,28 @@ with and without a trailing slash and never redirect, because a redirect would l
 prefix under which the gateway publishes them.
 """
 
+import contextlib
 import functools
 import io
 import re
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import flask
 from flask import Request, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from common import admission, logs
 from common.config import Settings
 from common.errors import (
     InvalidRequestError,
     PreconditionFailedError,
+    RequestTimeoutError,
     ServiceError,
 )
 from common.identity import Caller, identify
@@ -34,9 +36,9 @@ from common.schemas import MAX_ID, decode, encode
 
 if TYPE_CHECKING:  # a function without a database loads no driver either
     from common.idempotency import Answer, Claim
+    from common.limits import Limits, Visit
     from common.reads import Document
 
-MAX_BODY_BYTES = 1024 * 1024
 MAX_KEY_LENGTH = 255
 JSON = "application/json"
 
@@ -57,6 +59,8 @@ class _IdConverter(BaseConverter):
 
 View = Callable[..., Response]
 _SAYS_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+# In a request's environment: whether reading its body went well, whose request it is.
+_BODY_TAKEN, _VISIT = "orders.body_taken", "orders.visit"
 
 
 class App:
@@ -72,12 +76,14 @@ class App:
         name: str,
         check_ready: Callable[[], None] | None = None,
         *,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        limits: "Callable[[], Limits | None] | None" = None,
+        max_body_bytes: int = admission.MAX_BODY_BYTES,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """`check_ready` raises ServiceError while the function cannot serve.
 
-        `headers` go with every answer.
+        `limits` is given where there are users, whose views all ask `caller` first; it
+        answers None where nothing is limited. `headers` go with every answer.
         """
         self.name = name
         self.url_map = Map(
@@ -88,6 +94,7 @@ class App:
         )
         self._adapter = self.url_map.bind("")
         self._views: dict[str, View] = {}
+        self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._headers = headers or {}
         self.get("/health/live")(_live)
@@ -134,6 +141,19 @@ class App:
                 "latency_ms": round((time.perf_counter() - started) * 1000, 2),
             }
             log.info("request", extra={"fields": fields})
+        is_large = len(response.get_data()) > admission.LARGE_ANSWER_BYTES
+        if is_large:  # who fetches it slowly keeps a thread
+            admission.bound_waits(given)
+        visit: Visit | None = given.get(_VISIT)
+        if visit is not None:
+            headers.update(visit.headers())
+            if is_large:
+                response.call_on_close(visit.leave)
+            else:
+                visit.leave()
+        if given.keys() & _SAYS_BODY and not self._has_taken_body(given):
+            admission.hang_up_soon(given)
+            _leave_body(response)
         return response
 
     def _respond(self, incoming: Request) -> tuple[Rule | None, Response]:
@@ -141,9 +161,12 @@ class App:
         rule = None
         try:
             path, method = incoming.path, incoming.method
+            admission.check_size(incoming.environ)
             if not path.startswith("/health/"):
-                admission.check(incoming.environ)
-            self._check_size(incoming)
+                admission.check_wait(incoming.environ)
+            self._check_body_size(incoming.environ)
+            if self._limits is None:
+                self._take_body(incoming.environ)
             rule, values = self._adapter.match(path, method, return_rule=True)
             if method == "OPTIONS":
                 response = Response()
@@ -152,30 +175,67 @@ class App:
             return rule, self._views[rule.endpoint](**values)
         except ServiceError as error:
             return rule, problem(error)
-        except RequestEntityTooLarge as error:
-            return rule, _unread(http_problem(error))
         except HTTPException as error:
             return rule, http_problem(error)
         except Exception:
             log.exception("unhandled exception")
             return rule, defect()
 
-    def _check_size(self, incoming: Request) -> None:
-        """Refuse a body that is too large, also if no view would read it."""
-        environ = incoming.environ
+    def caller(self, settings: Settings, *, accepts_internal: bool = False) -> Caller:
+        """Answer who calls, and have the request be theirs from now on.
+
+        The body is read after that: who sends it slowly takes up none but their own
+        places. Raises what `identity.identify` and `limits.Visit.enter` do.
+        """
+        found = identify(request.headers, settings, accepts_internal=accepts_internal)
+        limits = self._limits() if self._limits is not None else None
+        if limits is not None:
+            visit = request.environ[_VISIT] = limits.visit(found.user_id)
+            visit.enter()
+        self._take_body(request.environ)
+        return found
+
+    def _check_body_size(self, environ: dict[str, Any]) -> None:
+        """Refuse a body that says it is too large, also if no view would read it."""
+        size = get_content_length(environ)
+        if size is not None and size > self._max_body_bytes:
+            flask.abort(413, f"The body is larger than {self._max_body_bytes} bytes.")
+
+    def _take_body(
+        self, environ: dict[str, Any], seconds: float = admission.STALL_SECONDS
+    ) -> None:
+        """Read the whole body, also where no view would."""
         if not environ.keys() & _SAYS_BODY:
             return
-        size = incoming.content_length
-        if size is None:  # chunked
-            most = self._max_body_bytes + 1
+        environ[_BODY_TAKEN] = False
+        admission.bound_waits(environ, seconds)
+        most = self._max_body_bytes + 1
+        try:
             body = get_input_stream(environ, max_content_length=most).read()
-            environ["wsgi.input"] = io.BytesIO(body)
-            size = len(body)
-        if size > self._max_body_bytes:
-            flask.abort(413)
+        except Exception as error:  # whatever the server says of what came
+            cause = error.__context__ if isinstance(error, HTTPException) else error
+            if isinstance(cause, TimeoutError):
+                raise RequestTimeoutError from error
+            raise InvalidRequestError("The body is malformed.") from error
+        if len(body) < (get_content_length(environ) or 0):
+            raise InvalidRequestError("The body broke off.")
+        if len(body) == most:  # chunked
+            flask.abort(413, f"The body is larger than {self._max_body_bytes} bytes.")
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ[_BODY_TAKEN] = True
+
+    def _has_taken_body(self, environ: dict[str, Any]) -> bool:
+        """Tell whether the body is read; reads what no view wanted, if it is there."""
+        if _BODY_TAKEN not in environ:
+            with contextlib.suppress(ServiceError, HTTPException):
+                self._check_body_size(environ)
+                self._take_body(environ, seconds=0)
+            admission.bound_waits(environ)
+        taken: bool = environ.get(_BODY_TAKEN, False)
+        return taken
 
 
-def _unread(response: Response) -> Response:
+def _leave_body(response: Response) -> None:
     """Have the framework leave the request's body where it is, as it would read it all.
 
     It does not where a response is streamed.
@@ -183,7 +243,6 @@ def _unread(response: Response) -> Response:
     body = response.get_data()
     response.response = iter([body])
     response.content_length = len(body)
-    return response
 
 
 def _live() -> Response:
@@ -200,11 +259,6 @@ def _ready(check_ready: Callable[[], None] | None) -> Response:
 
 
 # Requests
-
-
-def caller(settings: Settings, *, accepts_internal: bool = False) -> Caller:
-    """Answer who calls; see `identity.identify`."""
-    return identify(request.headers, settings, accepts_internal=accepts_internal)
 
 
 def body(shape: type[T]) -> T:

@@ -1,9 +1,9 @@
 """The tables, as SQLAlchemy Core sees them.
 
 Lives here: columns, constraints, indexes; alembic compares them with the migrations.
-Not here: statements (`store.py`, `outbox.py`, `idempotency.py`). Surprise: an order's
-`version` moves with every change of the order *or of any of its items*; it is what
-makes concurrent changes of one order exclude each other.
+Not here: statements (`store.py`, `outbox.py`, `idempotency.py`, `limits.py`). Surprise:
+an order's `version` moves with every change of the order *or of any of its items*; it
+is what makes concurrent changes of one order exclude each other.
 """
 
 from sqlalchemy import (
@@ -212,6 +212,19 @@ idempotency_records = Table(
     CheckConstraint("scope <> 'cart' OR order_id IS NOT NULL", name="cart_has_order"),
     Index(None, "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
+)
+
+# How many requests a user has sent in the minute that started with the first of them.
+# Not logged: a crash empties it, and everybody's count starts anew.
+user_requests = Table(
+    "user_requests",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("requests", Integer, nullable=False),
+    Column("window_ends_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("requests > 0", name="requests"),
+    Index(None, "window_ends_at"),  # what retention deletes
+    prefixes=["UNLOGGED"],
 )
 
 dead_letters = Table(

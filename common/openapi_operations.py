@@ -247,7 +247,13 @@ def _open(
             "description": "What the caller has is the newest",
             "headers": headers,
         }
-    replies["413"] = {"$ref": "#/components/responses/BodyTooLarge"}
+    for status, refusal in (
+        ("408", "RequestTimeout"),
+        ("413", "BodyTooLarge"),
+        ("414", "UriTooLong"),
+        ("431", "HeadersTooLarge"),
+    ):
+        replies[status] = {"$ref": f"#/components/responses/{refusal}"}
     replies["500"] = {"$ref": "#/components/responses/InternalError"}
     operation = {
         "operationId": name,

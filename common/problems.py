@@ -12,7 +12,11 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from common.errors import ServiceError, UnauthenticatedError
+from common.errors import (
+    ServiceError,
+    TooManyRequestsError,
+    UnauthenticatedError,
+)
 from common.schemas import encode
 
 PROBLEM_JSON = "application/problem+json"
@@ -30,10 +34,11 @@ def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Respo
     """Answer a problem (RFC 9457), with `more` members."""
     members = _body(error) | dict(more or {})
     response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
-    if error.retry_after_seconds is not None:
-        # Spread, so that those who were refused together do not come back together.
-        longest = 2 * error.retry_after_seconds
-        seconds = random.randint(error.retry_after_seconds, longest)  # noqa: S311
+    seconds = error.retry_after_seconds
+    if seconds is not None:
+        if not isinstance(error, TooManyRequestsError):  # that one's time is its own
+            # Spread, so that who was refused together does not come back together.
+            seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
         response.headers["Retry-After"] = str(seconds)
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"

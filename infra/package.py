@@ -47,6 +47,7 @@ LEFT_OUT = {
         "common.clients",
         "common.db",
         "common.idempotency",
+        "common.limits",
         "common.publishing",
         "common.reads",
         "common.relay",

@@ -20,14 +20,14 @@ from common.placeholders import placeholders
 from common.schemas import CheckoutReply, encode
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
-app = http.App("create_order_from_cart", wiring.check_ready)
+app = http.App("create_order_from_cart", wiring.check_ready, limits=wiring.limits)
 
 
 @app.post("/api/orders-from-shopcart/")
 def create_order() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
     settings = wiring.settings()
-    user_id = http.caller(settings).user_id
+    user_id = app.caller(settings).user_id
     claims = http.claims(user_id)
     if replay := idempotency.replay(wiring.engine(), claims):
         return http.answer(replay)

@@ -15,7 +15,7 @@ from common.schemas import StatusPatch
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
-app = http.App("item_status", wiring.check_ready)
+app = http.App("item_status", wiring.check_ready, limits=wiring.limits)
 
 
 @app.patch("/api/order-items/<id:item_id>/status/")
@@ -23,7 +23,7 @@ def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
     settings = wiring.settings()
     accepts_internal = not settings.status_requires_shop_claim
-    caller = http.caller(settings, accepts_internal=accepts_internal)
+    caller = app.caller(settings, accepts_internal=accepts_internal)
     wanted = http.body(StatusPatch)
 
     def decide(snapshot: Snapshot) -> Change | None:

@@ -34,7 +34,7 @@ from common.placeholders import placeholders
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
-app = http.App("orders_crud", wiring.check_ready)
+app = http.App("orders_crud", wiring.check_ready, limits=wiring.limits)
 
 ORDER_FILTERS = {
     "is_approved": paging.parse_bool,
@@ -50,7 +50,7 @@ ITEM_FILTERS = {
 
 
 def _user_id() -> UUID:
-    return http.caller(wiring.settings()).user_id
+    return app.caller(wiring.settings()).user_id
 
 
 def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:

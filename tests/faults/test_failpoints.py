@@ -100,7 +100,11 @@ def test_every_worker_has_a_scenario() -> None:
 def test_every_point_of_every_write_is_visited(world: World) -> None:
     visited: set[str] = set()
     for scenario in SCENARIOS:
-        world.service.set(EVENT_BUS="rabbitmq", ORDER_CREATED_ON_DOUBT=None)
+        world.service.set(
+            EVENT_BUS="rabbitmq",
+            ORDER_CREATED_ON_DOUBT=None,
+            USER_REQUESTS_PER_MINUTE=None,
+        )
         world.service.set(**scenario.settings)
         points = record(world, scenario)
         run = {point.split()[1] for point in points if point.startswith("sql ")}

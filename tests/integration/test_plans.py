@@ -36,6 +36,7 @@ BIG = (
     "sent_events",
     "idempotency_records",
     "dead_letters",
+    "user_requests",
 )
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
@@ -54,6 +55,11 @@ INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, heade
   body, expires_at)
 SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
   now() + make_interval(secs => n - 1000) FROM generate_series(1, 5000) n
+""",
+    """
+INSERT INTO user_requests (user_id, requests, window_ends_at)
+SELECT gen_random_uuid(), 1, now() + make_interval(secs => n - 4000)
+FROM generate_series(1, 5000) n
 """,
 )
 NEW = 10**9
@@ -163,6 +169,8 @@ USES: dict[str, Use] = {
     "diagnosis.rest": Use({"patience": 120}, **SAMPLED),
     "idempotency.find": Use({"claims": json.dumps(CLAIMS)}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
+    "limits.count": Use({"user_id": HEAVY, "most": 10}),
+    "limits.purge": Use({"after": None, "batch": 200}),
     "listening.hear": Use(),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
     "outbox.claim_order": Use(

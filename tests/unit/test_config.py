@@ -39,6 +39,8 @@ def test_everything_optional_has_its_default() -> None:
         public_path_prefix="",
         upstream_deadline_seconds=8.0,
         pool_size=4,
+        user_requests_per_minute=None,
+        user_concurrency=None,
         event_retention_days=30,
         log_level="INFO",
     )
@@ -261,12 +263,15 @@ def test_a_siblings_base_may_carry_a_path_and_a_trailing_slash(
         ("PUBLIC_PATH_PREFIX", "/", "public_path_prefix", ""),
         ("UPSTREAM_DEADLINE_SECONDS", "0.5", "upstream_deadline_seconds", 0.5),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("USER_CONCURRENCY", "3", "user_concurrency", 3),
+        ("USER_REQUESTS_PER_MINUTE", "1", "user_requests_per_minute", 1),
+        ("USER_REQUESTS_PER_MINUTE", "100000", "user_requests_per_minute", 100_000),
         ("EVENT_RETENTION_DAYS", "1", "event_retention_days", 1),
         ("EVENT_RETENTION_DAYS", "3650", "event_retention_days", 3650),
     ],
 )
 def test_a_setting_is_read(name: str, value: str, field: str, expected: Any) -> None:
-    assert getattr(settings(**{name: value}), field) == expected
+    assert getattr(settings(THREADS="4", **{name: value}), field) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """What requests may contain: exact types, bounds, and errors that name the field."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import pytest
 from msgspec import UNSET
 
+from common import schemas
 from common.errors import InvalidRequestError
 from common.schemas import (
     MAX_ID,
@@ -263,3 +265,14 @@ def test_a_uuid_is_read_in_any_case_with_all_dashes_or_none(text: str) -> None:
 )
 def test_what_only_resembles_a_uuid_is_none(text: str | None) -> None:
     assert parse_uuid(text) is None
+
+
+def test_large_bodies_are_decoded_one_at_a_time_and_small_ones_meanwhile() -> None:
+    large = b'{"status": 2, "x": "%s"}' % (b"x" * schemas.LARGE_BODY_BYTES)
+    with ThreadPoolExecutor(1) as pool:
+        with schemas._one_large_body:
+            waiting = pool.submit(decode, large, StatusPatch)
+            assert decode(b'{"status": 2}', StatusPatch).status == 2
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+        assert waiting.result(20).status == 2
