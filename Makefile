@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway terraform migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,11 @@ gateway: $(STAMP) ## make dist/gateway.json for Google API Gateway (ARGS=--help)
 
 terraform: $(STAMP) ## check infra/terraform: format, validity, rules (ARGS=fmt)
 	@$(BIN)/python -m infra.terraform_checks $(ARGS)
+
+# ENV in the environment is a shell's start-up file: only what make is given counts.
+deploy: $(STAMP) ## deploy to Google Cloud (ENV=staging FUNCTION=item_status ARGS=--dry-run)
+	@$(BIN)/python -m infra.deploy $(FUNCTION) \
+		$(if $(filter command,$(origin ENV)),--environment $(ENV)) $(ARGS)
 
 migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)

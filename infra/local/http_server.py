@@ -32,11 +32,15 @@ logger = logging.getLogger(__name__)
 class HttpServer:
     """Serves one WSGI app; port 0 takes a free one. The port is taken at once.
 
-    Raises OSError when the port is taken. Nothing is answered before `start()`.
+    On another `host` than loopback only where nobody from outside gets to, such as in a
+    container. Raises OSError when the port is taken. Nothing is answered before
+    `start()`.
     """
 
-    def __init__(self, app: "WSGIApplication", port: int = 0) -> None:
-        self._server = _ThreadedServer((LOOPBACK, port), _Handler)
+    def __init__(
+        self, app: "WSGIApplication", port: int = 0, host: str = LOOPBACK
+    ) -> None:
+        self._server = _ThreadedServer((host, port), _Handler)
         self._server.app = app
         self.port = int(self._server.server_address[1])
         self.url = f"http://{LOOPBACK}:{self.port}"

@@ -1,0 +1,333 @@
+"""The commands of a deployment, in order, as a shell would be given them.
+
+Lives here: what is run, and what to do when it fails. Not here: running it
+(`deploy.py`). Surprise: a step is the text of a command and nothing else, so that what
+`--dry-run` prints is what is run.
+"""
+
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.package import CHECKOUT, Package
+
+TERRAFORM = "infra/terraform"
+# Addresses of infra/terraform that are applied by themselves.
+FOUNDATION = "terraform_data.foundation"
+MIGRATION_JOB = "google_cloud_run_v2_job.migrate"
+JOB = "order-migrate"
+REPOSITORY = "order-service"
+BUILD_ACCOUNT = "order-build"
+STATE_PREFIX = "order-service"
+# Where gcloud's answers have an image with its digest.
+IMAGE_OF_JOB = "spec.template.spec.template.spec.containers[0].image"
+DIGEST_OF_IMAGE = "image_summary.fully_qualified_digest"
+# What infra/Dockerfile is made of; changes of anything else make no new image.
+_IMAGE_SOURCES = ("common", "functions", "infra", "requirements/runtime.txt")
+# As infra/Dockerfile.dockerignore has it.
+_NOT_IN_IMAGE = (
+    "infra/terraform",
+    "infra/terraform_checks",
+    "infra/cloudbuild",
+    "infra/compose",
+    "infra/gateway",
+    "infra/supply",
+)
+_FIRST_ON_UBUNTU_24 = (3, 14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where to, as an environment's file of Terraform says, and where its state is."""
+
+    environment: str
+    project: str
+    region: str
+    bucket: str
+    state_bucket: str
+    folder: str = "dist"
+    asks: bool = True
+
+    @property
+    def registry(self) -> str:
+        """Where images are."""
+        return f"{self.region}-docker.pkg.dev/{self.project}/{REPOSITORY}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command line for /bin/sh, why it is run, and what helps when it fails."""
+
+    title: str
+    command: str
+    hint: str
+    checks: str | None = None  # the function whose service its answer describes
+
+
+def steps_for_all(place: Place, packages: Sequence[Package]) -> list[Step]:
+    """Answer the steps that deploy every function, workers, and the schema before."""
+    return [
+        _init(place),
+        _variables(place, packages),
+        _foundation(place),
+        *_images(place, packages),
+        *_tools(place),
+        _variables(place, packages, "--image-in", _file(place, "image")),
+        _apply(
+            place,
+            "The migration job",
+            "Secrets need a version before the job can start; see docs/operations.md",
+            MIGRATION_JOB,
+        ),
+        Step(
+            title="The schema",
+            command=_line(
+                "gcloud", "run", "jobs", "execute", JOB, *_where(place), "--wait"
+            ),
+            hint="read the job's log: gcloud run jobs executions list "
+            + shlex.join(["--job", JOB, *_where(place)])
+            + "; the functions that serve are still the old ones",
+        ),
+        _everything(place),
+        *_checks(place, packages),
+    ]
+
+
+def steps_for_foundation(place: Place, packages: Sequence[Package]) -> list[Step]:
+    """Answer the steps that make what must be there before secrets have values."""
+    return [_init(place), _variables(place, packages), _foundation(place)]
+
+
+def steps_for_some(place: Place, packages: Sequence[Package]) -> list[Step]:
+    """Answer the steps that deploy these functions; all else stays what it is.
+
+    The schema, too: a change that needs a migration is deployed with everything.
+    """
+    outputs = _file(place, "outputs.json")
+    asked = _line("terraform", f"-chdir={TERRAFORM}", "output", "-json")
+    job = _line(
+        *("gcloud", "run", "jobs", "describe", JOB, *_where(place)),
+        *("--format", f"value({IMAGE_OF_JOB})"),
+    )
+    return [
+        _init(place),
+        Step(
+            title="What is deployed",
+            command=f"{asked} >{shlex.quote(outputs)}",
+            hint="the state cannot be read: was everything deployed once?",
+        ),
+        Step(
+            title="The image of workers and migrations that is deployed",
+            command=f"{job} >{shlex.quote(_file(place, 'image'))}",
+            hint="there is no migration job: was everything deployed once?",
+        ),
+        _variables(
+            place, packages, "--keep", outputs, "--image-in", _file(place, "image")
+        ),
+        *_images(place, packages),
+        _everything(place),
+        *_checks(place, packages),
+    ]
+
+
+def package_object(package: Package) -> str:
+    """Answer a package's name in the bucket."""
+    return f"{package.function}/{package.sha256}.zip"
+
+
+def function_image(place: Place, package: Package) -> str:
+    """Answer the image that a package becomes."""
+    return f"{place.registry}/{_service(package.function)}:{package.sha256}"
+
+
+def tools_tag() -> str:
+    """Answer the tag of the image of workers: what it is made of, hashed."""
+    digest = hashlib.sha256()
+    for path in sorted(_image_files()):
+        name = path.relative_to(CHECKOUT).as_posix()
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _image_files() -> Iterator[Path]:
+    for source in _IMAGE_SOURCES:
+        start = CHECKOUT / source
+        for path in [start] if start.is_file() else start.rglob("*"):
+            name = path.relative_to(CHECKOUT)
+            is_hidden = any(p.startswith(".") or p == "__pycache__" for p in name.parts)
+            is_out = any(name.is_relative_to(each) for each in _NOT_IN_IMAGE)
+            if path.is_file() and not is_hidden and not is_out:
+                yield path
+
+
+def _init(place: Place) -> Step:
+    return Step(
+        title="Terraform, with the state of this environment",
+        command=_line(
+            "terraform",
+            f"-chdir={TERRAFORM}",
+            "init",
+            "-input=false",
+            "-reconfigure",
+            f"-backend-config=bucket={place.state_bucket}",
+            f"-backend-config=prefix={STATE_PREFIX}",
+        ),
+        hint=f"is there a bucket {place.state_bucket}, and may you read it?"
+        " gcloud auth application-default login",
+    )
+
+
+def _variables(place: Place, packages: Sequence[Package], *more: str) -> Step:
+    python = Path(sys.executable)
+    if python.is_relative_to(CHECKOUT):
+        python = python.relative_to(CHECKOUT)
+    named = [f"--package={each.function}={package_object(each)}" for each in packages]
+    out = ["--out", _file(place, "tfvars.json")]
+    return Step(
+        title="What Terraform is told of this deployment",
+        command=_line(str(python), "-m", "infra.deploy_variables", *out, *more, *named),
+        hint="to deploy one function, everything must have been deployed once",
+    )
+
+
+def _foundation(place: Place) -> Step:
+    hint = "is billing enabled, and may you administer the project? Then again"
+    return _apply(place, "The foundation", hint, FOUNDATION)
+
+
+def _everything(place: Place) -> Step:
+    hint = (
+        "services keep the revision that was well; the reason is in the log of the one"
+        " that is not. Then again, or back: docs/rollout.md"
+    )
+    return _apply(place, "Everything else", hint)
+
+
+def _apply(place: Place, title: str, hint: str, target: str | None = None) -> Step:
+    words = ["terraform", f"-chdir={TERRAFORM}", "apply"]
+    if not place.asks:
+        words += ["-input=false", "-auto-approve"]
+    words += [f"-target={target}"] if target else []
+    words.append(f"-var-file=environments/{place.environment}.tfvars")
+    words.append(f"-var-file={_up(_file(place, 'tfvars.json'))}")
+    words.append(f"-var=project_id={place.project}")
+    return Step(title=title, command=_line(*words), hint=hint)
+
+
+def _images(place: Place, packages: Sequence[Package]) -> Iterator[Step]:
+    """Upload packages; build images of those that there is none of yet."""
+    for package in packages:
+        file = f"{place.folder}/{package.function}.zip"
+        where = f"gs://{place.bucket}/{package_object(package)}"
+        yield Step(
+            title=f"The package of {package.function}",
+            command=_line("gcloud", "storage", "cp", "--no-clobber", file, where),
+            hint=f"is there a bucket {place.bucket}, and may you write to it?",
+        )
+    major, minor = sys.version_info[:2]
+    ubuntu = 24 if (major, minor) >= _FIRST_ON_UBUNTU_24 else 22
+    for package in packages:
+        yield _build(
+            place,
+            f"The image of {package.function}",
+            f"gs://{place.bucket}/{package_object(package)}",
+            "function",
+            {
+                "_IMAGE": function_image(place, package),
+                "_TARGET": package.function,
+                "_PYTHON": f"{major}.{minor}.x",
+                "_BUILDER": f"google-{ubuntu}",
+            },
+        )
+
+
+def _tools(place: Place) -> Iterator[Step]:
+    image = f"{place.registry}/tools:{tools_tag()}"
+    yield _build(
+        place,
+        "The image of workers and migrations",
+        ".",
+        "tools",
+        {"_IMAGE": image},
+    )
+    asked = _line(
+        *("gcloud", "artifacts", "docker", "images", "describe", image),
+        *("--project", place.project, "--format", f"value({DIGEST_OF_IMAGE})"),
+    )
+    yield Step(
+        title="Its digest",
+        command=f"{asked} >{shlex.quote(_file(place, 'image'))}",
+        hint="the image was not found: look at the build before",
+    )
+
+
+def _build(
+    place: Place,
+    title: str,
+    source: str,
+    config: str,
+    substitutions: dict[str, str],
+) -> Step:
+    # gcloud copies every source first, even one that is in a bucket: to where the
+    # account that builds may read.
+    image = substitutions["_IMAGE"]
+    account = f"{BUILD_ACCOUNT}@{place.project}.iam.gserviceaccount.com"
+    there = _line(
+        *("gcloud", "artifacts", "docker", "images", "describe", image),
+        *("--project", place.project),
+    )
+    build = _line(
+        *("gcloud", "builds", "submit", source, *_where(place)),
+        *("--config", f"infra/cloudbuild/{config}.yaml"),
+        *("--service-account", f"projects/{place.project}/serviceAccounts/{account}"),
+        *("--gcs-source-staging-dir", f"gs://{place.bucket}/source"),
+        *("--substitutions", ",".join(f"{k}={v}" for k, v in substitutions.items())),
+    )
+    return Step(
+        title=title,
+        command=f"{there} >/dev/null 2>&1 || {build}",
+        hint="read the build's log; nothing that serves has changed. May you act as"
+        f" {account}? roles/iam.serviceAccountUser",
+    )
+
+
+def _checks(place: Place, packages: Sequence[Package]) -> Iterator[Step]:
+    for package in packages:
+        service = _service(package.function)
+        yield Step(
+            title=f"Whether {package.function} is well",
+            command=_line(
+                *("gcloud", "run", "services", "describe", service),
+                *_where(place),
+                *("--format", "json"),
+            ),
+            hint="the newest revision is not the one that is ready: gcloud run"
+            f" revisions list {shlex.join(['--service', service, *_where(place)])}",
+            checks=package.function,
+        )
+
+
+def _service(function: str) -> str:
+    return function.replace("_", "-")
+
+
+def _where(place: Place) -> tuple[str, ...]:
+    return ("--project", place.project, "--region", place.region)
+
+
+def _file(place: Place, kind: str) -> str:
+    return f"{place.folder}/{place.environment}.{kind}"
+
+
+def _up(path: str) -> str:
+    """Answer a path of the checkout as Terraform sees it, who works in its folder."""
+    return os.path.relpath(path, TERRAFORM)
+
+
+def _line(*words: str) -> str:
+    return shlex.join(words)

@@ -1,0 +1,86 @@
+"""A WSGI app that is somebody else: each request goes on to another address.
+
+Lives here: what a gateway does with a request whose answer is elsewhere. Not here:
+whose it is (`gateway.py`). Surprise: nothing is tried twice, because a gateway cannot
+know whether the first try was heard; the caller has its `Idempotency-Key` for that.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from urllib3 import PoolManager, Timeout
+from urllib3.exceptions import HTTPError
+from werkzeug.wrappers import Request, Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+CONNECTIONS = 64  # to each address; more are opened and not kept
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 60.0
+# About one link and not about what is sent over it (RFC 9110, 7.6.1).
+HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
+def forward_to(url: str) -> "WSGIApplication":
+    """Answer an app that passes each request on to `url`, and the answer back.
+
+    Where nobody answers it is a 502 that names the address to whoever runs this.
+    """
+    pool = PoolManager(maxsize=CONNECTIONS)
+    timeout = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+
+    def app(
+        environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        request = Request(environ)
+        path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/:@!$&'()*+,;=~")
+        query = environ.get("QUERY_STRING", "")
+        try:
+            reply = pool.request(
+                request.method,
+                f"{url}{path}{'?' if query else ''}{query}",
+                body=request.get_data() or None,
+                headers={
+                    name: value
+                    for name, value in request.headers
+                    if value and name.lower() not in HOP_BY_HOP
+                },
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                decode_content=False,
+            )
+        except HTTPError:
+            return _unreachable(url)(environ, start_response)
+        headers = [
+            (name, value)
+            for name, value in reply.headers.items()
+            if name.lower() not in HOP_BY_HOP
+        ]
+        start_response(f"{reply.status} {reply.reason or ''}", headers)
+        return [reply.data]
+
+    return app
+
+
+def _unreachable(url: str) -> Response:
+    title = "Bad gateway"
+    problem = {
+        "type": "about:blank",
+        "title": title,
+        "status": 502,
+        "detail": f"nobody answers at {url}",
+        "error": title,
+    }
+    return Response(json.dumps(problem), 502, mimetype="application/problem+json")

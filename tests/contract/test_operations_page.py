@@ -1,0 +1,204 @@
+"""Pages of commands: what they tell people to run is there, and spelled so."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import deploy, orderctl
+from infra.package import NEEDS
+from tests.support import pages
+from tests.support.pages import ROOT
+
+TERRAFORM = ROOT / "infra" / "terraform"
+PAGES = [
+    ROOT / "docs" / "operations.md",
+    ROOT / "docs" / "rollout.md",
+    ROOT / "docs" / "gateway.md",
+    TERRAFORM / "README.md",
+]
+# Variables that nothing here uses, and `cd` that may fail: both are before the reader.
+UNCHECKED = "SC2034,SC2164"
+
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+
+
+def configuration() -> str:
+    return "\n".join(path.read_text() for path in sorted(TERRAFORM.glob("*.tf")))
+
+
+def declared(kind: str) -> set[str]:
+    """Answer the names of all variables, or of all outputs."""
+    return set(re.findall(rf'^{kind} "(\w+)"', configuration(), re.MULTILINE))
+
+
+def calls(page: Path, *program: str) -> list[list[str]]:
+    """Answer what follows these words in each command that begins with them."""
+    length = len(program)
+    found = [words for words in pages.commands(page) if words[:length] == [*program]]
+    return [words[length:] for words in found]
+
+
+def value(words: list[str], option: str) -> str | None:
+    """Answer an option's value, None where it is not given."""
+    for index, word in enumerate(words):
+        if word == option:
+            return words[index + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+@every_page
+def test_every_block_is_a_script_to_bash(page: Path) -> None:
+    found = pages.shell_blocks(page)
+    assert found
+    for block in found:
+        done = subprocess.run(
+            ["bash", "-n"], input=block, text=True, check=False, capture_output=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), block
+
+
+@every_page
+def test_shellcheck_finds_nothing_in_the_page_as_one_script(page: Path) -> None:
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    if shellcheck is None:
+        pytest.skip("no shellcheck: it is on no package index for this kind of machine")
+    script = "#!/bin/bash\n" + "\n".join(pages.shell_blocks(page))
+    done = subprocess.run(
+        [shellcheck, "--exclude", UNCHECKED, "-"],
+        input=script,
+        text=True,
+        check=False,
+        capture_output=True,
+    )
+    assert not done.stdout
+
+
+@every_page
+def test_what_a_block_uses_was_set_before(page: Path) -> None:
+    assert pages.used_before_set(page) == []
+
+
+@every_page
+def test_every_target_of_make_is_there(page: Path) -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    mentioned = re.findall(r"`make ([a-z-]+)", pages.prose(page))
+    for words in calls(page, "make"):
+        mentioned += [each for each in words if "=" not in each]
+    assert set(mentioned) <= set(phony[1].split())
+
+
+@every_page
+def test_every_deployment_is_one_that_make_deploy_understands(page: Path) -> None:
+    for words in calls(page, "make", "deploy"):
+        given = dict(each.split("=", 1) for each in words)
+        assert given.keys() <= {"ENV", "FUNCTION", "ARGS"}
+        assert given.get("ENV") == "$ENV", "as it was said once"
+        arguments = [*given.get("FUNCTION", "").split(), *given.get("ARGS", "").split()]
+        deploy._arguments(["--environment", "staging", "--dry-run", *arguments])
+
+
+@every_page
+def test_every_command_of_orderctl_is_one_that_it_understands(page: Path) -> None:
+    parser = orderctl._parser()
+    found = calls(page, ".venv/bin/orderctl")
+    for job, *words in calls(page, "gcloud", "run", "jobs", "execute"):
+        arguments = value(words, "--args")
+        if job == "orderctl":
+            assert arguments, "the job is told what to do"
+            found.append(arguments.split(","))
+    for words in found:
+        parser.parse_args(words)
+
+
+@every_page
+def test_services_and_jobs_and_secrets_are_those_that_terraform_makes(
+    page: Path,
+) -> None:
+    text = configuration()
+    services = {name.replace("_", "-") for name in NEEDS} | {"$service"}
+    for listed in re.findall(r"for service in ([^;]*);", page.read_text()):
+        assert set(listed.split()) <= services
+    for verb in ("describe", "update", "update-traffic", "add-iam-policy-binding"):
+        for service, *_ in calls(page, "gcloud", "run", "services", verb):
+            assert service in services
+    for job, *_ in calls(page, "gcloud", "run", "jobs", "execute"):
+        assert re.search(rf'\bname += "{job}"', text), job
+    for job, *_ in calls(page, "gcloud", "scheduler", "jobs", "run"):
+        assert re.search(rf'\bname += "{job}"', text), job
+    for verb in ("add", "list"):
+        for secret, *_ in calls(page, "gcloud", "secrets", "versions", verb):
+            assert f'"{secret}"' in text, secret
+    for account in re.findall(r"(order-\w+)@\$PROJECT\.iam", page.read_text()):
+        assert re.search(rf'account_id += "{account}"', text), account
+
+
+@every_page
+def test_outputs_and_variables_and_addresses_are_terraform_s(page: Path) -> None:
+    outputs = declared("output")
+    written = [
+        ["terraform", *w] for w in re.findall(r"`terraform ([^`]*)`", pages.prose(page))
+    ]
+    said = [" ".join(words).split() for words in [*pages.commands(page), *written]]
+    for words in said:
+        if words[0] != "terraform":
+            continue
+        if "output" in words:
+            after = " ".join(words[words.index("output") + 1 :]).partition(">")[0]
+            names = [each for each in after.split() if each[0] != "-"]
+            assert set(names) <= outputs, words
+        for word in words:
+            if target := re.match(r"-target=(\w+)\.(\w+)", word):
+                assert f'resource "{target[1]}" "{target[2]}"' in configuration(), word
+            if folder := re.match(r"-chdir=(.*)", word):
+                assert (ROOT / folder[1]).is_dir()
+    variables = declared("variable")
+    for block in pages.blocks(page, "hcl"):
+        assert set(re.findall(r"^(\w+) +=", block, re.MULTILINE)) <= variables
+    for name in re.findall(r"`(\w+) = ", pages.prose(page)):
+        assert name in variables | {"percent"}, name
+
+
+@every_page
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    assert not [each for each in pages.links(page) if not each.exists()]
+
+
+@every_page
+def test_every_file_of_the_checkout_that_is_named_exists(page: Path) -> None:
+    text = page.read_text()
+    folders = r"(?<![\w./-])(?:infra|functions|common|docs|tests)"
+    for name in re.findall(rf"{folders}/[\w./-]+\.\w+", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_a_stranger_is_told_what_was_never_run() -> None:
+    text = PAGES[0].read_text()
+    assert "No command on this page was ever run against a real cloud" in text
+    assert "no container was ever started" in text
+
+
+def test_the_first_deployment_goes_in_the_order_in_which_things_are_needed() -> None:
+    text = PAGES[0].read_text()
+    order = [
+        "export PROJECT=",
+        "gcloud services enable",
+        "gcloud storage buckets create",
+        'make deploy ENV="$ENV" ARGS=--foundation',
+        "gcloud sql users create order_migrations",
+        "gcloud secrets versions add order-migrations-password",
+        "gcloud secrets versions add rabbitmq-password",
+        "gcloud secrets versions add gateway-jwt-secret",
+        'make deploy ENV="$ENV"    ',
+        "/health/ready",
+    ]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)

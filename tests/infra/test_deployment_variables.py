@@ -1,0 +1,77 @@
+"""Terraform plans with just what `make deploy` tells it, and finds what that built."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra import package
+from infra.deploy_steps import FOUNDATION, MIGRATION_JOB
+from infra.terraform_checks.terraform import Terraform
+from tests.support.cloud import Cloud, make_cloud
+from tests.support.terraform_rules import copied
+
+FUNCTIONS = sorted(package.NEEDS)
+REGISTRY = "europe-west1-docker.pkg.dev/acme-orders-staging/order-service"
+TEST = """
+mock_provider "google" {
+  source = "./tests/mocks"
+}
+
+run "deployment" {
+  command = plan
+
+  %s
+}
+"""
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    folder = tmp_path / "cloud"
+    folder.mkdir()
+    return make_cloud(folder, tmp_path / "dist", FUNCTIONS, REGISTRY)
+
+
+def planned(terraform: Terraform, cloud: Cloud, folder: Path, run: str) -> str:
+    """Answer what Terraform has against a plan with the last deployment's variables."""
+    target = copied(folder)
+    tests = target / "tests"
+    for path in tests.glob("*.*"):  # all but the mocks
+        path.unlink()
+    (tests / "deployment.tftest.hcl").write_text(TEST % run)
+    shutil.copy(cloud.dist / "staging.tfvars.json", target)
+    files = ["environments/staging.tfvars", "staging.tfvars.json"]
+    options = [f"-var-file={file}" for file in files]
+    done = terraform.run(target, "test", *options)
+    assert ("1 passed" in done.output) == (done.status == 0)
+    return done.output if done.status else ""
+
+
+def test_the_foundation_can_be_planned_before_there_is_any_image(
+    terraform: Terraform, cloud: Cloud, tmp_path: Path
+) -> None:
+    assert cloud.deploy("--yes", "--foundation").status == 0
+    run = "plan_options {\n    target = [%s]\n  }"
+    assert not planned(terraform, cloud, tmp_path / "a", run % FOUNDATION)
+    said = planned(terraform, cloud, tmp_path / "b", run % MIGRATION_JOB)
+    assert "image is not set" in said
+
+
+def test_everything_can_be_planned_and_is_made_of_the_images_that_were_built(
+    terraform: Terraform, cloud: Cloud, tmp_path: Path
+) -> None:
+    assert cloud.deploy("--yes").status == 0
+    functions = {
+        name: image
+        for image in cloud.images
+        for name in FUNCTIONS
+        if f"/{name.replace('_', '-')}:" in image
+    }
+    assert functions.keys() == set(FUNCTIONS)
+    condition = (
+        f"jsonencode(output.function_images) == jsonencode({json.dumps(functions)})"
+    )
+    run = 'assert {\n    condition = %s\n    error_message = "they differ"\n  }'
+    assert not planned(terraform, cloud, tmp_path / "a", run % condition)
