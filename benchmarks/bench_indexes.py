@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from common import approval, config, idempotency, orders, store
 from common.db import Connection, Engine, Statement, connect, make_engine
+from common.endpoints import Database
 from common.idempotency import Answer
 from common.orders import Line
 from common.owed import Bus
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tell; answer the exit status."""
     arguments = _arguments(argv)
     settings = config.load({"DATABASE_URL": arguments.url}, needs=("DATABASE",))
-    assert settings.database
+    assert isinstance(settings.database, Database)
     engine = make_engine(settings.database)
     found = [
         candidate

@@ -20,6 +20,7 @@ from benchmarks import fill
 from benchmarks.scale_cases import Case, Rate, cases, look_around, rates
 from common import config
 from common.db import Engine, Statement, connect, make_engine
+from common.endpoints import Database
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"bench-scale: {error}", file=sys.stderr)
             return 2
         settings = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
-        assert settings
+        assert isinstance(settings, Database)
         engine = make_engine(settings)
         stack.callback(engine.dispose)
         return _measure(engine, arguments)

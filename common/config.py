@@ -11,7 +11,15 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from common.endpoints import Database, PubSub, RabbitMQ, database, pubsub, rabbitmq
+from common.endpoints import (
+    CloudSql,
+    Database,
+    PubSub,
+    RabbitMQ,
+    database,
+    pubsub,
+    rabbitmq,
+)
 from common.environment import (
     ConfigError,
     choice,
@@ -34,7 +42,7 @@ class Settings:
     `identity_source` is None on Cloud Run where nobody said it: nobody is believed.
     """
 
-    database: Database | None
+    database: Database | CloudSql | None
     rabbitmq: RabbitMQ | None
     pubsub: PubSub | None
     bus: tuple[str, ...]
@@ -110,7 +118,8 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
         "ANALYTIC_SERVICE": settings.analytics_url,
     }
     hints = {
-        "DATABASE": "DATABASE_URL is not set, and neither is POSTGRES_HOST",
+        "DATABASE": "DATABASE_URL is not set, and neither is POSTGRES_HOST"
+        " or CLOUD_SQL_CONNECTION_NAME",
         "EVENT_BUS": f"EVENT_BUS is not set: one or more of {', '.join(DESTINATIONS)}",
         "IDENTITY": (
             f"IDENTITY_SOURCE is not set: on Cloud Run it must be said, "

@@ -157,11 +157,15 @@ class Engine:
     """The way to a database: a pool of connections. Belongs to one process."""
 
     def __init__(
-        self, pool: SharingPool, open_link: Callable[[], PreparedConnection]
+        self,
+        pool: SharingPool,
+        open_link: Callable[[], PreparedConnection],
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         self.pool = pool
         # Opens a connection beside the pool, for whoever closes it.
         self.open = open_link
+        self._close = close  # what `open_link` keeps between two connections
 
     def lend(self, patience: float | None = None) -> "_Lending":
         """Lend a connection; what goes wrong is raised as the driver says it."""
@@ -170,6 +174,7 @@ class Engine:
     def dispose(self) -> None:
         """Close what is idle now, and what is lent when it comes back."""
         self.pool.dispose()
+        self._close()
 
 
 def make_engine(database: Database, pool_size: int = 4) -> Engine:
@@ -182,6 +187,15 @@ def make_engine(database: Database, pool_size: int = 4) -> Engine:
     def open_link() -> PreparedConnection:
         return open_connection(database, contexts)
 
+    return pooled(open_link, pool_size)
+
+
+def pooled(
+    open_link: Callable[[], PreparedConnection],
+    pool_size: int,
+    close: Callable[[], None] = lambda: None,
+) -> Engine:
+    """Answer an engine whose connections `open_link` makes; `close` ends it."""
     pool = SharingPool(
         open_link,
         size=pool_size,
@@ -189,7 +203,7 @@ def make_engine(database: Database, pool_size: int = 4) -> Engine:
         recycle=RECYCLE_SECONDS,
         is_refusal=_is_refusal,
     )
-    return Engine(pool, open_link)
+    return Engine(pool, open_link, close)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -10,10 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from common.environment import ConfigError, flag, integer, required
+from common.environment import (
+    ConfigError,
+    choice,
+    flag,
+    integer,
+    required,
+    url,
+)
 
 AMQP_PORTS = {False: 5672, True: 5671}  # by whether there is TLS
 SSL_MODES = ("disable", "prefer", "require", "verify-full")
+IP_TYPES = ("private", "public", "psc")  # of a Cloud SQL instance; the first by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,33 @@ class Database:
     user: str
     password: str | None = field(default=None, repr=False)
     sslmode: str = "prefer"
+
+    @property
+    def where(self) -> str:
+        """Answer what an operator is told of it."""
+        return f"{self.host}:{self.port}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudSql:
+    """Which instance of Cloud SQL the database is in. `repr` shows no password."""
+
+    instance: str  # project:region:instance
+    name: str
+    user: str
+    password: str | None = field(default=None, repr=False)  # None: IAM login
+    ip_type: str = IP_TYPES[0]
+    api_endpoint: str | None = None  # None: Google's
+
+    @property
+    def where(self) -> str:
+        """Answer what an operator is told of it."""
+        return f"{self.instance}/{self.name}"
+
+    @property
+    def has_iam_login(self) -> bool:
+        """Tell whether the login is by the process's own Google account."""
+        return self.password is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +84,12 @@ class PubSub:
     topic: str
 
 
-def database(env: Mapping[str, str]) -> Database | None:
+def database(env: Mapping[str, str]) -> Database | CloudSql | None:
     """Answer where PostgreSQL is, None when nothing says so."""
-    if url := env.get("DATABASE_URL"):
-        return _database_from_url(url)
+    if address := env.get("DATABASE_URL"):
+        return _database_from_url(address)
     if "CLOUD_SQL_CONNECTION_NAME" in env:
-        raise ConfigError(
-            "CLOUD_SQL_CONNECTION_NAME is not supported by this release:"
-            " set DATABASE_URL or POSTGRES_HOST"
-        )
+        return _cloud_sql(env)
     if "POSTGRES_HOST" not in env:
         return None
     return Database(
@@ -69,10 +101,30 @@ def database(env: Mapping[str, str]) -> Database | None:
     )
 
 
-def _database_from_url(url: str) -> Database:
+def _cloud_sql(env: Mapping[str, str]) -> CloudSql:
+    name = "CLOUD_SQL_CONNECTION_NAME"
+    # A project may be a domain's: example.com:project:region:instance.
+    pattern = r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*:[a-z][a-z0-9-]*"
+    if not re.fullmatch(pattern, env[name]):
+        raise ConfigError(f"{name} is malformed: project:region:instance")
+    password = env.get("POSTGRES_PASSWORD")
+    has_iam_login = flag(env, "CLOUD_SQL_IAM_AUTH", default=password is None)
+    if not has_iam_login and password is None:
+        raise ConfigError("POSTGRES_PASSWORD is not set, but CLOUD_SQL_IAM_AUTH=false")
+    return CloudSql(
+        instance=env[name],
+        name=required(env, "POSTGRES_DB", name),
+        user=required(env, "POSTGRES_USER", name),
+        password=None if has_iam_login else password,
+        ip_type=choice(env, "CLOUD_SQL_IP_TYPE", IP_TYPES),
+        api_endpoint=url(env, "CLOUD_SQL_API_ENDPOINT"),
+    )
+
+
+def _database_from_url(text: str) -> Database:
     hint = "DATABASE_URL is malformed: postgresql://user:password@host:5432/name"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text)
         port = 5432 if parts.port is None else parts.port
     except ValueError:
         raise ConfigError(hint) from None  # its text may quote the password
@@ -99,8 +151,8 @@ def _database_from_url(url: str) -> Database:
 def rabbitmq(env: Mapping[str, str]) -> RabbitMQ | None:
     """Answer where RabbitMQ is, None when nothing says so."""
     wants_tls = flag(env, "RABBITMQ_TLS")
-    if url := env.get("RABBITMQ_URL"):
-        broker = _rabbitmq_from_url(url)
+    if address := env.get("RABBITMQ_URL"):
+        broker = _rabbitmq_from_url(address)
         if wants_tls and not broker.has_tls:
             raise ConfigError("RABBITMQ_URL says amqp, but RABBITMQ_TLS is true: amqps")
     elif "RABBITMQ_HOST" in env:
@@ -134,10 +186,10 @@ def _check_ca_file(ca_file: str, *, has_tls: bool) -> None:
         raise ConfigError(said) from None
 
 
-def _rabbitmq_from_url(url: str) -> RabbitMQ:
+def _rabbitmq_from_url(text: str) -> RabbitMQ:
     hint = "RABBITMQ_URL is malformed: amqp://user:password@host:5672/vhost, or amqps"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text)
         has_tls = parts.scheme == "amqps"
         port = AMQP_PORTS[has_tls] if parts.port is None else parts.port
     except ValueError:

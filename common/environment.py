@@ -56,9 +56,9 @@ def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
     raise ConfigError(f"{name} must be one of {', '.join(choices)}")
 
 
-def flag(env: Mapping[str, str], name: str) -> bool:
-    """Answer what is true or false, by default false."""
-    value = env.get(name, "false").lower()
+def flag(env: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Answer what is true or false."""
+    value = env.get(name, str(default)).lower()
     if value not in ("true", "false", "1", "0"):
         raise ConfigError(f"{name} must be true or false")
     return value in ("true", "1")

@@ -17,7 +17,7 @@ import pg8000.dbapi
 from pg8000.converters import make_params
 
 from common import failpoints
-from common.endpoints import Database
+from common.endpoints import CloudSql, Database
 from common.links import has_hung_up
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -144,15 +144,22 @@ def open_connection(database: Database, contexts: "TlsContexts") -> PreparedConn
 def _open(
     database: Database, tls: ssl.SSLContext | Literal[False]
 ) -> PreparedConnection:
+    return start_session(
+        database,
+        host=database.host,
+        port=database.port,
+        ssl_context=tls,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+    )
+
+
+def start_session(login: Database | CloudSql, **way: Any) -> PreparedConnection:  # noqa: ANN401 pg8000's own
+    """Log in by this `way`, an address or a socket; raises a driver's error."""
     try:
         return PreparedConnection(
-            database.user,
-            host=database.host,
-            port=database.port,
-            database=database.name,
-            password=database.password,
-            ssl_context=tls,
-            timeout=CONNECT_TIMEOUT_SECONDS,
+            login.user,
+            database=login.name,
+            password=login.password,
             application_name="order-service",
             startup_params={
                 "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
@@ -162,6 +169,7 @@ def _open(
                 "TimeZone": "UTC",
                 **PLANNING,
             },
+            **way,
         )
     except OSError as error:
         raise pg8000.dbapi.InterfaceError("network error") from error

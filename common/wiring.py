@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from common import GC_THRESHOLD, config, logs
+from common.endpoints import CloudSql, Database
 from common.environment import ConfigError
 
 if TYPE_CHECKING:
@@ -62,10 +63,13 @@ def use(*needs: str) -> None:
 
     Raises ConfigError. Reads the environment only; opens nothing.
     """
-    _collect_garbage_from_now_on()
     _needs.update(dict.fromkeys(needs))
     settings.forget()
     logs.configure(settings().log_level)
+    if "DATABASE" in _needs and isinstance(settings().database, CloudSql):
+        import common.cloud_sql  # noqa: F401 half a second, which no request may wait
+
+    _collect_garbage_from_now_on()
 
 
 def _collect_garbage_from_now_on() -> None:
@@ -100,12 +104,21 @@ def settings() -> config.Settings:
 @_Once
 def engine() -> "Engine":
     """Answer the engine on the orders database."""
-    from common.db import make_engine
-
     database = settings().database
     if database is None:
         raise ConfigError("DATABASE_URL is not set")
-    return make_engine(database, settings().pool_size)
+    return engine_on(database, settings().pool_size)
+
+
+def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
+    """Answer a new engine, by address or by the instance's name."""
+    if isinstance(database, CloudSql):
+        from common import cloud_sql
+
+        return cloud_sql.make_engine(database, pool_size)
+    from common.db import make_engine
+
+    return make_engine(database, pool_size)
 
 
 @_Once

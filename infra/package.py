@@ -27,7 +27,7 @@ FUNCTIONS = CHECKOUT / "functions"
 LOCK = CHECKOUT / "requirements" / "runtime.txt"
 
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
-_DATABASE = {"pg8000"}
+_DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
 _SIBLINGS = {"httptools"}
 # A deployment chooses its bus by a variable, so each comes along.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
@@ -45,6 +45,7 @@ NEEDS = {
 LEFT_OUT = {
     "api_docs": {
         "common.clients",
+        "common.cloud_sql",
         "common.db",
         "common.idempotency",
         "common.limits",

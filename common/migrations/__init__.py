@@ -6,7 +6,7 @@ are made by an operator or a job, and old code must run on the new schema.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,25 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from common import models
-from common.db import Engine
+from common.db import Engine, StatementError
+from common.prepared import sql_state
 
 AnyEngine = Engine | sqlalchemy.Engine  # the service's, or SQLAlchemy's
 
+_NOT_ALLOWED = "42501"
+_NOT_OWNED = "only the tables' owner can grant: run it as who migrates"
+_WITHOUT_RIGHTS = """
+SELECT count(*)
+FROM unnest(CAST(:roles AS text[])) role, unnest(CAST(:tables AS text[])) known,
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) what
+WHERE NOT has_table_privilege(CAST(role AS name), quote_ident(known), what)
+"""
 # Any number that nobody else locks: "orders" on a telephone.
 LOCK = 673377
+
+
+class RoleError(Exception):
+    """Rights cannot be given; the message is one line."""
 
 
 def _config(connection: sqlalchemy.Connection | None = None) -> Config:
@@ -49,6 +62,52 @@ def upgrade(engine: AnyEngine, revision: str = "head") -> tuple[str, str]:
         connection.rollback()
         command.upgrade(_config(connection), revision)
         return before, _current(connection)
+
+
+def grant(engine: AnyEngine, roles: Sequence[str]) -> None:
+    """Let each role read and write every row, as functions do, and change no table.
+
+    All of them, or none. Raises RoleError.
+    """
+    known = [table.name for table in models.metadata.sorted_tables]
+    tables = ", ".join(map(_quoted, known))
+    names = ", ".join(map(_quoted, roles))
+    with _patient(_building(engine)) as connection:
+        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({LOCK})"))
+        schema = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar()
+        within = _quoted(str(schema))
+        link: Any = connection.connection.dbapi_connection
+        try:
+            # As it is: a name may hold what is a parameter to SQLAlchemy or the driver.
+            link.execute_simple(
+                f"GRANT USAGE ON SCHEMA {within} TO {names};"
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {names};"
+                f"GRANT SELECT ON alembic_version TO {names};"
+                f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {within} TO {names}"
+            )
+        except StatementError as error:
+            if sql_state(error) != _NOT_ALLOWED:
+                raise
+            raise RoleError(_NOT_OWNED) from error
+        # Who has rights and may not pass them on is warned, and nothing is granted.
+        asked = {"roles": list(roles), "tables": known}
+        if connection.execute(sqlalchemy.text(_WITHOUT_RIGHTS), asked).scalar():
+            raise RoleError(_NOT_OWNED)
+        connection.commit()
+
+
+def check_roles(engine: AnyEngine, roles: Sequence[str]) -> None:
+    """Raise RoleError for the first role that does not exist."""
+    query = sqlalchemy.text("SELECT rolname FROM pg_roles")
+    with _building(engine).connect() as connection:
+        known = set(connection.execute(query).scalars())
+    for role in roles:
+        if role not in known:
+            raise RoleError(f"there is no role {role!r} in the database: create it")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _building(engine: AnyEngine) -> sqlalchemy.Engine:

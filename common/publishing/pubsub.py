@@ -204,7 +204,7 @@ def _make_client() -> "PublisherClient":
     make one; a new channel would inherit those of one that has just been closed.
     """
     import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 0.4 s of a cold start
-    from google.cloud import pubsub_v1  # type: ignore[import-untyped]  # noqa: PLC0415
+    from google.cloud import pubsub_v1  # noqa: PLC0415
 
     usual = pubsub_v1.PublisherClient.get_transport_class("grpc")
     apart = [("grpc.use_local_subchannel_pool", 1)]

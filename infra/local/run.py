@@ -19,7 +19,7 @@ from pathlib import Path
 from common.environment import ConfigError
 from infra.local.front_page import ready_made_request
 from infra.local.postgres_binaries import EmbeddedPostgresError
-from infra.local.system import CHECKOUT, StartError, running_system
+from infra.local.system import CHECKOUT, ELSEWHERE, StartError, running_system
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DESCRIPTION = """\
@@ -28,7 +28,8 @@ PostgreSQL, an event sink, and sandbox versions of shopcart, product, shop, anal
 """
 EPILOG = """\
 Variables that are set replace the embedded parts one by one:
-  DATABASE_URL, or POSTGRES_HOST and its kin        the database
+  DATABASE_URL, or POSTGRES_HOST and its kin, or CLOUD_SQL_CONNECTION_NAME
+                                                    the database
   EVENT_BUS=rabbitmq with RABBITMQ_URL              the event sink
   SHOPCART_SERVICE, PRODUCT_SERVICE, ANALYTIC_SERVICE   the siblings
 LOG_LEVEL=INFO shows a line for each request.
@@ -89,7 +90,7 @@ def _serve(port: int, folder: Path, *, durable: bool) -> None:
     # Also where a shell has started us in the background, with SIGINT ignored.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    is_ours = not {"DATABASE_URL", "POSTGRES_HOST"} & os.environ.keys()
+    is_ours = not {"DATABASE_URL", *ELSEWHERE} & os.environ.keys()
     with running_system(port, folder, say, durable=durable) as url:
         database = f"Its database is at        {os.environ['DATABASE_URL']}\n"
         say(

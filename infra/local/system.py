@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import config, db, wiring
+from common import config, wiring
 from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
 from infra.local.http_server import HttpServer
@@ -26,6 +26,7 @@ from infra.local.sandbox import Sandbox
 
 CHECKOUT = Path(__file__).parents[2]
 THREADS = "16"
+ELSEWHERE = {"POSTGRES_HOST", "CLOUD_SQL_CONNECTION_NAME"}  # the database, if set
 SWEEP_SECONDS = 5  # a scheduler does it once a minute on the real platform
 NOT_YET_KNOWN = "postgresql://postgres@127.0.0.1:5432/postgres"
 
@@ -58,7 +59,7 @@ def running_system(
 
         folder.mkdir(parents=True, exist_ok=True)
         url = environ.get("DATABASE_URL", "")
-        if not url and "POSTGRES_HOST" not in environ:
+        if not url and not ELSEWHERE & environ.keys():
             with _timed(say, "PostgreSQL"):
                 postgres = postgres_server(folder / "postgres", durable=durable)
                 url = stack.enter_context(postgres)
@@ -122,7 +123,7 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
     named = {"EVENT_BUS", "RABBITMQ_HOST", "RABBITMQ_URL", "PUBSUB_PROJECT"}
     if not named & environ.keys():
         filled["EVENT_BUS"] = "http"
-    if "POSTGRES_HOST" not in environ:
+    if not ELSEWHERE & environ.keys():
         filled["DATABASE_URL"] = database_url
     return filled | dict(environ)
 
@@ -136,7 +137,7 @@ def _migrate(settings: config.Settings) -> None:
     from common.migrations import upgrade  # noqa: PLC0415
 
     assert settings.database is not None
-    engine = db.make_engine(settings.database)
+    engine = wiring.engine_on(settings.database)
     try:
         upgrade(engine)
     except SQLAlchemyError as error:

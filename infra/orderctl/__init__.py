@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from common import wiring
 from common.db import StatementError
+from common.endpoints import CloudSql
 from common.environment import ConfigError
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.prepared import sql_state
@@ -53,7 +54,7 @@ def _explain(error: Exception) -> str | None:
         case ConfigError() | UsageError():
             return str(error)
         case DatabaseUnavailableError():
-            return _unreachable()
+            return _unreachable(error)
         case BusyError():
             return "the database is busy: try again"
         case ServiceError():
@@ -70,12 +71,13 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _unreachable() -> str:
+def _unreachable(error: DatabaseUnavailableError) -> str:
     database = wiring.settings().database
     assert database is not None, "every command needs it"
-    where = f"{database.host}:{database.port}/{database.name}"
+    if isinstance(database, CloudSql):
+        return f"the database {database.where} is unreachable: {error.__cause__}"
     return (
-        f"the database {where} is unreachable or refuses {database.user}:"
+        f"the database {database.where} is unreachable or refuses {database.user}:"
         " check DATABASE_URL or POSTGRES_*, and that it runs"
     )
 

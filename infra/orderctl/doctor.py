@@ -12,8 +12,10 @@ from typing import Any
 from msgspec import Struct, structs
 
 from common import diagnosis, wiring
+from common.config import Settings
 from common.db import connect, ping
 from common.diagnosis import Diagnosis, Repairs
+from common.endpoints import CloudSql
 from common.events import ANALYTICS
 from infra.orderctl.output import (
     Answer,
@@ -47,9 +49,10 @@ def add_to(commands: Commands) -> None:
         _doctor,
         help="tell what keeps orders and events from going on, and mend what is safe",
         epilog="Exit status 1: something needs attention.\n"
-        "Keys of --json: is_well, complaints, schema (at, head), repairs (approved,\n"
-        "released, events; null without --fix), and the oldest of each kind: stuck,\n"
-        "held, leased, analytics, dead_letters, unapproved, backlog; besides\n"
+        "Keys of --json: is_well, complaints, database (where, login; null but\n"
+        "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
+        "without --fix), and the oldest of each kind: stuck, held, leased,\n"
+        " analytics, dead_letters, unapproved, backlog; besides\n"
         "open_dead_letters, their number.\n"
         "Example: orderctl doctor --fix",
     )
@@ -75,14 +78,21 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
     ping(wiring.engine())
     at, head = migrations.revision_of(wiring.engine()), migrations.head()
     schema = {"at": at, "head": head}
+    settings = wiring.settings()
+    database = _database(settings)
     if at == "empty" or at < head:
         said = f"the schema is at {at}, this release needs {head}: run orderctl migrate"
         return Answer(
-            {"is_well": False, "complaints": [said], "schema": schema, "repairs": None},
-            [f"! {said}"],
+            {
+                "is_well": False,
+                "complaints": [said],
+                "database": database,
+                "schema": schema,
+                "repairs": None,
+            },
+            [*_opening(database), f"! {said}"],
             is_failure=True,
         )
-    settings = wiring.settings()
     repairs = None
     if arguments.fix:
         repairs = diagnosis.repair(wiring.engine(), wiring.relay(), settings.bus)
@@ -91,10 +101,29 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
         found = diagnosis.examine(connection, served, arguments.patience)
     data: dict[str, Any] = structs.asdict(found) | {
         "is_well": not found.complaints,
+        "database": database,
         "schema": schema,
         "repairs": repairs,
     }
-    return Answer(data, _lines(found, repairs), is_failure=bool(found.complaints))
+    lines = [*_opening(database), *_lines(found, repairs)]
+    return Answer(data, lines, is_failure=bool(found.complaints))
+
+
+def _database(settings: Settings) -> dict[str, str | None]:
+    """Answer where the database is, and how it is reached where that is by name."""
+    database, login = settings.database, None
+    assert database is not None, "every command needs it"
+    if isinstance(database, CloudSql):
+        kind = "IAM" if database.has_iam_login else "password"
+        login = f"{database.ip_type} address, {kind} login as {database.user}"
+    return {"where": database.where, "login": login}
+
+
+def _opening(database: dict[str, str | None]) -> list[str]:
+    """Answer a line on Cloud SQL, where that is what it is."""
+    if database["login"] is None:
+        return []
+    return [f"Cloud SQL {database['where']}: {database['login']}", ""]
 
 
 def _lines(found: Diagnosis, repairs: Repairs | None) -> Iterator[str]:

@@ -9,18 +9,27 @@ from typing import Any
 
 from common import approval, retention, wiring
 from common.db import ping
-from infra.orderctl.output import Answer, Commands, add_command, facts
+from infra.orderctl.output import Answer, Commands, UsageError, add_command, facts
 
 
 def add_to(commands: Commands) -> None:
     """Add both commands."""
-    add_command(
+    migrate = add_command(
         commands,
         "migrate",
         _migrate,
         help="bring the database's schema to this release's",
-        epilog="Keys of --json: before, after (revisions).\n"
-        "Example: orderctl migrate --json",
+        epilog="Keys of --json: before, after (revisions), granted_to (roles).\n"
+        "Example: orderctl migrate --grant-to orders-crud@my-project.iam",
+    )
+    migrate.add_argument(
+        "--grant-to",
+        action="extend",
+        type=_names,
+        default=[],
+        metavar="ROLE",
+        help="let this role, such as a function's IAM user, read and write rows, and no"
+        " more; several with commas, or say it again",
     )
     relay = add_command(
         commands,
@@ -46,13 +55,29 @@ def _answer(result: dict[str, Any]) -> Answer:
     return Answer(result, facts(result))
 
 
-def _migrate(_arguments: argparse.Namespace) -> Answer:
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no role")
+    return names
+
+
+def _migrate(arguments: argparse.Namespace) -> Answer:
     from common import migrations  # noqa: PLC0415 alembic is only for this command
 
     wiring.use("DATABASE")
-    ping(wiring.engine())  # an unreachable one is told in a line
-    before, after = migrations.upgrade(wiring.engine())
-    return _answer({"before": before, "after": after})
+    engine, roles = wiring.engine(), list(dict.fromkeys(arguments.grant_to))
+    ping(engine)  # an unreachable one is told in a line
+    try:
+        migrations.check_roles(engine, roles)  # before anything is changed
+        before, after = migrations.upgrade(engine)
+        if roles:
+            migrations.grant(engine, roles)
+    except migrations.RoleError as error:
+        raise UsageError(str(error)) from error
+    revisions = {"before": before, "after": after}
+    lines = facts(revisions | {"granted to": ", ".join(roles) or None})
+    return Answer(revisions | {"granted_to": roles}, lines)
 
 
 def _relay(arguments: argparse.Namespace) -> Answer:

@@ -199,7 +199,7 @@ def test_a_strangers_cursor_shows_nothing_of_the_stranger(
         "AAAAAAAA+/E",
         "ä" * 11,
         "%00" * 11,
-        "A" * 5000,
+        "A" * 4000,
     ],
 )
 def test_a_cursor_that_no_list_gave_out_is_a_400_that_names_it(

@@ -1,10 +1,13 @@
-"""Fixtures for audits: a world of orders, made once, and a clone for each test."""
+"""Fixtures for audits and Cloud SQL: worlds to be spoilt, a new one for each test."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.audited import Made, Tampering, made_world, tampering
+from tests.support.cloud_sql import CloudSqlInstance
+from tests.support.cloud_sql_world import cloud_sql_world
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,16 @@ def world(postgres_url: str, made: Made) -> Iterator[Tampering]:
     """A clone of it, to be spoilt."""
     with tampering(postgres_url, made) as world:
         yield world
+
+
+@pytest.fixture
+def instance(
+    postgres_url: str,
+    template_database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[CloudSqlInstance]:
+    """An instance of Cloud SQL, and the credentials of its account."""
+    with cloud_sql_world(postgres_url, template_database, tmp_path) as found:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", found.key_file)
+        yield found

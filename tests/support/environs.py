@@ -10,6 +10,11 @@ POSTGRES = {
     "POSTGRES_USER": "orders",
     "POSTGRES_PASSWORD": "s3cret",
 }
+CLOUD_SQL = {
+    "CLOUD_SQL_CONNECTION_NAME": "shop-42:europe-west1:orders",
+    "POSTGRES_DB": "shop",
+    "POSTGRES_USER": "orders@shop-42.iam",
+}
 RABBITMQ = {
     "RABBITMQ_HOST": "broker",
     "RABBITMQ_USER": "orders",

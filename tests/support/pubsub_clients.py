@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import pytest
 from google.api_core import exceptions
-from google.cloud import pubsub_v1  # type: ignore[import-untyped]
+from google.cloud import pubsub_v1
 from google.pubsub_v1 import PublisherClient, types
 
 from tests.support.pubsub import PubSub

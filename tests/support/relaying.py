@@ -13,6 +13,7 @@ from typing import Any
 
 from common import config
 from common.db import Engine, make_engine
+from common.endpoints import Database
 from common.publishing import Message, Outcome, Result, publish_each
 from common.relay import Relay
 from tests.support.database import execute
@@ -24,7 +25,7 @@ STATUS = "order.item.status.updated"
 def engine_on(url: str, pool_size: int = 4) -> Iterator[Engine]:
     """Yield the service's own engine on a database."""
     database = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
-    assert database
+    assert isinstance(database, Database)
     engine = make_engine(database, pool_size)
     try:
         yield engine
