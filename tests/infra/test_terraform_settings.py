@@ -1,0 +1,171 @@
+"""What Terraform tells each process is what that process can start with.
+
+Terraform itself works out the environments, with a stand-in for the cloud, and the
+service's own check of its settings reads them.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common import config
+from infra.terraform_checks.terraform import attached
+
+ROOT = Path(__file__).parents[2]
+TERRAFORM = ROOT / "infra" / "terraform"
+FUNCTIONS = (
+    "api_docs",
+    "approval_handler",
+    "create_order_from_cart",
+    "item_status",
+    "orders_crud",
+    "outbox_relay",
+)
+# How each of the others is started, for what it needs.
+SCRIPTS = {
+    "relay_worker": "functions/outbox_relay/worker.py",
+    "approval_worker": "functions/approval_handler/worker.py",
+}
+JOBS = {"migrate": ("DATABASE",), "orderctl": ("DATABASE", "EVENT_BUS")}
+VARIABLES: dict[str, Any] = {
+    "packages": {name: f"{name}/{'0' * 64}.zip" for name in FUNCTIONS},
+    "image": f"example.dev/tools@sha256:{'0' * 64}",
+    "relay_worker_instances": 1,
+    "approval_worker_instances": 1,
+    "public_path_prefix": "/order",
+    "database": {"tier": "db-custom-4-16384", "max_connections": 800},
+}
+KINDS = {
+    "behind Google's gateway": {"identity_source": "apigateway"},
+    "behind the platform's own": {"identity_source": "header"},
+    "RabbitMQ alone": {"event_bus": "rabbitmq", "user_requests_per_minute": None},
+    "Pub/Sub alone": {"event_bus": "pubsub", "approval_worker_instances": 0},
+}
+CLOUD = """
+mock_provider "google" {
+  mock_resource "google_sql_database_instance" {
+    defaults = { connection_name = "acme-orders-production:europe-west1:orders" }
+  }
+}
+"""
+# An assertion that fails is how a test of Terraform tells what it has worked out.
+TELL = """
+run "tell_%(number)d" {
+  command = apply
+
+  variables {
+%(variables)s
+  }
+
+  assert {
+    condition     = var.project_id == ""
+    error_message = jsonencode({
+      for name, template in merge(
+        { for name, each in google_cloud_run_v2_service.function :
+          name => each.template[0] },
+        { for name, each in google_cloud_run_v2_worker_pool.worker :
+          name => each.template[0] },
+        { migrate  = google_cloud_run_v2_job.migrate.template[0].template[0]
+          orderctl = google_cloud_run_v2_job.orderctl.template[0].template[0] },
+      ) : name => template.containers[0].env
+    })
+  }
+}
+"""
+Environments = dict[
+    str, dict[str, str]
+]  # of each process; a secret's value is `secret`
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environments]:
+    """What every process is told, for each kind of deployment."""
+    folder = tmp_path_factory.mktemp("terraform")
+    for path in TERRAFORM.glob("*.tf"):
+        shutil.copy(path, folder)
+    runs = [CLOUD]
+    for number, kind in enumerate(KINDS.values()):
+        variables = "\n".join(
+            f"    {name} = {json.dumps(value)}"
+            for name, value in (VARIABLES | kind).items()
+        )
+        runs.append(TELL % {"number": number, "variables": variables})
+    (folder / "tests").mkdir()
+    (folder / "tests" / "tell.tftest.hcl").write_text("\n".join(runs))
+    example = TERRAFORM / "environments" / "production.tfvars"
+    with attached() as terraform:
+        begun = terraform.run(folder, "init", "-backend=false", "-no-color")
+        assert begun.status == 0, begun.output
+        said = terraform.run(folder, "test", "-no-color", f"-var-file={example}").output
+    found = re.findall(r"^\{.*\}$", said, re.MULTILINE)
+    assert len(found) == len(KINDS), said
+    return {
+        kind: {name: _values(listed) for name, listed in json.loads(text).items()}
+        for kind, text in zip(KINDS, found, strict=True)
+    }
+
+
+def _values(listed: list[dict[str, Any]]) -> dict[str, str]:
+    return {
+        each["name"]: "secret" if each["value_source"] else each["value"]
+        for each in listed
+    }
+
+
+def needs(process: str) -> tuple[str, ...]:
+    """Answer what a process cannot work without, as its entry point says."""
+    if process in JOBS:
+        return JOBS[process]
+    script = SCRIPTS.get(process, f"functions/{process}/main.py")
+    text = (ROOT / script).read_text(encoding="utf-8")
+    found = re.search(r"wiring\.start\((.*?)\)", text, re.DOTALL)
+    assert found
+    return tuple(re.findall(r'"(\w+)"', found[1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_process_can_start_with_what_it_is_told(
+    told: dict[str, Environments], kind: str
+) -> None:
+    assert {*FUNCTIONS, *JOBS, "relay_worker"} <= told[kind].keys()
+    for process, environment in told[kind].items():
+        settings = config.load(environment, needs=needs(process))
+        assert settings.pool_size == int(environment["THREADS"])
+        assert (settings.database is None) == (process == "api_docs")
+
+
+def test_no_process_is_told_what_nobody_reads(told: dict[str, Environments]) -> None:
+    processes = [each for kind in told.values() for each in kind.values()]
+    names = {name for environment in processes for name in environment}
+    sources = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "common").rglob("*.py")
+    )
+    assert {name for name in names if f'"{name}"' not in sources} == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_process_logs_in_as_itself_and_only_migrations_with_a_password(
+    told: dict[str, Environments], kind: str
+) -> None:
+    passwords = {
+        name for name, each in told[kind].items() if "POSTGRES_PASSWORD" in each
+    }
+    assert passwords == {"migrate"}
+    logins = [each.get("POSTGRES_USER") for each in told[kind].values()]
+    assert len(set(logins)) == len(logins)
+
+
+def test_item_status_believes_the_shop_service_also_behind_an_api_gateway(
+    told: dict[str, Environments],
+) -> None:
+    environments = told["behind Google's gateway"]
+    sources = {name: each.get("IDENTITY_SOURCE") for name, each in environments.items()}
+    assert {name: source for name, source in sources.items() if source} == {
+        "create_order_from_cart": "apigateway",
+        "item_status": "header",
+        "orders_crud": "apigateway",
+    }
