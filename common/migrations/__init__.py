@@ -50,7 +50,8 @@ def _config(connection: sqlalchemy.Connection | None = None) -> Config:
 def upgrade(engine: AnyEngine, revision: str = "head") -> tuple[str, str]:
     """Bring the schema to `revision`; answer the revisions before and after.
 
-    Safe to run twice and by several at once: the second waits, then finds it done.
+    Safe to run twice and by several at once: the second waits, then finds it done. A
+    later release's schema stays what it is: this one's code runs on it.
     """
     building = _building(engine)
     with _patient(building) as guard, _patient(building) as connection:
@@ -60,6 +61,8 @@ def upgrade(engine: AnyEngine, revision: str = "head") -> tuple[str, str]:
         link.autocommit = False
         before = _current(connection)
         connection.rollback()
+        if is_later(before):
+            return before, before
         command.upgrade(_config(connection), revision)
         return before, _current(connection)
 
@@ -145,6 +148,12 @@ def revision_of(engine: AnyEngine) -> str:
 
 def _current(connection: sqlalchemy.Connection) -> str:
     return MigrationContext.configure(connection).get_current_revision() or "empty"
+
+
+def is_later(revision: str) -> bool:
+    """Tell whether a later release has brought the schema to this revision."""
+    ours = ScriptDirectory.from_config(_config()).walk_revisions()
+    return revision not in {"empty", *(each.revision for each in ours)}
 
 
 def head() -> str:

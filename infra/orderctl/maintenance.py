@@ -76,7 +76,8 @@ def _migrate(arguments: argparse.Namespace) -> Answer:
     except migrations.RoleError as error:
         raise UsageError(str(error)) from error
     revisions = {"before": before, "after": after}
-    lines = facts(revisions | {"granted to": ", ".join(roles) or None})
+    later = "a later release's: nothing to do" if migrations.is_later(after) else None
+    lines = facts(revisions | {"granted to": ", ".join(roles) or None, "schema": later})
     return Answer(revisions | {"granted_to": roles}, lines)
 
 

@@ -59,6 +59,18 @@ def test_migrate_says_from_where_to_where_and_may_be_run_again(
     assert execute(empty_database, "SELECT count(*) FROM orders") == [[0]]
 
 
+def test_migrate_leaves_a_later_releases_schema_alone(database_url: str) -> None:
+    """Who goes back to an older release has it migrate, too."""
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    found = orderctl("migrate", DATABASE_URL=database_url)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines() == [
+        "before  9999",
+        "after   9999",
+        "schema  a later release's: nothing to do",
+    ]
+
+
 NOBODY = "00000000-0000-4000-8000-000000000009"
 COMMANDS = [
     ["migrate"],
