@@ -1,7 +1,6 @@
 """Cloud SQL that lets nobody in, for a setting or a right that is wrong: which one."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,27 +9,10 @@ from common import cloud_sql
 from common.db import Engine, ping
 from common.errors import DatabaseUnavailableError
 from tests.support.cloud_sql import CloudSqlInstance
-from tests.support.cloud_sql_said import discreet, reason
+from tests.support.cloud_sql_said import reason
 from tests.support.cloud_sql_world import engine_by_name
 
-
-@pytest.fixture(autouse=True)
-def _at_once(
-    instance: CloudSqlInstance,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[None]:
-    """What is not asked again for a while is asked at once; secrets are not said."""
-    monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 0)
-    monkeypatch.setattr(cloud_sql, "FRESH_SECONDS", 0)
-    with discreet(instance, caplog):
-        yield
-
-
-@pytest.fixture
-def engine(instance: CloudSqlInstance) -> Iterator[Engine]:
-    with engine_by_name(instance) as engine:
-        yield engine
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def test_a_wrong_password_is_said_and_not_shown(

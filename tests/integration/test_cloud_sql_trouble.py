@@ -1,7 +1,6 @@
 """Cloud SQL out of reach: said why and what to do, in time, and over by itself."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,27 +9,10 @@ from common.db import Engine, connect, ping
 from common.errors import BusyError, DatabaseUnavailableError
 from tests.support.cloud_sql import CloudSqlInstance
 from tests.support.cloud_sql_keys import Authority
-from tests.support.cloud_sql_said import discreet, reason
+from tests.support.cloud_sql_said import reason
 from tests.support.cloud_sql_world import engine_by_name
 
-
-@pytest.fixture(autouse=True)
-def _at_once(
-    instance: CloudSqlInstance,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[None]:
-    """What is not asked again for a while is asked at once; secrets are not said."""
-    monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 0)
-    monkeypatch.setattr(cloud_sql, "FRESH_SECONDS", 0)
-    with discreet(instance, caplog):
-        yield
-
-
-@pytest.fixture
-def engine(instance: CloudSqlInstance) -> Iterator[Engine]:
-    with engine_by_name(instance) as engine:
-        yield engine
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def test_an_api_that_is_away_is_said_and_over_when_it_is_back(

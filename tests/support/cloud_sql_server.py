@@ -7,21 +7,19 @@ tests need no users with passwords, and roles are real.
 """
 
 import contextlib
-import select
 import socket
 import ssl
 import struct
 import tempfile
-import threading
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 import pg8000.native
 
 from tests.support.cloud_sql_keys import Authority
+from tests.support.tls import CHUNK, Fronting, pass_on
 
 PORT = 3307
-CHUNK = 1 << 16
 _SSL_REQUEST = 80877103
 
 
@@ -29,7 +27,7 @@ class RefusedError(Exception):
     """A login that is not let in: its SQLSTATE and message."""
 
 
-class InstanceServer:
+class InstanceServer(Fronting):
     """Serves on the listeners it is given, until it is closed."""
 
     def __init__(
@@ -39,6 +37,7 @@ class InstanceServer:
         own: Authority,
         clients: Authority,
     ) -> None:
+        super().__init__(listeners)
         self.logins: Mapping[int, str] = {}  # accounts by certificate, see `Api`
         self.passwords: dict[str, str] = {}  # by user
         self.served: list[tuple[str, str]] = []  # address and user of each login
@@ -46,13 +45,8 @@ class InstanceServer:
         self.refusal: tuple[str, str] | None = None  # of any login: SQLSTATE, message
         self._url = urlsplit(database_url)
         self.clients = clients
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
         self.show(own)
-        for listener in listeners:
-            self._start(self._accept, listener)
-        self._listeners = listeners
+        self.start()
 
     def show(self, authority: Authority) -> None:
         """Have a certificate by this authority from now on."""
@@ -66,43 +60,10 @@ class InstanceServer:
             context.load_cert_chain(file.name)
         self._context = context
 
-    @property
-    def links(self) -> int:
-        """How many connections are open."""
-        with self._lock:
-            return len(self._open)
-
-    def cut(self) -> None:
-        """End every open connection, without a word."""
-        with self._lock:
-            for end in self._open:
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(end, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Let go of everything."""
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _start(self, run: object, *args: object) -> None:
-        thread = threading.Thread(target=run, args=args, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                self._start(self._serve, client, listener.getsockname()[0])
-
-    def _serve(self, plain: socket.socket, address: str) -> None:
+    def serve(self, plain: socket.socket, address: str) -> None:
+        """Log in whoever may, and pass on."""
         with plain, contextlib.suppress(OSError, EOFError):
-            with self._counted(plain):
+            with self.counted(plain):
                 if self.is_mute:
                     plain.settimeout(30)
                     while plain.recv(CHUNK):
@@ -110,7 +71,7 @@ class InstanceServer:
                     return
                 plain.settimeout(10)
                 client = self._context.wrap_socket(plain, server_side=True)
-            with client, self._counted(client):
+            with client, self.counted(client):
                 try:
                     server = self._let_in(client, address)
                 except RefusedError as error:
@@ -120,17 +81,7 @@ class InstanceServer:
                     return
                 with contextlib.closing(server):
                     client.settimeout(None)
-                    _pass_on(client, server._usock)
-
-    @contextlib.contextmanager
-    def _counted(self, link: socket.socket):  # type: ignore[no-untyped-def]  # noqa: ANN202 a generator
-        with self._lock:
-            self._open.add(link)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open.discard(link)
+                    pass_on(client, server._usock)
 
     def _let_in(self, client: ssl.SSLSocket, address: str) -> pg8000.native.Connection:
         """Answer the way to PostgreSQL, after the user was told to go on."""
@@ -210,15 +161,3 @@ def _startup(client: socket.socket) -> dict[str, str]:
         client.sendall(b"N")
     words = _read(client, size - 8).decode().split("\0")
     return dict(zip(words[0:-2:2], words[1:-2:2], strict=False))
-
-
-def _pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:
-    """Carry both ways from one thread: an SSL object is not for two at once."""
-    while True:
-        for source in select.select([client, server], [], [])[0]:
-            data = source.recv(CHUNK)
-            while source is client and client.pending():
-                data += client.recv(CHUNK)
-            if not data:
-                return
-            (server if source is client else client).sendall(data)

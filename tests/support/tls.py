@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,20 +107,30 @@ def _key_usage(*, signs: bool) -> x509.KeyUsage:
     )
 
 
-class Front:
-    """Speaks TLS on its `port`, and passes on what it hears to the port `target`."""
+class Fronting:
+    """Serves each connection of its listeners in a thread, until it is closed."""
 
-    def __init__(self, target: int, shown: Identity) -> None:
-        self.handshakes = 0  # that were completed
-        self._target = target
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(shown.certificate, shown.key)
+    def __init__(self, listeners: Sequence[socket.socket]) -> None:
+        """`start` is called once all is there that `serve` needs."""
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self._start(self._accept)
+        self._listeners = listeners
+
+    def serve(self, plain: socket.socket, address: str) -> None:
+        """Serve a connection that came to `address`."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Take connections."""
+        for listener in self._listeners:
+            self._run(self._accept, listener)
+
+    @property
+    def links(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._open)
 
     def cut(self) -> None:
         """End every open connection, without a word."""
@@ -131,51 +141,75 @@ class Front:
 
     def close(self) -> None:
         """Let go of everything."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
         self.cut()
         for thread in self._threads:
             thread.join(10)
 
-    def _start(self, run: object, *args: object) -> None:
-        thread = threading.Thread(target=run, args=args, daemon=True)  # type: ignore[arg-type]
+    @contextlib.contextmanager
+    def counted(self, *links: socket.socket) -> Iterator[None]:
+        """Have these be cut with all that is open."""
+        with self._lock:
+            self._open.update(links)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.difference_update(links)
+
+    def _run(self, run: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=run, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
-                self._start(self._serve, client)
+                client, _ = listener.accept()
+                self._run(self.serve, client, listener.getsockname()[0])
 
-    def _serve(self, plain: socket.socket) -> None:
+
+class Front(Fronting):
+    """Speaks TLS on its `port`, and passes on what it hears to the port `target`."""
+
+    def __init__(self, target: int, shown: Identity) -> None:
+        listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        super().__init__([listener])
+        self.handshakes = 0  # that were completed
+        self.port: int = listener.getsockname()[1]
+        self._target = target
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(shown.certificate, shown.key)
+        self.start()
+
+    def serve(self, plain: socket.socket, address: str) -> None:
+        """Take off TLS, and pass on."""
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             stack.enter_context(plain)
             plain.settimeout(10)
             client = self._context.wrap_socket(plain, server_side=True)
             stack.enter_context(client)
-            server = socket.create_connection((LOOPBACK, self._target))
+            server = socket.create_connection((address, self._target))
             stack.enter_context(server)
             with self._lock:
                 self.handshakes += 1
-                self._open |= {client, server}
-            try:
-                self._pass_on(client, server)
-            finally:
-                with self._lock:
-                    self._open -= {client, server}
+            with self.counted(client, server):
+                pass_on(client, server)
 
-    def _pass_on(self, client: ssl.SSLSocket, server: socket.socket) -> None:
-        """Carry both ways from one thread: an SSL object is not for two at once."""
-        while True:
-            for source in select.select([client, server], [], [])[0]:
-                data = source.recv(CHUNK)
-                while source is client and client.pending():
-                    data += client.recv(CHUNK)
-                if not data:
-                    return
-                (server if source is client else client).sendall(data)
+
+def pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:
+    """Carry both ways from one thread: an SSL object is not for two at once."""
+    while True:
+        for source in select.select([client, server], [], [])[0]:
+            data = source.recv(CHUNK)
+            while source is client and client.pending():
+                data += client.recv(CHUNK)
+            if not data:
+                return
+            (server if source is client else client).sendall(data)
 
 
 @contextlib.contextmanager
