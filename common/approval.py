@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import UNSET, structs
 
 from common import envelopes, events, logs
-from common.changes import Change, Entry
+from common.changes import SYSTEM, USER, Change, Entry
 from common.db import Engine, connect, named
 from common.dead_letters import DeadLetter, bury
 from common.errors import (
@@ -58,6 +58,7 @@ def decide(snapshot: Snapshot) -> Change | None:
         at=snapshot.read_at,
         is_complete=True,
         history=[Entry("order.approved", events=told)],
+        actor_kind=SYSTEM,
     )
 
 
@@ -76,6 +77,7 @@ def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | 
     approved = decide(snapshot)
     if approved is None:
         raise OrderNotCompleteError
+    approved.actor, approved.actor_kind = actor, USER
     if changed is not None:
         approved.order.metadata = changed.order.metadata
     return approved

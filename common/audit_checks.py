@@ -30,6 +30,7 @@ DIFFERENCES = {
     "item-owner-differs": "the item belongs to somebody else than its order",
     "status-differs": "the item's status differs from the last that is recorded",
     "version-differs": "the item was changed more often than its version says",
+    "quantity-differs": "the item's quantity differs from the last that is recorded",
     "chain-broken": "the item's status did not start from where it was before",
     "transition-illegal": "the item's status may not change this way",
     "untold": "an event was due, and none is recorded",
@@ -105,7 +106,7 @@ i AS MATERIALIZED (
 ),
 h AS MATERIALIZED (
   SELECT h.id, h.order_id, h.kind, h.item_id, h.from_status, h.to_status, h.changed_by,
-    h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations,
+    h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations, h.to_quantity,
     lag(h.to_status) OVER of_item AS status_before,
     row_number() OVER of_item = 1 AS is_first,
     lead(h.id) OVER of_item IS NULL AS is_last,
@@ -137,6 +138,9 @@ item_past AS MATERIALIZED (
     count(*) FILTER (WHERE kind = 'item.created') AS created,
     count(*) FILTER (WHERE kind = 'item.removed') AS removed,
     count(*) FILTER (WHERE kind = 'item.moved') AS moves,
+    count(*) FILTER (WHERE kind = 'item.changed') AS changes,
+    (array_agg(to_quantity ORDER BY id DESC)
+      FILTER (WHERE to_quantity IS NOT NULL))[1] AS quantity,
     max(to_status) FILTER (WHERE is_last) AS status,
     bool_or(is_new) FILTER (WHERE is_last) AS is_new,
     bool_or(event_id IS NOT NULL) AS was_told
@@ -167,7 +171,8 @@ both_orders AS MATERIALIZED (  -- the row beside the history; either may be miss
 ),
 both_items AS MATERIALIZED (
   SELECT coalesce(i.order_id, p.order_id) AS order_id, coalesce(i.id, p.item_id) AS id,
-    i.id AS there, i.status, i.version, p.moves, coalesce(p.created, 0) AS created,
+    i.id AS there, i.status, i.version, i.quantity, p.moves, p.changes,
+    p.quantity AS past_quantity, coalesce(p.created, 0) AS created,
     coalesce(p.removed, 0) AS removed, p.status AS past_status, p.is_new
   FROM i FULL JOIN item_past p ON p.order_id = i.order_id AND p.item_id = i.id
 ),
@@ -244,8 +249,13 @@ UNION ALL
   FROM both_items WHERE status <> past_status
 UNION ALL
   SELECT order_id, 'version-differs', jsonb_build_object('item', id,
-    'version', version, 'moves', moves)
-  FROM both_items WHERE version < 1 + moves
+    'version', version, 'moves', moves, 'changes', changes)
+  FROM both_items WHERE version < 1 + moves + changes
+UNION ALL
+  SELECT order_id, 'quantity-differs', jsonb_build_object('item', id,
+    'quantity', quantity, 'history', past_quantity)
+  -- A release that recorded no quantities only moved the version.
+  FROM both_items WHERE version = 1 + moves + changes AND quantity <> past_quantity
 UNION ALL
   SELECT order_id, 'chain-broken', jsonb_build_object('item', item_id, 'entry', id,
     'kind', kind, 'from', from_status, 'before', status_before)
@@ -260,6 +270,8 @@ UNION ALL
     WHEN 'item.moved' THEN ((from_status, to_status) IN ({_LEGAL})) IS NOT TRUE
     WHEN 'item.removed' THEN
       ((from_status, to_status) = ({PROCESSING}, {CANCELLED})) IS NOT TRUE
+    WHEN 'item.changed' THEN
+      ((from_status, to_status) = ({PROCESSING}, {PROCESSING})) IS NOT TRUE
     ELSE from_status IS NOT NULL OR to_status IS NOT NULL END
 )
 SELECT * FROM found

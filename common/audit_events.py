@@ -48,6 +48,7 @@ WITH {HISTORY},
 due AS (  -- had anybody to be told? null: nobody knows any more
   SELECT h.*, CASE
     WHEN h.kind IN ('order.approved', 'order.deleted') THEN true
+    WHEN h.kind = 'item.changed' THEN false
     WHEN h.kind = 'order.created' THEN CASE WHEN o.id IS NOT NULL
       THEN o.cart_id IS NOT NULL END
     WHEN i.id IS NOT NULL THEN i.shop_id IS NOT NULL AND i.product_id IS NOT NULL

@@ -23,6 +23,16 @@ from common.prepared import sql_state, violated_constraint
 from common.reads import MOMENT
 from common.schemas import Item, Order, encode
 
+# Who acts: the owner; a shop by its token's claim; the shop service, without a token;
+# the service itself; an operator, of whom the console keeps who it was and why.
+USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
+    "user",
+    "shop",
+    "internal",
+    "system",
+    "operator",
+)
+
 
 class Entry(Struct, frozen=True):
     """One entry of an order's history, and the events that tell of it, if any must.
@@ -36,6 +46,8 @@ class Entry(Struct, frozen=True):
     from_status: int | None = None
     to_status: int | None = None
     events: tuple[Event, ...] = ()
+    from_quantity: int | None = None
+    to_quantity: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -56,6 +68,7 @@ class Change:
     is_complete: bool = False
     is_deletion: bool = False
     actor: UUID | None = None
+    actor_kind: str = USER
     cart_id: int | None = None
 
     @property
@@ -90,8 +103,9 @@ WITH change AS MATERIALIZED (  -- all that the statement is told, as one documen
   SELECT * FROM jsonb_to_record(CAST(:change AS jsonb)) AS d(
     order_id bigint, version bigint, user_id uuid, at timestamptz,
     is_complete boolean, is_approved boolean, metadata jsonb, actor uuid,
-    request_id text, traceparent text, cart_id bigint, changed jsonb, added jsonb,
-    added_count int, removed bigint[], history jsonb, events jsonb, records jsonb)
+    actor_kind text, request_id text, traceparent text, cart_id bigint, changed jsonb,
+    added jsonb, added_count int, removed bigint[], history jsonb, events jsonb,
+    records jsonb)
 ),
 earlier AS MATERIALIZED (  -- was one of the keys answered before?
   SELECT r.position, k.fingerprint, k.status, k.headers, k.body
@@ -135,12 +149,15 @@ removed AS (  -- and those that go
 ),
 history AS (  -- what happened, and who has to be told
   INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
-    changed_by, changed_at, request_id, event_id, destinations)
+    changed_by, changed_at, request_id, event_id, destinations, actor_kind,
+    from_quantity, to_quantity)
   SELECT t.id, h.kind, coalesce(h.item_id, n.item_ids[h.added]), h.from_status,
-    h.to_status, d.actor, n.at, d.request_id, h.event_id, h.destinations
+    h.to_status, d.actor, n.at, d.request_id, h.event_id, h.destinations,
+    d.actor_kind, h.from_quantity, h.to_quantity
   FROM target t, drawn n, change d, jsonb_to_recordset(d.history) AS h(
     position int, kind text, item_id bigint, added int, from_status smallint,
-    to_status smallint, event_id uuid, destinations text[])
+    to_status smallint, event_id uuid, destinations text[], from_quantity int,
+    to_quantity int)
   ORDER BY h.position
 ),
 owed AS (  -- a row for each event and destination
@@ -267,6 +284,7 @@ def _document(
         "is_approved": change.order.is_approved,
         "metadata": change.order.metadata,
         "actor": change.actor,
+        "actor_kind": change.actor_kind,
         "request_id": context.request_id if context else None,
         "traceparent": context.traceparent if context else None,
         "cart_id": change.cart_id,
@@ -317,4 +335,6 @@ def _history_row(position: int, entry: Entry, bus: Bus) -> dict[str, Any]:
         "to_status": entry.to_status,
         "event_id": entry.events[0].id if told else None,
         "destinations": told,
+        "from_quantity": entry.from_quantity,
+        "to_quantity": entry.to_quantity,
     }

@@ -306,7 +306,7 @@ def check_if_match(version: int) -> None:
 # Replies
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     """Answer the strong entity tag of a version."""
     return f'"{version}"'
 

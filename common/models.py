@@ -115,25 +115,37 @@ order_history = Table(
     _identity(),
     Column("order_id", BigInteger, nullable=False),
     # 'order.created', 'order.approved', 'order.deleted': of the order itself.
-    # 'item.created', 'item.moved', 'item.removed': of one of its items.
+    # 'item.created', 'item.moved', 'item.removed', and 'item.changed', which is its
+    # quantity: of one of its items.
     Column("kind", Text, nullable=False),
     Column("item_id", BigInteger),
     Column("from_status", SmallInteger),  # null: the item was created
     Column("to_status", SmallInteger),
-    Column("changed_by", Uuid),  # null: the service itself
+    Column("changed_by", Uuid),  # null: the service itself, or an operator
     _moment("changed_at"),
     Column("request_id", Text),
     # The event that told of it, and whom; null and nobody where nobody had to know.
     Column("event_id", Uuid),
     Column("destinations", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    # 'user', 'shop' (a token's claim), 'internal' (the shop service's word), 'system',
+    # 'operator'. Null, as are quantities: written before it was recorded.
+    Column("actor_kind", Text),
+    Column("from_quantity", Integer),
+    Column("to_quantity", Integer),
     CheckConstraint(
         "kind IN ('order.created', 'order.approved', 'order.deleted',"
-        " 'item.created', 'item.moved', 'item.removed')",
+        " 'item.created', 'item.moved', 'item.removed', 'item.changed')",
         name="kind",
     ),
     CheckConstraint("(kind LIKE 'item.%') = (item_id IS NOT NULL)", name="item_id"),
     CheckConstraint("from_status BETWEEN 1 AND 4", name="from_status"),
     CheckConstraint("to_status BETWEEN 1 AND 4", name="to_status"),
+    CheckConstraint(
+        "actor_kind IN ('user', 'shop', 'internal', 'system', 'operator')",
+        name="actor_kind",
+    ),
+    CheckConstraint("from_quantity BETWEEN 1 AND 10000", name="from_quantity"),
+    CheckConstraint("to_quantity BETWEEN 1 AND 10000", name="to_quantity"),
     CheckConstraint("(event_id IS NULL) = (destinations = '{}')", name="destinations"),
     Index(None, "order_id", "id"),
 )

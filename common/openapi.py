@@ -226,8 +226,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _parameters(operation: Operation) -> list[str]:
     found = ["id"] if operation.has_id else []
     found += operation.filters
-    if operation.filters:
+    if operation.filters or operation.is_page:
         found += ["limit", "cursor"]
+    if operation.filters:
+        pass
     elif operation.method == "get":
         found.append("If-None-Match")
     elif operation.method == "post":
@@ -246,6 +248,8 @@ def _successes(operation: Operation) -> dict[str, Any]:
     }[operation.method]
     if operation.filters:
         headers = ["Link"]
+    elif operation.is_page:
+        headers.append("Link")
     answer: dict[str, Any] = {
         "description": operation.replied if operation.reply else "It is gone",
         "headers": _refs("headers", [*headers, *_USAGE, "X-Request-ID"]),
@@ -253,7 +257,7 @@ def _successes(operation: Operation) -> dict[str, Any]:
     if operation.reply is not None:
         schema: dict[str, Any] = _ref("schemas", operation.reply)
         example: Any = EXAMPLES[operation.reply]
-        if operation.filters:
+        if operation.filters or operation.is_page:
             schema, example = {"type": "array", "items": schema}, [example]
         answer["content"] = {JSON: {"schema": schema, "example": example}}
     found = {status: answer}

@@ -18,6 +18,7 @@ BODIES = (
     schemas.CheckoutReply,
     schemas.Order,
     schemas.Item,
+    schemas.TimelineEntry,
     schemas.NewOrder,
     schemas.NewItem,
     schemas.OrderPatch,
@@ -47,6 +48,21 @@ ORDER = {
     "is_approved": False,
     "metadata": {"gift": "yes"},
     "items": [ITEM],
+}
+STEP = {
+    "at": "2025-12-02T09:30:00.000000Z",
+    "kind": "item.moved",
+    "item": 9,
+    "from_status": schemas.PROCESSING,
+    "to_status": schemas.SHIPPED,
+    "from_quantity": None,
+    "to_quantity": None,
+    "from_cart": None,
+    "by": "shop",
+    "event": {
+        "type": "order.item.status.updated",
+        "sent_at": "2025-12-02T09:30:00.041000Z",
+    },
 }
 LINE = {"product_variation": ITEM["product_variation"], "quantity": 2}
 REPAIRS = {
@@ -78,6 +94,7 @@ REPAIRS = {
 EXAMPLES = {
     "Item": ITEM,
     "Order": ORDER,
+    "TimelineEntry": STEP,
     "CheckoutReply": {
         "message": "Order created successfully",
         "order_id": 4,
@@ -109,6 +126,9 @@ def shapes() -> dict[str, Any]:
         if name in EXAMPLES:
             shape["examples"] = [EXAMPLES[name]]
     found["Order"]["properties"]["created_at"] = MOMENT
+    found["TimelineEntry"]["properties"]["at"] = MOMENT
+    sent_at = {"type": ["string", "null"], "format": "date-time"}
+    found["TimelineEvent"]["properties"]["sent_at"] = sent_at
     return found | _problems()
 
 

@@ -23,7 +23,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One method of one path, told as far as it is not what all of its kind share.
 
     `body` and `reply` name schemas, `filters` and `parameters` name parameters.
-    `filters` makes it a list of `reply`. What its kind shares is in `openapi.py`.
+    `filters` makes it a list of `reply`, `is_page` one that has an `ETag`.
+    What its kind shares is in `openapi.py`.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     reply: str | None = None
     replied: str = "As it is now"
     filters: tuple[str, ...] = ()
+    is_page: bool = False
     errors: tuple[type[ServiceError], ...] = ()
 
     @property
@@ -99,6 +101,20 @@ OPERATIONS = (
         tag="Orders",
         summary="Read an order",
         reply="Order",
+    ),
+    Operation(
+        method="get",
+        path="/api/orders/{id}/timeline/",
+        name="get_timeline",
+        tag="Orders",
+        summary="Read what happened to an order",
+        description=(
+            "Oldest first, as it was recorded: an order's items come before the order"
+            " itself. Each step tells who acted, and what siblings are told of it."
+        ),
+        reply="TimelineEntry",
+        replied="A page of steps, oldest first",
+        is_page=True,
     ),
     Operation(
         method="patch",

@@ -170,6 +170,16 @@ def set_quantity(
     changed = structs.replace(item, quantity=quantity)
     change = _change(snapshot, _with(snapshot.order.items, [changed]), actor)
     change.changed = [changed]
+    change.history = [
+        Entry(
+            "item.changed",
+            item_id,
+            item.status,
+            item.status,
+            from_quantity=item.quantity,
+            to_quantity=quantity,
+        )
+    ]
     return change
 
 
@@ -263,7 +273,9 @@ def _change(snapshot: Snapshot, items: list[Item], actor: UUID | None) -> Change
 def _added(order: Order, item: Item) -> Entry:
     """Answer the history of an item that is new, told to its shop if it has one."""
     told = (events.item_created(order, item),) if events.has_shop(item) else ()
-    return Entry("item.created", item.id, None, item.status, told)
+    return Entry(
+        "item.created", item.id, None, item.status, told, to_quantity=item.quantity
+    )
 
 
 def _moved(

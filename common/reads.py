@@ -34,7 +34,7 @@ class Document(Struct, frozen=True):
     """A reply's body as JSON text, and the version it shows."""
 
     body: str
-    version: int
+    version: int | str
 
 
 class Page(Struct, frozen=True):

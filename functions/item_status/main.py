@@ -9,7 +9,7 @@ import functions_framework
 from flask import Request, Response
 
 from common import http, orders, store, wiring
-from common.changes import Change
+from common.changes import INTERNAL, SHOP, Change
 from common.identity import check_shop
 from common.schemas import StatusPatch
 from common.store import Snapshot, Target
@@ -29,7 +29,10 @@ def set_status(item_id: int) -> Response:
     def decide(snapshot: Snapshot) -> Change | None:
         check_shop(caller, snapshot.item(item_id).shop_id, settings)
         http.check_if_match(snapshot.item_versions[item_id])
-        return orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
+        change = orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
+        if change is not None:
+            change.actor_kind = SHOP if caller.has_token else INTERNAL
+        return change
 
     target = Target(item_id=item_id)
     done = store.change_order(wiring.engine(), target, decide, wiring.bus())

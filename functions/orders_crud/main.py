@@ -23,6 +23,7 @@ from common import (
     reads,
     schemas,
     store,
+    timeline,
     wiring,
 )
 from common.changes import Change
@@ -70,10 +71,14 @@ def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
     query = paging.parse_query(request.args, parsers)
     with connect(wiring.engine()) as connection:
         page = reads.read_page(connection, table, user_id, query)
-    response = http.json_response(page.body)
-    if page.next_after is not None:
+    return _linked(http.json_response(page.body), page.next_after)
+
+
+def _linked(response: Response, next_after: int | None) -> Response:
+    """Answer the page with the link to the next one, if there is one."""
+    if next_after is not None:
         path = http.public_path(request.path, wiring.settings())
-        link = paging.next_link(path, request.args, page.next_after)
+        link = paging.next_link(path, request.args, next_after)
         response.headers["Link"] = link
     return response
 
@@ -96,6 +101,16 @@ def get_order(order_id: int) -> Response:
     user_id = _user_id()
     with connect(wiring.engine()) as connection:
         return http.document(reads.read_order(connection, order_id, user_id))
+
+
+@app.get("/api/orders/<id:order_id>/timeline/")
+def get_timeline(order_id: int) -> Response:
+    """Answer a page of what happened to one order, oldest first."""
+    user_id = _user_id()
+    query = paging.parse_query(request.args, {})
+    with connect(wiring.engine()) as connection:
+        page = timeline.read_page(connection, order_id, user_id, query)
+    return _linked(http.document(page.document), page.next_after)
 
 
 @app.get("/api/order-items/<id:item_id>/")

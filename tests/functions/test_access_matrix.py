@@ -36,6 +36,7 @@ create_order_from_cart  own    own   own   own    own       401
 list_orders             own    own   own   own    own       401
 create_order            own    own   own   own    own       401
 get_order               does   404   404   404    404       401
+get_timeline            does   404   404   404    404       401
 patch_order             does   404   404   404    404       401
 delete_order            does   404   404   404    404       401
 list_items              own    own   own   own    own       401
@@ -52,6 +53,7 @@ create_order_from_cart  own    own   own   own    401       401
 list_orders             own    own   own   own    401       401
 create_order            own    own   own   own    401       401
 get_order               does   404   404   404    401       401
+get_timeline            does   404   404   404    401       401
 patch_order             does   404   404   404    401       401
 delete_order            does   404   404   404    401       401
 list_items              own    own   own   own    401       401

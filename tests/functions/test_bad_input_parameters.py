@@ -59,6 +59,7 @@ def order(service: Service) -> dict[str, Any]:
     ("method", "path", "body"),
     [
         ("GET", "/api/orders/{}/", None),
+        ("GET", "/api/orders/{}/timeline/", None),
         ("PATCH", "/api/orders/{}/", {"metadata": {"a": "1"}}),
         ("DELETE", "/api/orders/{}/", None),
         ("GET", "/api/order-items/{}/", None),

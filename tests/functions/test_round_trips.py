@@ -47,6 +47,7 @@ def warm_up(service: Service) -> None:
         for path in ("/api/orders/", "/api/order-items/"):
             service.crud("GET", path, user)
         service.crud("GET", f"/api/orders/{order['id']}/", user)
+        service.crud("GET", f"/api/orders/{order['id']}/timeline/", user)
         service.crud("GET", f"/api/order-items/{first}/", user)
         service.move(first, 2)
         service.move(first, 3)
@@ -136,7 +137,8 @@ def test_read_takes_one(service: Service, link: Proxy, lines: int) -> None:
     user = new_user()
     order = service.ordered(user, *[1] * lines)
     item_id = order["items"][0]["id"]
-    for path in (f"/api/orders/{order['id']}/", f"/api/order-items/{item_id}/"):
+    own = f"/api/orders/{order['id']}/"
+    for path in (own, f"{own}timeline/", f"/api/order-items/{item_id}/"):
         assert cost(link, lambda path=path: service.crud("GET", path, user)) <= 1
 
 

@@ -108,6 +108,10 @@ SPOILT = {
         "shopless",
         "UPDATE order_items SET version = 1 WHERE order_id = {shopless}",
     ),
+    "quantity-differs": (
+        "shopless",
+        "UPDATE order_items SET quantity = 9 WHERE order_id = {shopless}",
+    ),
     "chain-broken": ("shipped", MOVE % (1, 2, NOBODY, "shipped")),
     "transition-illegal": ("approved", MOVE % (3, 2, NOBODY, "approved")),
     "untold": (

@@ -27,6 +27,11 @@ class Table(NamedTuple):
 # An operator's own resends are counted, not accounted for.
 BY_THE_BOOK = "order_id NOT IN ({resent}, {released}, {replayed})"
 SAME_EVENT = "a.event_id = b.event_id"
+# Two entries of one moment of which nobody is told have no order that matters.
+APART = (
+    "(a.changed_at <> b.changed_at"
+    " OR (a.event_id IS NOT NULL AND b.event_id IS NOT NULL))"
+)
 SAME_LINE = "a.order_id = b.order_id AND a.destination = b.destination"
 EVENT_SWAPS = (
     ("order_id", "true"),
@@ -66,7 +71,7 @@ TABLES = {
         Table(
             "order_history",
             swaps=(
-                ("id", "a.order_id = b.order_id"),
+                ("id", f"a.order_id = b.order_id AND {APART}"),
                 ("order_id", "true"),
                 ("kind", "(a.item_id IS NULL) = (b.item_id IS NULL)"),
                 ("item_id", "a.item_id IS NOT NULL AND b.item_id IS NOT NULL"),

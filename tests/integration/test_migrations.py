@@ -59,6 +59,26 @@ def test_everything_can_be_taken_back_and_applied_again(database_url: str) -> No
         assert migrations.differences(engine) == []
 
 
+def test_an_upgrade_that_broke_off_between_its_steps_goes_through_again(
+    database_url: str,
+) -> None:
+    """0005 looks through history in a step of its own, and may be ended before it."""
+    unchecked = (
+        "SELECT count(*) FROM pg_constraint WHERE NOT convalidated"
+        " AND conrelid = CAST('order_history' AS regclass)"
+    )
+    execute(
+        database_url,
+        "ALTER TABLE order_history DROP CONSTRAINT order_history_kind_check,"
+        " ADD CONSTRAINT order_history_kind_check CHECK (kind <> 'x') NOT VALID",
+    )
+    execute(database_url, "ALTER TABLE order_history DROP COLUMN to_quantity")
+    execute(database_url, "UPDATE alembic_version SET version_num = '0004'")
+    with plain_engine(database_url) as engine:
+        assert migrations.upgrade(engine, "0005") == ("0004", "0005")
+    assert execute(database_url, unchecked) == [[0]]
+
+
 def test_two_upgrades_at_once_apply_it_once_and_wait_however_long_it_takes(
     empty_database: str,
 ) -> None:

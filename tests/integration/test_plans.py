@@ -73,6 +73,7 @@ CHANGE = {
     "is_approved": False,
     "metadata": {},
     "actor": HEAVY,
+    "actor_kind": "user",
     "request_id": "r",
     "cart_id": 5,
     "changed": [{"id": SENT * 3, "status": 2, "quantity": 1}],
@@ -182,6 +183,8 @@ USES: dict[str, Use] = {
         | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
     ),
     "reads.item": Use({"id": GONE * 3, "user_id": HEAVY}),
+    "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
+    "timeline.whole": Use({"id": PENDING, "after": 0, "limit": 50}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "signals.measure": Use(),
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from common.openapi import document
 
-CLOSED = ("Item", "Order", "CheckoutReply")
+CLOSED = ("Item", "Order", "CheckoutReply", "TimelineEntry", "TimelineEvent")
 # What HTTP itself brings along, and what is the same for all pages.
 UNREMARKABLE = {
     "content-length",

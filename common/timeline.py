@@ -1,0 +1,249 @@
+"""An order's life, step by step: what its owner may see, and all that is recorded.
+
+Lives here: a page of either, oldest first, in one statement each. Not here: writing
+history (`changes.py`), what an operator may do (`backlog.py`). Surprise: operators are
+also told of orders that were deleted, whose history outlives them; to owners a deleted
+order is one that never was.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, json
+
+from common import events
+from common.backlog import DESTINATIONS
+from common.db import Connection, named
+from common.paging import DEFAULT_LIMIT, ListQuery
+from common.reads import MOMENT, Document, unique
+
+# The event that tells of a step, once for all destinations but analytics.
+_EVENT_TYPE = f"""CASE h.kind
+    WHEN 'order.created' THEN '{events.ORDER_CREATED}'
+    WHEN 'order.approved' THEN '{events.ORDER_APPROVED}'
+    WHEN 'order.deleted' THEN '{events.ORDER_DELETED}'
+    WHEN 'item.created' THEN '{events.ITEM_CREATED}'
+    ELSE '{events.STATUS_UPDATED}' END"""
+# A step and one more, to know whether there is more.
+_STEPS = """SELECT * FROM order_history
+    WHERE order_id = {order} AND id > CAST(:after AS bigint)
+    ORDER BY id LIMIT CAST(:limit AS int) + 1"""
+_NEXT = """CASE WHEN count(*) > CAST(:limit AS int)
+    THEN max(id) FILTER (WHERE n <= CAST(:limit AS int)) END"""
+# Of somebody else's order nothing is read: how long that takes tells nothing either.
+_MINE = "(SELECT id FROM mine)"
+
+_OF_OWNER = named(
+    "timeline.of_owner",
+    f"""
+WITH mine AS MATERIALIZED (
+  SELECT o.id, o.cart_id FROM orders o
+  WHERE o.id = CAST(:id AS bigint) AND o.user_id = CAST(:user_id AS uuid)
+),
+step AS MATERIALIZED ({_STEPS.format(order=_MINE)}),
+first_sent AS (  -- sent again by an operator, it was told when it was told first
+  SELECT s.event_id, s.destination, min(s.sent_at) AS at FROM sent_events s
+  WHERE s.order_id = {_MINE} AND s.destination <> '{events.ANALYTICS}'
+  GROUP BY s.event_id, s.destination
+),
+sent AS MATERIALIZED (
+  SELECT event_id, count(*) AS destinations, max(at) AS at
+  FROM first_sent GROUP BY event_id
+),
+shown AS (
+  SELECT h.id, row_number() OVER (ORDER BY h.id) AS n, json_build_object(
+    'at', {MOMENT.format("h.changed_at")}, 'kind', h.kind, 'item', h.item_id,
+    'from_status', h.from_status, 'to_status', h.to_status,
+    'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity,
+    'from_cart', CASE h.kind WHEN 'order.created'
+      THEN (SELECT cart_id IS NOT NULL FROM mine) END,
+    'by', CASE h.actor_kind WHEN 'user' THEN 'owner' WHEN 'internal' THEN 'shop'
+      ELSE h.actor_kind END,
+    'event', CASE WHEN h.event_id IS NOT NULL THEN json_build_object(
+      'type', {_EVENT_TYPE},
+      'sent_at', CASE WHEN s.destinations
+          = cardinality(array_remove(h.destinations, '{events.ANALYTICS}'))
+        THEN {MOMENT.format("s.at")} END) END) AS entry
+  FROM step h LEFT JOIN sent s ON s.event_id = h.event_id
+)
+SELECT CAST(coalesce(json_agg(entry ORDER BY id)
+    FILTER (WHERE n <= CAST(:limit AS int)), '[]') AS text), {_NEXT}
+FROM shown
+HAVING EXISTS (SELECT FROM mine)""",  # noqa: S608 fragments of our own
+)
+
+
+class OwnersPage(Struct, frozen=True):
+    """A page of an owner's timeline, and the step after which the next one starts."""
+
+    document: Document
+    next_after: int | None
+
+
+def read_page(
+    connection: Connection, order_id: int, user_id: UUID, query: ListQuery
+) -> OwnersPage:
+    """Answer a page of the order's timeline if it is the caller's, oldest step first.
+
+    Its version is a digest: events are sent without a change of the order's own.
+    Raises NotFoundError.
+    """
+    parameters = {
+        "id": order_id,
+        "user_id": user_id,
+        "limit": query.limit,
+        "after": query.after or 0,
+    }
+    body, next_after = unique(connection, _OF_OWNER, parameters)
+    digest = hashlib.blake2b(body.encode(), digest_size=12).hexdigest()
+    return OwnersPage(Document(body, digest), next_after)
+
+
+class Delivery(Struct, frozen=True):
+    """An event on its way to one destination, or what became of it.
+
+    `state` is 'pending', 'sending', 'held', 'sent', 'dead' (nobody has dealt with it),
+    'replayed' or 'discarded'. `id` is the row's in the outbox, also once it is sent,
+    or the dead letter's.
+    """
+
+    state: str
+    id: int
+    destination: str
+    type: str
+    created_at: datetime
+    attempts: int | None = None
+    doubts: int | None = None
+    is_resend: bool = False
+    sent_at: datetime | None = None
+    due_at: datetime | None = None
+    since: datetime | None = None  # being sent, held, or settled since
+    error: str | None = None
+    traceparent: str | None = None
+
+
+class Step(Struct, frozen=True):
+    """One entry of the history with the deliveries of its event.
+
+    `actor_kind` as in `models.order_history`; None: written before it was recorded.
+    """
+
+    id: int
+    at: datetime
+    kind: str
+    item: int | None
+    from_status: int | None
+    to_status: int | None
+    from_quantity: int | None
+    to_quantity: int | None
+    actor_kind: str | None
+    changed_by: UUID | None
+    request_id: str | None
+    event_id: UUID | None
+    destinations: list[str]
+    deliveries: list[Delivery]
+
+    @property
+    def forgotten(self) -> Sequence[str]:
+        """Answer the destinations of which nothing is kept any more."""
+        kept = {each.destination for each in self.deliveries}
+        return [name for name in self.destinations if name not in kept]
+
+
+class OrderFacts(Struct, frozen=True):
+    """The order as it is now."""
+
+    id: int
+    user_id: UUID
+    cart_id: int | None
+    version: int
+    created_at: datetime
+    approved_at: datetime | None
+    is_complete: bool
+
+
+class Timeline(Struct, frozen=True):
+    """All that is recorded of one order, a page of it; `order` None: it is gone."""
+
+    order_id: int
+    order: OrderFacts | None
+    steps: list[Step]
+    next_after: int | None
+
+
+_WHOLE = named(
+    "timeline.whole",
+    f"""
+WITH {DESTINATIONS},
+step AS MATERIALIZED ({_STEPS.format(order="CAST(:id AS bigint)")}),
+found AS (
+  SELECT CASE WHEN q.held_since IS NOT NULL THEN 'held'
+      WHEN q.sending_since IS NOT NULL THEN 'sending' ELSE 'pending' END AS state,
+    q.id, q.destination, CAST(q.event_id AS text) AS event_id, q.event_type AS type,
+    q.created_at, q.attempts, q.doubts, q.is_resend,
+    CAST(NULL AS timestamptz) AS sent_at, q.available_at AS due_at,
+    coalesce(q.held_since, q.sending_since) AS since, q.last_error AS error,
+    q.traceparent
+  FROM destinations d CROSS JOIN LATERAL (
+    SELECT * FROM outbox x
+    WHERE x.destination = d.name AND x.order_id = CAST(:id AS bigint)) q
+  UNION ALL
+  SELECT 'sent', id, destination, CAST(event_id AS text), event_type, created_at,
+    attempts, doubts, is_resend, sent_at, NULL, NULL, NULL, traceparent
+  FROM sent_events WHERE order_id = CAST(:id AS bigint)
+  UNION ALL
+  SELECT coalesce(settled_as, 'dead'), id, coalesce(destination, ''), event_id,
+    coalesce(event_type, ''), created_at, NULL, NULL, false, NULL, NULL, settled_at,
+    reason, NULL
+  FROM dead_letters WHERE order_id = CAST(:id AS bigint) AND source = 'outbox'
+),
+delivered AS MATERIALIZED (
+  SELECT event_id AS of_event, json_agg(
+    to_jsonb(found) - 'event_id' ORDER BY destination, created_at, id) AS rows
+  FROM found WHERE event_id IN (SELECT CAST(event_id AS text) FROM step)
+  GROUP BY event_id
+),
+shown AS (
+  SELECT h.id, row_number() OVER (ORDER BY h.id) AS n, json_build_object(
+    'id', h.id, 'at', h.changed_at, 'kind', h.kind, 'item', h.item_id,
+    'from_status', h.from_status, 'to_status', h.to_status,
+    'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity,
+    'actor_kind', h.actor_kind, 'changed_by', h.changed_by,
+    'request_id', h.request_id, 'event_id', h.event_id,
+    'destinations', h.destinations,
+    'deliveries', coalesce(d.rows, '[]')) AS entry
+  FROM step h LEFT JOIN delivered d ON d.of_event = CAST(h.event_id AS text)
+),
+now_is AS MATERIALIZED (
+  SELECT json_build_object('id', id, 'user_id', user_id, 'cart_id', cart_id,
+    'version', version, 'created_at', created_at, 'approved_at', approved_at,
+    'is_complete', is_complete) AS facts
+  FROM orders WHERE id = CAST(:id AS bigint)
+)
+SELECT CAST(json_build_object(
+  'order_id', CAST(:id AS bigint), 'order', (SELECT facts FROM now_is),
+  'steps', coalesce(json_agg(entry ORDER BY id)
+    FILTER (WHERE n <= CAST(:limit AS int)), '[]'),
+  'next_after', {_NEXT}) AS text)
+FROM shown
+HAVING count(*) > 0 OR EXISTS (SELECT FROM now_is)""",  # noqa: S608 fragments of our own
+)
+
+
+def read_whole(
+    connection: Connection,
+    order_id: int,
+    *,
+    after: int = 0,
+    limit: int = DEFAULT_LIMIT,
+) -> Timeline:
+    """Answer all that is recorded of anybody's order, for operators; deleted or not.
+
+    The oldest `limit` steps after step `after`; the next page starts at `next_after`.
+    Raises NotFoundError where nothing is known of the order.
+    """
+    parameters = {"id": order_id, "after": after, "limit": limit}
+    (found,) = unique(connection, _WHOLE, parameters)
+    return json.decode(found, type=Timeline)

@@ -1,0 +1,347 @@
+"""An order's timeline: the owner's, step by step, and the operators' with all of it."""
+
+import re
+from typing import Any
+
+import pytest
+
+from common import orders, store, timeline, wiring
+from common.changes import OPERATOR, Change
+from common.db import connect
+from common.errors import NotFoundError
+from common.store import Snapshot, Target
+from common.timeline import Step, Timeline
+from infra.local.sandbox import catalogue
+from tests.support.documented import documented
+from tests.support.observed import problem
+from tests.support.service import Service, new_user
+from tests.support.tokens import SECRET, bearer
+
+OPERATORS_ALONE = ("request_id", "changed_by", "destination", "attempts", "traceparent")
+
+
+@pytest.fixture
+def user() -> str:
+    return new_user()
+
+
+def path(order: dict[str, Any]) -> str:
+    return f"/api/orders/{order['id']}/timeline/"
+
+
+def steps(service: Service, user: str, order: dict[str, Any]) -> list[dict[str, Any]]:
+    response = documented(service.crud("GET", path(order), user))
+    assert response.status_code == 200, response.get_data(as_text=True)
+    found: list[dict[str, Any]] = response.get_json()
+    return found
+
+
+def brief(step: dict[str, Any]) -> tuple[Any, ...]:
+    return step["kind"], step["item"], step["from_status"], step["to_status"]
+
+
+def whole(service: Service, order: dict[str, Any], **how: int) -> Timeline:
+    service.client("orders_crud")
+    with connect(wiring.engine()) as connection:
+        return timeline.read_whole(connection, order["id"], **how)
+
+
+def finished(service: Service, user: str) -> dict[str, Any]:
+    """Have an order whose one item is delivered, approved and told to analytics."""
+    order = service.ordered(user, 2)
+    [item] = order["items"]
+    service.move(item["id"], 2, headers={"X-Request-ID": "ship-it"})
+    service.move(item["id"], 3)
+    service.trigger_approval(order["id"])
+    service.sweep()
+    return order
+
+
+def test_an_owner_sees_what_happened_in_the_order_in_which_it_did(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    item = order["items"][0]["id"]
+    found = steps(service, user, order)
+    assert [brief(step) for step in found] == [
+        ("item.created", item, None, 1),
+        ("order.created", None, None, None),
+        ("item.moved", item, 1, 2),
+        ("item.moved", item, 2, 3),
+        ("order.approved", None, None, None),
+    ]
+    assert [step["by"] for step in found] == [
+        "owner",
+        "owner",
+        "shop",
+        "shop",
+        "system",
+    ]
+    times = [step["at"] for step in found]
+    assert times == sorted(times)
+    assert times[0] == order["created_at"]
+    assert found[0]["to_quantity"] == 2
+    assert found[1]["from_cart"] is True
+
+
+def test_each_step_tells_what_siblings_heard_of_it_and_when(
+    service: Service, user: str
+) -> None:
+    found = steps(service, user, finished(service, user))
+    assert [step["event"]["type"] for step in found] == [
+        "order.item.created",
+        "order.created",
+        "order.item.status.updated",
+        "order.item.status.updated",
+        "order.approved",
+    ]
+    assert all(step["at"] <= step["event"]["sent_at"] for step in found)
+
+
+def test_an_event_that_waits_has_no_time_and_the_tag_moves_once_it_is_sent(
+    service: Service, user: str
+) -> None:
+    service.sandbox.fault("sink", status=503)
+    order = service.ordered(user)
+    before = service.crud("GET", path(order), user)
+    assert [step["event"]["sent_at"] for step in before.get_json()] == [None, None]
+
+    service.sandbox.mend("sink")
+    service.rows("UPDATE outbox SET available_at = now() RETURNING id")
+    service.restart()
+    service.sweep()
+
+    held = {"If-None-Match": before.headers["ETag"]}
+    after = service.crud("GET", path(order), user, headers=held)
+    assert after.status_code == 200
+    assert all(step["event"]["sent_at"] for step in after.get_json())
+
+
+def test_an_owner_sees_items_added_changed_and_removed(
+    service: Service, user: str
+) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    line = {"order": order["id"], "product_variation": catalogue.MUG, "quantity": 2}
+    item = service.crud("POST", "/api/order-items/", user, json=line).get_json()["id"]
+    service.crud("PATCH", f"/api/order-items/{item}/", user, json={"quantity": 1})
+    service.crud("DELETE", f"/api/order-items/{item}/", user)
+    created, added, changed, removed = steps(service, user, order)
+    assert brief(created) == ("order.created", None, None, None)
+    assert (created["from_cart"], created["event"]) == (False, None)
+    assert brief(added) == ("item.created", item, None, 1)
+    assert brief(changed) == ("item.changed", item, 1, 1)
+    assert (changed["from_quantity"], changed["to_quantity"]) == (2, 1)
+    assert changed["event"] is None
+    assert brief(removed) == ("item.removed", item, 1, 4)
+
+
+def test_an_approval_that_the_owner_asked_for_is_the_owners(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    [item] = order["items"]
+    service.move(item["id"], 4)
+    service.crud(
+        "PATCH", f"/api/orders/{order['id']}/", user, json={"is_approved": True}
+    )
+    last = steps(service, user, order)[-1]
+    assert (last["kind"], last["by"]) == ("order.approved", "owner")
+
+
+def test_nothing_of_operators_and_nobodys_id_is_shown(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    keeper = new_user()
+    service.move(order["items"][0]["id"], 2, user=keeper)
+    shown = service.crud("GET", path(order), user).get_data(as_text=True)
+    assert keeper not in shown
+    assert not [name for name in OPERATORS_ALONE if name in shown]
+
+
+def test_what_is_deleted_or_somebody_elses_was_never_there(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    foreign = service.crud("GET", path(order), new_user())
+    assert (
+        service.crud("DELETE", f"/api/orders/{order['id']}/", user).status_code == 204
+    )
+    deleted = service.crud("GET", path(order), user)
+    said = [problem(each, 404, "not-found") for each in (foreign, deleted)]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_it_answers_with_and_without_its_slash_and_to_head(
+    service: Service, user: str, ending: str
+) -> None:
+    asked = path(service.ordered(user)).rstrip("/") + ending
+    answer = service.crud("GET", asked, user)
+    head = service.crud("HEAD", asked, user)
+    assert (answer.status_code, head.status_code, head.data) == (200, 200, b"")
+    assert head.headers["ETag"] == answer.headers["ETag"]
+
+
+def test_what_the_caller_has_is_not_sent_again(service: Service, user: str) -> None:
+    order = finished(service, user)
+    tag = service.crud("GET", path(order), user).headers["ETag"]
+    held = {"If-None-Match": tag}
+    again = documented(service.crud("GET", path(order), user, headers=held))
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_pages_follow_each_other_without_a_gap(service: Service, user: str) -> None:
+    order = finished(service, user)
+    every, found = steps(service, user, order), []
+    asked = f"{path(order)}?limit=2"
+    sizes = []
+    while asked:
+        answer = documented(service.crud("GET", asked, user))
+        found += answer.get_json()
+        sizes.append(len(answer.get_json()))
+        link = re.match(r'<(.+)>; rel="next"', answer.headers.get("Link", ""))
+        asked = link[1] if link else ""
+    assert found == every
+    assert sizes == [2, 2, 1]
+
+
+def test_a_bad_limit_is_named(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    body = problem(
+        service.crud("GET", f"{path(order)}?limit=0", user), 400, "invalid-request"
+    )
+    assert "limit" in body["errors"]
+
+
+def test_operators_see_who_acted_and_in_which_request(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    found = whole(service, order)
+    assert found.order is not None
+    assert str(found.order.user_id) == user
+    kinds = [step.actor_kind for step in found.steps]
+    assert kinds == ["user", "user", "internal", "internal", "system"]
+    assert found.steps[2].request_id == "ship-it"
+    assert found.steps[2].changed_by not in (None, found.order.user_id)
+    assert found.steps[4].changed_by is None
+
+
+def test_a_shop_that_moves_an_item_by_its_claim_is_told_apart(
+    service: Service, user: str
+) -> None:
+    service.set(GATEWAY_JWT_SECRET=SECRET)
+    keeper, shop = new_user(), new_user()
+    article = service.sandbox.add_article(amount=10, shop_id=shop)
+    service.sandbox.add_to_cart(user, article, 1)
+    order = service.checkout(user, **bearer(user)).get_json()["order"]
+    headers = bearer(keeper, shop_uuid=shop)
+    service.move(order["items"][0]["id"], 2, user=keeper, headers=headers)
+    last = whole(service, order).steps[-1]
+    assert (last.actor_kind, str(last.changed_by)) == ("shop", keeper)
+
+
+def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    item = order["items"][0]["id"]
+
+    def decide(snapshot: Snapshot) -> Change | None:
+        change = orders.set_status(snapshot, item, 4, snapshot.order.user_id)
+        assert change is not None
+        change.actor, change.actor_kind = None, OPERATOR
+        return change
+
+    store.change_order(wiring.engine(), Target(item_id=item), decide, wiring.bus())
+    last = whole(service, order).steps[-1]
+    assert (last.actor_kind, last.changed_by) == ("operator", None)
+    assert steps(service, user, order)[-1]["by"] == "operator"
+
+
+def deliveries(step: Step) -> list[tuple[str, str]]:
+    return [(each.destination, each.state) for each in step.deliveries]
+
+
+def test_operators_see_each_delivery_of_each_event(service: Service, user: str) -> None:
+    found = whole(service, finished(service, user))
+    sent = [("http", "sent")]
+    assert [deliveries(step) for step in found.steps] == [
+        *([sent] * 4),
+        [("analytics", "sent"), ("http", "sent")],
+    ]
+    assert all(d.attempts == 1 for step in found.steps for d in step.deliveries)
+
+
+STATES = {
+    "held": "UPDATE outbox SET held_since = now(), doubts = 1 RETURNING id",
+    "pending": "UPDATE outbox SET sending_since = NULL RETURNING id",
+    "sending": "UPDATE outbox SET sending_since = now() RETURNING id",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_operators_see_what_keeps_an_event(
+    service: Service, user: str, state: str
+) -> None:
+    service.sandbox.fault("sink", status=503)
+    order = service.ordered(user)
+    service.rows(STATES[state])
+    first = whole(service, order).steps[0]
+    assert deliveries(first) == [("http", state)]
+    assert first.deliveries[0].sent_at is None
+
+
+def test_a_dead_letter_and_what_is_kept_no_longer_are_told_apart(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.rows(
+        "WITH gone AS (DELETE FROM sent_events RETURNING *) INSERT INTO dead_letters"
+        " (source, reason, destination, order_id, event_id, event_type, body)"
+        " SELECT 'outbox', 'refused', destination, order_id, event_id, event_type, 'x'"
+        " FROM gone WHERE event_type = 'order.created' RETURNING id"
+    )
+    item, made = whole(service, order).steps
+    assert (deliveries(made), made.deliveries[0].error) == (
+        [("http", "dead")],
+        "refused",
+    )
+    assert (deliveries(item), item.forgotten) == ([], ["http"])
+    assert made.forgotten == []
+
+
+def test_operators_see_an_order_that_was_deleted(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    found = whole(service, order)
+    assert found.order is None
+    assert [step.kind for step in found.steps][-1] == "order.deleted"
+
+
+def test_operators_page_through_a_long_life(service: Service, user: str) -> None:
+    order = finished(service, user)
+    first = whole(service, order, limit=3)
+    assert first.next_after == first.steps[-1].id
+    second = whole(service, order, limit=3, after=first.next_after)
+    assert [len(first.steps), len(second.steps), second.next_after] == [3, 2, None]
+
+
+def test_of_an_order_that_never_was_operators_hear_so(service: Service) -> None:
+    with pytest.raises(NotFoundError):
+        whole(service, {"id": 77})
+
+
+def test_what_an_older_release_writes_is_shown_without_who_acted(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.rows(
+        "INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,"
+        " changed_by, request_id) VALUES (:id, 'item.moved', :item, 1, 2, :who, 'r')"
+        " RETURNING id",
+        id=order["id"],
+        item=order["items"][0]["id"],
+        who=new_user(),
+    )
+    last = steps(service, user, order)[-1]
+    assert (brief(last)[2:], last["by"], last["event"]) == ((1, 2), None, None)
