@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from common import errors
 from common.errors import ServiceError
+from common.openapi_events import event_document
 
 UPSTREAM = (
     errors.UpstreamBrokenError,
@@ -319,6 +320,7 @@ OPEN_PATHS = {
     ),
     "/openapi.json": _document("openapi_document"),
     "/api/schema/": _document("schema_document"),
+    "/api/schema/events/": event_document(_open),
     "/api/schema/swagger-ui/": _page("swagger_ui", "The API in Swagger UI"),
     "/api/schema/redoc/": _page("redoc", "The API in ReDoc"),
 }

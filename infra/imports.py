@@ -21,6 +21,7 @@ _DISTRIBUTIONS = {
     "google.cloud.sql": "cloud-sql-python-connector",
     "grpc": "grpcio",
     "jwt": "pyjwt",
+    "yaml": "pyyaml",
 }
 
 

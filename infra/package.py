@@ -34,7 +34,7 @@ _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 
 # What each function imports by itself, at once or later; what these need comes along.
 NEEDS = {
-    "api_docs": _HTTP | {"offapi"},
+    "api_docs": _HTTP | {"jinja2", "markupsafe", "offapi", "pyyaml"},
     "approval_handler": _HTTP | _DATABASE | _SIBLINGS | _BUS,
     "create_order_from_cart": _HTTP | _DATABASE | _SIBLINGS | _BUS,
     "item_status": _HTTP | _DATABASE | _SIBLINGS | _BUS,

@@ -17,6 +17,7 @@ from flask import Request, Response, abort, request
 from msgspec import Struct
 
 from common import http, wiring
+from common.errors import InvalidRequestError
 from common.openapi import document
 from common.schemas import encode
 
@@ -30,6 +31,13 @@ ASSETS = {
 }
 # ReDoc's only load from outside, its makers' logo; where it fails, none is shown.
 OUTSIDE_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+# The event document's forms, by the name that `?format=` has for each.
+EVENT_FORMS = {
+    "json": http.JSON,
+    "yaml": "application/yaml",
+    "html": "text/html",
+}
 
 FRESH = "public, max-age=300"
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -85,8 +93,46 @@ def _page(name: str, root: str) -> Content:
         return f'"{root}assets/{found[1]}?v={_asset(found[1]).tag}"'
 
     html = (PAGES / f"{name}.html").read_text(encoding="utf-8")
-    html = html.replace('"./"', f'"{root}"')
+    html = html.replace('"./"', f'"{root}"').replace('"./events/"', f'"{root}events/"')
     return _content(re.sub(r'"assets/([\w.-]+)"', link, html).encode())
+
+
+@functools.cache
+def _events(form: str, root: str) -> Content:
+    """Answer the event document, or the page that is made of it."""
+    from common import asyncapi  # noqa: PLC0415 few ask, and it is no part of a start
+
+    if form == "html":
+        from common.asyncapi_page import render  # noqa: PLC0415 see above
+
+        page, style = (
+            (PAGES / name).read_text(encoding="utf-8")
+            for name in ("events.html", "events.css")
+        )
+        return _content(render(page, root, style).encode())
+    if form == "yaml":
+        import yaml  # noqa: PLC0415 see above
+
+        told = yaml.safe_dump(
+            asyncapi.document(), sort_keys=False, allow_unicode=True, width=88
+        )
+        return _content(told.encode())
+    return _content(encode(asyncapi.document()).encode())
+
+
+def _event_form() -> str:
+    """Answer what is asked for: by `format`, else by `Accept`, else JSON."""
+    form = request.args.get("format")
+    if form is None:
+        media_type = request.accept_mimetypes.best_match(
+            EVENT_FORMS.values(), http.JSON
+        )
+        [form] = (name for name, known in EVENT_FORMS.items() if known == media_type)
+    if form not in EVENT_FORMS:
+        raise InvalidRequestError.of(
+            "format", f"must be one of {', '.join(EVENT_FORMS)}"
+        )
+    return form
 
 
 def _reply(content: Content, media_type: str, kept: str = FRESH) -> Response:
@@ -112,6 +158,16 @@ def get_page(name: str) -> Response:
     """Answer a page for people."""
     root = "../" if request.path.endswith("/") else "./"
     return _reply(_page(name, root), "text/html")
+
+
+@app.get("/api/schema/events/")
+def get_events() -> Response:
+    """Answer the event document: JSON, YAML, or a page for people."""
+    form = _event_form()
+    root = "../" if request.path.endswith("/") else "./"
+    response = _reply(_events(form, root), EVENT_FORMS[form])
+    response.vary.add("Accept")
+    return response
 
 
 @app.get("/api/schema/assets/<name>")

@@ -39,6 +39,8 @@ platform the gateway sets it.</p>
 <tr><td><a href="/api/schema/swagger-ui/">Swagger UI</a>,
 <a href="/api/schema/redoc/">ReDoc</a>,
 <a href="/openapi.json">openapi.json</a></td><td>how to call it</td></tr>
+<tr><td><a href="/api/schema/events/">events</a></td>
+<td>what it publishes, and to whom</td></tr>
 <tr><td><a href="/health/ready">/health/ready</a></td>
 <td>whether it can work</td></tr>
 <tr><td><code>/order/…</code></td>

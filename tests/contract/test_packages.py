@@ -144,6 +144,9 @@ def test_what_is_left_out_is_not_missed(function: str, unpacked: Path) -> None:
         for path in (
             "/openapi.json",
             "/api/schema/",
+            "/api/schema/events/",
+            "/api/schema/events/?format=yaml",
+            "/api/schema/events/?format=html",
             "/api/schema/redoc/",
             "/health/ready",
         ):

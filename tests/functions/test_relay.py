@@ -135,6 +135,7 @@ def test_ten_thousand_forgotten_approvals_are_worked_off_in_bounded_steps(
 def test_a_call_ends_in_time_however_slow_a_destination_is(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    service.has_made_up_events = True
     service.rows(
         "INSERT INTO outbox (destination, order_id, event_id, event_type, body)"
         " SELECT 'http', o, gen_random_uuid(), 'order.item.status.updated', '{}'"

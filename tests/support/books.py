@@ -19,6 +19,7 @@ from common import wiring
 from common.audit import audit
 from tests.support.crash.nursery import PATIENCE_SECONDS
 from tests.support.crash.world import Heard
+from tests.support.published import published_to_rabbitmq
 from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES
 from tests.support.service import Service
 
@@ -53,6 +54,7 @@ def taken(channel: BlockingChannel, queue: str) -> list[Heard]:
             queue, auto_ack=True, inactivity_timeout=5
         ):
             assert delivery is not None, f"{queue} has fewer than it said"
+            published_to_rabbitmq(delivery, properties, body)
             heard = Heard(properties.message_id, properties.type, json.loads(body))
             found.append(heard)
             if len(found) >= count:

@@ -24,6 +24,7 @@ from common.publishing.http import SinkPublisher
 from common.publishing.rabbitmq import RabbitMQPublisher
 from infra.local.http_server import serving
 from tests.support.link import LOOPBACK, Link, link_to
+from tests.support.published import properties_of, published, remarkable
 from tests.support.rabbitmq import EXCHANGE, Broker
 
 PATIENCE_SECONDS = 30
@@ -45,6 +46,9 @@ class Arrived:
     content_type: str
     traceparent: str | None
     cloud_event: Mapping[str, str]
+    transport: str
+    headers: Mapping[str, str] = field(repr=False)
+    properties: Mapping[str, Any] | None = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -58,9 +62,14 @@ class Arrived:
 
 
 def arrived(
-    body: bytes, attributes: Mapping[str, str], prefix: str, content_type: str | None
+    transport: str,
+    body: bytes,
+    attributes: Mapping[str, str],
+    content_type: str | None,
+    properties: Mapping[str, Any] | None = None,
 ) -> Arrived:
     """Answer an event as its attributes, or headers, tell it."""
+    prefix = "cloudEvents:" if transport == "rabbitmq" else "ce-"
     return Arrived(
         body=body,
         content_type=content_type or "",
@@ -70,6 +79,9 @@ def arrived(
             for name, value in attributes.items()
             if name.startswith(prefix)
         },
+        transport=transport,
+        headers=attributes,
+        properties=properties,
     )
 
 
@@ -97,7 +109,10 @@ class Destination(ABC):
         """Answer what has come since the last look, in the order in which it came."""
 
     def arrived(self, count: int) -> list[Arrived]:
-        """Answer all that has come, which is to be `count` events soon, and no more."""
+        """Answer all that has come, which is to be `count` events soon, and no more.
+
+        Headers must be as the event document has them; bodies are made up here.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(self._came) < count and time.monotonic() < deadline:
             self._came += self._take()
@@ -106,6 +121,15 @@ class Destination(ABC):
         self._came += self._take()
         ids = [each.id for each in self._came]
         assert len(ids) == count, f"{len(ids)} arrived: {ids[:20]}"
+        for each in self._came:
+            published(
+                each.transport,
+                each.cloud_event["type"],
+                each.headers,
+                each.body,
+                each.properties,
+                is_made_up=True,
+            )
         return list(self._came)
 
 
@@ -160,7 +184,9 @@ class RabbitMQDestination(Destination):
             if method is None:
                 return taken
             headers = found.headers or {}
-            taken.append(arrived(body, headers, "cloudEvents:", found.content_type))
+            told = properties_of(found)
+            came = arrived("rabbitmq", body, headers, found.content_type, told)
+            taken.append(came)
 
 
 class HttpDestination(Destination):
@@ -207,7 +233,8 @@ class Sink:
         is_refused = headers["ce-type"] in self.refused
         if not is_refused:
             with self._lock:
-                came = arrived(body, headers, "ce-", headers.get("content-type"))
+                told = remarkable(headers)
+                came = arrived("http", body, told, headers.get("content-type"))
                 self._came.append(came)
         return Response(status=400 if is_refused else 202)(environ, start_response)
 

@@ -106,7 +106,7 @@ class EmulatorDestination(Destination):
 def _from_pubsub(message: Any) -> Arrived:
     attributes = dict(message.attributes)
     assert message.ordering_key == attributes["order_id"] == attributes["ce-subject"]
-    return arrived(message.data, attributes, "ce-", attributes["content-type"])
+    return arrived("pubsub", message.data, attributes, attributes["content-type"])
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from common import wiring
 from common.db import Statement
 from infra.local.sandbox import Sandbox
+from tests.support.published import published_to_sandbox
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 VARIABLES = (
@@ -46,6 +47,8 @@ class Service:
 
     def __init__(self, database_url: str, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
+        # Set by tests that put rows of their own into the outbox.
+        self.has_made_up_events = False
         self._clients: dict[str, FlaskClient] = {}
         # Loading reads the environment, which a process has only one of.
         self._loading = threading.Lock()
@@ -67,11 +70,15 @@ class Service:
 
     def restart(self) -> None:
         """Start over as a new instance would: no pools, no memory of faults."""
-        self.close()
+        self._let_go()
         self._clients.clear()
 
     def close(self) -> None:
-        """Close what the functions opened."""
+        """Close what the functions opened; what they published must be documented."""
+        self._let_go()
+        published_to_sandbox(self.sandbox, is_made_up=self.has_made_up_events)
+
+    def _let_go(self) -> None:
         wiring.close()
         wiring._needs.clear()
 

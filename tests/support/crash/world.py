@@ -20,6 +20,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support import database
 from tests.support.crash.nursery import PATIENCE_SECONDS, Child, Nursery
+from tests.support.published import published_to_pubsub, published_to_rabbitmq
 from tests.support.pubsub import PubSub, running_pubsub
 from tests.support.rabbitmq import EXCHANGE, Broker
 from tests.support.service import Service
@@ -145,15 +146,19 @@ class World:
             )
             if delivery is None:
                 break
+            published_to_rabbitmq(delivery, properties, body)
             heard = Heard(properties.message_id, properties.type, json.loads(body))
             self.heard["rabbitmq"].append(heard)
+        came = self.pubsub.published()
+        for message in came[len(self.heard["pubsub"]) :]:
+            published_to_pubsub(message)
         self.heard["pubsub"] = [
             Heard(
                 message.attributes["event_id"],
                 message.attributes["event_type"],
                 json.loads(message.data),
             )
-            for message in self.pubsub.published()
+            for message in came
         ]
 
 

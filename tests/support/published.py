@@ -1,0 +1,158 @@
+"""Holds what was published against what the event document says of it.
+
+Lives here: `published(…)`, and taking apart what each transport hands to a consumer.
+Not here: which messages are looked at: all that come to a place where tests receive
+any. Surprise: shapes are closed here, though the document leaves them open: a field
+that is sent and not documented is a mistake of ours.
+"""
+
+import copy
+import functools
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import jsonschema
+
+from common.asyncapi import ANALYTICS_PATH, document, message_name
+from common.asyncapi_parts import HEADERS
+from common.events import ANALYTICS, ANALYTICS_NOTIFICATION
+from infra.local.sandbox import Sandbox
+
+# What HTTP itself brings along.
+UNREMARKABLE = {
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "user-agent",
+}
+PROPERTIES = tuple(HEADERS["RabbitMQProperties"]["properties"])
+FORMATS = jsonschema.FormatChecker(["uuid"])
+
+
+@FORMATS.checks("date-time", raises=ValueError)  # type: ignore[untyped-decorator]
+def _is_moment(value: object) -> bool:
+    return not isinstance(value, str) or bool(datetime.fromisoformat(value).tzinfo)
+
+
+@functools.cache
+def closed_document() -> dict[str, Any]:
+    """Answer the document, with no room for fields that it does not name."""
+    found = copy.deepcopy(document())
+    for schema in found["components"]["schemas"].values():
+        schema["additionalProperties"] = False
+    return found
+
+
+@functools.cache
+def _validator(
+    transport: str, event_type: str, part: str, *, is_made_up: bool
+) -> jsonschema.protocols.Validator:
+    components = closed_document()["components"]
+    name = message_name(transport, event_type)
+    told = components["messages"].get(name)
+    assert told is not None, f"{name} is not documented"
+    return jsonschema.Draft7Validator(
+        # Beside a `$ref` nothing counts.
+        {"allOf": [told[part]], "components": components},
+        format_checker=None if is_made_up else FORMATS,
+    )
+
+
+def _hold(
+    transport: str,
+    event_type: str,
+    part: str,
+    value: object,
+    *,
+    is_made_up: bool = False,
+) -> None:
+    validator = _validator(transport, event_type, part, is_made_up=is_made_up)
+    for error in validator.iter_errors(value):
+        place = f"{message_name(transport, event_type)}, {part}{error.json_path[1:]}"
+        raise AssertionError(f"{place}: {error.message}")
+
+
+def published(
+    transport: str,
+    event_type: str,
+    headers: Mapping[str, Any],
+    body: bytes | str,
+    properties: Mapping[str, Any] | None = None,
+    *,
+    is_made_up: bool = False,
+) -> None:
+    """Fail unless headers, properties and body are as the document has them.
+
+    What is made up, for tests of transports, has any id and any body.
+    """
+    _hold(transport, event_type, "headers", dict(headers), is_made_up=is_made_up)
+    if properties is not None:
+        part = "x-amqp-properties"
+        _hold(transport, event_type, part, dict(properties), is_made_up=is_made_up)
+    if is_made_up:
+        return
+    told = json.loads(body)
+    _hold(transport, event_type, "payload", told)
+    _agree(headers, properties or {}, told)
+
+
+def _agree(
+    headers: Mapping[str, Any], properties: Mapping[str, Any], body: dict[str, Any]
+) -> None:
+    """Fail unless an id that is told in several places is the same in all of them."""
+    bare = [
+        (name.removeprefix("cloudEvents:").removeprefix("ce-"), value)
+        for name, value in headers.items()
+    ]
+    ids = {value for name, value in bare if name in ("id", "event_id")}
+    ids |= {properties[name] for name in ("message_id",) if name in properties}
+    assert len(ids) <= 1, f"one message, several ids: {ids}"
+    orders = {value for name, value in bare if name in ("subject", "order_id")}
+    told = body.get("order_id") or body.get("data", {}).get("order_id")
+    assert not orders or orders == {str(told)}, (
+        f"order {told}, but headers say {orders}"
+    )
+
+
+def remarkable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Answer headers without what HTTP itself brings along."""
+    return {k: v for k, v in headers.items() if k not in UNREMARKABLE}
+
+
+def properties_of(properties: Any) -> dict[str, Any]:
+    """Answer what is documented of the properties that pika hands to a consumer."""
+    return {name: getattr(properties, name) for name in PROPERTIES}
+
+
+def published_to_rabbitmq(delivery: Any, properties: Any, body: bytes) -> None:
+    """Hold what pika hands to a consumer."""
+    told = properties_of(properties)
+    published("rabbitmq", delivery.routing_key, properties.headers or {}, body, told)
+
+
+def published_to_pubsub(message: Any) -> None:
+    """Hold a message as Google's client has it."""
+    attributes = dict(message.attributes)
+    published("pubsub", attributes.get("event_type", "?"), attributes, message.data)
+    assert message.ordering_key == attributes["order_id"]
+
+
+def published_to_sandbox(sandbox: Sandbox, *, is_made_up: bool = False) -> int:
+    """Hold what the sandbox's sink and its analytics got; answer how many."""
+    count = 0
+    for event in sandbox.events:
+        if event.attributes.keys() == {"ce-id", "ce-type"}:  # by `Sandbox.hear`
+            continue
+        headers = remarkable(event.attributes)
+        published("http", event.type, headers, event.body, is_made_up=is_made_up)
+        count += 1
+    for call in sandbox.calls:
+        if (call.method, call.path) == ("POST", ANALYTICS_PATH):
+            headers = remarkable({k.lower(): v for k, v in call.headers.items()})
+            published(ANALYTICS, ANALYTICS_NOTIFICATION, headers, call.body)
+            count += 1
+    return count
