@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ audit: $(STAMP) ## ask for known vulnerabilities (see ARGS=--help)
 
 licences: $(STAMP) ## list the licences of dependencies in docs/licences.md
 	@$(BIN)/python -m infra.supply.licences $(ARGS)
+
+docs: $(STAMP) ## build docs/ as a site in build/site (ARGS=--serve)
+	@$(BIN)/python -m infra.docs_site $(ARGS)
 
 gateway: $(STAMP) ## make dist/gateway.json for Google API Gateway (ARGS=--help)
 	@$(BIN)/python -m infra.gateway $(ARGS)

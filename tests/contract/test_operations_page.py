@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "docs" / "operations.md",
     ROOT / "docs" / "rollout.md",
     ROOT / "docs" / "gateway.md",
+    ROOT / "docs" / "runbook.md",
     TERRAFORM / "README.md",
 ]
 # Variables that nothing here uses, and `cd` that may fail: both are before the reader.

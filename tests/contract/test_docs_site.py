@@ -1,0 +1,208 @@
+"""The documentation as a site: whole, without a broken link, asking nobody outside."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from infra import docs_site
+from tests.support.pages import ROOT
+
+# What a browser fetches by itself; a link that people follow is none of it.
+FETCHED = {
+    *(("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src")),
+    *(("link", "href"), ("object", "data"), ("use", "href"), ("video", "src")),
+}
+SERIOUS = ("serious", "critical")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def build(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "infra/docs_site.py", "--folder", str(folder)],
+        cwd=checkout,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    done = build(ROOT, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(
+        r"^docs: .*\n\t@\S+ -m infra\.docs_site ",
+        (ROOT / "Makefile").read_text(),
+        re.MULTILINE,
+    )
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout of what makes the site, to be spoilt."""
+    for path in [*docs_site.published(), "mkdocs.yml", "infra/docs_site.py"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return tmp_path
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class Fetched(HTMLParser):
+    """Addresses that a page has its browser fetch, and links to follow."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.links: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if (tag, name) in FETCHED:
+                self.addresses.append(value or "")
+            elif (tag, name) == ("a", "href"):
+                self.links.append(value or "")
+
+
+def titles_and_paths(nav: object) -> Iterator[tuple[str, str]]:
+    if isinstance(nav, list):
+        for each in nav:
+            yield from titles_and_paths(each)
+    elif isinstance(nav, dict):
+        for title, inside in nav.items():
+            if isinstance(inside, str):
+                yield title, inside
+            else:
+                yield from titles_and_paths(inside)
+
+
+def test_every_page_of_the_checkout_is_in_the_menu() -> None:
+    # mkdocs.yml names no Python, so that it is read like any other file.
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    pages = {path for path in docs_site.published() if path.endswith(".md")}
+    assert {path for _, path in titles_and_paths(menu)} == pages
+    assert {"README.md", "DECISIONS.md", "docs/runbook.md"} <= pages
+    assert not [path for path in pages if ".venv" in path]
+
+
+def test_no_page_has_a_browser_fetch_anything_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        found = Fetched(page).addresses
+        assert found
+        outside = [each for each in found if re.match(r"(\w+:)?//", each)]
+        assert not outside, page
+    for style in site.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text), style
+
+
+def test_a_link_between_pages_leads_to_the_page_and_one_to_code_is_text(
+    site: Path,
+) -> None:
+    operations = site / "docs" / "operations" / "index.html"
+    links = Fetched(operations).links
+    for path in ("../../infra/terraform/", "../rollout/"):
+        assert path in links
+        assert (operations.parent / path / "index.html").exists()
+    assert not [each for each in links if "compose.yaml" in each]
+    assert "compose.yaml" in operations.read_text()
+    # The README says infra/rabbitmq; the page is the README there.
+    assert "infra/rabbitmq/" in Fetched(site / "index.html").links
+
+
+def test_a_link_that_leads_nowhere_fails_and_is_named(copy: Path) -> None:
+    page = copy / "docs" / "limits.md"
+    page.write_text(
+        f"{page.read_text()}\n[one](nothing.md) [two](capacity.md#no-such-heading)\n"
+    )
+    done = build(copy, copy / "built")
+    assert done.returncode == 1
+    assert "nothing.md" in done.stderr
+    assert "no-such-heading" in done.stderr
+
+
+def test_pictures_say_in_words_what_they_show() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)
+    assert len(pictures) == 2
+    for words, path in pictures:
+        assert len(words) > 40
+        drawn = (ROOT / "docs" / path).read_text()
+        assert "<title" in drawn
+        assert "<desc" in drawn
+        assert "prefers-color-scheme:dark" in drawn
+        # As wide as a phone, in letters that can be read there.
+        assert 'width="360"' in drawn
+        sizes = re.findall(r"font-size:([\d.]+)px", drawn)
+        assert min(map(float, sizes)) >= 12
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the site was not looked at")
+def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
+    served: str,
+) -> None:
+    asked: list[str] = []
+    said: list[str] = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
+        page = browser.new_page(
+            color_scheme="dark", viewport={"width": 390, "height": 800}
+        )
+        page.set_default_timeout(15_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda line: said.append(f"{line.type}: {line.text}"))
+        page.goto(f"{served}/docs/architecture/", wait_until="networkidle")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        drawn = page.evaluate(
+            "[...document.querySelectorAll('article img')].map(i => i.naturalWidth)"
+        )
+        scheme = page.evaluate("document.body.dataset.mdColorScheme")
+        page.locator("label[for=__search]:visible").first.click()
+        page.locator("input.md-search__input").press_sequentially("dead letter")
+        page.locator(".md-search-result__link").first.wait_for()
+        found = []
+        # A page of its own for each: a browser remembers which colours it had.
+        for page in (
+            browser.new_page(color_scheme="dark"),
+            browser.new_page(color_scheme="light"),
+        ):
+            page.goto(f"{served}/docs/runbook/")
+            found += Axe().run(page).response["violations"]
+        browser.close()
+    assert not [each["id"] for each in found if each["impact"] in SERIOUS]
+    assert not [each for each in asked if not each.startswith((served, "data:"))]
+    assert not [line for line in said if line.startswith("error")]
+    assert width <= 390
+    assert drawn == [360, 360]
+    assert scheme == "slate"
