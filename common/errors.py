@@ -83,6 +83,14 @@ class CartNotFoundError(NotFoundError):
     title = "Cart not found"
 
 
+class NotAcceptableError(ServiceError):
+    """There is no representation that Accept allows."""
+
+    status = 406
+    slug = "not-acceptable"
+    title = "Not acceptable"
+
+
 class ConflictError(ServiceError):
     """The current state does not allow this."""
 

@@ -6,8 +6,6 @@ here: the operations (`openapi_operations.py`), the parts they refer to
 the server is relative, because only a caller knows which prefix it came through.
 """
 
-import inspect
-from collections.abc import Iterable
 from typing import Any
 
 from common import errors
@@ -23,12 +21,12 @@ from common.openapi_components import (
     EXAMPLES,
     HEADERS,
     PARAMETERS,
-    REPAIRS,
-    SECURITY_SCHEMES,
     shapes,
 )
-from common.openapi_operations import OPEN_PATHS, OPERATIONS, Operation
+from common.openapi_open import OPEN_PATHS
+from common.openapi_operations import OPERATIONS, Operation
 from common.paging import MOST_LOOKED_AT
+from common.problem_types import TRANSPORT_PROBLEMS, problem_types
 
 API_VERSION = "1.0.0"
 JSON = "application/json"
@@ -58,7 +56,8 @@ Orders of the platform: from a cart to an approved order.
 - **Money** is an integer in the smallest unit of the currency.
 - **Statuses**: 1 Processing, 2 Shipped, 3 Delivered (final), 4 Cancelled (final).
 
-Errors are `application/problem+json` (RFC 9457): see the types in the schema `Problem`.
+Errors are `application/problem+json` (RFC 9457): each `type` is
+explained at `/problems/`, and listed in the schema `Problem`.
 """
 PROBLEM_TABLE = """
 
@@ -75,11 +74,25 @@ TAGS = {
     "Documentation": "This document, for programs and for people.",
 }
 
-# What Flask refuses itself, before any code of ours: status and title by slug.
-TRANSPORT_PROBLEMS = {
-    "method-not-allowed": (405, "Method not allowed"),
-    "body-too-large": (413, "Body too large"),
-    "unsupported-media-type": (415, "Unsupported media type"),
+SECURITY_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": (
+            "From outside. The gateway verifies the user's token, sets `X-User-ID`"
+            " from its `sub`, and passes it on."
+        ),
+    },
+    "userId": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-ID",
+        "description": (
+            "Behind the gateway, and in a local run: the caller, a UUID. The gateway"
+            " overwrites what a client sends."
+        ),
+    },
 }
 
 # Any request of a user's may be too large or one too many, and may find the database
@@ -108,8 +121,10 @@ def document(server_url: str = ".") -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
-    used = dict.fromkeys(e for each in OPERATIONS for e in _errors(each))
-    examples = _problem_examples(used)
+    examples = {
+        name: {"summary": each.title, "value": each.example}
+        for name, each in problem_types().items()
+    }
     schemas = shapes()
     schemas["Problem"]["description"] += PROBLEM_TABLE + _problem_rows(examples)
     return {
@@ -130,6 +145,13 @@ def document(server_url: str = ".") -> dict[str, Any]:
             "examples": examples,
             "responses": {
                 "InternalError": _problem("Problem", [ServiceError.slug], "A defect"),
+                "InvalidRequest": _problem(
+                    "Problem", ["invalid-request"], "`errors` names what is wrong"
+                ),
+                "NotFound": _problem("Problem", ["not-found"], "There is none"),
+                "NotAcceptable": _problem(
+                    "Problem", ["not-acceptable"], "`detail` names what there is"
+                ),
                 "RequestTimeout": _problem(
                     "Problem", ["request-timeout"], "The body did not arrive"
                 ),
@@ -140,6 +162,13 @@ def document(server_url: str = ".") -> dict[str, Any]:
                 "HeadersTooLarge": _problem(
                     "Problem", ["headers-too-large"], "Too many, or too large"
                 ),
+                "NotReady": _problem(
+                    "NotReadyProblem",
+                    ["database-unavailable", "busy"],
+                    "`down` names what it waits for",
+                    ["Retry-After"],
+                ),
+                "Busy": _problem("Problem", ["busy"], "Ask again", ["Retry-After"]),
                 "MethodNotAllowed": _problem(
                     "Problem",
                     ["method-not-allowed"],
@@ -150,43 +179,6 @@ def document(server_url: str = ".") -> dict[str, Any]:
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
-
-
-def _problem_examples(used: Iterable[type[ServiceError]]) -> dict[str, Any]:
-    """Answer an example of each problem that is `used`, by slug."""
-    found = {
-        error.slug: _example(
-            error.slug, error.status, error.title, inspect.getdoc(error), _extra(error)
-        )
-        for error in used
-    }
-    transport = TRANSPORT_PROBLEMS.items()
-    return found | {
-        slug: _example(slug, status, title, title, {})
-        for slug, (status, title) in transport
-    }
-
-
-def _example(
-    slug: str, status: int, title: str, detail: str | None, extra: dict[str, Any]
-) -> dict[str, Any]:
-    members = {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "/api/orders-from-shopcart/" if "cart" in slug else "/api/orders/",
-        "error": title,
-    }
-    return {"summary": title, "value": members | extra}
-
-
-def _extra(error: type[ServiceError]) -> dict[str, Any]:
-    if error is errors.CartRepairedError:
-        return REPAIRS
-    if error is errors.InvalidRequestError:
-        return {"errors": {"items[0].quantity": ["expected int >= 1"]}}
-    return {"service": "product"} if error.slug.startswith("upstream") else {}
 
 
 def _problem_rows(examples: dict[str, Any]) -> str:

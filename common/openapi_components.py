@@ -1,8 +1,8 @@
 """What the API document's operations refer to: schemas, parameters, headers, examples.
 
 Lives here: the parts that are not one operation's own. Not here: which operation uses
-them (`openapi_operations.py`). Surprise: shapes come from `schemas.py` as msgspec tells
-them, and only what a type cannot say is added here.
+them (`openapi_operations.py`), problems (`openapi_problems.py`). Surprise: shapes come
+from `schemas.py` as msgspec tells them; only what a type cannot say is added here.
 """
 
 import inspect
@@ -12,6 +12,7 @@ import msgspec
 
 from common import schemas
 from common.errors import CartRepairedError
+from common.openapi_problems import UUID, problem_shapes
 from common.paging import DEFAULT_LIMIT, MAX_LIMIT
 
 BODIES = (
@@ -26,7 +27,6 @@ BODIES = (
     schemas.StatusPatch,
 )
 
-UUID = {"type": "string", "format": "uuid"}
 ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": schemas.MAX_ID}
 MOMENT = {"type": "string", "format": "date-time"}
 
@@ -129,102 +129,8 @@ def shapes() -> dict[str, Any]:
     found["TimelineEntry"]["properties"]["at"] = MOMENT
     sent_at = {"type": ["string", "null"], "format": "date-time"}
     found["TimelineEvent"]["properties"]["sent_at"] = sent_at
-    return found | _problems()
-
-
-def _problems() -> dict[str, Any]:
-    text = {"type": "string"}
-    base = {"$ref": "#/components/schemas/Problem"}
-    members = {
-        "type": {
-            "type": "string",
-            "format": "uri-reference",
-            "description": "Stable; what a program should look at",
-        },
-        "title": text,
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": text | {"description": "For people; may change"},
-        "instance": text | {"description": "The path that was asked for"},
-        "error": text | {"description": "The title again, for older front ends"},
-    }
-    errors = {
-        "type": "object",
-        "description": "What is wrong with which field, parameter or header",
-        "additionalProperties": {"type": "array", "items": text},
-    }
-    upstream = text | {"description": "The service that failed, of 502, 503 and 504"}
-    return {
-        "Problem": {
-            "title": "Problem",
-            "description": "What went wrong (RFC 9457); some types add members.",
-            "type": "object",
-            "properties": members | {"errors": errors, "service": upstream},
-            "required": list(members),
-        },
-        "CartRepairedProblem": {
-            "title": "CartRepairedProblem",
-            "allOf": [base, _repairs()],
-        },
-        "CheckoutConflict": {
-            "anyOf": [{"$ref": "#/components/schemas/CartRepairedProblem"}, base]
-        },
-        "NotReadyProblem": {
-            "title": "NotReadyProblem",
-            "allOf": [
-                base,
-                {
-                    "type": "object",
-                    "properties": {"down": {"type": "array", "items": text}},
-                    "required": ["down"],
-                },
-            ],
-        },
-    }
-
-
-def _repairs() -> dict[str, Any]:
-    count = {"type": "integer", "minimum": 0}
-    text_or_null = {"type": ["string", "null"]}
-    reasons = [
-        "invalid_data",
-        "not_found",
-        "product_not_found",
-        "inactive",
-        "invalid_shop",
-        "out_of_stock",
-        "insufficient_stock",
-    ]
-    old = {"description": "Only with `quantity_updated`", "type": ["integer", "null"]}
-    repair = {
-        "cart_item_id": {"type": "integer"},
-        "product_variation_id": text_or_null,
-        "product_title": text_or_null,
-        "action": {"type": "string", "enum": ["quantity_updated", "removed"]},
-        "old_quantity": old,
-        "new_quantity": old | {"type": "integer", "minimum": 1},
-        "reason": {"type": "string", "enum": reasons},
-        "fixed": {"type": "boolean", "description": "Whether the cart took it"},
-    }
-    optional = {"old_quantity", "new_quantity"}
-    properties = {
-        "message": {"type": "string"},
-        "issues_found": count,
-        "items_fixed": count,
-        "cart_id": {"type": "integer"},
-        "details": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": repair,
-                "required": [name for name in repair if name not in optional],
-            },
-        },
-    }
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-    }
+    found["ItemPatch"]["not"] = {"required": ["quantity", "status"]}
+    return found | problem_shapes()
 
 
 def _parameter(
@@ -234,7 +140,12 @@ def _parameter(
     return found | ({"required": True} if where == "path" else {})
 
 
-_TAGS = {"type": "string", "examples": ['"3"']}
+_TAG = r'(W/)?"[!#-~]*"'
+_TAGS = {
+    "type": "string",
+    "pattern": rf"^ *(\*|{_TAG}( *, *{_TAG})*) *$",
+    "examples": ['"3"'],
+}
 _LIMIT = {
     "type": "integer",
     "minimum": 1,
@@ -299,10 +210,15 @@ def _header(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "schema": schema}
 
 
+def _always(description: str) -> dict[str, Any]:
+    """Answer a header that no answer lacks for which it is told."""
+    return _header(description, _TEXT) | {"required": True}
+
+
 _TEXT = {"type": "string"}
 HEADERS = {
-    "ETag": _header("The version, strong", _TEXT),
-    "Location": _header("Where what was created is", _TEXT),
+    "ETag": _always("The version, strong"),
+    "Location": _always("Where what was created is"),
     "Link": _header('`<…>; rel="next"` (RFC 8288) while there is more', _TEXT),
     "Retry-After": _header("Seconds to wait before another try", {"type": "integer"}),
     "RateLimit-Policy": _header(
@@ -313,30 +229,10 @@ HEADERS = {
         'Where requests are counted: `"user";r=42;t=13`, 42 are left for 13 seconds',
         _TEXT,
     ),
-    "X-Request-ID": _header("The request's id, in every log line", _TEXT),
+    "X-Request-ID": _always("The request's id, in every log line"),
     "Idempotency-Replayed": _header("`true` on an earlier answer, given again", _TEXT),
-    "WWW-Authenticate": _header("`Bearer`", _TEXT),
-    "Cache-Control": _header("How long it may be kept, and by whom", _TEXT),
-    "Allow": _header("The methods that this path has", _TEXT),
-}
-
-SECURITY_SCHEMES = {
-    "token": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": (
-            "From outside. The gateway verifies the user's token, sets `X-User-ID`"
-            " from its `sub`, and passes it on."
-        ),
-    },
-    "userId": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-User-ID",
-        "description": (
-            "Behind the gateway, and in a local run: the caller, a UUID. The gateway"
-            " overwrites what a client sends."
-        ),
-    },
+    "WWW-Authenticate": _always("`Bearer`"),
+    "Cache-Control": _always("How long it may be kept, and by whom"),
+    "Vary": _always("What else the answer depends on: `Accept`"),
+    "Allow": _always("The methods that this path has"),
 }

@@ -5,13 +5,10 @@ Lives here: the table that `openapi.py` turns into the document. Not here: shape
 serve a request; a test holds it against the functions' own route tables instead.
 """
 
-from typing import Any
-
 from msgspec import Struct
 
 from common import errors
 from common.errors import ServiceError
-from common.openapi_events import event_document
 
 UPSTREAM = (
     errors.UpstreamBrokenError,
@@ -229,98 +226,3 @@ OPERATIONS = (
         errors=(errors.ForbiddenError, errors.IllegalTransitionError),
     ),
 )
-
-_PROBLEM = {"$ref": "#/components/schemas/NotReadyProblem"}
-_ANY_OBJECT = {"application/json": {"schema": {"type": "object"}}}
-_UP = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "properties": {"status": {"type": "string", "const": "ok"}},
-            "required": ["status"],
-        }
-    }
-}
-
-
-def _open(
-    name: str,
-    tag: str,
-    summary: str,
-    replies: dict[str, dict[str, Any]],
-    *,
-    is_cached: bool = True,
-) -> dict[str, Any]:
-    """Answer the path item of something that anybody may GET."""
-    parameters = [{"$ref": "#/components/parameters/X-Request-ID"}]
-    if is_cached:
-        headers = {
-            "ETag": {"$ref": "#/components/headers/ETag"},
-            "Cache-Control": {"$ref": "#/components/headers/Cache-Control"},
-        }
-        parameters.append({"$ref": "#/components/parameters/If-None-Match"})
-        replies["200"]["headers"] = headers
-        replies["304"] = {
-            "description": "What the caller has is the newest",
-            "headers": headers,
-        }
-    for status, refusal in (
-        ("408", "RequestTimeout"),
-        ("413", "BodyTooLarge"),
-        ("414", "UriTooLong"),
-        ("431", "HeadersTooLarge"),
-    ):
-        replies[status] = {"$ref": f"#/components/responses/{refusal}"}
-    replies["500"] = {"$ref": "#/components/responses/InternalError"}
-    operation = {
-        "operationId": name,
-        "tags": [tag],
-        "summary": summary,
-        "security": [],
-        "parameters": parameters,
-        "responses": replies,
-    }
-    return {"get": operation}
-
-
-def _document(name: str) -> dict[str, Any]:
-    found = {"description": "An OpenAPI 3.1 document", "content": _ANY_OBJECT}
-    return _open(name, "Documentation", "This document", {"200": found})
-
-
-def _page(name: str, summary: str) -> dict[str, Any]:
-    content = {"text/html": {"schema": {"type": "string"}}}
-    found = {"description": "A page for people", "content": content}
-    return _open(name, "Documentation", summary, {"200": found})
-
-
-OPEN_PATHS = {
-    "/health/live": _open(
-        "health_live",
-        "Health",
-        "Tell whether the process answers",
-        {"200": {"description": "It does", "content": _UP}},
-        is_cached=False,
-    ),
-    "/health/ready": _open(
-        "health_ready",
-        "Health",
-        "Tell whether the function can serve",
-        {
-            "200": {"description": "It can", "content": _UP},
-            "503": {
-                "description": "`down` names what it waits for",
-                "headers": {
-                    "Retry-After": {"$ref": "#/components/headers/Retry-After"}
-                },
-                "content": {"application/problem+json": {"schema": _PROBLEM}},
-            },
-        },
-        is_cached=False,
-    ),
-    "/openapi.json": _document("openapi_document"),
-    "/api/schema/": _document("schema_document"),
-    "/api/schema/events/": event_document(_open),
-    "/api/schema/swagger-ui/": _page("swagger_ui", "The API in Swagger UI"),
-    "/api/schema/redoc/": _page("redoc", "The API in ReDoc"),
-}

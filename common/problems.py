@@ -66,8 +66,10 @@ def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
 def http_problem(error: HTTPException) -> Response:
     """Turn what Flask raises itself: unknown routes, methods, media types, sizes."""
     status = error.code or 500
-    slug, title = _TITLES.get(status, ("http-error", error.name))
+    slug, title = _TITLES.get(status, ("", error.name))
     members = _members(slug, title, status, error.description or title)
+    if not slug:  # says no more than its status does (RFC 9457, 4.2.1)
+        members["type"] = "about:blank"
     response = Response(encode(members), status, content_type=PROBLEM_JSON)
     for name, value in error.get_headers():
         if name == "Allow":

@@ -1,4 +1,4 @@
-"""/openapi.json and /api/schema/: how to call the service, for programs and for people.
+"""/openapi.json, /api/schema/, /problems/: how to call it, for programs and people.
 
 Lives here: caching, and pages that load nothing from outside. Not here: the document
 (`common/openapi.py`); Swagger UI and ReDoc come as files with the package `offapi`.
@@ -8,17 +8,21 @@ slash, so that all works below any prefix, announced or not.
 
 import functools
 import hashlib
+import json
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 import functions_framework
 from flask import Request, Response, abort, request
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from common import http, wiring
-from common.errors import InvalidRequestError
+from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
 from common.openapi import document
+from common.openapi_open import DOCUMENT_TYPES, HTML
+from common.problem_types import ProblemType, problem_types
 from common.schemas import encode
 
 PAGES = Path(__file__).parent / "pages"
@@ -73,6 +77,52 @@ def _document(server_url: str) -> Content:
 
 
 @functools.cache
+def _yaml(server_url: str) -> Content:
+    import yaml  # noqa: PLC0415 few ask for it
+
+    class Dumper(yaml.CSafeDumper):  # the parser of libyaml: ten times as quick
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+            return True
+
+    text = yaml.dump(
+        document(server_url), Dumper=Dumper, sort_keys=False, allow_unicode=True
+    )
+    return _content(text.encode())
+
+
+@functools.cache
+def _problems_as_json() -> Content:
+    return _content(encode([_told(each) for each in _types().values()]).encode())
+
+
+@functools.cache
+def _problem_as_json(name: str) -> Content:
+    return _content(encode(_told(_types()[name])).encode())
+
+
+def _told(found: ProblemType) -> dict[str, object]:
+    told: dict[str, object] = structs.asdict(found)
+    return told | {"type": found.type}
+
+
+_types = functools.cache(problem_types)
+
+
+@functools.cache
+def _problem_page(name: str | None, root: str) -> Content:
+    """Answer the page of one type, or of all; `root` is where `/problems/` is."""
+    from jinja2 import Environment, FileSystemLoader  # noqa: PLC0415 few ask for it
+
+    templates = Environment(loader=FileSystemLoader(PAGES), autoescape=True)
+    one = _types()[name] if name else None
+    example = json.dumps(one.example, indent=2, ensure_ascii=False) if one else ""
+    text = templates.get_template("problems.html").render(
+        all=_types().values(), one=one, example=example, root=root
+    )
+    return _content(text.encode())
+
+
+@functools.cache
 def _asset(name: str) -> Content:
     own = PAGES / name
     if own.exists():
@@ -124,9 +174,7 @@ def _event_form() -> str:
     """Answer what is asked for: by `format`, else by `Accept`, else JSON."""
     form = request.args.get("format")
     if form is None:
-        media_type = request.accept_mimetypes.best_match(
-            EVENT_FORMS.values(), http.JSON
-        )
+        media_type = _acceptable(EVENT_FORMS.values())
         [form] = (name for name, known in EVENT_FORMS.items() if known == media_type)
     if form not in EVENT_FORMS:
         raise InvalidRequestError.of(
@@ -143,13 +191,63 @@ def _reply(content: Content, media_type: str, kept: str = FRESH) -> Response:
     return response
 
 
-@app.get("/openapi.json")
-@app.get("/api/schema/")
-def get_document() -> Response:
-    """Answer the document, with the way up from here to where its paths start."""
+def _acceptable(types: Iterable[str]) -> str:
+    """Answer which of `types` the caller likes best, the first where all are alike."""
+    offered = list(types)
+    accepted = request.accept_mimetypes
+    if not accepted:
+        return offered[0]
+    best = accepted.best_match(offered)
+    if best is None:
+        raise NotAcceptableError(f"There is {', '.join(offered)}.")
+    return best
+
+
+def _server_url() -> str:
+    """Answer the way up from here to where the document's paths start."""
     levels = request.path.count("/") - 1
-    server_url = "/".join([".."] * levels) or "."
-    return _reply(_document(server_url), http.JSON)
+    return "/".join([".."] * levels) or "."
+
+
+@app.get("/openapi.json")
+def get_document() -> Response:
+    """Answer the document, as JSON whatever is asked for."""
+    return _reply(_document(_server_url()), http.JSON)
+
+
+@app.get("/api/schema/")
+def get_schema() -> Response:
+    """Answer the document as JSON or YAML, by `?format=` or else by `Accept`."""
+    wanted = request.args.get("format")
+    if wanted is None:
+        media_type = _acceptable(DOCUMENT_TYPES)
+    elif wanted in ("json", "yaml"):
+        media_type = f"application/{wanted}"
+    else:
+        raise InvalidRequestError.of("format", "must be json or yaml")
+    render = _document if DOCUMENT_TYPES[media_type] == "json" else _yaml
+    return _negotiated(render(_server_url()), media_type)
+
+
+@app.get("/problems/", defaults={"name": None})
+@app.get("/problems/<name>/")
+def get_problem_types(name: str | None) -> Response:
+    """Answer what a type of problem means, or all of them, as a page or as JSON."""
+    if name is not None and name not in _types():
+        raise NotFoundError("There is no such type of problem.")
+    if _acceptable((HTML, http.JSON)) == http.JSON:
+        found = _problem_as_json(name) if name else _problems_as_json()
+        return _negotiated(found, http.JSON)
+    root = "../" if name else "./"
+    if not request.path.endswith("/"):
+        root = "./" if name else "problems/"
+    return _negotiated(_problem_page(name, root), HTML)
+
+
+def _negotiated(content: Content, media_type: str) -> Response:
+    response = _reply(content, media_type)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @app.get("/api/schema/swagger-ui/", defaults={"name": "swagger-ui"})
@@ -157,7 +255,7 @@ def get_document() -> Response:
 def get_page(name: str) -> Response:
     """Answer a page for people."""
     root = "../" if request.path.endswith("/") else "./"
-    return _reply(_page(name, root), "text/html")
+    return _reply(_page(name, root), HTML)
 
 
 @app.get("/api/schema/events/")

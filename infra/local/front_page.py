@@ -38,7 +38,8 @@ platform the gateway sets it.</p>
 <table>
 <tr><td><a href="/api/schema/swagger-ui/">Swagger UI</a>,
 <a href="/api/schema/redoc/">ReDoc</a>,
-<a href="/openapi.json">openapi.json</a></td><td>how to call it</td></tr>
+<a href="/openapi.json">openapi.json</a>,
+<a href="/problems/">problems</a></td><td>how to call it</td></tr>
 <tr><td><a href="/api/schema/events/">events</a></td>
 <td>what it publishes, and to whom</td></tr>
 <tr><td><a href="/health/ready">/health/ready</a></td>

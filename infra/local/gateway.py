@@ -29,7 +29,7 @@ FUNCTIONS = (
 ROUTES = (
     (re.compile(r"/api/orders-from-shopcart/?"), "create_order_from_cart"),
     (re.compile(r"/api/order-items/[^/]+/status/?"), "item_status"),
-    (re.compile(r"/openapi\.json/?|/api/schema(/.*)?"), "api_docs"),
+    (re.compile(r"/openapi\.json/?|/(api/schema|problems)(/.*)?"), "api_docs"),
 )
 EVERYTHING_ELSE = "orders_crud"
 

@@ -1,9 +1,15 @@
 """Fixtures for tests of functions: a service on a database and a sandbox of its own."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
+import functions_framework
 import pytest
+from flask.testing import FlaskClient
 
+from common import wiring
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service, new_user
 
@@ -27,3 +33,14 @@ def service(database_url: str, sandbox: Sandbox) -> Iterator[Service]:
 def user() -> str:
     """A customer with an empty past."""
     return new_user()
+
+
+@pytest.fixture(scope="module")
+def docs() -> Iterator[FlaskClient]:
+    """The documentation, with no configuration at all but where to be quiet."""
+    main = Path(__file__).parents[2] / "functions" / "api_docs" / "main.py"
+    with mock.patch.dict(os.environ, {"LOG_LEVEL": "WARNING"}, clear=True):
+        app = functions_framework.create_app("api_docs", str(main))
+        yield app.test_client()
+    wiring.close()
+    wiring._needs.clear()

@@ -4,20 +4,16 @@ Lives here: what a client without a browser sees. Not here: the document's conte
 (tests/contract/test_openapi.py), the pages in a browser (test_api_docs_rendered.py).
 """
 
-import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urljoin, urlsplit
 
-import functions_framework
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
-from common import wiring
 from infra.local.gateway import Gateway
 
 MAIN = Path(__file__).parents[2] / "functions" / "api_docs" / "main.py"
@@ -31,14 +27,9 @@ PAGES = (
 PREFIXES = ("", "/order", "/deep/er")
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[FlaskClient]:
-    # With no configuration at all but where to be quiet.
-    with mock.patch.dict(os.environ, {"LOG_LEVEL": "WARNING"}, clear=True):
-        app = functions_framework.create_app("api_docs", str(MAIN))
-        yield app.test_client()
-    wiring.close()
-    wiring._needs.clear()
+@pytest.fixture
+def client(docs: FlaskClient) -> FlaskClient:
+    return docs
 
 
 def loaded_by(page: str) -> list[str]:

@@ -44,7 +44,6 @@ def client() -> Iterator[FlaskClient]:
         (None, "", JSON),
         ("*/*", "", JSON),
         (JSON, "", JSON),
-        ("image/png", "", JSON),
         (YAML, "", YAML),
         (BROWSER, "", HTML),
         (BROWSER, "?format=json", JSON),

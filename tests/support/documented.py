@@ -7,8 +7,9 @@ documented is a mistake of ours, not of a caller.
 
 import copy
 import functools
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,7 @@ from werkzeug.test import TestResponse
 from common.openapi import document
 
 CLOSED = ("Item", "Order", "CheckoutReply", "TimelineEntry", "TimelineEvent")
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # What HTTP itself brings along, and what is the same for all pages.
 UNREMARKABLE = {
     "content-length",
@@ -65,7 +67,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def operation_for(method: str, path: str) -> dict[str, Any]:
     """Answer the operation that a request is for."""
     for documented_method, template, operation in operations():
-        pattern = re.escape(template).replace(re.escape("{id}"), "[0-9]+").rstrip("/")
+        pattern = re.sub(r"{\w+}", "[^/]+", template).rstrip("/")
         if documented_method == method and re.fullmatch(pattern + "/?", path):
             return operation
     raise AssertionError(f"{method} {path} is not documented")
@@ -74,25 +76,41 @@ def operation_for(method: str, path: str) -> dict[str, Any]:
 def documented(response: TestResponse) -> TestResponse:
     """Answer the response, having checked status, headers, media type and body."""
     asked = response.request
-    told = f"{asked.method} {asked.path}: {response.status_code}"
-    responses = operation_for(asked.method, asked.path)["responses"]
-    assert str(response.status_code) in responses, f"{told} is not documented"
-    reply = resolve(responses[str(response.status_code)])
+    check(
+        operation_for(asked.method, asked.path),
+        response.status_code,
+        dict(response.headers),
+        response.data,
+    )
+    return response
+
+
+def check(
+    operation: dict[str, Any], status: int, headers: Mapping[str, str], body: bytes
+) -> None:
+    """Fail unless an answer is documented: status, headers, media type, body, type."""
+    told = f"{operation['operationId']}: {status}"
+    responses = operation["responses"]
+    assert str(status) in responses, f"{told} is not documented"
+    reply = resolve(responses[str(status)])
 
     known = {name.lower() for name in reply.get("headers", {})}
-    unknown = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 pairs
-    unknown -= known | UNREMARKABLE | {"x-request-id"}
+    unknown = {name.lower() for name in headers} - known - UNREMARKABLE
     assert not unknown, f"{told} has headers that are not documented: {unknown}"
 
     content = reply.get("content", {})
     if not content:
-        assert response.data == b"", f"{told} has a body that is not documented"
-        return response
-    media_type = response.mimetype or ""
+        assert body == b"", f"{told} has a body that is not documented"
+        return
+    given = {name.lower(): value for name, value in headers.items()}["content-type"]
+    media_type = given.partition(";")[0].strip()
     assert media_type in content, f"{told} is {media_type!r}"
-    if response.is_json:
-        validate(response.get_json(), content[media_type]["schema"])
-    if slugs := content[media_type].get("examples"):
-        slug = response.get_json()["type"].removeprefix("/problems/")
+    if media_type.endswith("json"):
+        validate(json.loads(body), content[media_type]["schema"])
+    if media_type == "application/problem+json":
+        if content[media_type]["schema"] == PROBLEM:
+            more = json.loads(body).keys() - resolve(PROBLEM)["properties"].keys()
+            assert not more, f"{told} has members that are not documented: {more}"
+        slug = json.loads(body)["type"].removeprefix("/problems/")
+        slugs = content[media_type]["examples"]
         assert slug in slugs, f"{told}, {slug}, is not documented"
-    return response

@@ -1,0 +1,111 @@
+"""Requests that nobody thought of, made from the API document, and their answers.
+
+Lives here: every operation, with what fits its description and what does not. Not here:
+the world they are sent into (tests/support/fuzzed.py). Surprise: the same requests each
+time, as their seed is fixed; FUZZ_EXAMPLES=2000 makes more, of each kind.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from common.openapi import document
+from infra.local.sandbox import running_sandbox
+from tests.support import database
+from tests.support.documented import check, operations
+from tests.support.fuzzed import World
+from tests.support.service import Service
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "45"))
+# Each is sent to so many orders, as making one takes longer than answering it.
+TIMES = 3
+# What every operation that can answer it must have answered, for what fits.
+DEEP = {"200", "201", "204", "304", "404", "409", "412"}
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+# What no schema can say: JSON has no integers, so that 2.0 would be one; a cursor is
+# known by who gave it out; PostgreSQL stores no NUL; what a variation is, is elsewhere.
+KNOWN_TO_BE_REFUSED = (
+    r"expected int, got float|^cursor: |must not contain NUL|at most 50 keys"
+    r"|product_variation: "
+)
+TOLD = {operation["operationId"]: operation for *_, operation in operations()}
+# What is open to everybody takes nothing that could be wrong.
+KINDS = [
+    pytest.param(name, mode, id=f"{name}-{mode.value}")
+    for name in sorted(TOLD)
+    for mode in GenerationMode
+    if mode == GenerationMode.POSITIVE or TOLD[name].get("security") != []
+]
+SCHEMA = schemathesis.openapi.from_dict(document("/"))
+
+
+@pytest.fixture(scope="module")
+def world(postgres_url: str, template_database: str) -> Iterator[World]:
+    with (
+        database.database(postgres_url, template=template_database) as url,
+        running_sandbox(deliver=False) as sandbox,
+    ):
+        service = Service(url, sandbox)
+        yield World(service)
+        service.close()
+
+
+@pytest.mark.parametrize(("name", "mode"), KINDS)
+def test_whatever_is_asked_is_answered_as_documented(
+    world: World, name: str, mode: GenerationMode
+) -> None:
+    operation = SCHEMA.find_operation_by_id(name)
+
+    is_open = TOLD[name].get("security") == []
+    fits = mode == GenerationMode.POSITIVE
+
+    reached: set[str] = set()
+
+    @settings(
+        max_examples=EXAMPLES // 4 if is_open else EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode), st.data())
+    def ask(case: schemathesis.Case, data: st.DataObject) -> None:
+        def choose(found: list[Any]) -> Any:
+            return data.draw(st.sampled_from(found))
+
+        if not fits and choose([True, False]):
+            world.identify(case)
+            judge(case, [*CHECKS, checks.negative_data_rejection])
+            return
+        for _ in range(TIMES):
+            world.lead_in(case, choose)
+            judge(case, CHECKS)
+
+    def judge(case: schemathesis.Case, held_to: list[Any]) -> None:
+        response = case.call(app=world.gateway)
+        case.validate_response(response, checks=held_to)
+        headers = {header: values[0] for header, values in response.headers.items()}
+        check(TOLD[name], response.status_code, headers, response.content)
+        if fits and response.status_code == 400:
+            assert re.search(KNOWN_TO_BE_REFUSED, response.json()["detail"])
+        reached.add(str(response.status_code))
+
+    ask()
+    if fits:
+        assert set(TOLD[name]["responses"]) & DEEP - reached == set()

@@ -1,0 +1,125 @@
+"""A world in which generated requests find something: orders in every state, carts.
+
+Lives here: what a generated request is given so that it gets past the door. Not here:
+generating and judging (tests/functions/test_openapi_requests.py). Surprise: orders are
+written straight into the tables, because a checkout each would take most of the time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from schemathesis import Case
+
+from common.problem_types import problem_types
+from infra.local.gateway import FUNCTIONS, Gateway
+from tests.support.service import Service
+
+OWNER = "0e0e0e0e-0000-4000-8000-000000000001"
+STRANGER = "0e0e0e0e-0000-4000-8000-000000000002"
+NEWCOMER = "0e0e0e0e-0000-4000-8000-000000000003"  # never has a cart
+ARTICLES = [f"a0a0a0a0-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
+SHOP = "50505050-0000-4000-8000-000000000001"
+
+# Status of both items, whether the order is approved, whose it is.
+STATES = {
+    "processing": (1, False, OWNER),
+    "shipped": (2, False, OWNER),
+    "delivered": (3, False, OWNER),
+    "cancelled": (4, False, OWNER),
+    "approved": (3, True, OWNER),
+    "somebody else's": (1, False, STRANGER),
+}
+
+_ORDER = """
+WITH ordered AS (
+    INSERT INTO orders (user_id, is_complete, is_approved, approved_at)
+    VALUES (:user_id, :is_final, :is_approved, CASE WHEN :is_approved THEN now() END)
+    RETURNING id
+), items AS (
+    INSERT INTO order_items
+        (order_id, user_id, status, quantity, product_variation, product_id,
+         shop_id, price)
+    SELECT id, :user_id, :status, 2, :variation, :variation, :shop, 999
+    FROM ordered, generate_series(1, 2)
+    RETURNING id, order_id
+)
+SELECT min(order_id) AS order_id, min(id) AS item_id FROM items
+"""
+
+AnyCase = Case[Any]
+Choose = Callable[[list[Any]], Any]
+
+
+class World:
+    """A service behind the local gateway, with articles on sale."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        for article in ARTICLES:
+            service.sandbox.add_article(id=article, amount=5_000)
+        self.gateway = Gateway()
+        self.gateway.functions = {
+            name: service.client(name).application for name in FUNCTIONS
+        }
+
+    def order(self, state: str) -> tuple[int, int]:
+        """Write an order with two items; answer its id and that of an item."""
+        if state == "absent":
+            return 2**40, 2**40
+        status, is_approved, user = STATES[state]
+        [row] = self.service.rows(
+            _ORDER,
+            user_id=UUID(user),
+            is_final=status in (3, 4),
+            is_approved=is_approved,
+            status=status,
+            variation=UUID(ARTICLES[0]),
+            shop=UUID(SHOP),
+        )
+        return row["order_id"], row["item_id"]
+
+    @staticmethod
+    def identify(case: AnyCase) -> None:
+        """Have a request be the owner's, and leave it as it is otherwise."""
+        case.headers["X-User-ID"] = OWNER
+
+    def lead_in(self, case: AnyCase, choose: Choose) -> None:
+        """Have a generated request be about something that exists, as a rule."""
+        name = case.operation.definition.raw["operationId"]
+        if choose([True] * 9 + [False]):
+            case.headers["X-User-ID"] = choose([OWNER] * 4 + [STRANGER, NEWCOMER])
+        if case.method == "GET" and choose([False, False, True]):
+            case.headers["If-None-Match"] = "*"
+        if name == "get_problem_type" and choose([True, False]):
+            case.path_parameters["name"] = choose(sorted(problem_types()))
+        state = choose([*STATES, "absent", None])
+        if state is not None and "id" in case.path_parameters:
+            order_id, item_id = self.order(state)
+            is_order = "/orders/" in case.operation.path
+            case.path_parameters["id"] = order_id if is_order else item_id
+            if tag := choose([None, None, '"1"', '"2"', "*"]):
+                condition = "If-None-Match" if case.method == "GET" else "If-Match"
+                case.headers[condition] = tag
+        if name == "create_order_from_cart" and choose([True, True, False]):
+            article = choose([*ARTICLES, STRANGER])
+            user = case.headers.get("X-User-ID")
+            if user in (OWNER, STRANGER):
+                quantity = choose([1, 2, 20_000])
+                self.service.sandbox.add_to_cart(user, article, quantity)
+        if isinstance(case.body, dict):
+            self._lead_body(name, case.body, state, choose)
+        if case.method == "POST" and (key := choose([None, None, "k1", "k2"])):
+            case.headers["Idempotency-Key"] = key
+
+    def _lead_body(
+        self, name: str, body: dict[str, Any], state: str | None, choose: Choose
+    ) -> None:
+        if name == "create_item" and choose([True, True, False]):
+            body["product_variation"] = choose(ARTICLES)
+            if state is not None:
+                body["order"], _ = self.order(state)
+        elif name == "create_order" and choose([True, True, False]):
+            line = {"product_variation": choose(ARTICLES)}
+            body["items"] = [line | {"quantity": choose([1, 2, 10_000])}]
+            body.pop("user_id", None)
