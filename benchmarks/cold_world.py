@@ -54,6 +54,9 @@ def world() -> Iterator[World]:
                 "create_order_from_cart": works.check_out,
                 "item_status": works.change_status,
                 "orders_crud": works.list_orders,
+                "ops_console": lambda: Ask(
+                    "/ops/", headers={"X-Ops-Operator": "o@example.com"}
+                ),
                 "outbox_relay": lambda: Ask("/", "POST"),
             },
         )

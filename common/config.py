@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from common.console_settings import Console, console
 from common.endpoints import (
     CloudSql,
     Database,
@@ -60,6 +61,7 @@ class Settings:
     user_requests_per_minute: int | None = None
     user_concurrency: int | None = None
     event_retention_days: int = 30
+    console: Console | None = None
     log_level: str = "INFO"
 
 
@@ -68,11 +70,11 @@ def load(
 ) -> Settings:
     """Read and check every setting.
 
-    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `IDENTITY`, `RABBITMQ`,
-    `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or `ANALYTIC_SERVICE`. Raises ConfigError with
-    one line that names the first variable that is missing or malformed. Set but empty
-    is not set, save a secret: without one nothing is verified, which nobody should get
-    by mistake.
+    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `IDENTITY`,
+    `OPS_IDENTITY`, `RABBITMQ`, `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or
+    `ANALYTIC_SERVICE`. Raises ConfigError with one line that names the first variable
+    that is missing or malformed. Set but empty is not set, save a secret: without one
+    nothing is verified, which nobody should get by mistake.
     """
     source = os.environ if environ is None else environ
     env = {name: value.strip() for name, value in source.items() if value.strip()}
@@ -101,6 +103,7 @@ def load(
         user_requests_per_minute=_limit(env, "USER_REQUESTS_PER_MINUTE", 100_000),
         user_concurrency=_limit(env, "USER_CONCURRENCY", 999),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
+        console=console(env),
         log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
     )
     _check_needs(settings, needs)
@@ -112,6 +115,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
         "DATABASE": settings.database,
         "EVENT_BUS": settings.bus,
         "IDENTITY": settings.identity_source,
+        "OPS_IDENTITY": settings.console,
         "RABBITMQ": settings.rabbitmq,
         "SHOPCART_SERVICE": settings.shopcart_url,
         "PRODUCT_SERVICE": settings.product_url,
@@ -125,6 +129,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
             f"IDENTITY_SOURCE is not set: on Cloud Run it must be said, "
             f"{' or '.join(IDENTITY_SOURCES)}"
         ),
+        "OPS_IDENTITY": "OPS_IDENTITY is not set: on Cloud Run it must be iap",
         "RABBITMQ": "RABBITMQ_URL is not set, and neither is RABBITMQ_HOST",
     }
     for need in needs:

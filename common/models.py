@@ -22,6 +22,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     false,
     text,
@@ -121,7 +122,8 @@ order_history = Table(
     Column("item_id", BigInteger),
     Column("from_status", SmallInteger),  # null: the item was created
     Column("to_status", SmallInteger),
-    Column("changed_by", Uuid),  # null: the service itself, or an operator
+    # Null: the service itself. Of an operator what stands for their address.
+    Column("changed_by", Uuid),
     _moment("changed_at"),
     Column("request_id", Text),
     # The event that told of it, and whom; null and nobody where nobody had to know.
@@ -263,4 +265,27 @@ dead_letters = Table(
         None, "settled_at", postgresql_where=text("settled_at IS NOT NULL")
     ),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
+)
+
+# What operators did at the console, and why. Never updated after its outcome is known,
+# and kept for good; without foreign keys, so that it outlives orders and letters.
+operator_actions = Table(
+    "operator_actions",
+    metadata,
+    _identity(),
+    Column("form_id", Uuid, nullable=False),  # one form, one action
+    _moment("at"),
+    Column("operator", Text, nullable=False),  # an e-mail address
+    Column("action", Text, nullable=False),
+    Column("order_id", BigInteger),
+    # What was asked for: item, letter, event, the new value.
+    Column("given", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("reason", Text, nullable=False),
+    Column("request_id", Text),
+    # 'begun' where nobody knows how it ended.
+    Column("outcome", Text, nullable=False, server_default=text("'begun'")),
+    CheckConstraint("jsonb_typeof(given) = 'object'", name="given"),
+    CheckConstraint("reason <> ''", name="reason"),
+    Index(None, "order_id", "id", postgresql_where=text("order_id IS NOT NULL")),
+    UniqueConstraint("form_id"),
 )

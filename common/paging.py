@@ -61,10 +61,15 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
     )
 
 
+def next_query(args: MultiDict[str, str], after: int) -> str:
+    """Answer the query string of the page after `after`."""
+    kept = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
+    return urlencode([*kept, ("cursor", _encode(after))])
+
+
 def next_link(path: str, args: MultiDict[str, str], after: int) -> str:
     """Answer the Link header (RFC 8288) to the page after `after`."""
-    kept = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
-    return f'<{path}?{urlencode([*kept, ("cursor", _encode(after))])}>; rel="next"'
+    return f'<{path}?{next_query(args, after)}>; rel="next"'
 
 
 def parse_id(value: str) -> int:

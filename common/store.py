@@ -161,16 +161,27 @@ def change_order(
         if saved := save(connection, change, bus, records):
             return _changed(snapshot, change, saved)
     with transaction(engine) as connection:
-        where, parameters = target.condition()
-        unique(connection, _lock_statement(where), parameters)
-        snapshot = load(connection, target)
-        change = decide(snapshot)
-        if change is None:
-            return Changed(snapshot)
-        saved = save(connection, change, bus, records)
-        if saved is None:
-            raise BusyError
-        return _changed(snapshot, change, saved)
+        return change_locked(connection, target, decide, bus, records)
+
+
+def change_locked(
+    connection: Connection,
+    target: Target,
+    decide: Callable[[Snapshot], Change | None],
+    bus: Bus,
+    records: Sequence[dict[str, Any]] = (),
+) -> Changed:
+    """Do what `change_order` does within a transaction, with the order locked."""
+    where, parameters = target.condition()
+    unique(connection, _lock_statement(where), parameters)
+    snapshot = load(connection, target)
+    change = decide(snapshot)
+    if change is None:
+        return Changed(snapshot)
+    saved = save(connection, change, bus, records)
+    if saved is None:
+        raise BusyError
+    return _changed(snapshot, change, saved)
 
 
 def _changed(snapshot: Snapshot, change: Change, saved: Saved) -> Changed:

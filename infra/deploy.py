@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         place = _place(arguments)
-        packages = build(arguments.dist, arguments.functions or sorted(NEEDS))
+        packages = build(
+            arguments.dist, arguments.functions or functions(_file(arguments))
+        )
         if not arguments.dry_run:
             _find_programs()
     except (DeployError, PackageError, locks.LockError) as error:
@@ -190,12 +192,24 @@ def _told(
     return told | {"region": place.region, "functions": functions, "steps": steps}
 
 
-def _place(arguments: argparse.Namespace) -> Place:
-    """Answer where to, from the environment's file; raises DeployError."""
+def functions(text: str) -> list[str]:
+    """Answer what an environment's file deploys: all, the console if it is on."""
+    has_console = re.search(r"^ops_console\s*=\s*true\b", text, re.MULTILINE)
+    return [name for name in sorted(NEEDS) if name != "ops_console" or has_console]
+
+
+def _file(arguments: argparse.Namespace) -> str:
+    """Answer what the environment's file says; raises DeployError."""
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     if not path.is_file():
         raise DeployError(f"there is no {path.relative_to(CHECKOUT)}")
-    text = path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _place(arguments: argparse.Namespace) -> Place:
+    """Answer where to, from the environment's file; raises DeployError."""
+    text = _file(arguments)
+    path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     found = dict(re.findall(r'^(\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))
     for name in ("project_id", "region", "package_bucket"):
         if not found.get(name):

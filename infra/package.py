@@ -29,6 +29,7 @@ LOCK = CHECKOUT / "requirements" / "runtime.txt"
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
 _SIBLINGS = {"httptools"}
+_PAGES = {"jinja2", "pygal"}
 # A deployment chooses its bus by a variable, so each comes along.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 
@@ -38,6 +39,7 @@ NEEDS = {
     "approval_handler": _HTTP | _DATABASE | _SIBLINGS | _BUS,
     "create_order_from_cart": _HTTP | _DATABASE | _SIBLINGS | _BUS,
     "item_status": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "ops_console": _HTTP | _DATABASE | _SIBLINGS | _BUS | _PAGES,
     "orders_crud": _HTTP | _DATABASE | _SIBLINGS | _BUS,
     "outbox_relay": _HTTP | _DATABASE | _SIBLINGS | _BUS,
 }

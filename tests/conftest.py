@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in terminalreporter.stats.get("skipped", [])
         if isinstance(report.longrepr, tuple)
     ]
-    for server in ("RabbitMQ", "Pub/Sub emulator"):
+    for server in ("RabbitMQ", "Pub/Sub emulator", "browser for the console"):
         if reasons := [each for each in skipped if f"no {server}" in each]:
             terminalreporter.write_line(f"Skipped {len(reasons)} tests: {reasons[0]}")
 

@@ -42,6 +42,8 @@ platform the gateway sets it.</p>
 <a href="/problems/">problems</a></td><td>how to call it</td></tr>
 <tr><td><a href="/api/schema/events/">events</a></td>
 <td>what it publishes, and to whom</td></tr>
+<tr><td><a href="/ops/">/ops/</a></td>
+<td>the operations console, for whoever is on duty</td></tr>
 <tr><td><a href="/health/ready">/health/ready</a></td>
 <td>whether it can work</td></tr>
 <tr><td><code>/order/…</code></td>

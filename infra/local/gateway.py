@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PREFIX = "/order"
+OPERATOR = "operator@localhost"  # who is at the console of a local run
 FUNCTIONS = (
     "create_order_from_cart",
     "orders_crud",
@@ -25,10 +26,12 @@ FUNCTIONS = (
     "approval_handler",
     "outbox_relay",
     "api_docs",
+    "ops_console",
 )
 ROUTES = (
     (re.compile(r"/api/orders-from-shopcart/?"), "create_order_from_cart"),
     (re.compile(r"/api/order-items/[^/]+/status/?"), "item_status"),
+    (re.compile(r"/ops(/.*)?"), "ops_console"),
     (re.compile(r"/openapi\.json/?|/(api/schema|problems)(/.*)?"), "api_docs"),
 )
 EVERYTHING_ELSE = "orders_crud"
@@ -50,6 +53,8 @@ class Gateway:
         """Pass the request on to whom its path belongs."""
         # What a client says about prefixes is not to be believed.
         environ.pop("HTTP_X_FORWARDED_PREFIX", None)
+        # Stands for identity-aware access, which says who is at the console.
+        environ["HTTP_X_OPS_OPERATOR"] = OPERATOR
         path = environ["PATH_INFO"]
         if path == "/":
             return front_page(environ, start_response)

@@ -11,7 +11,7 @@ locals {
     for name, account in local.accounts : name => account.member if try(local.functions[name].has_database, true)
   }
   with_bus = {
-    for name, account in local.accounts : name => account.member if try(local.functions[name].has_bus, true)
+    for name, account in local.accounts : name => account.member if try(local.functions[name].publishes, true)
   }
   # To find the instance and open a tunnel to it; and to log in without a password.
   database_roles = ["roles/cloudsql.client", "roles/cloudsql.instanceUser"]
@@ -39,6 +39,9 @@ locals {
     },
     local.has_pubsub ? {
       "approval_handler/push" = { function = "approval_handler", member = google_service_account.push[0].member }
+    } : {},
+    var.ops_console ? {
+      "ops_console/iap" = { function = "ops_console", member = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-iap.iam.gserviceaccount.com" }
     } : {},
     { "outbox_relay/scheduler" = { function = "outbox_relay", member = google_service_account.scheduler.member } },
   )

@@ -2,7 +2,9 @@
 # what is true of one in `traits`.
 
 locals {
-  traits = {
+  traits = { for name, traits in local.traits_of_all : name => traits if name != "ops_console" || var.ops_console }
+
+  traits_of_all = {
     create_order_from_cart = {
       siblings      = ["SHOPCART_SERVICE", "PRODUCT_SERVICE"]
       ingress       = var.gateway_ingress
@@ -48,6 +50,17 @@ locals {
       memory        = "256Mi"
       max_instances = 2
     }
+    # For operators, whom identity-aware access lets in (console.tf). It sends no event:
+    # what it changes, the relay tells.
+    ops_console = {
+      siblings      = ["PRODUCT_SERVICE"]
+      ingress       = "INGRESS_TRAFFIC_ALL"
+      has_users     = false
+      has_iap       = true
+      publishes     = false
+      threads       = 4
+      max_instances = 2
+    }
   }
 
   threads = {
@@ -65,6 +78,8 @@ locals {
       has_rate        = try(traits.has_rate, traits.has_users, true)
       has_database    = try(traits.has_database, true)
       has_bus         = try(traits.has_bus, true)
+      publishes       = try(traits.publishes, traits.has_bus, true)
+      has_iap         = try(traits.has_iap, false)
       timeout_seconds = try(traits.timeout_seconds, 30)
       threads         = local.threads[name]
       # By default one user's requests never take more than half of an instance.
@@ -123,6 +138,7 @@ locals {
         },
         var.public_path_prefix == "" ? {} : { PUBLIC_PATH_PREFIX = var.public_path_prefix },
       ) : {},
+      function.has_iap ? local.settings_of_console : {},
       function.has_rate && var.user_requests_per_minute != null ? { USER_REQUESTS_PER_MINUTE = tostring(var.user_requests_per_minute) } : {},
     )
   }
@@ -152,6 +168,7 @@ resource "google_cloud_run_v2_service" "function" {
   location             = var.region
   ingress              = each.value.ingress
   invoker_iam_disabled = false
+  iap_enabled          = each.value.has_iap
   deletion_protection  = var.deletion_protection
 
   template {

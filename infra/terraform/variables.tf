@@ -52,10 +52,10 @@ variable "packages" {
   nullable    = false
 
   validation {
-    condition = toset(keys(var.packages)) == toset([
-      "api_docs", "approval_handler", "create_order_from_cart", "item_status", "orders_crud", "outbox_relay",
+    condition = setunion(keys(var.packages), var.ops_console ? [] : ["ops_console"]) == toset([
+      "api_docs", "approval_handler", "create_order_from_cart", "item_status", "ops_console", "orders_crud", "outbox_relay",
     ])
-    error_message = "packages names each function once: api_docs, approval_handler, create_order_from_cart, item_status, orders_crud, outbox_relay."
+    error_message = "packages names each function once: api_docs, approval_handler, create_order_from_cart, item_status, orders_crud, outbox_relay, and ops_console if that is on."
   }
   validation {
     condition     = alltrue([for name, object in var.packages : can(regex("^${name}/[0-9a-f]{64}\\.zip$", object))])
@@ -154,6 +154,48 @@ variable "shop_service_account" {
   validation {
     condition     = var.shop_service_account == null || can(regex("^[^@: ]+@[^@: ]+\\.gserviceaccount\\.com$", var.shop_service_account))
     error_message = "shop_service_account is a service account's e-mail address."
+  }
+}
+
+# Who is on duty
+
+variable "ops_console" {
+  description = "Whether there is an operations console, behind identity-aware access."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.ops_console || length(var.ops_operators) > 0
+    error_message = "ops_operators names nobody, but ops_console is on."
+  }
+}
+
+variable "ops_operators" {
+  description = "Who may look and act at the console: e-mail addresses of Google accounts."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for email in var.ops_operators : can(regex("^[^@, ]+@[^@, ]+$", email))])
+    error_message = "Each of ops_operators is an e-mail address."
+  }
+}
+
+variable "ops_viewers" {
+  description = "Who may only look: e-mail addresses, none of them in ops_operators."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for email in var.ops_viewers : can(regex("^[^@, ]+@[^@, ]+$", email))])
+    error_message = "Each of ops_viewers is an e-mail address."
+  }
+  validation {
+    condition     = length(setintersection(var.ops_operators, var.ops_viewers)) == 0
+    error_message = "Nobody is both in ops_operators and in ops_viewers."
   }
 }
 

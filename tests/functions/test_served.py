@@ -25,6 +25,7 @@ FUNCTIONS = (
     "approval_handler",
     "outbox_relay",
     "api_docs",
+    "ops_console",
 )
 # What each cannot work without, beside what is optional.
 NEEDS = {
@@ -40,6 +41,7 @@ NEEDS = {
     "approval_handler": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
     "outbox_relay": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
     "api_docs": [],
+    "ops_console": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL", "PRODUCT_SERVICE"],
 }
 
 
@@ -98,6 +100,14 @@ def test_outbox_relay_is_served_and_sweeps(service: Service, user: str) -> None:
     with served("outbox_relay", needed(service, "outbox_relay")) as url:
         reply = send("POST", url)
     assert reply.json()["approved"] == [order["id"]]
+
+
+def test_ops_console_is_served_to_operators(service: Service) -> None:
+    with served("ops_console", needed(service, "ops_console")) as url:
+        page = send("GET", f"{url}/ops/", headers={"X-Ops-Operator": "o@example.com"})
+        refused = send("GET", f"{url}/ops/")
+    assert "How things stand" in page.text
+    assert refused.status_code == 401
 
 
 def test_api_docs_are_served_without_any_setting() -> None:

@@ -22,6 +22,7 @@ FUNCTIONS = (
     "approval_handler",
     "create_order_from_cart",
     "item_status",
+    "ops_console",
     "orders_crud",
     "outbox_relay",
 )
@@ -37,6 +38,8 @@ VARIABLES: dict[str, Any] = {
     "relay_worker_instances": 1,
     "approval_worker_instances": 1,
     "public_path_prefix": "/order",
+    "ops_console": True,
+    "ops_operators": ["olga@example.com", "otto@example.com"],
     "database": {"tier": "db-custom-4-16384", "max_connections": 800},
 }
 KINDS = {
@@ -47,6 +50,9 @@ KINDS = {
 }
 CLOUD = """
 mock_provider "google" {
+  mock_data "google_project" {
+    defaults = { number = "123" }
+  }
   mock_resource "google_sql_database_instance" {
     defaults = { connection_name = "acme-orders-production:europe-west1:orders" }
   }

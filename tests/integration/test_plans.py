@@ -20,7 +20,7 @@ import pytest
 import common
 from benchmarks.fill import Plan, fill
 from benchmarks.fill_statements import HEAVY
-from common import audit_checks, backlog, reads, store
+from common import audit_checks, backlog, console_reads, reads, store
 from common.db import STATEMENTS
 from common.store import Target
 from tests.support.database import connect, database, execute
@@ -37,6 +37,7 @@ BIG = (
     "idempotency_records",
     "dead_letters",
     "user_requests",
+    "operator_actions",
 )
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
@@ -60,6 +61,10 @@ SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
 INSERT INTO user_requests (user_id, requests, window_ends_at)
 SELECT gen_random_uuid(), 1, now() + make_interval(secs => n - 4000)
 FROM generate_series(1, 5000) n
+""",
+    """
+INSERT INTO operator_actions (form_id, operator, action, order_id, reason)
+SELECT gen_random_uuid(), 'o', 'a', n, 'r' FROM generate_series(1, 5000) n
 """,
 )
 NEW = 10**9
@@ -129,6 +134,7 @@ def audited(low: int) -> Use:
 
 LISTED: dict[str, object] = {"limit": 50, "destination": None, "type": None}
 SEARCHED: dict[str, object] = {"before": 2**63 - 1, "step": 200, "event_id": EVENT}
+COUNTED: dict[str, object] = {"unit": "day", "down_to": 18_000, "since": "2020-01-01"}
 OF_EVENT = {"order_id": SENT, "event_id": EVENT}
 # A doctor looks at both ends of the queue, ten thousand rows each.
 SAMPLED = {"reads": 60_000, "sorts": 20_000}
@@ -155,6 +161,18 @@ USES: dict[str, Use] = {
     "backlog.search_sent_events": Use(SEARCHED),
     "backlog.sent": Use(LISTED),
     "backlog.sent_of_order": Use(LISTED | {"order_id": SENT}),
+    "console.actions": Use({"up_to": 2**62, "limit": 50}),
+    "console.begin": Use(
+        {"form_id": EVENT, "operator": "o", "action": "a", "order_id": SENT}
+        | {"given": "{}", "reason": "r", "request_id": "r"}
+    ),
+    # A chart counts what it shows, to a bound.
+    "console.count": Use(COUNTED, reads=30_000, sorts=30_000),
+    "console.earlier": Use({"form_id": EVENT}),
+    "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
+    "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
+    "console.notify": Use(),
+    "console.of_order": Use({"order_id": SENT}),
     "db.ping": Use(),
     "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.bury": Use(
@@ -193,6 +211,7 @@ USES: dict[str, Use] = {
 }
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {
+    "console.find",
     "reads.page_of_orders",
     "reads.page_of_order_items",
     "store.load",
@@ -227,6 +246,25 @@ def pages() -> Iterator[tuple[str, str, Use]]:
                     yield f"{label} {depth}", statement.text, use
 
 
+def finds() -> Iterator[tuple[str, str, Use]]:
+    """Answer every statement of the console's search."""
+    given: dict[str, object] = {
+        "created_after": "2020-01-01",
+        "created_before": "2024-01-01",  # older than all
+        "is_approved": False,
+        "shop_id": HEAVY,  # nobody's
+        "status": 4,
+        "user_id": HEAVY,
+    }
+    for count in range(len(given) + 1):
+        for names in itertools.combinations(sorted(given), count):
+            text = console_reads._find_statement(names, LOOKED_AT).text
+            asked = {name: given[name] for name in names} | {"limit": 50}
+            for depth, up_to in (("first", 2**63 - 1), ("deep", GONE)):
+                use = Use(asked | {"up_to": up_to, "down_to": 1}, reads=2500, sorts=400)
+                yield f"console.find({', '.join(names)}) {depth}", text, use
+
+
 def loads() -> Iterator[tuple[str, str, Use]]:
     for target in (
         Target(order_id=SENT),
@@ -254,7 +292,7 @@ def all_statements() -> dict[str, tuple[str, Use]]:
         if module.name != "common.migrations":
             importlib.import_module(module.name)
     found = {name: (STATEMENTS[name], use) for name, use in USES.items()}
-    for label, sql, use in (*pages(), *loads(), *held()):
+    for label, sql, use in (*pages(), *finds(), *loads(), *held()):
         found[label] = (sql.partition("\n")[2], use)  # without its name
     return {name: each for name, each in found.items() if has_plan(each[0])}
 

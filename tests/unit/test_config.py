@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from common.config import Settings, load
+from common.console_settings import Console
 from common.endpoints import Database, PubSub, RabbitMQ
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
@@ -42,6 +43,7 @@ def test_everything_optional_has_its_default() -> None:
         user_requests_per_minute=None,
         user_concurrency=None,
         event_retention_days=30,
+        console=Console(identity="header"),
         log_level="INFO",
     )
 

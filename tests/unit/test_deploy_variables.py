@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from infra import package
+from infra.deploy import functions
 from infra.deploy_variables import main
 
 OLD, NEW = "0" * 64, "1" * 64
@@ -69,3 +71,21 @@ def test_an_image_without_its_digest_is_refused(
     assert main(["--out", str(out), "--image-in", str(image)]) == 1
     assert "names no image by its digest" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "is_deployed"),
+    [
+        ("ops_console = true", True),
+        ("ops_console    = true # for the night", True),
+        ("ops_console = false", False),
+        ("# ops_console = true", False),
+        ("", False),
+    ],
+)
+def test_the_console_is_deployed_where_the_environment_has_one(
+    said: str, *, is_deployed: bool
+) -> None:
+    found = functions(f'region = "x"\n{said}\n')
+    assert ("ops_console" in found) == is_deployed
+    assert {*found, "ops_console"} == package.NEEDS.keys()

@@ -39,6 +39,8 @@ def gateway() -> Client:
         ("/api/order-items/9/status/", "item_status"),
         ("/api/order-items/9/status", "item_status"),
         ("/openapi.json", "api_docs"),
+        ("/ops", "ops_console"),
+        ("/ops/orders/7/", "ops_console"),
         ("/api/schema", "api_docs"),
         ("/api/schema/swagger-ui/", "api_docs"),
         ("/problems/", "api_docs"),

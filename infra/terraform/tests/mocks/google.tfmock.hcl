@@ -20,6 +20,8 @@ mock_resource "google_compute_network" {}
 
 mock_resource "google_compute_subnetwork" {}
 
+mock_resource "google_iap_web_cloud_run_service_iam_member" {}
+
 mock_resource "google_logging_metric" {}
 
 mock_resource "google_monitoring_alert_policy" {}

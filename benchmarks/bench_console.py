@@ -1,0 +1,134 @@
+"""How long the console takes for each of its pages, with many orders behind it.
+
+Lives here: the command, the pages, the table. Not here: rows (`fill.py`). Surprise: it
+asks the function in this process, so that the figures are the server's time and leave
+out network and browser; the first answer of each page is told beside the median, as an
+operator at night may be the first one to ask.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from flask.testing import FlaskClient
+
+from benchmarks.fill import Plan, fill
+from benchmarks.fill_statements import HEAVY
+from common import wiring
+from tests.support import database
+from tests.support.database import execute
+
+MAIN = Path(__file__).parents[1] / "functions" / "ops_console" / "main.py"
+BOUND_MS = 300.0
+HEADERS = {"X-Ops-Operator": "bench@example.com"}
+LETTERS = """
+INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
+  body) SELECT 'outbox', 'no', 'rabbitmq', n, CAST(gen_random_uuid() AS text),
+  'order.created', 'x' FROM generate_series(1, 5000) n
+"""
+
+
+def pages(orders: int) -> dict[str, str]:
+    """Answer the path of each page, by what it is."""
+    ago = datetime.now(UTC) - timedelta(days=20)
+    before = f"created_before={ago.strftime('%Y-%m-%dT%H:%M')}"
+    nobody = "00000000-0000-4000-8000-000000000009"
+    return {
+        "home": "",
+        "chart, 24 hours": "charts/hours.svg",
+        "chart, 30 days": "charts/days.svg",
+        "orders": "orders/",
+        "orders of a user with a fifth of all": f"orders/?user_id={HEAVY}",
+        "orders that are delivered": "orders/?status=3",
+        "orders of a shop that has none": f"orders/?shop_id={nobody}",
+        "orders before a time": f"orders/?{before}",
+        "orders before a time, of a shop": f"orders/?{before}&shop_id={nobody}",
+        "one order": f"orders/{orders - 5}/",
+        "events that wait": "events/",
+        "events that were sent": "events/?place=sent",
+        "dead letters": "letters/",
+        "actions": "actions/",
+        "what will happen": f"do/approve/?order={orders - 5}&version=1",
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fill, measure and tell; answer 1 where a page takes longer than the bound."""
+    arguments = _arguments(argv)
+    with database.server() as server, database.database(server) as url:
+        fill(url, Plan(orders=arguments.orders, days=60, pending=8000))
+        execute(url, LETTERS)
+        execute(url, "ANALYZE")
+        with _console(url) as client:
+            told = {
+                name: _measure(client, path, arguments.rounds)
+                for name, path in pages(arguments.orders).items()
+            }
+    if arguments.json:
+        print(json.dumps({"orders": arguments.orders, "milliseconds": told}))
+    else:
+        print(f"{arguments.orders:,} orders; milliseconds of the server")
+        print(f"{'page':<40}{'first':>8}{'median':>8}{'worst':>8}")
+        for name, times in told.items():
+            print(f"{name:<40}" + "".join(f"{ms:>8.1f}" for ms in times.values()))
+    return int(any(times["worst"] > BOUND_MS for times in told.values()))
+
+
+@contextmanager
+def _console(url: str) -> Iterator[FlaskClient]:
+    import functions_framework  # noqa: PLC0415 takes long, and `--help` does not need it
+
+    environ = {
+        "DATABASE_URL": url,
+        "EVENT_BUS": "http",
+        "EVENT_SINK_URL": "http://127.0.0.1:1",
+        "PRODUCT_SERVICE": "http://127.0.0.1:1",
+        "LOG_LEVEL": "WARNING",
+    }
+    with mock.patch.dict(os.environ, environ):
+        app: Any = functions_framework.create_app(  # type: ignore[no-untyped-call]
+            "ops_console", str(MAIN)
+        )
+        try:
+            yield app.test_client()
+        finally:
+            wiring.close()
+
+
+def _measure(client: FlaskClient, path: str, rounds: int) -> dict[str, float]:
+    times = []
+    for _ in range(rounds):
+        began_at = time.perf_counter()
+        answer = client.get(f"/ops/{path}", headers=HEADERS)
+        times.append((time.perf_counter() - began_at) * 1000)
+        assert answer.status_code in (200, 409, 412), answer.get_data(as_text=True)
+    return {
+        "first": times[0],
+        "median": statistics.median(times),
+        "worst": max(times),
+    }
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench_console",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.bench_console --orders 1000000 --json",
+    )
+    parser.add_argument("--orders", type=int, default=100_000, help="how many")
+    parser.add_argument("--rounds", type=int, default=20, help="of each page")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

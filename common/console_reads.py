@@ -1,0 +1,310 @@
+"""What the console shows: orders that are looked for, one order, actions, counts.
+
+Lives here: its statements, each bounded however many rows there are. Not here: how
+things stand (`diagnosis.py`), events (`backlog.py`). Surprise: no index is kept for the
+console. Ids come in the order of time, so a time is found by halving ids, and what no
+index knows is looked for among the next 10,000 orders.
+"""
+
+import functools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct, json
+
+from common import backlog
+from common.db import Connection, Statement, named
+from common.paging import MOST_LOOKED_AT
+from common.schemas import MAX_ID
+
+LISTED = 200  # of one order: events, entries, letters
+MOST_COUNTED = 100_000  # orders behind a chart
+# Ids are drawn a little before or after the time that is written beside them.
+SKEW = timedelta(minutes=5)
+
+# The first order of a time, by halving: each step is one look into the primary key.
+_EDGE = named(
+    "console.edge",
+    """
+WITH RECURSIVE probe AS (
+  SELECT (SELECT id FROM orders ORDER BY id LIMIT 1) AS low,
+    (SELECT id FROM orders ORDER BY id DESC LIMIT 1) + 1 AS high, 0 AS step
+  UNION ALL
+  SELECT CASE WHEN found.created_at < CAST(:moment AS timestamptz)
+      THEN found.id + 1 ELSE p.low END,
+    CASE WHEN found.created_at < CAST(:moment AS timestamptz)
+      THEN p.high ELSE p.low + (p.high - p.low) / 2 END,
+    p.step + 1
+  FROM probe p LEFT JOIN LATERAL (
+    SELECT o.id, o.created_at FROM orders o
+    WHERE o.id >= p.low + (p.high - p.low) / 2 AND o.id < p.high
+    ORDER BY o.id LIMIT 1) found ON true
+  WHERE p.low < p.high AND p.step < 70
+)
+SELECT max(low) FROM probe
+""",
+)
+
+
+def edge(connection: Connection, moment: datetime) -> int:
+    """Answer an id such that orders from `moment` on have it or a higher one."""
+    found = connection.execute(_EDGE, {"moment": moment.isoformat()}).value()
+    return found or 1
+
+
+class Found(Struct, frozen=True):
+    """An order in a list; `statuses` counts its items by status."""
+
+    id: int
+    user_id: str
+    created_at: datetime
+    is_approved: bool
+    statuses: dict[int, int]
+
+
+class Page(Struct, frozen=True):
+    """Orders, newest first, and where to go on; `oldest` was looked at last."""
+
+    orders: list[Found]
+    next_after: int | None = None
+
+
+_WANTED = {
+    "is_approved": "w.is_approved = CAST(:is_approved AS boolean)",
+    "created_after": "w.created_at >= CAST(:created_after AS timestamptz)",
+    "created_before": "w.created_at < CAST(:created_before AS timestamptz)",
+    "status": """EXISTS (SELECT FROM order_items i
+      WHERE i.order_id = w.id AND i.status = CAST(:status AS smallint))""",
+    "shop_id": """EXISTS (SELECT FROM order_items i
+      WHERE i.order_id = w.id AND i.shop_id = CAST(:shop_id AS uuid))""",
+}
+_EVERYBODYS = """SELECT o.* FROM orders o
+    WHERE o.id <= CAST(:up_to AS bigint) AND o.id >= CAST(:down_to AS bigint)
+    ORDER BY o.id DESC"""
+# As for a caller's list (`reads.py`): one range of the index on user and id.
+_USERS = """SELECT o.* FROM orders o
+    WHERE (o.user_id, o.id) <= (CAST(:user_id AS uuid), CAST(:up_to AS bigint))
+      AND (o.user_id, o.id) >= (CAST(:user_id AS uuid), CAST(:down_to AS bigint))
+    ORDER BY o.user_id DESC, o.id DESC"""
+
+
+@functools.cache
+def _find_statement(given: tuple[str, ...], most: int) -> Statement:
+    walk = _USERS if "user_id" in given else _EVERYBODYS
+    wanted = [_WANTED[name] for name in given if name in _WANTED]
+    condition = " AND ".join(wanted) or "true"
+    sql = f"""
+WITH page AS MATERIALIZED (
+  SELECT w.id, w.user_id, w.created_at, w.is_approved
+  FROM ({walk} LIMIT {most}) w WHERE {condition}
+  LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is more
+),
+shown AS (SELECT * FROM page ORDER BY id DESC LIMIT CAST(:limit AS int))
+SELECT CAST((SELECT coalesce(json_agg(json_build_object('id', s.id,
+    'user_id', s.user_id, 'created_at', s.created_at, 'is_approved', s.is_approved,
+    'statuses', (SELECT coalesce(json_object_agg(c.status, c.n), '{{}}') FROM (
+      SELECT i.status, count(*) AS n FROM order_items i WHERE i.order_id = s.id
+      GROUP BY i.status) c)) ORDER BY s.id DESC), '[]') FROM shown s) AS text),
+  CASE WHEN (SELECT count(*) FROM page) > CAST(:limit AS int)
+    THEN (SELECT min(id) FROM shown)
+    ELSE (SELECT CASE WHEN count(*) = {most} THEN min(id) END
+      FROM ({walk} LIMIT {most}) looked) END
+"""  # noqa: S608 fragments of our own
+    return named("console.find", sql)
+
+
+def find(
+    connection: Connection,
+    filters: dict[str, Any],
+    *,
+    limit: int,
+    after: int | None = None,
+    most: int = MOST_LOOKED_AT,
+) -> Page:
+    """Answer orders that `filters` ask for, newest first, from below id `after` on.
+
+    `filters`: user_id, shop_id, status (of an item), is_approved, created_after,
+    created_before. Looks at `most` orders: a page may be short, and yet have a next.
+    """
+    up_to, down_to = (MAX_ID if after is None else after - 1), 1
+    if since := filters.get("created_after"):
+        down_to = edge(connection, since - SKEW)
+    if before := filters.get("created_before"):
+        up_to = min(up_to, edge(connection, before + SKEW))
+    asked = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+    }
+    parameters = asked | {"up_to": up_to, "down_to": down_to, "limit": limit}
+    statement = _find_statement(tuple(sorted(filters)), most)
+    text, next_after = connection.execute(statement, parameters).one()
+    return Page(json.decode(text, type=list[Found]), next_after)
+
+
+class History(Struct, frozen=True):
+    """An entry of `order_history`."""
+
+    kind: str
+    item_id: int | None
+    from_status: int | None
+    to_status: int | None
+    changed_by: str | None
+    changed_at: datetime
+    request_id: str | None
+    actor_kind: str | None
+    from_quantity: int | None
+    to_quantity: int | None
+
+
+class Action(Struct, frozen=True):
+    """What an operator did."""
+
+    id: int
+    at: datetime
+    operator: str
+    action: str
+    order_id: int | None
+    given: dict[str, str]
+    reason: str
+    request_id: str | None
+    outcome: str
+
+
+class Letter(Struct, frozen=True):
+    """A dead letter of an order."""
+
+    id: int
+    source: str
+    event_type: str | None
+    reason: str
+    created_at: datetime
+    settled_as: str | None
+
+
+_ACTION = """json_build_object('id', a.id, 'at', a.at, 'operator', a.operator,
+    'action', a.action, 'order_id', a.order_id, 'given', a.given, 'reason', a.reason,
+    'request_id', a.request_id, 'outcome', a.outcome)"""
+_OF_ORDER = named(
+    "console.of_order",
+    f"""
+SELECT CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
+    SELECT h.id, json_build_object('kind', h.kind, 'item_id', h.item_id,
+      'from_status', h.from_status, 'to_status', h.to_status,
+      'changed_by', h.changed_by, 'changed_at', h.changed_at,
+      'request_id', h.request_id, 'actor_kind', h.actor_kind,
+      'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity) AS row
+    FROM order_history h WHERE h.order_id = CAST(:order_id AS bigint)
+    ORDER BY h.id DESC LIMIT {LISTED}) history) AS text),
+  CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
+    SELECT l.id, json_build_object('id', l.id, 'source', l.source,
+      'event_type', l.event_type, 'reason', l.reason, 'created_at', l.created_at,
+      'settled_as', l.settled_as) AS row
+    FROM dead_letters l WHERE l.order_id = CAST(:order_id AS bigint)
+    ORDER BY l.id DESC LIMIT {LISTED}) letters) AS text),
+  CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
+    SELECT a.id, {_ACTION} AS row FROM operator_actions a
+    WHERE a.order_id = CAST(:order_id AS bigint)
+    ORDER BY a.id DESC LIMIT {LISTED}) actions) AS text)
+""",  # noqa: S608 fragments of our own
+)
+
+
+class OrderFacts(Struct, frozen=True):
+    """All that is known of an order besides itself; each list in order of time."""
+
+    history: list[History]
+    letters: list[Letter]
+    actions: list[Action]
+    events: list[backlog.Row]
+
+
+def read_facts(connection: Connection, order_id: int) -> OrderFacts:
+    """Answer what happened to an order, also of one that is deleted."""
+    texts = connection.execute(_OF_ORDER, {"order_id": order_id}).one()
+    rows = [
+        row
+        for place in ("sent", "pending")
+        for row in backlog.read_many(
+            connection, backlog.Query(limit=LISTED, place=place, order_id=order_id)
+        )
+    ]
+    return OrderFacts(
+        history=json.decode(texts[0], type=list[History]),
+        letters=json.decode(texts[1], type=list[Letter]),
+        actions=json.decode(texts[2], type=list[Action]),
+        events=sorted(rows, key=lambda row: (row.created_at, row.id)),
+    )
+
+
+_ACTIONS = named(
+    "console.actions",
+    f"""
+SELECT CAST(coalesce(json_agg(row ORDER BY id DESC), '[]') AS text) FROM (
+  SELECT a.id, {_ACTION} AS row FROM operator_actions a
+  WHERE a.id <= CAST(:up_to AS bigint)
+  ORDER BY a.id DESC LIMIT CAST(:limit AS int)) listed
+""",  # noqa: S608 fragments of our own
+)
+
+
+def read_actions(
+    connection: Connection, *, limit: int, up_to: int = MAX_ID
+) -> list[Action]:
+    """Answer what operators did, the newest first, from id `up_to` on."""
+    given = {"limit": limit, "up_to": up_to}
+    return json.decode(connection.execute(_ACTIONS, given).value(), type=list[Action])
+
+
+class Counts(Struct, frozen=True):
+    """How many in each hour or day, by its start; what is 0 is not there."""
+
+    orders: dict[datetime, int]
+    approvals: dict[datetime, int]
+    failures: dict[datetime, int]
+
+
+_COUNT = named(
+    "console.count",
+    f"""
+WITH made AS MATERIALIZED (
+  SELECT date_trunc(:unit, created_at, 'UTC') AS created,
+    date_trunc(:unit, approved_at, 'UTC') AS approved
+  FROM (SELECT o.created_at, o.approved_at FROM orders o
+    WHERE o.id >= CAST(:down_to AS bigint)
+    ORDER BY o.id DESC LIMIT {MOST_COUNTED}) newest
+),
+failed AS (
+  SELECT created_at AS at FROM dead_letters ORDER BY id DESC LIMIT {MOST_LOOKED_AT}
+)
+SELECT CAST(json_build_object(
+  'orders', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
+    FROM (SELECT created AS at, count(*) AS n FROM made
+      WHERE created >= CAST(:since AS timestamptz) GROUP BY 1) counted),
+  'approvals', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
+    FROM (SELECT approved AS at, count(*) AS n FROM made
+      WHERE approved >= CAST(:since AS timestamptz) GROUP BY 1) counted),
+  'failures', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
+    FROM (SELECT date_trunc(:unit, at, 'UTC') AS at, count(*) AS n FROM failed
+      WHERE at >= CAST(:since AS timestamptz) GROUP BY 1) counted)) AS text)
+""",  # noqa: S608 fragments of our own
+)
+
+
+def count(connection: Connection, unit: str, since: datetime) -> Counts:
+    """Count orders, their approvals and dead letters by `unit`, 'hour' or 'day', UTC.
+
+    Of the newest 100,000 orders at most. Approvals are those of orders that were
+    created since; dead letters, those of the newest 10,000.
+    """
+    parameters = {
+        "unit": unit,
+        "since": since.isoformat(),
+        "down_to": edge(connection, since - SKEW),
+    }
+    text = connection.execute(_COUNT, parameters).value()
+    found = json.decode(text, type=Counts)
+    return Counts(*(_in_utc(getattr(found, n)) for n in Counts.__struct_fields__))
+
+
+def _in_utc(counts: dict[datetime, int]) -> dict[datetime, int]:
+    return {at.astimezone(UTC): n for at, n in counts.items()}

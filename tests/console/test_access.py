@@ -1,0 +1,236 @@
+"""Who comes in: signed assertions, roles; and whose forms are believed."""
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.config import load
+from common.environment import ConfigError
+from tests.support.console import OPERATOR, Console, read
+from tests.support.iap import AUDIENCE, Iap, running_iap
+from tests.support.observed import everything
+from tests.support.service import Service
+
+HEADER = "X-Goog-IAP-JWT-Assertion"
+
+
+@pytest.fixture(scope="module")
+def iap() -> Iterator[Iap]:
+    with running_iap() as running:
+        yield running
+
+
+@pytest.fixture
+def guarded(service: Service, iap: Iap) -> Console:
+    """The console behind identity-aware access; nobody has signed in yet."""
+    service.set(OPS_IDENTITY="iap", OPS_IAP_AUDIENCE=AUDIENCE, OPS_IAP_KEYS_URL=iap.url)
+    return Console(service, email=None)
+
+
+def test_signed_assertion_lets_an_operator_in(guarded: Console, iap: Iap) -> None:
+    response = guarded.get("", **{HEADER: iap.assertion("Olga@Example.com")})
+    assert response.status_code == 200
+    assert OPERATOR in read(response).text
+
+
+def test_keys_are_fetched_once(guarded: Console, iap: Iap) -> None:
+    asked = iap.asked
+    for kid in ("key-1", "key-1", "made-up", "made-up-too"):
+        guarded.get("", **{HEADER: iap.assertion(OPERATOR, kid=kid)})
+    assert iap.asked - asked <= 1
+
+
+def unsigned(email: str) -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    claims = {"email": email, "aud": AUDIENCE, "exp": time.time() + 600}
+    return f"{part({'alg': 'none', 'kid': 'key-1'})}.{part(claims)}."
+
+
+def forged(iap: Iap) -> dict[str, dict[str, str]]:
+    """Answer headers that vouch for nobody, by what is wrong."""
+    other = ec.generate_private_key(ec.SECP256R1())
+    past = int(time.time()) - 3600
+    cases: dict[str, dict[str, Any]] = {
+        "another service's audience": {"aud": AUDIENCE + "x"},
+        "no audience": {"aud": None},
+        "expired": {"exp": past},
+        "no end": {"exp": None},
+        "issued in the future": {"iat": int(time.time()) + 3600},
+        "another issuer": {"iss": "https://accounts.google.com"},
+        "no address": {"email": None},
+        "another's key": {"key": other},
+        "a key nobody told of": {"kid": "key-2"},
+    }
+    signed = {
+        name: {HEADER: iap.assertion(**({"email": OPERATOR} | case))}
+        for name, case in cases.items()
+    }
+    hmac = jwt.encode(
+        {"email": OPERATOR, "aud": AUDIENCE, "exp": past + 7200},
+        "x" * 32,
+        algorithm="HS256",
+        headers={"kid": "key-1"},
+    )
+    return signed | {
+        "nothing": {},
+        "no signature": {HEADER: unsigned(OPERATOR)},
+        "a secret's signature": {HEADER: hmac},
+        "no token": {HEADER: "x"},
+        "the local run's header": {"X-Ops-Operator": OPERATOR},
+        "the unsigned header": {
+            "X-Goog-Authenticated-User-Email": f"accounts.google.com:{OPERATOR}"
+        },
+    }
+
+
+def test_whoever_nobody_vouches_for_is_kept_out(guarded: Console, iap: Iap) -> None:
+    for name, headers in forged(iap).items():
+        for path in ("", "orders/", "charts/hours.svg", "do/approve/?order=1"):
+            response = guarded.get(path, **headers)
+            assert response.status_code == 401, (name, path)
+            assert OPERATOR not in response.get_data(as_text=True)
+
+
+def test_style_and_health_need_nobody(guarded: Console) -> None:
+    assert guarded.get("console.css").status_code == 200
+    assert guarded.client.get("/health/ready").status_code == 200
+
+
+def test_only_listed_operators_act_and_viewers_look(
+    service: Service, user: str
+) -> None:
+    service.set(OPS_OPERATORS=OPERATOR, OPS_VIEWERS="vera@example.com")
+    order = service.ordered(user, 1)
+    path = f"orders/{order['id']}/"
+    asked = f"do/delete-order/?order={order['id']}&version=1"
+    operator = Console(service)
+    viewer = Console(service, "vera@example.com")
+    stranger = Console(service, "stranger@example.com")
+    assert "Delete…" in operator.text(path)
+    assert "Delete…" not in viewer.text(path)
+    assert viewer.get(asked).status_code == 403
+    assert stranger.get(path).status_code == 403
+    fields = operator.form("delete-order", order=order["id"], version=1)
+    assert viewer.send("delete-order", fields).status_code == 403
+
+
+# Forms
+
+
+@pytest.fixture
+def order(service: Service, user: str) -> dict[str, Any]:
+    return service.ordered(user, 1)
+
+
+def fields_of(console: Console, order: dict[str, Any]) -> dict[str, str]:
+    item = order["items"][0]["id"]
+    values = {"order": order["id"], "version": 1, "item": item, "status": 2}
+    return console.form("move-item", **values)
+
+
+def test_form_that_is_not_ours_does_nothing(
+    service: Service, console: Console, order: dict[str, Any]
+) -> None:
+    fields = fields_of(console, order)
+    token = fields["token"]
+    nonce, end, signature = token.split(".")
+    before = everything(service)
+    wrong = {
+        "no token": {k: v for k, v in fields.items() if k != "token"},
+        "made up": fields | {"token": f"{uuid.uuid4()}.{end}.{signature}"},
+        "prolonged": fields | {"token": f"{nonce}.{int(end) + 9}.{signature}"},
+        "other values": fields | {"status": "4"},
+        "no text": fields | {"token": "é" * 30},
+    }
+    for name, sent in wrong.items():
+        response = console.send("move-item", sent)
+        assert response.status_code == 403, name
+        assert "open it again" in read(response).text
+    assert everything(service) == before
+    assert not [a for a in console.actions() if a["order_id"] == order["id"]]
+
+
+def test_form_of_another_browser_or_operator_does_nothing(
+    service: Service, console: Console, order: dict[str, Any]
+) -> None:
+    fields = fields_of(console, order)
+    other_browser = Console(service)
+    assert other_browser.send("move-item", fields).status_code == 403
+    fields_of(other_browser, order)  # with a cookie of its own
+    assert other_browser.send("move-item", fields).status_code == 403
+    console.headers = {"X-Ops-Operator": "other@example.com"}
+    assert console.send("move-item", fields).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://localhost:8081"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_form_from_another_place_does_nothing(
+    service: Service,
+    console: Console,
+    order: dict[str, Any],
+    headers: dict[str, str],
+) -> None:
+    fields = fields_of(console, order)
+    before = everything(service)
+    response = console.send("move-item", fields, **headers)
+    assert response.status_code == 403
+    assert everything(service) == before
+
+
+def test_old_form_does_nothing(
+    console: Console, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.console_access.FORM_SECONDS", -1)
+    response = console.send("move-item", fields_of(console, order))
+    assert response.status_code == 403
+    assert "too old" in read(response).text
+
+
+def test_cookie_is_for_this_site_only_and_for_no_script(
+    guarded: Console, iap: Iap, order: dict[str, Any]
+) -> None:
+    asked = f"do/delete-order/?order={order['id']}&version=1"
+    signed = {HEADER: iap.assertion(OPERATOR)}
+    cookie = guarded.get(asked, **signed).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-ops=")
+    for trait in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/"):
+        assert trait in cookie
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"K_SERVICE": "ops-console"}, "OPS_IDENTITY is not set"),
+        ({"RUNNING_ON_CLOUDRUN": "true"}, "OPS_IDENTITY is not set"),
+        ({"K_SERVICE": "x", "OPS_IDENTITY": "header"}, "OPS_IDENTITY must be iap"),
+        ({"OPS_IDENTITY": "iap"}, "OPS_IAP_AUDIENCE is missing"),
+        ({"OPS_IDENTITY": "none"}, "OPS_IDENTITY must be one of"),
+        ({"OPS_OPERATORS": "olga"}, "OPS_OPERATORS must be e-mail"),
+    ],
+    ids=str,
+)
+def test_console_does_not_start_open(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(environ, needs=["OPS_IDENTITY"])

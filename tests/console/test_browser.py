@@ -1,0 +1,180 @@
+"""The console in a browser, against a running system: by keyboard, on a phone, in dark.
+
+Every page is looked at by axe-core, and asks nobody else for anything.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from common import wiring
+from infra.local.sandbox.catalogue import DEMO_USER, MUG
+from infra.local.system import running_system
+from tests.support import database
+from tests.support.browser import Watched, running_browser, watched_page
+
+PHONE, DESK = 375, 1280
+LETTER = """
+INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
+  body) SELECT 'outbox', 'refused', 'http', order_id, CAST(event_id AS text),
+  'order.created', '{"a": 1}' FROM order_history WHERE kind = 'order.created'
+"""
+HELD = """
+INSERT INTO outbox (destination, order_id, event_id, event_type, body, attempts,
+  doubts, held_since, available_at) SELECT 'rabbitmq', order_id, event_id,
+  'order.created', '{}', 1, 1, now(), now() + interval '1 day'
+FROM order_history WHERE kind = 'order.created'
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(
+    browser: Browser,  # noqa: ARG001 without one no system is started
+    postgres_url: str,
+    template_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """A running system with one order, a dead letter and a held event."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        database.database(postgres_url, template=template_database) as database_url,
+    ):
+        patch.setenv("DATABASE_URL", database_url)
+        folder = tmp_path_factory.mktemp("console")
+        with running_system(0, folder, lambda _: None) as url:
+            order(url)
+            database.execute(database_url, LETTER)
+            database.execute(database_url, HELD)
+            yield url
+        wiring._needs.clear()
+
+
+def order(url: str) -> int:
+    """Check out, and answer the order's id."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["X-User-ID"] = DEMO_USER
+        line = {"product_variation_id": MUG, "quantity": 2}
+        session.post(f"{url}/sandbox/shopcart/api/mycart/items/", json=line)
+        return int(session.post(f"{url}/api/orders-from-shopcart/").json()["order_id"])
+
+
+def pages(watched: Watched, url: str) -> list[str]:
+    """Answer the address of every kind of page there is."""
+    watched.page.goto(f"{url}/ops/events/?place=held")
+    event = watched.page.get_attribute("tbody a", "href")
+    paths = [
+        *("", "orders/", "orders/1/", "events/", "events/?place=held", "letters/"),
+        *("events/?place=sent", "letters/1/", "actions/", "charts/hours/"),
+        *("charts/days/", "orders/999/", "nothing/"),
+        "do/delete-order/?order=1&version=1",
+        "do/replay-letter/?letter=1",
+    ]
+    return [*(f"{url}/ops/{path}" for path in paths), f"{url}{event}"]
+
+
+@pytest.mark.parametrize(
+    ("is_dark", "width"), [(True, PHONE), (False, DESK)], ids=["dark phone", "light"]
+)
+def test_every_page_is_accessible_fits_and_stays_at_home(
+    browser: Browser, url: str, *, is_dark: bool, width: int
+) -> None:
+    with watched_page(browser, is_dark=is_dark, width=width) as watched:
+        page, axe = watched.page, Axe()
+        for address in pages(watched, url):
+            page.goto(address)
+            found = axe.run(page).response["violations"]
+            serious = [
+                (each["id"], [node["html"] for node in each["nodes"]])
+                for each in found
+                if each["impact"] in ("serious", "critical", "moderate")
+            ]
+            assert not serious, address
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, address
+            broken = "[...document.images].filter(i => !i.naturalWidth).length"
+            assert page.evaluate(broken) == 0, address
+        assert watched.hosts == {urlsplit(url).netloc}
+        unexpected = [said for said in watched.errors if "404" not in said]
+        assert not unexpected
+
+
+def test_an_item_is_shipped_by_keyboard_on_a_phone(browser: Browser, url: str) -> None:
+    order_id = order(url)
+    with watched_page(browser, is_dark=True, width=PHONE) as watched:
+        page = watched.page
+        page.goto(f"{url}/ops/")
+        page.keyboard.press("Tab")
+        assert watched.focused() == "Skip to the content"
+        page.keyboard.press("Tab")
+        watched.tab_to("Orders")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/ops/orders/")
+        watched.tab_to("Order id")
+        page.keyboard.type(str(order_id))
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/ops/orders/{order_id}/")
+        item = re.findall(r"Status of item (\d+)", page.inner_text("main"))[0]
+        watched.tab_to(f"Status of item {item}")
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        assert page.evaluate(outline) == "solid"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/ops/do/move-item/**")
+        assert "Processing to Shipped" in page.inner_text("main")
+        watched.tab_to("Why? It is kept, with your name.")
+        page.keyboard.type("the shop called")
+        watched.tab_to("Change an item's status")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/ops/actions/*/")
+        assert "done" in page.inner_text("h1")
+        watched.tab_to("To the order")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/ops/orders/{order_id}/")
+        timeline = page.inner_text(".timeline")
+        assert "moved, Processing to Shipped" in timeline
+        assert "by operator@localhost" in timeline
+        assert not watched.errors
+
+
+def test_going_back_shows_that_it_is_done_and_does_it_no_second_time(
+    browser: Browser, url: str
+) -> None:
+    order_id = order(url)
+    with watched_page(browser) as watched:
+        page = watched.page
+        page.goto(f"{url}/ops/orders/{order_id}/")
+        page.get_by_label("Key", exact=True).fill("note")
+        page.get_by_label("Value, empty to remove").fill("call back")
+        page.get_by_role("button", name="Change metadata…").click()
+        page.get_by_label(re.compile("Why")).fill("asked for")
+        page.get_by_role("button", name="Change metadata").click()
+        page.wait_for_url("**/ops/actions/*/")
+        page.go_back()
+        assert "has changed since you looked" in page.inner_text("main")
+        page.goto(f"{url}/ops/orders/{order_id}/")
+        assert page.inner_text(".timeline").count("Operator: set-metadata") == 1
+
+
+def test_the_front_page_of_a_local_run_leads_here(
+    browser: Browser, url: str, tmp_path: Path
+) -> None:
+    with watched_page(browser) as watched:
+        page = watched.page
+        page.goto(url)
+        page.get_by_role("link", name="/ops/").click()
+        page.wait_for_url("**/ops/")
+        assert "How things stand" in page.inner_text("h1")
+        page.screenshot(path=tmp_path / "home.png", full_page=True)

@@ -1,0 +1,216 @@
+"""Pages of the console: what they show, and what they never do."""
+
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from common import console_reads, wiring
+from common.db import connect
+from tests.support.console import Console, read
+from tests.support.service import Service
+
+STATIC_PAGES = (
+    "",
+    "orders/",
+    "events/",
+    "events/?place=held",
+    "events/?place=sent",
+    "letters/",
+    "letters/?all=true",
+    "actions/",
+    "charts/hours/",
+    "charts/days/",
+)
+
+
+@pytest.mark.parametrize("path", STATIC_PAGES)
+def test_page_runs_no_script_and_loads_nothing_from_elsewhere(
+    console: Console, path: str
+) -> None:
+    response = console.get(path)
+    text = response.get_data(as_text=True)
+    assert response.status_code == 200, text
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "script-src" not in policy
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not re.findall(r"<script|\son\w+=|style=|<style|https?://", text)
+
+
+def test_page_has_one_heading_a_way_past_the_menu_and_labels(console: Console) -> None:
+    for path in STATIC_PAGES:
+        text = console.get(path).get_data(as_text=True)
+        assert len(re.findall("<h1>", text)) == 1
+        assert 'href="#content"' in text
+        assert '<html lang="en">' in text
+        fields = re.findall(r'<(?:input|select|textarea) id="([\w-]+)"', text)
+        assert all(f'<label for="{name}"' in text for name in fields)
+
+
+def test_order_page_tells_what_happened_to_it(
+    service: Service, console: Console, user: str
+) -> None:
+    order = service.ordered(user, 2)
+    moved = service.move(order["items"][0]["id"], 2)
+    text = console.text(f"orders/{order['id']}/")
+    assert f"Order {order['id']}" in text
+    assert "by the owner" in text
+    assert f"Item {order['items'][0]['id']} moved, Processing to Shipped" in text
+    assert moved.headers["X-Request-ID"] in text
+    assert "Event order.created to http" in text
+
+
+def test_order_that_is_deleted_keeps_its_timeline(
+    service: Service, console: Console, user: str
+) -> None:
+    order = service.ordered(user, 1)
+    service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    text = console.text(f"orders/{order['id']}/")
+    assert "not there any more" in text
+    assert "Order deleted" in text
+
+
+def test_unknown_order_is_a_page_that_says_so(console: Console) -> None:
+    response = console.get("orders/999999999/")
+    assert response.status_code == 404
+    assert "There is no order 999999999" in read(response).text
+
+
+@pytest.mark.parametrize("path", ["nothing/", "charts/weeks/", "do/nothing/?order=1"])
+def test_what_is_not_there_is_a_page_too(console: Console, path: str) -> None:
+    response = console.get(path)
+    assert (response.status_code, response.mimetype) == (404, "text/html")
+
+
+def test_what_users_wrote_is_text_and_never_markup(
+    service: Service, console: Console, user: str
+) -> None:
+    order = service.ordered(user, 1)
+    bad = "<script>alert(1)</script>"
+    body = {"metadata": {"note": bad, '"><img src=x>': "x"}}
+    service.crud("PATCH", f"/api/orders/{order['id']}/", user, json=body)
+    text = console.get(f"orders/{order['id']}/").get_data(as_text=True)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+    assert "<img src=x" not in text
+
+
+# Finding
+
+
+def found(console: Console, query: str) -> list[int]:
+    links = read(console.get(f"orders/?{query}")).links
+    ids = [re.fullmatch(r"/ops/orders/(\d+)/", link) for link in links]
+    return [int(match[1]) for match in ids if match]
+
+
+def test_orders_are_found_by_user_shop_status_and_approval(
+    service: Service, console: Console, user: str
+) -> None:
+    first, second = service.ordered(user, 1), service.ordered(user, 1)
+    service.move(first["items"][0]["id"], 2)
+    shop = first["items"][0]["shop_id"]
+    assert found(console, f"user_id={user}") == [second["id"], first["id"]]
+    assert found(console, f"user_id={user}&status=2") == [first["id"]]
+    assert found(console, f"user_id={user}&status=&shop_id=") != []
+    assert first["id"] in found(console, f"shop_id={shop}&limit=200")
+    assert found(console, f"user_id={user}&is_approved=true") == []
+    assert found(console, f"shop_id={uuid.uuid4()}") == []
+
+
+def test_orders_are_found_by_time(
+    service: Service, console: Console, user: str
+) -> None:
+    old, new = service.ordered(user, 1), service.ordered(user, 1)
+    now = datetime.now(UTC)
+    service.rows(
+        "UPDATE orders SET created_at = now() - interval '2 days' WHERE id < :id",
+        id=new["id"],
+    )
+    yesterday = (now - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    assert found(console, f"user_id={user}&created_after={yesterday}") == [new["id"]]
+    assert found(console, f"user_id={user}&created_before={yesterday}") == [old["id"]]
+    assert new["id"] in found(console, f"created_after={yesterday}")
+    assert old["id"] not in found(console, f"created_after={yesterday}&limit=200")
+
+
+def test_pages_of_orders_follow_each_other_without_a_gap(
+    service: Service, console: Console, user: str
+) -> None:
+    ids = [service.ordered(user, 1)["id"] for _ in range(5)]
+    query, seen = f"user_id={user}&limit=2", []
+    while query:
+        seen += found(console, query)
+        page = read(console.get(f"orders/?{query}"))
+        older = [link for link in page.links if "cursor=" in link]
+        query = older[0].partition("?")[2] if older else ""
+    assert seen == ids[::-1]
+
+
+def test_what_no_index_knows_is_looked_for_in_bounded_steps(
+    service: Service, user: str
+) -> None:
+    ids = [service.ordered(user, 1)["id"] for _ in range(3)]
+    seen, after, steps = [], None, 0
+    filters = {"shop_id": str(uuid.uuid4())}
+    with connect(wiring.engine()) as connection:
+        while steps < 3:
+            page = console_reads.find(
+                connection, filters, limit=50, after=after, most=1
+            )
+            assert page.orders == []
+            after, steps = page.next_after, steps + 1
+            seen.append(after)
+    assert seen == ids[::-1]
+
+
+def test_an_id_leads_to_its_order(console: Console) -> None:
+    response = console.get("orders/?id=7")
+    assert (response.status_code, response.location) == (303, "/ops/orders/7/")
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("id=x", "id"),
+        ("user_id=7", "user_id"),
+        ("status=5", "status"),
+        ("created_after=soon", "created_after"),
+        ("cursor=!", "cursor"),
+    ],
+)
+def test_bad_parameter_is_named(console: Console, query: str, name: str) -> None:
+    response = console.get(f"orders/?{query}")
+    assert response.status_code == 400
+    assert f"{name}:" in read(response).text
+
+
+# Charts
+
+
+def counted(console: Console) -> int:
+    text = console.get("charts/days/").get_data(as_text=True)
+    rows = re.findall(r"<tr><th scope=\"row\">[^<]+</th><td>(\d+)</td>", text)
+    assert len(rows) == 30
+    return sum(map(int, rows))
+
+
+def test_chart_counts_orders_in_its_table(
+    service: Service, console: Console, user: str
+) -> None:
+    before = counted(console)
+    service.ordered(user, 1)
+    assert counted(console) == before + 1
+
+
+@pytest.mark.parametrize("name", ["hours", "days"])
+def test_chart_is_an_image_without_script_for_light_and_dark(
+    console: Console, name: str
+) -> None:
+    image = console.get(f"charts/{name}.svg")
+    assert (image.status_code, image.mimetype) == (200, "image/svg+xml")
+    assert b"<script" not in image.data
+    assert b"@media (prefers-color-scheme:dark)" in image.data

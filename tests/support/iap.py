@@ -1,0 +1,72 @@
+"""Identity-aware access as the console meets it: signed assertions, keys at an address.
+
+Lives here: signing, and a server that tells the public keys. Not here: who is believed
+(`common/console_access.py`). Surprise: a second key that is not told signs as well.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from werkzeug.wrappers import Request, Response
+
+from infra.local.http_server import HttpServer
+
+AUDIENCE = "/projects/123/locations/europe-west1/services/ops-console"
+KEY_ID = "key-1"
+
+
+class Iap:
+    """Signs as Google does; `asked` counts who fetched the keys, from `url`."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.url = ""
+        self.asked = 0
+
+    def keys(self) -> str:
+        """Answer the public keys as JWKs."""
+        public = json.loads(ECAlgorithm.to_jwk(self.key.public_key()))
+        traits = {"kid": KEY_ID, "alg": "ES256", "use": "sig"}
+        return json.dumps({"keys": [public | traits]})
+
+    def assertion(
+        self, email: str, *, key: object = None, kid: str = KEY_ID, **claims: Any
+    ) -> str:
+        """Answer a signed header's value; a claim that is None is left out."""
+        now = int(time.time())
+        said = {
+            "iss": "https://cloud.google.com/iap",
+            "aud": AUDIENCE,
+            "sub": "accounts.google.com:118",
+            "email": email,
+            "iat": now,
+            "exp": now + 600,
+        } | claims
+        kept = {name: value for name, value in said.items() if value is not None}
+        signer: Any = key or self.key
+        return jwt.encode(kept, signer, algorithm="ES256", headers={"kid": kid})
+
+
+@contextmanager
+def running_iap() -> Iterator[Iap]:
+    """Yield it, its keys served on loopback while the block runs."""
+    iap = Iap()
+
+    @Request.application
+    def tell(_request: Request) -> Response:
+        iap.asked += 1
+        return Response(iap.keys(), mimetype="application/json")
+
+    server = HttpServer(tell, 0)
+    server.start()
+    iap.url = f"{server.url}/keys"
+    try:
+        yield iap
+    finally:
+        server.stop()
