@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 
-from common import envelopes, events, logs
+from common import envelopes, events, logs, tracing
 from common.changes import SYSTEM, USER, Change, Entry
 from common.db import Engine, connect, named
 from common.dead_letters import DeadLetter, bury
@@ -112,8 +112,13 @@ def take(
     if incoming.order_id is None:
         return None
     logs.set_order_id(incoming.order_id)
+    told: dict[str, str | int] = {
+        "messaging.operation.type": "process",
+        "order.id": incoming.order_id,
+    }
     try:
-        owed = approve(engine, incoming.order_id, bus)
+        with tracing.within(f"process {incoming.type}", tracing.Kind.CONSUMER, told):
+            owed = approve(engine, incoming.order_id, bus)
     except NotFoundError:
         log.info("the order is gone")
         return None

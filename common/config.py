@@ -33,6 +33,7 @@ from common.environment import (
 
 DESTINATIONS = ("rabbitmq", "pubsub", "http")
 IDENTITY_SOURCES = ("header", "apigateway")
+SHORTEST_KEY = 16  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,15 @@ class Settings:
     event_retention_days: int = 30
     console: Console | None = None
     log_level: str = "INFO"
+    log_format: str | None = None  # None: whichever suits where lines go
+    log_file: str | None = None
+    log_user_ids: str = "none"
+    log_user_id_key: str | None = field(default=None, repr=False)
+    cloud_project: str | None = None
+    has_metrics: bool = False  # at /metrics
+    is_traced: bool = False
+    traced_as: str | None = None  # None: each function by its own name
+    is_on_cloud_run: bool = False
 
 
 def load(
@@ -105,9 +115,41 @@ def load(
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         console=console(env),
         log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
+        log_format=_log_format(env),
+        log_file=env.get("LOG_FILE"),
+        log_user_ids=choice(env, "LOG_USER_IDS", ("none", "hashed", "plain")),
+        log_user_id_key=_log_user_id_key(env),
+        cloud_project=_cloud_project(env),
+        has_metrics=_has_metrics(env),
+        is_traced=_is_traced(env),
+        traced_as=env.get("OTEL_SERVICE_NAME"),
+        is_on_cloud_run=_is_on_cloud_run(env),
     )
     _check_needs(settings, needs)
     return settings
+
+
+def _log_format(env: Mapping[str, str]) -> str | None:
+    return choice(env, "LOG_FORMAT", ("json", "text")) if "LOG_FORMAT" in env else None
+
+
+def _log_user_id_key(env: Mapping[str, str]) -> str | None:
+    """Answer the key of hashed user ids, without which anybody could try them all."""
+    key = env.get("LOG_USER_ID_KEY")
+    if key is not None and len(key) < SHORTEST_KEY:
+        raise ConfigError(f"LOG_USER_ID_KEY must have {SHORTEST_KEY} characters")
+    if key is None and env.get("LOG_USER_IDS", "").lower() == "hashed":
+        raise ConfigError("LOG_USER_ID_KEY is not set, but LOG_USER_IDS is hashed")
+    return key
+
+
+def _cloud_project(env: Mapping[str, str]) -> str | None:
+    """Answer the project whose traces log lines name, as far as a setting tells it."""
+    instance, colon, _ = env.get("CLOUD_SQL_CONNECTION_NAME", "").rpartition(":")
+    by_instance = instance.rpartition(":")[0] if colon else None
+    return (
+        env.get("GOOGLE_CLOUD_PROJECT") or by_instance or env.get("PUBSUB_PROJECT")
+    ) or None
 
 
 def _check_needs(settings: Settings, needs: Collection[str]) -> None:
@@ -167,10 +209,33 @@ def _identity_source(env: Mapping[str, str]) -> str | None:
 
     Cloud Run itself sets K_SERVICE, so that no deployment is open for want of a flag.
     """
-    is_on_cloud_run = flag(env, "RUNNING_ON_CLOUDRUN") or "K_SERVICE" in env
-    if is_on_cloud_run and "IDENTITY_SOURCE" not in env:
+    if _is_on_cloud_run(env) and "IDENTITY_SOURCE" not in env:
         return None
     return choice(env, "IDENTITY_SOURCE", IDENTITY_SOURCES)
+
+
+def _is_on_cloud_run(env: Mapping[str, str]) -> bool:
+    return flag(env, "RUNNING_ON_CLOUDRUN") or "K_SERVICE" in env
+
+
+def _has_metrics(env: Mapping[str, str]) -> bool:
+    if not flag(env, "METRICS"):
+        return False
+    if _is_on_cloud_run(env):
+        raise ConfigError(
+            "METRICS must not be true on Cloud Run, where anybody could read /metrics:"
+            " OTEL_EXPORTER_OTLP_ENDPOINT sends the same to a collector"
+        )
+    return True
+
+
+def _is_traced(env: Mapping[str, str]) -> bool:
+    """Tell whether spans go to a collector, by OpenTelemetry's own variables."""
+    if "OTEL_EXPORTER_OTLP_ENDPOINT" not in env or flag(env, "OTEL_SDK_DISABLED"):
+        return False
+    url(env, "OTEL_EXPORTER_OTLP_ENDPOINT")
+    choice(env, "OTEL_EXPORTER_OTLP_PROTOCOL", ("http/protobuf",))
+    return True
 
 
 def _limit(env: Mapping[str, str], name: str, most: int) -> int | None:

@@ -8,12 +8,13 @@ a function loads, and its way to run a statement as long as the driver's own.
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pg8000.dbapi
 
-from common import failpoints
+from common import failpoints, logs, tracing
 from common.endpoints import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from common.pool import Lent, NoneFreeError, SharingPool
@@ -130,7 +131,9 @@ class Connection:
         values = [given[name] for name in statement.parameters]
         if failpoints.is_armed() and statement.name:
             failpoints.reach(f"sql {statement.name} before")
-        rows = self._run(lambda: self.link.execute_prepared(statement.sql, values))
+        rows = self._run(
+            lambda: self.link.execute_prepared(statement.sql, values), statement.name
+        )
         if failpoints.is_armed() and statement.name:
             failpoints.reach(f"sql {statement.name} after")
         return rows
@@ -139,14 +142,24 @@ class Connection:
         """Run SQL as it is, such as LISTEN or BEGIN; nothing is prepared."""
         return self._run(lambda: self.link.execute_simple(sql))
 
-    def _run(self, run: Callable[[], Any]) -> Rows:
+    def _run(self, run: Callable[[], Any], name: str = "") -> Rows:
+        began, failure = time.perf_counter(), None
         try:
             return Rows(run())
-        except StatementError:
+        except StatementError as error:
+            failure = sql_state(error)
             raise
-        except BaseException:  # nobody knows what the link says next
+        except BaseException as error:  # nobody knows what the link says next
+            failure = type(error).__name__
             self._lent.is_broken = True
             raise
+        finally:
+            if context := logs.current():
+                seconds = time.perf_counter() - began
+                context.database.append(seconds)
+                if name and tracing.is_on():
+                    told = {"db.system.name": "postgresql", "db.query.summary": name}
+                    tracing.note(name, tracing.Kind.CLIENT, seconds, told, failure)
 
     def detach(self) -> None:
         """Keep the connection for long: the pool opens another in its place."""

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import io
 import re
-import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from common import admission, logs
+from common import admission, logs, metrics
 from common.config import Settings
 from common.errors import (
     InvalidRequestError,
@@ -31,6 +30,7 @@ from common.errors import (
     ServiceError,
 )
 from common.identity import Caller, identify
+from common.observation import Observation
 from common.problems import defect, http_problem, problem
 from common.schemas import MAX_ID, decode, encode
 
@@ -99,6 +99,9 @@ class App:
         self._headers = headers or {}
         self.get("/health/live")(_live)
         self.get("/health/ready")(functools.partial(_ready, check_ready))
+        if metrics.is_shown():
+            shown = functools.partial(Response, content_type=metrics.MEDIA_TYPE)
+            self.get("/metrics")(lambda: shown(metrics.text()))
 
     def route(
         self, method: str, path: str, defaults: Mapping[str, str] | None = None
@@ -122,11 +125,14 @@ class App:
 
     def answer(self, incoming: Request) -> Response:
         """Answer a request of the functions framework; never raises."""
-        started = time.perf_counter()
         given = incoming.environ
         with logs.request_context(
-            given.get("HTTP_X_REQUEST_ID"), given.get("HTTP_TRACEPARENT")
+            given.get("HTTP_X_REQUEST_ID"),
+            given.get("HTTP_TRACEPARENT"),
+            given.get("HTTP_TRACESTATE"),
+            self.name,
         ) as context:
+            seen = Observation(context, incoming.method)
             rule, response = self._respond(incoming)
             headers = response.headers
             headers.add("X-Request-ID", context.request_id)
@@ -134,13 +140,7 @@ class App:
                 headers.update(self._headers)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 del headers["Content-Type"]  # every answer is born with one
-            fields = {
-                "method": incoming.method,
-                "route": rule.rule if rule else None,
-                "status": response.status_code,
-                "latency_ms": round((time.perf_counter() - started) * 1000, 2),
-            }
-            log.info("request", extra={"fields": fields})
+            seen.end(rule.rule if rule else None, response.status_code)
         is_large = len(response.get_data()) > admission.LARGE_ANSWER_BYTES
         if is_large:  # who fetches it slowly keeps a thread
             admission.bound_waits(given)
@@ -188,6 +188,7 @@ class App:
         places. Raises what `identity.identify` and `limits.Visit.enter` do.
         """
         found = identify(request.headers, settings, accepts_internal=accepts_internal)
+        logs.set_user_id(found.user_id)
         limits = self._limits() if self._limits is not None else None
         if limits is not None:
             visit = request.environ[_VISIT] = limits.visit(found.user_id)

@@ -1,42 +1,81 @@
-"""One JSON line a record, with the request it belongs to.
+"""One line a record, in Cloud Logging's fields, with the request it belongs to.
 
-Lives here: the formatter and the context of the current request (request id, trace,
-order). Not here: what is worth logging. Surprise: the context is a ContextVar, so that
-rows written and events recorded while a request runs can carry its ids unasked.
+Lives here: formats, where lines go, and the context of the current request (request id,
+trace, order, who). Not here: what is worth logging. Surprise: the context is a
+ContextVar, so that rows written and events recorded while a request runs can carry its
+ids unasked; threads that work for one request share its record.
 """
 
+import contextlib
+import hashlib
+import hmac
 import logging
 import os
 import random
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 _SEVERITIES = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 _OWN = "orders"
 STANDARD_ERROR = 2
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")
+# Cloud Logging takes these out of a line and into the entry's own fields.
+TRACE = "logging.googleapis.com/trace"
+SPAN = "logging.googleapis.com/spanId"
+SAMPLED = "logging.googleapis.com/trace_sampled"
+LABELS = "logging.googleapis.com/labels"
 
 
-class RequestContext(msgspec.Struct):
-    """What ties log lines, history rows and events to the request that caused them."""
+class RequestContext(Struct):
+    """What ties log lines, history rows and events to the request that caused them.
+
+    `database` and `upstream` are the seconds of each wait. Lists, because several
+    threads may wait for one request, and only appending cannot lose one.
+    """
 
     request_id: str
     traceparent: str
+    tracestate: str | None = None
+    is_first: bool = False  # nobody before us has a part in the trace
+    service: str = ""  # whose request it is
     order_id: int | None = None
+    user: str | None = None  # as it may be logged
+    database: list[float] = field(default_factory=list)
+    upstream: list[float] = field(default_factory=list)
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How lines are written; each is a setting (`config.py`).
+
+    `format` None: for people where standard error is a terminal, else JSON. `project`
+    is whose traces they are, for links from a line to its trace.
+    """
+
+    level: str = "INFO"
+    format: str | None = None
+    file: str | None = None
+    user_ids: str = "none"
+    user_id_key: str | None = None
+    project: str | None = None
 
 
 # Not a secret, and without a system call, at each of which threads change places.
 _random = random.getrandbits
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
+_options = Options()
 
 
 def current() -> RequestContext | None:
@@ -50,29 +89,78 @@ def set_order_id(order_id: int) -> None:
         context.order_id = order_id
 
 
+def set_user_id(user_id: object) -> None:
+    """Name the caller in every further line of this request, as far as settings let."""
+    kind = _options.user_ids
+    if kind == "none" or not (context := _current.get()):
+        return
+    name = str(user_id)
+    if kind == "hashed":
+        key = (_options.user_id_key or "").encode()
+        name = hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32]
+    context.user = name
+
+
 @contextmanager
 def request_context(
-    request_id: str | None, traceparent: str | None
+    request_id: str | None,
+    traceparent: str | None,
+    tracestate: str | None = None,
+    service: str = "",
 ) -> Iterator[RequestContext]:
     """Make a context current; ids that are absent or not sane are made anew."""
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = str(uuid.UUID(int=_random(128), version=4))
-    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
+    is_first = traceparent is None or not _TRACEPARENT.fullmatch(traceparent)
+    if is_first:
         traceparent = f"00-{_random(128):032x}-{_random(64):016x}-01"
-    token = _current.set(RequestContext(request_id, traceparent))
+    if tracestate and (is_first or not _TRACESTATE.fullmatch(tracestate)):
+        tracestate = None
+    assert traceparent is not None
+    context = RequestContext(
+        request_id, traceparent, tracestate or None, is_first, service
+    )
+    token = _current.set(context)
     try:
-        context = _current.get()
-        assert context is not None
         yield context
     finally:
         _current.reset(token)
+
+
+def trace_fields(traceparent: str) -> dict[str, Any]:
+    """Answer a trace as Cloud Logging's fields."""
+    _, trace, span, flags = traceparent.split("-")
+    if _options.project:
+        trace = f"projects/{_options.project}/traces/{trace}"
+    return {TRACE: trace, SPAN: span, SAMPLED: bool(int(flags, 16) & 1)}
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """Answer what is told beside the message: the request's ids, the record's fields.
+
+    `extra={"fields": {...}}` of a call adds to it, and wins.
+    """
+    told: dict[str, Any] = {}
+    if context := _current.get():
+        told["request_id"] = context.request_id
+        told |= trace_fields(context.traceparent)
+        labels = {}
+        if context.order_id is not None:
+            told["order_id"] = context.order_id
+            labels["order_id"] = str(context.order_id)
+        if context.user is not None:
+            labels["user_id"] = context.user
+        if labels:
+            told[LABELS] = labels
+    told.update(getattr(record, "fields", {}))
+    return told
 
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON in Cloud Logging's field names."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Answer the line; `extra={"fields": {...}}` adds to it."""
+        """Answer the line."""
         level = record.levelname
         line: dict[str, Any] = {
             "severity": _SEVERITIES.get(level, level),
@@ -80,22 +168,51 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if context := _current.get():
-            line["request_id"] = context.request_id
-            line["trace"] = context.traceparent.split("-")[1]
-            if context.order_id is not None:
-                line["order_id"] = context.order_id
-        line.update(getattr(record, "fields", {}))
+        line.update(_about(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
+_UNTOLD = frozenset({SPAN, SAMPLED, LABELS, "httpRequest"})
+_TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record for people: the time, what it is about, and the rest by name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Answer the line; an exception's traceback is below it."""
+        about = _about(record)
+        about |= about.get(LABELS, {})
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        name = record.name.removeprefix(f"{_OWN}.")
+        parts = [
+            f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}",
+            f"{record.levelname:<7}",
+            f"{name}: {record.getMessage()}",
+        ]
+        for field_name, value in about.items():
+            if field_name not in _UNTOLD and value is not None:
+                parts.append(f"{field_name.rpartition('/')[2]}={value}")
+        line = " ".join(parts).replace("\n", "\\n")
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return _TERMINAL_CONTROL.sub("�", line)
+
+
 class LineHandler(logging.Handler):
-    """Writes each record to standard error by one call, and so under no lock.
+    """Writes each record by one call, and so under no lock.
 
     Under one a thread would wait for another's write, and have lost its turn.
     """
+
+    def __init__(self, file: str | None = None) -> None:
+        """Write to standard error, or append to `file`; raises OSError."""
+        super().__init__()
+        self._file = file
+        self._looked_at = time.monotonic()
+        self._descriptor = STANDARD_ERROR if file is None else _open(file)
 
     def createLock(self) -> None:  # noqa: N802 logging's
         """Do without."""
@@ -104,11 +221,40 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
         try:
-            line = (self.format(record) + "\n").encode()
+            line = (self.format(record) + "\n").encode(errors="replace")
+            if self._file is not None and time.monotonic() - self._looked_at >= 1:
+                self._follow(self._file)
             while line:
-                line = line[os.write(STANDARD_ERROR, line) :]
+                line = line[os.write(self._descriptor, line) :]
         except Exception:  # noqa: BLE001 logging's way: a request goes on without its line
             self.handleError(record)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None and self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+        super().close()
+
+    def _follow(self, file: str) -> None:
+        """Open the file anew where it was moved away, at most a second after.
+
+        In the old one's place, as other threads may be writing to it right now.
+        """
+        self._looked_at = time.monotonic()
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(Path(file).stat(), os.fstat(self._descriptor)):
+                return
+        fresh = _open(file)
+        try:
+            os.dup2(fresh, self._descriptor, inheritable=False)
+        finally:
+            os.close(fresh)
+
+
+def _open(file: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    return os.open(file, flags, 0o640)
 
 
 def get(name: str) -> logging.Logger:
@@ -116,17 +262,35 @@ def get(name: str) -> logging.Logger:
     return logging.getLogger(f"{_OWN}.{name}")
 
 
-def configure(level: str) -> None:
-    """Send our records to standard error as JSON. Safe to call twice.
+def configure(options: Options) -> None:
+    """Send our records where the options say. Safe to call again, also with others.
 
     Only our own loggers are touched: the root belongs to the server that runs us.
+    Raises OSError for a file that cannot be written to.
     """
+    global _options  # noqa: PLW0603 a process has one log
     logger = logging.getLogger(_OWN)
-    logger.setLevel(level)
-    if level != "DEBUG":  # of a broker that is away it says six lines, we say one
-        logging.getLogger("pika").setLevel(logging.CRITICAL)
-    if not logger.handlers:
-        handler = LineHandler()
-        handler.setFormatter(JsonFormatter())
-        logger.addHandler(handler)
+    ours = [each for each in logger.handlers if isinstance(each, LineHandler)]
+    if not ours or _place(options) != _place(_options):
+        fresh = LineHandler(options.file)
+        fresh.setFormatter(_formatter(options))
+        logger.addHandler(fresh)
         logger.propagate = False
+        for each in ours:
+            logger.removeHandler(each)
+            each.close()
+    _options = options
+    logger.setLevel(options.level)
+    if options.level != "DEBUG":  # of a broker that is away it says six lines, we one
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+def _place(options: Options) -> tuple[str | None, str | None]:
+    return options.format, options.file
+
+
+def _formatter(options: Options) -> logging.Formatter:
+    is_text = options.format == "text"
+    if options.format is None:
+        is_text = options.file is None and os.isatty(STANDARD_ERROR)
+    return TextFormatter() if is_text else JsonFormatter()

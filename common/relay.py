@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from common import events, logs, outbox
+from common import deliveries, events, logs, outbox
 from common.db import Engine, connect
 from common.destination import Destination
 from common.errors import ServiceError
@@ -186,13 +186,14 @@ class Relay:
     ) -> list[Outcome]:
         """Publish to one destination; answer an outcome for every message."""
         open_, held_back = _split(messages) if self._hold else (messages, [])
-        outcomes = destination.publish(open_, patience) if open_ else []
+        began = time.perf_counter()
+        passed_on, spans = deliveries.trace(destination.name, open_)
+        outcomes = destination.publish(passed_on, patience) if passed_on else []
+        seconds = time.perf_counter() - began
         outcomes += _hold_back(held_back, open_, outcomes)
-        for outcome in outcomes:
-            if outcome.reason:
-                fields = {"destination": destination.name, "reason": outcome.reason}
-                said = f"an event was not sent: {outcome.result.value}"
-                log.warning(said, extra={"fields": fields})
+        deliveries.tell(destination.name, messages, outcomes, seconds)
+        deliveries.end(spans, outcomes)
+        deliveries.count(destination.name, outcomes)
         return outcomes
 
 

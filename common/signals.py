@@ -6,10 +6,15 @@ takes its numbers from this line by the names of the fields, so a renamed field 
 alarm that stays silent; a test holds the two together.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from msgspec import Struct, structs
 
-from common import logs
+from common import logs, metrics, tracing
+from common.backlog import DESTINATIONS
 from common.db import Engine, connect, named
+from common.metrics import Gauge
 
 log = logs.get("signals")
 
@@ -57,13 +62,30 @@ SELECT
 """,  # noqa: S608 fragments of our own
 )
 
+_COUNTED = 10_000  # events a destination
+_WAITING = named(
+    "signals.waiting",
+    f"""
+WITH {DESTINATIONS}
+SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LATERAL (
+  SELECT count(*) AS events, {_AGE.format("min(x.created_at)")} AS seconds,
+    count(*) FILTER (WHERE x.doubts > 0) AS doubtful
+  FROM (
+    SELECT o.created_at, o.doubts FROM outbox o WHERE o.destination = d.name
+    ORDER BY o.available_at, o.id LIMIT {_COUNTED}) x) w
+""",  # noqa: S608 fragments of our own
+)
+
 
 def tell(engine: Engine, approved_by_sweep: int) -> None:
     """Log how far behind everything is.
 
     Raises DatabaseUnavailableError or BusyError, and logs nothing then.
     """
+    waiting: Iterable[Sequence[Any]] = ()
     with connect(engine) as connection:
+        if metrics.is_on():
+            waiting = connection.execute(_WAITING)
         age, destination, unapproved_age, letters = connection.execute(_MEASURE).one()
     signals = Signals(
         oldest_event_seconds=age,
@@ -73,3 +95,19 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
         approved_by_sweep=approved_by_sweep,
     )
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
+    if metrics.is_on():
+        _measure(signals, waiting)
+
+
+def _measure(signals: Signals, waiting: Iterable[Sequence[Any]]) -> None:
+    """Have the metrics show it."""
+    tracing.warm_up()
+    measured: dict[Gauge, float] = {
+        Gauge("orders_dead_letters"): signals.open_dead_letters,
+        Gauge("orders_approval_lag_seconds"): signals.oldest_unapproved_seconds,
+    }
+    for destination, events, seconds, doubtful in waiting:
+        measured[Gauge("orders_outbox_events", destination)] = events
+        measured[Gauge("orders_outbox_oldest_age_seconds", destination)] = seconds
+        measured[Gauge("orders_outbox_doubtful_events", destination)] = doubtful
+    metrics.set_gauges(measured)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from common import GC_THRESHOLD, config, logs
+from common import GC_THRESHOLD, config, logs, metrics, tracing
 from common.endpoints import CloudSql, Database
 from common.environment import ConfigError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from common.owed import Bus
     from common.publishing import Publisher
     from common.relay import Relay
+    from common.tracing import Tracer
 
 # What a builder needs is imported when it builds: a function loads what it uses.
 # ruff: noqa: PLC0415
@@ -65,11 +66,49 @@ def use(*needs: str) -> None:
     """
     _needs.update(dict.fromkeys(needs))
     settings.forget()
-    logs.configure(settings().log_level)
+    _configure_logs(settings())
+    if settings().has_metrics or settings().is_traced:
+        metrics.switch_on(shown=settings().has_metrics)
+    if settings().is_traced:
+        _switch_on_tracing()
     if "DATABASE" in _needs and isinstance(settings().database, CloudSql):
         import common.cloud_sql  # noqa: F401 half a second, which no request may wait
 
     _collect_garbage_from_now_on()
+
+
+def _configure_logs(given: config.Settings) -> None:
+    options = logs.Options(
+        level=given.log_level,
+        format=given.log_format,
+        file=given.log_file,
+        user_ids=given.log_user_ids,
+        user_id_key=given.log_user_id_key,
+        project=given.cloud_project,
+    )
+    try:
+        logs.configure(options)
+    except OSError as error:
+        raise ConfigError(f"LOG_FILE cannot be written to: {error.strerror}") from error
+
+
+def _switch_on_tracing() -> None:
+    try:
+        from common import otel, otel_metrics
+    except ImportError as error:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed:"
+            " install the extra otel, or set OTEL_SDK_DISABLED=true"
+        ) from error
+
+    given = settings()
+    ways = (otel.exporter(), otel_metrics.exporter())
+
+    def make() -> "Tracer":
+        flushes = given.is_on_cloud_run
+        return otel.OpenTelemetry(*ways, service_name=given.traced_as, flushes=flushes)
+
+    tracing.switch_on(make)
 
 
 def _collect_garbage_from_now_on() -> None:
@@ -217,6 +256,8 @@ _ALL: tuple[_Once[Any], ...] = (settings, engine, limits, shopcart, product, rel
 
 def forget() -> None:
     """Start anew, without closing anything: after a fork it is the parent's."""
+    tracing.forget()
+    metrics.forget()
     for built in _ALL:
         built.forget()
 
@@ -228,6 +269,8 @@ def close() -> None:
             closable.close()
     if opened := engine.peek():
         opened.dispose()
+    tracing.close()
+    metrics.close()
     for built in _ALL:
         built.forget()
 

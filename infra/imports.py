@@ -22,6 +22,11 @@ _DISTRIBUTIONS = {
     "grpc": "grpcio",
     "jwt": "pyjwt",
     "yaml": "pyyaml",
+    "opentelemetry.context": "opentelemetry-api",
+    "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.metrics": "opentelemetry-api",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.trace": "opentelemetry-api",
 }
 
 

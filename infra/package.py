@@ -25,6 +25,14 @@ from infra.imports import Reached, reach
 CHECKOUT = Path(__file__).parents[1]
 FUNCTIONS = CHECKOUT / "functions"
 LOCK = CHECKOUT / "requirements" / "runtime.txt"
+EXTRAS_LOCK = CHECKOUT / "requirements" / "dev.txt"  # the same pins, and extras'
+# Left out unless it is asked for: a collector is not everybody's.
+OTEL = {"common.otel", "common.otel_metrics"}
+_OTEL = {
+    "opentelemetry-api",
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-sdk",
+}
 
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
@@ -78,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the zips and tell of them; answer the exit status."""
     arguments = _arguments(argv)
     try:
-        made = build(arguments.out, arguments.functions or sorted(NEEDS))
+        functions = arguments.functions or sorted(NEEDS)
+        made = build(arguments.out, functions, has_otel=arguments.otel)
     except (PackageError, locks.LockError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
@@ -92,20 +101,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build(folder: Path, functions: Sequence[str]) -> list[Package]:
+def build(
+    folder: Path, functions: Sequence[str], *, has_otel: bool = False
+) -> list[Package]:
     """Write `folder`/FUNCTION.zip for each of `functions`; answer what was made.
+
+    With `has_otel` they can send spans and metrics to a collector.
 
     Raises PackageError or LockError, with no zip of that function written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return [_build(folder, function) for function in functions]
+    return [_build(folder, function, has_otel) for function in functions]
 
 
-def _build(folder: Path, function: str) -> Package:
+def _build(folder: Path, function: str, has_otel: bool) -> Package:  # noqa: FBT001 a flag passed on
     entries = sorted((FUNCTIONS / function).glob("*.py"))
-    reached = reach(CHECKOUT, entries, LEFT_OUT.get(function, set()))
-    _check(function, reached)
-    pins = locks.closure(LOCK, NEEDS[function])
+    left_out = LEFT_OUT.get(function, set()) | (set() if has_otel else OTEL)
+    needs = NEEDS[function] | (_OTEL if has_otel else set())
+    reached = reach(CHECKOUT, entries, left_out)
+    _check(function, reached, needs)
+    pins = locks.closure(EXTRAS_LOCK if has_otel else LOCK, needs)
     with tempfile.TemporaryDirectory(prefix="order-service-package-") as name:
         stage = Path(name)
         shutil.copytree(
@@ -134,10 +149,10 @@ def _build(folder: Path, function: str) -> Package:
     )
 
 
-def _check(function: str, reached: Reached) -> None:
+def _check(function: str, reached: Reached, needs: set[str]) -> None:
     """Hold what is declared against what the sources import."""
-    missing = reached.packages - NEEDS[function]
-    unused = NEEDS[function] - reached.packages
+    missing = reached.packages - needs
+    unused = needs - reached.packages
     if missing or unused:
         said = [f"needs {', '.join(sorted(missing))}"] if missing else []
         said += [f"does not need {', '.join(sorted(unused))}"] if unused else []
@@ -177,6 +192,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("functions", nargs="*", help="these only (default: all)")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "dist", help="folder")
+    parser.add_argument(
+        "--otel", action="store_true", help="with OpenTelemetry, the extra otel"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.functions) - NEEDS.keys():

@@ -16,13 +16,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from common import failpoints, logs
+from common import failpoints, logs, tracing
 from common.errors import (
     ServiceError,
     UpstreamBrokenError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from common.tracing import Span
 from common.wire import Address, Answer, Link, MalformedAnswerError, head
 from common.wire import request as render
 
@@ -65,6 +66,8 @@ class Upstream:
         At most two retries each, only of idempotent methods and only after connection
         failures, 502, 503 and 504. Nothing waits past `deadline` (monotonic seconds).
         """
+        began = time.perf_counter()
+        # With spans, each call says whose child what it causes is.
         headers = head({"Host": self._address.authority} | _headers(user_id))
         results: list[Answer | ServiceError] = [self._unavailable()] * len(calls)
         pending = list(range(len(calls)))
@@ -82,6 +85,8 @@ class Upstream:
             ]
             if not pending or time.monotonic() >= deadline:
                 break
+        if context := logs.current():
+            context.upstream.append(time.perf_counter() - began)
         return [self._judged(result) for result in results]
 
     def close(self) -> None:
@@ -124,13 +129,18 @@ class Upstream:
     ) -> None:
         """Send every request of the wave, then read every answer into `results`."""
         in_flight: list[tuple[int, Link]] = []
+        spans: dict[int, Span] = {}
         for i in wave:
             call = calls[i]
             if time.monotonic() >= deadline:
                 results[i] = self._late()
                 continue
+            shared = headers
+            if tracing.is_on() and (span := self._span(call)):
+                spans[i] = span
+                shared += head({"traceparent": span.traceparent})
             asked = render(
-                call.method, self._address.path + call.path, headers, call.body
+                call.method, self._address.path + call.path, shared, call.body
             )
             link = None
             try:
@@ -140,6 +150,7 @@ class Upstream:
                 in_flight.append((i, link))
             except OSError as error:
                 results[i] = self._failed(error, deadline)
+                _end(spans.get(i), results[i])
                 if link is not None:
                     link.close()
         for i, link in in_flight:
@@ -149,10 +160,22 @@ class Upstream:
             except (OSError, MalformedAnswerError) as error:
                 results[i] = self._failed(error, deadline)
                 is_kept_alive = False
+            _end(spans.get(i), results[i])
             if is_kept_alive:
                 self._put_back(link)
             else:
                 link.close()
+
+    def _span(self, call: Call) -> Span | None:
+        told: dict[str, str | int] = {
+            "http.request.method": call.method,
+            "server.address": self._address.host,
+            "server.port": self._address.port,
+            "url.path": self._address.path + call.path,
+            "peer.service": self.name,
+        }
+        name = f"{call.method} {self.name}"
+        return tracing.start(name, tracing.Kind.CLIENT, told)
 
     def _failed(self, error: Exception, deadline: float) -> ServiceError:
         log.warning("%s: %s", self.name, type(error).__name__)
@@ -209,8 +232,21 @@ def _headers(user_id: UUID) -> dict[str, str]:
     }
     if context := logs.current():
         headers["X-Request-ID"] = context.request_id
-        headers["traceparent"] = context.traceparent
+        if not tracing.is_on():
+            headers["traceparent"] = context.traceparent
+        if context.tracestate:
+            headers["tracestate"] = context.tracestate
     return headers
+
+
+def _end(span: Span | None, result: Answer | ServiceError) -> None:
+    if span is None:
+        return
+    if isinstance(result, ServiceError):
+        span.end(error=type(result).__name__)
+        return
+    error = str(result.status) if result.status >= 400 else None  # noqa: PLR2004 semantic conventions'
+    span.end(error=error, attributes={"http.response.status_code": result.status})
 
 
 def _is_worth_retrying(result: Answer | ServiceError) -> bool:

@@ -133,7 +133,12 @@ class _Consumer:
         if self._stop:
             return
         headers = headers_of(delivery, properties)
-        with logs.request_context(headers.get("ce-id"), headers.get("traceparent")):
+        with logs.request_context(
+            headers.get("ce-id"),
+            headers.get("traceparent"),
+            headers.get("tracestate"),
+            "approval_worker",
+        ):
             try:
                 owed = self._handle(headers, body)
             except ServiceError as error:

@@ -46,6 +46,7 @@ class Gateway:
     def __init__(self) -> None:
         self.functions: Mapping[str, WSGIApplication] = {}
         self.sandbox: WSGIApplication = Response(status=503)
+        self.traces: WSGIApplication = Response(status=404)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -60,6 +61,8 @@ class Gateway:
             return front_page(environ, start_response)
         if re.match(r"/(sandbox|events)(/|$)", path):
             return self.sandbox(environ, start_response)
+        if re.match(r"/traces(/|$)", path):
+            return self.traces(environ, start_response)
         return self._function(environ)(environ, start_response)
 
     def _function(self, environ: "WSGIEnvironment") -> "WSGIApplication":

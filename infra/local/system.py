@@ -17,12 +17,13 @@ from pathlib import Path
 import requests
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import config, wiring
+from common import config, tracing, wiring
 from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
 from infra.local.http_server import HttpServer
 from infra.local.postgres import postgres_server
 from infra.local.sandbox import Sandbox
+from infra.local.traces import Traces
 
 CHECKOUT = Path(__file__).parents[2]
 THREADS = "16"
@@ -76,12 +77,13 @@ def running_system(
             is_fed_by_broker=has_broker,
         )
         stack.callback(sandbox.store.close)
-        gateway.sandbox = sandbox
+        gateway.sandbox, gateway.traces = sandbox, Traces()
         stack.callback(wiring.close)
         with _timed(say, "Functions"):
             gateway.functions = load_functions(CHECKOUT / "functions")
         server.start()
         stack.callback(server.stop)  # before what its requests need is taken away
+        stack.callback(tracing.close)  # while its collector is there
         sandbox.sink.start()
         stack.callback(sandbox.sink.stop)
         if settings.rabbitmq and has_broker:
@@ -117,7 +119,11 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
         "THREADS": THREADS,
         # What a request did is in its answer; what went wrong belongs on the screen.
         "LOG_LEVEL": "WARNING",
+        "METRICS": "true",
     }
+    if "OTEL_EXPORTER_OTLP_ENDPOINT" not in environ:
+        filled["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{url}/traces"
+        filled["OTEL_BSP_SCHEDULE_DELAY"] = "300"  # milliseconds: somebody looks on
     if not {"EVENT_SINK_URL", "K_SINK"} & environ.keys():
         filled["EVENT_SINK_URL"] = f"{url}/events"
     named = {"EVENT_BUS", "RABBITMQ_HOST", "RABBITMQ_URL", "PUBSUB_PROJECT"}

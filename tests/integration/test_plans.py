@@ -205,6 +205,7 @@ USES: dict[str, Use] = {
     "timeline.whole": Use({"id": PENDING, "after": 0, "limit": 50}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "signals.measure": Use(),
+    "signals.waiting": Use(reads=25_000),  # as many as it may count, each minute
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(order_id=None, at=None, version=0, changed=[])),

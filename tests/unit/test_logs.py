@@ -99,15 +99,17 @@ def test_a_line_names_the_request_and_its_trace(lines: io.StringIO) -> None:
     with logs.request_context("abc-1", TRACEPARENT):
         logs.get("test").info("x")
     told = only_line(lines)
-    assert (told["request_id"], told["trace"]) == ("abc-1", TRACE)
-    assert "order_id" not in told
+    assert (told["request_id"], told[logs.TRACE]) == ("abc-1", TRACE)
+    assert (told[logs.SPAN], told[logs.SAMPLED]) == ("00f067aa0ba902b7", True)
+    assert not {"order_id", logs.LABELS} & told.keys()
 
 
 def test_a_line_names_the_order_once_it_is_known(lines: io.StringIO) -> None:
     with logs.request_context("abc-1", None):
         logs.set_order_id(4)
         logs.get("test").info("x")
-    assert only_line(lines)["order_id"] == 4
+    told = only_line(lines)
+    assert (told["order_id"], told[logs.LABELS]) == (4, {"order_id": "4"})
 
 
 def test_a_line_outside_of_a_request_names_none(lines: io.StringIO) -> None:
@@ -115,7 +117,8 @@ def test_a_line_outside_of_a_request_names_none(lines: io.StringIO) -> None:
         pass
     logs.set_order_id(4)
     logs.get("test").info("x")
-    assert not {"request_id", "trace", "order_id"} & only_line(lines).keys()
+    told = only_line(lines)
+    assert not {"request_id", logs.TRACE, "order_id", logs.LABELS} & told.keys()
 
 
 def test_contexts_nest_and_end() -> None:
@@ -212,15 +215,16 @@ def test_only_our_own_loggers_are_touched_and_only_once() -> None:
     roots = root.handlers[:]
     ours.handlers = []
     try:
-        logs.configure("WARNING")
-        logs.configure("ERROR")
+        logs.configure(logs.Options(level="WARNING", format="json"))
+        logs.configure(logs.Options(level="ERROR", format="json"))
         assert [type(each.formatter) for each in ours.handlers] == [logs.JsonFormatter]
         assert (ours.level, ours.propagate) == (logging.ERROR, False)
         assert root.handlers == roots
     finally:
+        logs.configure(logs.Options())
         ours.handlers, ours.level, ours.propagate = before
 
 
 def test_a_library_that_says_at_length_what_we_say_in_a_line_is_quiet() -> None:
-    logs.configure("INFO")
+    logs.configure(logs.Options())
     assert not logging.getLogger("pika.adapters").isEnabledFor(logging.ERROR)

@@ -1,0 +1,109 @@
+"""One log line and one span a delivery: which event, where to, how it ended.
+
+Lives here: what is told of every attempt to send an event. Not here: the attempt
+(`publishing/`), what becomes of the event (`relay.py`). Surprise: events that go out
+together share their milliseconds, as they share the wait.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from msgspec import structs
+
+from common import logs, metrics, tracing
+from common.publishing import Message, Outcome, Result
+from common.tracing import Span
+
+log = logs.get("relay")
+_SYSTEMS = {"pubsub": "gcp_pubsub"}  # as semantic conventions name them
+
+
+def tell(
+    destination: str,
+    messages: Sequence[Message],
+    outcomes: Sequence[Outcome],
+    seconds: float,
+) -> None:
+    """Log a line for each event that was tried, a warning where it was not sent."""
+    if not log.isEnabledFor(logging.WARNING):
+        return
+    by_id = {message.id: message for message in messages}
+    for outcome in outcomes:
+        is_well = outcome.reason is None
+        if outcome.result is Result.NOT_TRIED and is_well:
+            continue
+        level = logging.INFO if is_well else logging.WARNING
+        if not log.isEnabledFor(level):
+            continue
+        message = by_id[outcome.id]
+        fields = {
+            "event_id": message.event_id,
+            "event_type": message.type,
+            "order_id": message.order_id,
+            "destination": destination,
+            "outcome": outcome.result.value,
+            "attempt": message.attempts,
+            "milliseconds": round(seconds * 1000, 2),
+        }
+        if message.traceparent:
+            fields |= logs.trace_fields(message.traceparent)
+        if not is_well:
+            fields["reason"] = outcome.reason or ""
+        said = f"not sent: {outcome.result.value}" if not is_well else "sent"
+        # Made here: logging would look for who calls, for longer than all the rest.
+        record = logging.LogRecord(
+            log.name, level, __file__, 0, f"an event was {said}", (), None
+        )
+        record.fields = fields
+        log.handle(record)
+
+
+def trace(
+    destination: str, messages: Sequence[Message]
+) -> tuple[Sequence[Message], dict[int, Span]]:
+    """Begin a span for each event, in the trace it waited with.
+
+    Answers the messages as they are to go out, so that who gets them is its child.
+    """
+    if not tracing.is_on():
+        return messages, {}
+    spans: dict[int, Span] = {}
+    for message in messages:
+        told: dict[str, str | int] = {
+            "messaging.system": _SYSTEMS.get(destination, destination),
+            "messaging.destination.name": destination,
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            "messaging.message.id": message.event_id,
+            "event.type": message.type,
+            "event.attempt": message.attempts,
+            "order.id": message.order_id,
+        }
+        name = f"publish {message.type}"
+        parent = message.traceparent
+        span = tracing.start(name, tracing.Kind.PRODUCER, told, parent=parent)
+        if span is not None:
+            spans[message.id] = span
+    passed_on = [
+        structs.replace(message, traceparent=spans[message.id].traceparent)
+        if message.id in spans
+        else message
+        for message in messages
+    ]
+    return passed_on, spans
+
+
+def end(spans: Mapping[int, Span], outcomes: Sequence[Outcome]) -> None:
+    """End the spans of what was tried; of what was not none remains."""
+    for outcome in outcomes:
+        if outcome.result is not Result.NOT_TRIED and (span := spans.get(outcome.id)):
+            is_sent = outcome.result is Result.SENT
+            span.end(error=None if is_sent else outcome.result.value)
+
+
+def count(destination: str, outcomes: Sequence[Outcome]) -> None:
+    """Count how attempts ended."""
+    if metrics.is_on():
+        for outcome in outcomes:
+            if outcome.result is not Result.NOT_TRIED:
+                metrics.count_delivery(destination, outcome.result.value)

@@ -1,0 +1,66 @@
+"""One request as it is seen from outside: its log line, its span, its times.
+
+Lives here: what is noted of every request, and its cost: a few microseconds. Not here:
+what is answered (`http.py`), what waits for whom is measured where it waits (`db.py`,
+`clients/`). Surprise: a wait is noted after the fact, in the request's own record.
+"""
+
+import time
+from typing import Any
+
+from common import logs, metrics, tracing
+
+log = logs.get("http")
+_OURS = 500  # a status from which on it is our doing
+
+
+class Observation:
+    """What is seen of one request, from its making to `end`."""
+
+    def __init__(self, context: logs.RequestContext, method: str) -> None:
+        self._context = context
+        self._method = method
+        self._began = time.perf_counter()
+        self._span = None
+        if tracing.is_on():
+            began = {"http.request.method": method}
+            self._span = tracing.start(method, tracing.Kind.SERVER, began)
+        if self._span is not None:
+            context.traceparent, context.is_first = self._span.traceparent, False
+
+    def end(self, route: str | None, status: int) -> None:
+        """Note the answer. `database_ms` and `upstream_ms` are absent without any."""
+        seconds = time.perf_counter() - self._began
+        context = self._context
+        fields: dict[str, Any] = {
+            "method": self._method,
+            "route": route,
+            "status": status,
+            "latency_ms": round(seconds * 1000, 2),
+        }
+        if context.database:
+            fields["database_ms"] = round(sum(context.database) * 1000, 2)
+            fields["statements"] = len(context.database)
+        if context.upstream:
+            fields["upstream_ms"] = round(sum(context.upstream) * 1000, 2)
+        fields["httpRequest"] = {
+            "requestMethod": self._method,
+            "status": status,
+            "latency": f"{seconds:.6f}s",
+        }
+        log.info("request", extra={"fields": fields})
+        if metrics.is_on():
+            service = context.service
+            metrics.count_request(service, self._method, route, status, seconds)
+        if self._span is not None:
+            told: dict[str, str | int] = {"http.response.status_code": status}
+            if route is not None:
+                told["http.route"] = route
+            if context.order_id is not None:
+                told["order.id"] = context.order_id
+            self._span.end(
+                name=f"{self._method} {route}" if route else None,
+                error=str(status) if status >= _OURS else None,
+                attributes=told,
+            )
+            tracing.flush()

@@ -1,0 +1,255 @@
+"""Traces of a local run: takes spans as a collector does, and shows them at `/traces/`.
+
+Lives here: OTLP over HTTP in, two pages out. Not here: who makes spans
+(`common/otel.py`). Surprise: nothing is kept but the newest spans, in memory; sweeps
+and health checks are not listed, as they would hide what somebody did.
+"""
+
+import gzip
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+from werkzeug.wrappers import Request, Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+KEPT = 20_000  # spans
+LISTED = 100  # traces
+MAX_BYTES = 16 * 1024 * 1024
+_KINDS = ("", "", "server", "client", "producer", "consumer")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Cache-Control": "no-store",
+}
+STYLE = """
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ccc;
+  --bar: #2a6fb0; --bad: #b3261e; --soft: #5a5a5a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e3; --paper: #17181a;
+  --line: #444; --bar: #6aa9e9; --bad: #ff8a80; --soft: #a8a8a8; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem auto;
+  padding: 0 1rem; color: var(--ink); background: var(--paper); }
+a { color: var(--bar); }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+td.number, th.number { text-align: right; white-space: nowrap; }
+small, summary { color: var(--soft); }
+summary { cursor: pointer; }
+.track { display: block; width: 100%; min-width: 8rem; height: .8rem; }
+.bad { color: var(--bad); }
+rect { fill: var(--bar); } rect.bad { fill: var(--bad); }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One span as it was exported; ids in hex, `parent_id` '' where there is none."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    name: str
+    kind: str
+    began_ns: int
+    ended_ns: int
+    is_error: bool
+    attributes: dict[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+
+    @property
+    def milliseconds(self) -> float:
+        """How long it took."""
+        return (self.ended_ns - self.began_ns) / 1e6
+
+
+class Traces:
+    """A WSGI app: a collector at `/traces/v1/traces`, pages at `/traces/`."""
+
+    def __init__(self) -> None:
+        self._spans: deque[Span] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a collector's or a reader's request."""
+        return self._respond(Request(environ))(environ, start_response)
+
+    def _respond(self, request: Request) -> Response:
+        if request.method == "POST":
+            return self._take(request)
+        found = re.fullmatch(r"/traces(?:/(?:([0-9a-f]{32})/?)?)?", request.path)
+        if found is None or request.method not in ("GET", "HEAD"):
+            return Response("not found\n", 404)
+        page = self._one(found[1]) if found[1] else self._list()
+        if page is None:
+            return Response("This trace is not known, or no longer.\n", 404)
+        return Response(page, mimetype="text/html", headers=_HEADERS)
+
+    def spans(self, trace_id: str | None = None) -> list[Span]:
+        """Answer what is kept, in the order in which it began."""
+        with self._lock:
+            kept = [s for s in self._spans if trace_id in (None, s.trace_id)]
+        return sorted(kept, key=lambda span: span.began_ns)
+
+    def _take(self, request: Request) -> Response:
+        if not request.path.endswith("/v1/traces"):
+            return Response(status=200)  # metrics: there is a page for each process
+        if (request.content_length or 0) > MAX_BYTES:
+            return Response("too large\n", 413)
+        body = request.get_data()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        with self._lock:
+            self._spans.extend(_decoded(body))
+        return Response(b"", mimetype="application/x-protobuf")
+
+    def _list(self) -> str:
+        traces: dict[str, list[Span]] = {}
+        for span in self.spans():
+            traces.setdefault(span.trace_id, []).append(span)
+        rows = [_row(spans) for spans in traces.values() if not _is_routine(spans)]
+        rows = rows[-LISTED:][::-1]
+        head = "<tr><th>began<th>what<th class=number>ms<th class=number>spans<th>by"
+        body = f"<table><thead>{head}</thead><tbody>{Markup().join(rows)}</table>"
+        if not rows:
+            body = "<p>None yet: <code>make demo</code> makes some.</p>"
+        return _page("Traces", body)
+
+    def _one(self, trace_id: str) -> str | None:
+        spans = self.spans(trace_id)
+        if not spans:
+            return None
+        began = spans[0].began_ns
+        whole = max(span.ended_ns for span in spans) - began or 1
+        rows = [
+            _bar(span, depth, 100 * (span.began_ns - began) / whole, whole)
+            for span, depth in _tree(spans)
+        ]
+        head = "<tr><th>span<th>service<th class=number>ms<th>when"
+        said = f"{len(spans)} spans in {whole / 1e6:.1f} ms"
+        above = Markup('<p><a href="/traces/">All traces</a></p><p>{}</p>').format(said)
+        body = (
+            f"{above}<table><thead>{head}</thead><tbody>{Markup().join(rows)}</table>"
+        )
+        return _page(f"Trace {trace_id}", body)
+
+
+def _decoded(body: bytes) -> Iterator[Span]:
+    # Imported late: it takes a while, and no other part of a local run needs it.
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+        ExportTraceServiceRequest,
+    )
+
+    for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        service = _texts(resource.resource.attributes).get("service.name", "")
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                yield Span(
+                    trace_id=span.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    parent_id=span.parent_span_id.hex(),
+                    service=service,
+                    name=span.name,
+                    kind=_KINDS[span.kind],
+                    began_ns=span.start_time_unix_nano,
+                    ended_ns=span.end_time_unix_nano,
+                    is_error=span.status.code == span.status.STATUS_CODE_ERROR,
+                    attributes=_texts(span.attributes),
+                    links=tuple(link.trace_id.hex() for link in span.links),
+                )
+
+
+def _texts(attributes: Iterable[Any]) -> dict[str, str]:
+    return {
+        each.key: str(getattr(each.value, each.value.WhichOneof("value") or "", ""))
+        for each in attributes
+    }
+
+
+def _is_routine(spans: Sequence[Span]) -> bool:
+    """Tell whether a trace is a sweep that sent nothing, or somebody's health check."""
+    return all(
+        span.service == "outbox_relay" or "/health/" in span.name for span in spans
+    ) and not any(span.kind == "producer" for span in spans)
+
+
+def _tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
+    """Answer each span with its depth, children below their parent, by time."""
+    known = {span.span_id for span in spans}
+    children: dict[str, list[Span]] = {}
+    for span in spans:
+        parent = span.parent_id if span.parent_id in known else ""
+        children.setdefault(parent, []).append(span)
+    pending = [(span, 0) for span in reversed(children.get("", ()))]
+    while pending:
+        span, depth = pending.pop()
+        yield span, depth
+        below = children.get(span.span_id, ())
+        pending += [(child, depth + 1) for child in reversed(below)]
+
+
+def _row(spans: Sequence[Span]) -> Markup:
+    first = spans[0]
+    took = max(span.ended_ns for span in spans) - first.began_ns
+    moment = datetime.fromtimestamp(first.began_ns / 1e9, UTC)
+    return Markup(
+        '<tr><td>{}<td><a href="/traces/{}/">{}</a>{}<td class=number>{}'
+        "<td class=number>{}<td>{}"
+    ).format(
+        f"{moment:%H:%M:%S}",
+        first.trace_id,
+        first.name,
+        Markup(" <span class=bad>failed</span>")
+        if any(span.is_error for span in spans)
+        else "",
+        f"{took / 1e6:.1f}",
+        len(spans),
+        ", ".join(dict.fromkeys(span.service for span in spans)),
+    )
+
+
+def _bar(span: Span, depth: int, offset: float, whole: int) -> Markup:
+    about = [
+        Markup("<br><code>{}</code> {}").format(*a) for a in span.attributes.items()
+    ]
+    about += [
+        Markup('<br>linked to <a href="/traces/{}/">{}</a>').format(link, link)
+        for link in span.links
+    ]
+    bad = Markup(" <span class=bad>failed</span>") if span.is_error else ""
+    width = max(0.3, 100 * (span.ended_ns - span.began_ns) / whole)
+    return Markup(
+        '<tr><td style="padding-left:{}rem"><details><summary>{}{}</summary>'
+        "<small>{}{}</small></details><td>{}<td class=number>{}<td>"
+        '<svg class=track aria-hidden=true><rect x="{}%" width="{}%" height="100%"'
+        "{}/></svg>"
+    ).format(
+        depth,
+        span.name,
+        bad,
+        span.kind,
+        Markup().join(about),
+        span.service,
+        f"{span.milliseconds:.1f}",
+        f"{min(offset, 99.7):.2f}",
+        f"{width:.2f}",
+        Markup(" class=bad") if span.is_error else "",
+    )
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>'
+        f'{escape(title)}</title><meta name="viewport" content="width=device-width">'
+        f"<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}"
+        "</main></body></html>"
+    )

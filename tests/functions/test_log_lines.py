@@ -1,0 +1,136 @@
+"""What the log says of a story: a line a request, a line a delivery, no secret."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from common import logs
+from tests.support.service import Service, new_user
+from tests.support.tokens import SECRET, bearer
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+DELIVERED = 3
+
+
+@contextmanager
+def logged(service: Service, file: Path, **settings: str) -> Iterator[None]:
+    """Have the service log to `file` while the block runs."""
+    ours = logging.getLogger("orders")
+    before = (ours.handlers[:], ours.level, ours.propagate)
+    ours.handlers = []
+    try:
+        service.set(LOG_LEVEL="INFO", LOG_FILE=str(file), **settings)
+        yield
+    finally:
+        for each in ours.handlers:
+            each.close()
+        logs.configure(logs.Options())
+        ours.handlers, ours.level, ours.propagate = before
+
+
+def lines(file: Path, message: str) -> list[dict[str, Any]]:
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in told if line["message"] == message]
+
+
+def test_a_request_is_a_line_with_its_times(
+    service: Service, user: str, tmp_path: Path
+) -> None:
+    with logged(service, tmp_path / "log"):
+        article = service.sandbox.add_article(amount=10)
+        service.sandbox.add_to_cart(user, article, 1)
+        service.checkout(user, traceparent=TRACEPARENT)
+    [line] = lines(tmp_path / "log", "request")
+    named = (line["method"], line["route"], line["status"])
+    assert named == ("POST", "/api/orders-from-shopcart/", 201)
+    assert 0 < line["database_ms"] < line["latency_ms"]
+    assert 0 < line["upstream_ms"] < line["latency_ms"]
+    assert line["statements"] >= 2
+    assert line[logs.TRACE] == TRACE
+    asked = line["httpRequest"]
+    assert (asked["requestMethod"], asked["status"]) == ("POST", 201)
+    assert asked["latency"].endswith("s")
+
+
+def test_a_request_that_waits_for_nobody_names_no_such_times(
+    service: Service, tmp_path: Path
+) -> None:
+    with logged(service, tmp_path / "log"):
+        service.call("orders_crud", "GET", "/health/live")
+    [line] = lines(tmp_path / "log", "request")
+    assert not {"database_ms", "upstream_ms", "statements"} & line.keys()
+
+
+def test_a_delivery_is_a_line_in_the_trace_that_caused_it(
+    service: Service, user: str, tmp_path: Path
+) -> None:
+    with logged(service, tmp_path / "log"):
+        service.sandbox.fault("sink", status=503)
+        body = {"items": [{"product_variation": service.sandbox.add_article()}]}
+        headers = {"traceparent": TRACEPARENT}
+        service.crud("POST", "/api/orders/", user, json=body, headers=headers)
+        service.sandbox.mend()
+        service.rows("UPDATE outbox SET available_at = now()")
+        service.sweep()
+    [failed] = lines(tmp_path / "log", "an event was not sent: deferred")
+    [sent] = lines(tmp_path / "log", "an event was sent")
+    assert sent["event_id"] == failed["event_id"]
+    assert sent["event_type"] == "order.item.created"
+    told = [
+        (line["severity"], line["destination"], line["outcome"], line["attempt"])
+        for line in (failed, sent)
+    ]
+    assert told == [
+        ("WARNING", "http", "deferred", 1),
+        ("INFO", "http", "sent", 2),
+    ]
+    assert {line[logs.TRACE] for line in (failed, sent)} == {TRACE}
+    assert all(line["milliseconds"] > 0 for line in (failed, sent))
+
+
+@pytest.mark.parametrize("user_ids", ["none", "hashed"])
+def test_a_whole_story_leaves_no_body_no_token_and_no_user_in_the_log(
+    service: Service, tmp_path: Path, user_ids: str
+) -> None:
+    user, shop = new_user(), new_user()
+    marks = [user, shop, SECRET, "Bearer", "a-private-remark", "a-key-of-mine"]
+    with logged(
+        service,
+        tmp_path / "log",
+        GATEWAY_JWT_SECRET=SECRET,
+        LOG_USER_IDS=user_ids,
+        LOG_USER_ID_KEY="k" * 16,
+    ):
+        headers = bearer(user)
+        mine = headers["Authorization"].split()[1]
+        marks.append(mine)
+        article = service.sandbox.add_article(amount=10)
+        service.sandbox.add_to_cart(user, article, 1)
+        made = service.checkout(user, Idempotency_Key="a-key-of-mine", **headers)
+        assert made.status_code == 201, made.get_data(as_text=True)
+        order = made.get_json()["order"]
+        body = {"metadata": {"note": "a-private-remark"}}
+        path = f"/api/orders/{order['id']}/"
+        done = service.crud("PATCH", path, user, json=body, headers=headers)
+        assert done.status_code == 200
+        item_id = order["items"][0]["id"]
+        moved = service.move(item_id, DELIVERED, user=shop)
+        assert moved.status_code == 200, moved.get_data(as_text=True)
+        broken = b'{"event_type": "a-private-remark", "note": "a-private-remark"'
+        service.call("approval_handler", "POST", "/", data=broken)
+        service.trigger_approval(order["id"])
+        service.crud("GET", "/api/orders/?limit=a-private-remark", user)
+        service.sweep()
+    text = (tmp_path / "log").read_text()
+    assert [mark for mark in marks if mark in text] == []
+    assert logs.LABELS in text
+    assert ("user_id" in text) is (user_ids == "hashed")
+    assert str(UUID(user)) not in text
+    assert article not in text
