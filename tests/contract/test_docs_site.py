@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from infra import docs_site
+from tests.support.browser import running_browser
 from tests.support.pages import ROOT
 
 # What a browser fetches by itself; a link that people follow is none of it.
@@ -25,7 +25,6 @@ FETCHED = {
     *(("link", "href"), ("object", "data"), ("use", "href"), ("video", "src")),
 }
 SERIOUS = ("serious", "critical")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def build(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -166,16 +165,12 @@ def test_pictures_say_in_words_what_they_show() -> None:
         assert min(map(float, sizes)) >= 12
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the site was not looked at")
 def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
     served: str,
 ) -> None:
     asked: list[str] = []
     said: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
+    with running_browser() as browser:
         page = browser.new_page(
             color_scheme="dark", viewport={"width": 390, "height": 800}
         )
@@ -199,7 +194,6 @@ def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
         ):
             page.goto(f"{served}/docs/runbook/")
             found += Axe().run(page).response["violations"]
-        browser.close()
     assert not [each["id"] for each in found if each["impact"] in SERIOUS]
     assert not [each for each in asked if not each.startswith((served, "data:"))]
     assert not [line for line in said if line.startswith("error")]

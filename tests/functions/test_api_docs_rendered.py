@@ -9,7 +9,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +21,9 @@ from common import wiring
 from common.openapi import document
 from infra.local.gateway import Gateway
 from infra.local.http_server import HttpServer
+from tests.support.browser import chromium
 
 MAIN = Path(__file__).parents[2] / "functions" / "api_docs" / "main.py"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
 SWITCHES = (
     "--headless",
     "--disable-gpu",
@@ -37,10 +35,6 @@ SWITCHES = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--virtual-time-budget=20000",
     "--window-size=1300,1600",
-)
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium here: the pages are not looked at in a browser"
 )
 
 
@@ -60,12 +54,11 @@ def url() -> Iterator[str]:
 
 def browse(url: str, folder: Path) -> tuple[str, list[str], set[str]]:
     """Open a page; answer what it became, its complaints, and who was asked for it."""
-    assert BROWSER
     record = folder / "requests.json"
     # The sandbox of a browser needs rights that a container seldom has.
     switches = [*SWITCHES, "--no-sandbox", f"--user-data-dir={folder / 'profile'}"]
     done = subprocess.run(
-        [BROWSER, *switches, f"--log-net-log={record}", "--dump-dom", url],
+        [chromium(), *switches, f"--log-net-log={record}", "--dump-dom", url],
         check=True,
         capture_output=True,
         text=True,

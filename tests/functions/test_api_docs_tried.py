@@ -5,25 +5,19 @@ Lives here: what a person does there, step by step. Not here: what the pages sho
 is asked for beyond this server makes a test fail.
 """
 
-import shutil
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from infra.local.gateway import Gateway
 from infra.local.http_server import HttpServer
+from tests.support.browser import running_browser
 from tests.support.service import Service, new_user
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
 FUNCTIONS = ("api_docs", "orders_crud", "create_order_from_cart", "item_status")
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium here: the API is not tried out in a browser"
-)
 
 
 @pytest.fixture
@@ -38,11 +32,7 @@ def url(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def page(url: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        # The sandbox of a browser needs rights that a container seldom has.
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox"]
-        )
+    with running_browser() as browser:
         page = browser.new_page()
         page.set_default_timeout(30_000)
         asked: list[str] = []
@@ -50,7 +40,6 @@ def page(url: str) -> Iterator[Page]:
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         yield page
-        browser.close()
     here = (urlsplit(url).netloc, "")
     assert not [each for each in asked if urlsplit(each).netloc not in here]
     assert not complaints

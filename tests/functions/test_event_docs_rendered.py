@@ -6,7 +6,6 @@ since one request is all that the page is.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -14,21 +13,15 @@ from unittest import mock
 import functions_framework
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from common import wiring
 from infra.local.http_server import HttpServer
+from tests.support.browser import running_browser
 
 MAIN = Path(__file__).parents[2] / "functions" / "api_docs" / "main.py"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 SERIOUS = ("serious", "critical")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no Chromium here: the pages are not looked at in a browser",
-)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +38,8 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
+    with running_browser() as running:
+        yield running
 
 
 @pytest.fixture(params=SIZES)

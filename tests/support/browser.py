@@ -1,8 +1,8 @@
 """A headless Chromium that is there already, watched: requests, errors, keys.
 
 Lives here: finding and starting it, walking a page by keyboard. Not here: what is to be
-seen. Surprise: where there is none the tests skip, and the run's summary says so; no
-browser is ever fetched.
+seen. Surprise: it is Debian's, installed where we may; elsewhere the tests skip, and
+the run's summary says so.
 """
 
 import shutil
@@ -14,19 +14,31 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.support import debian
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MOST_TABS = 120
 
 
+def chromium() -> str:
+    """Answer the browser's program; skip where there is none, nor can it be had."""
+    if path := next(filter(None, map(shutil.which, NAMES)), None):
+        return path
+    try:
+        debian.install("chromium", NAMES[0])
+    except debian.InstallError as error:
+        pytest.skip(f"no Chromium, so no page is looked at in a browser: {error}")
+    return NAMES[0]
+
+
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Yield a browser; skip the test where this machine has none."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip("no browser for the console: install Debian's chromium")
+    """Yield a browser; skip where this machine has none."""
+    program = chromium()
     with sync_playwright() as playwright:
+        # The sandbox of a browser needs rights that a container seldom has.
         browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox"]
+            executable_path=shutil.which(program), args=["--no-sandbox"]
         )
         yield browser
         browser.close()

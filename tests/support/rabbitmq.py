@@ -23,7 +23,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from tests.support import processes
+from tests.support import debian, processes
 
 EXCHANGE = "order_events"
 # What the siblings declare, to the letter of the contract: durable, no arguments.
@@ -92,7 +92,7 @@ def broker() -> Iterator[Broker]:
         with _own_vhost(found) as own:
             yield own
         return
-    if "TEST_RABBITMQ_URL" in os.environ or os.geteuid() or not shutil.which("apt-get"):
+    if "TEST_RABBITMQ_URL" in os.environ or not debian.may_install():
         raise NoRabbitMQError(
             f"no RabbitMQ on {found.host}:{found.port} ({why}), and it can be installed"
             " and started only by root on Debian or Ubuntu: set TEST_RABBITMQ_URL"
@@ -169,20 +169,10 @@ def _program(name: str) -> str:
 
 def install() -> None:
     """Install Debian's package where there is none; raises NoRabbitMQError."""
-    if Path(_program("rabbitmq-server")).exists():
-        return
-    if os.geteuid() or not shutil.which("apt-get"):
-        raise NoRabbitMQError("no RabbitMQ: rabbitmq-server is not installed")
-    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    package = ["install", "-qq", "--no-install-recommends", "--yes", "rabbitmq-server"]
-    for arguments in (["update", "-qq"], package):
-        command = ["apt-get", *arguments]
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environ
-        )
-        if done.returncode:
-            said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-            raise NoRabbitMQError(f"no RabbitMQ: {' '.join(command)}: {said}")
+    try:
+        debian.install("rabbitmq-server", _program("rabbitmq-server"))
+    except debian.InstallError as error:
+        raise NoRabbitMQError(f"no RabbitMQ: {error}") from error
 
 
 def _start() -> None:
