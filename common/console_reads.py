@@ -1,9 +1,9 @@
-"""What the console shows: orders that are looked for, one order, actions, counts.
+"""What the console shows: orders that are looked for, operators' actions, counts.
 
-Lives here: its statements, each bounded however many rows there are. Not here: how
-things stand (`diagnosis.py`), events (`backlog.py`). Surprise: no index is kept for the
-console. Ids come in the order of time, so a time is found by halving ids, and what no
-index knows is looked for among the next 10,000 orders.
+Lives here: its statements, each bounded however many rows there are. Not here: one
+order (`timeline.py`), how things stand (`diagnosis.py`), events (`backlog.py`).
+Surprise: no index is kept for the console. Ids come in the order of time, so a time is
+found by halving ids, and what no index knows is looked for in 10,000 orders at a time.
 """
 
 import functools
@@ -12,12 +12,11 @@ from typing import Any
 
 from msgspec import Struct, json
 
-from common import backlog
 from common.db import Connection, Statement, named
 from common.paging import MOST_LOOKED_AT
 from common.schemas import MAX_ID
 
-LISTED = 200  # of one order: events, entries, letters
+LISTED = 200  # actions of one order
 MOST_COUNTED = 100_000  # orders behind a chart
 # Ids are drawn a little before or after the time that is written beside them.
 SKEW = timedelta(minutes=5)
@@ -141,21 +140,6 @@ def find(
     return Page(json.decode(text, type=list[Found]), next_after)
 
 
-class History(Struct, frozen=True):
-    """An entry of `order_history`."""
-
-    kind: str
-    item_id: int | None
-    from_status: int | None
-    to_status: int | None
-    changed_by: str | None
-    changed_at: datetime
-    request_id: str | None
-    actor_kind: str | None
-    from_quantity: int | None
-    to_quantity: int | None
-
-
 class Action(Struct, frozen=True):
     """What an operator did."""
 
@@ -170,70 +154,24 @@ class Action(Struct, frozen=True):
     outcome: str
 
 
-class Letter(Struct, frozen=True):
-    """A dead letter of an order."""
-
-    id: int
-    source: str
-    event_type: str | None
-    reason: str
-    created_at: datetime
-    settled_as: str | None
-
-
 _ACTION = """json_build_object('id', a.id, 'at', a.at, 'operator', a.operator,
     'action', a.action, 'order_id', a.order_id, 'given', a.given, 'reason', a.reason,
     'request_id', a.request_id, 'outcome', a.outcome)"""
 _OF_ORDER = named(
-    "console.of_order",
+    "console.actions_of_order",
     f"""
-SELECT CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
-    SELECT h.id, json_build_object('kind', h.kind, 'item_id', h.item_id,
-      'from_status', h.from_status, 'to_status', h.to_status,
-      'changed_by', h.changed_by, 'changed_at', h.changed_at,
-      'request_id', h.request_id, 'actor_kind', h.actor_kind,
-      'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity) AS row
-    FROM order_history h WHERE h.order_id = CAST(:order_id AS bigint)
-    ORDER BY h.id DESC LIMIT {LISTED}) history) AS text),
-  CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
-    SELECT l.id, json_build_object('id', l.id, 'source', l.source,
-      'event_type', l.event_type, 'reason', l.reason, 'created_at', l.created_at,
-      'settled_as', l.settled_as) AS row
-    FROM dead_letters l WHERE l.order_id = CAST(:order_id AS bigint)
-    ORDER BY l.id DESC LIMIT {LISTED}) letters) AS text),
-  CAST((SELECT coalesce(json_agg(row ORDER BY id), '[]') FROM (
-    SELECT a.id, {_ACTION} AS row FROM operator_actions a
-    WHERE a.order_id = CAST(:order_id AS bigint)
-    ORDER BY a.id DESC LIMIT {LISTED}) actions) AS text)
+SELECT CAST(coalesce(json_agg(row ORDER BY id), '[]') AS text) FROM (
+  SELECT a.id, {_ACTION} AS row FROM operator_actions a
+  WHERE a.order_id = CAST(:order_id AS bigint)
+  ORDER BY a.id DESC LIMIT {LISTED}) listed
 """,  # noqa: S608 fragments of our own
 )
 
 
-class OrderFacts(Struct, frozen=True):
-    """All that is known of an order besides itself; each list in order of time."""
-
-    history: list[History]
-    letters: list[Letter]
-    actions: list[Action]
-    events: list[backlog.Row]
-
-
-def read_facts(connection: Connection, order_id: int) -> OrderFacts:
-    """Answer what happened to an order, also of one that is deleted."""
-    texts = connection.execute(_OF_ORDER, {"order_id": order_id}).one()
-    rows = [
-        row
-        for place in ("sent", "pending")
-        for row in backlog.read_many(
-            connection, backlog.Query(limit=LISTED, place=place, order_id=order_id)
-        )
-    ]
-    return OrderFacts(
-        history=json.decode(texts[0], type=list[History]),
-        letters=json.decode(texts[1], type=list[Letter]),
-        actions=json.decode(texts[2], type=list[Action]),
-        events=sorted(rows, key=lambda row: (row.created_at, row.id)),
-    )
+def read_actions_of_order(connection: Connection, order_id: int) -> list[Action]:
+    """Answer what operators did to an order, oldest first; the newest 200."""
+    text = connection.execute(_OF_ORDER, {"order_id": order_id}).value()
+    return json.decode(text, type=list[Action])
 
 
 _ACTIONS = named(

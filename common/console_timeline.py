@@ -1,22 +1,22 @@
 """One order's timeline, as an operator reads it: what happened, who was told, when.
 
-Lives here: putting history, events, letters and actions into one order of time, in
-words. Not here: reading them (`console_reads.py`). Surprise: an event that was sent
-stands at the time at which it was confirmed, one that still waits at that at which it
-was recorded.
+Lives here: putting steps, deliveries and operators' actions into one order of time, in
+words. Not here: reading them (`timeline.py`, `console_reads.py`). Surprise: an event
+that was sent stands at the time at which it was confirmed, one that still waits at that
+at which it was recorded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
 
-from common.backlog import Row
 from common.console_access import operator_id
-from common.console_reads import Action, History, Letter, OrderFacts
+from common.console_reads import Action
 from common.events import ANALYTICS
 from common.orders import STATUS_NAMES
+from common.timeline import Delivery, Step, Timeline
 
 
 class Entry(Struct, frozen=True):
@@ -31,16 +31,20 @@ class Entry(Struct, frozen=True):
     link: str = ""  # below the console's root
 
 
-def entries(facts: OrderFacts, owner: UUID | None) -> list[Entry]:
-    """Answer the lines, oldest first; `owner` is whose order it is, if it is there."""
-    known = {str(operator_id(a.operator)): a.operator for a in facts.actions}
-    if owner is not None:
-        known[str(owner)] = "the owner"
+def entries(page: Timeline, actions: Iterable[Action]) -> list[Entry]:
+    """Answer the page's lines, oldest first; of `actions` those of its time."""
+    known = {operator_id(action.operator): action.operator for action in actions}
+    if page.owner is not None:
+        known[page.owner] = "the owner"
+    others = [each for each in page.others if page.covers(each.created_at)]
     found = [
-        *(_happened(one, known) for one in facts.history),
-        *(_told(row) for row in facts.events),
-        *(_buried(letter) for letter in facts.letters),
-        *(_acted(action) for action in facts.actions),
+        *(_happened(step, known) for step in page.steps),
+        *(
+            _became(each, page.order_id)
+            for deliveries in (*(step.deliveries for step in page.steps), others)
+            for each in deliveries
+        ),
+        *(_acted(action) for action in actions if page.covers(action.at)),
     ]
     return sorted(found, key=lambda entry: entry.at)
 
@@ -52,55 +56,64 @@ _TITLES = {
 }
 
 
-def _happened(one: History, known: dict[str, str]) -> Entry:
-    who = "the service" if one.changed_by is None else one.changed_by
-    kind = one.actor_kind
-    by = f"{kind} {who}" if kind in ("shop", "internal") else known.get(who, who)
+def _happened(step: Step, known: dict[UUID, str]) -> Entry:
+    changed_by, kind = step.changed_by, step.actor_kind
+    who = "the service" if changed_by is None else str(changed_by)
+    if kind in ("shop", "internal"):
+        who = f"{kind} {who}"
+    elif changed_by is not None:
+        who = known.get(changed_by, who)
+    told = ", ".join(step.forgotten)
     return Entry(
-        at=one.changed_at,
+        at=step.at,
         kind="history",
-        title=_TITLES.get(one.kind) or " ".join(_item_words(one)),
-        who=by,
-        request_id=one.request_id,
+        title=_TITLES.get(step.kind) or " ".join(_item_words(step)),
+        who=who,
+        request_id=step.request_id,
+        details=f"Of its event to {told} nothing is kept any more." if told else "",
     )
 
 
-def _item_words(one: History) -> Iterator[str]:
-    yield f"Item {one.item_id}"
-    to = STATUS_NAMES.get(one.to_status or 0, "?")
-    if one.kind == "item.created":
+def _item_words(step: Step) -> Iterator[str]:
+    yield f"Item {step.item}"
+    to = STATUS_NAMES.get(step.to_status or 0, "?")
+    if step.kind == "item.created":
         yield f"created, {to}"
         return
-    if one.kind == "item.changed":
-        yield f"changed, quantity {one.from_quantity} to {one.to_quantity}"
+    if step.kind == "item.changed":
+        yield f"changed, quantity {step.from_quantity} to {step.to_quantity}"
         return
-    yield "removed," if one.kind == "item.removed" else "moved,"
-    yield f"{STATUS_NAMES.get(one.from_status or 0, '?')} to {to}"
+    yield "removed," if step.kind == "item.removed" else "moved,"
+    yield f"{STATUS_NAMES.get(step.from_status or 0, '?')} to {to}"
 
 
-def _told(row: Row) -> Entry:
-    is_sent = row.place == "sent"
-    what = "Analytics" if row.destination == ANALYTICS else f"Event {row.event_type}"
-    words = {"sent": "sent", "held": "held, in doubt", "pending": "waits"}
-    said = [f"{row.attempts or 0} attempt{'' if row.attempts == 1 else 's'}"]
-    said += [f"{row.doubts} in doubt"] if row.doubts else []
-    said += ["an operator's resend"] if row.is_resend else []
-    said += [row.reason] if row.reason else []
+_WORDS = {"sent": "sent", "held": "held, in doubt"}
+
+
+def _became(one: Delivery, order_id: int) -> Entry:
+    if one.is_letter:
+        return _buried(one)
+    what = "Analytics" if one.destination == ANALYTICS else f"Event {one.type}"
+    said = [f"{one.attempts or 0} attempt{'' if one.attempts == 1 else 's'}"]
+    said += [f"{one.doubts} in doubt"] if one.doubts else []
+    said += ["an operator's resend"] if one.is_resend else []
+    said += [one.error] if one.error else []
     return Entry(
-        at=row.sent_at if is_sent and row.sent_at else row.created_at,
-        kind=row.place,
-        title=f"{what} to {row.destination}: {words.get(row.place, row.place)}",
+        at=one.sent_at or one.created_at,
+        kind=one.state if one.state in _WORDS else "pending",
+        title=f"{what} to {one.destination}: {_WORDS.get(one.state, 'waits')}",
         details="; ".join(said),
-        link=f"events/{row.order_id}/{row.event_id}/",
+        link=f"events/{order_id}/{one.event_id}/",
     )
 
 
-def _buried(letter: Letter) -> Entry:
+def _buried(letter: Delivery) -> Entry:
+    state = "open" if letter.state == "dead" else letter.state
     return Entry(
         at=letter.created_at,
         kind="dead",
-        title=f"Dead letter {letter.id}, {letter.settled_as or 'open'}",
-        details=letter.reason,
+        title=f"Dead letter {letter.id}, {state}",
+        details=letter.error or "",
         link=f"letters/{letter.id}/",
     )
 

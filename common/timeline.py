@@ -1,9 +1,9 @@
 """An order's life, step by step: what its owner may see, and all that is recorded.
 
-Lives here: a page of either, oldest first, in one statement each. Not here: writing
-history (`changes.py`), what an operator may do (`backlog.py`). Surprise: operators are
-also told of orders that were deleted, whose history outlives them; to owners a deleted
-order is one that never was.
+Lives here: a page of either, in one statement each. Not here: writing history
+(`changes.py`), an operator's wording (`console_timeline.py`). Surprise: owners page
+from the first step on, operators from the last one back; and operators are also told
+of orders that were deleted, which to their owners never were.
 """
 
 import hashlib
@@ -16,8 +16,10 @@ from msgspec import Struct, json
 from common import events
 from common.backlog import DESTINATIONS
 from common.db import Connection, named
-from common.paging import DEFAULT_LIMIT, ListQuery
+from common.errors import NotFoundError
+from common.paging import MAX_LIMIT, ListQuery
 from common.reads import MOMENT, Document, unique
+from common.schemas import MAX_ID
 
 # The event that tells of a step, once for all destinations but analytics.
 _EVENT_TYPE = f"""CASE h.kind
@@ -28,12 +30,13 @@ _EVENT_TYPE = f"""CASE h.kind
     ELSE '{events.STATUS_UPDATED}' END"""
 # A step and one more, to know whether there is more.
 _STEPS = """SELECT * FROM order_history
-    WHERE order_id = {order} AND id > CAST(:after AS bigint)
-    ORDER BY id LIMIT CAST(:limit AS int) + 1"""
+    WHERE order_id = {order} AND id {beyond} ORDER BY id {direction}
+    LIMIT CAST(:limit AS int) + 1"""
 _NEXT = """CASE WHEN count(*) > CAST(:limit AS int)
-    THEN max(id) FILTER (WHERE n <= CAST(:limit AS int)) END"""
+    THEN {last}(id) FILTER (WHERE n <= CAST(:limit AS int)) END"""
 # Of somebody else's order nothing is read: how long that takes tells nothing either.
 _MINE = "(SELECT id FROM mine)"
+_MY_STEPS = _STEPS.format(order=_MINE, beyond="> CAST(:after AS bigint)", direction="")
 
 _OF_OWNER = named(
     "timeline.of_owner",
@@ -42,7 +45,7 @@ WITH mine AS MATERIALIZED (
   SELECT o.id, o.cart_id FROM orders o
   WHERE o.id = CAST(:id AS bigint) AND o.user_id = CAST(:user_id AS uuid)
 ),
-step AS MATERIALIZED ({_STEPS.format(order=_MINE)}),
+step AS MATERIALIZED ({_MY_STEPS}),
 first_sent AS (  -- sent again by an operator, it was told when it was told first
   SELECT s.event_id, s.destination, min(s.sent_at) AS at FROM sent_events s
   WHERE s.order_id = {_MINE} AND s.destination <> '{events.ANALYTICS}'
@@ -69,7 +72,7 @@ shown AS (
   FROM step h LEFT JOIN sent s ON s.event_id = h.event_id
 )
 SELECT CAST(coalesce(json_agg(entry ORDER BY id)
-    FILTER (WHERE n <= CAST(:limit AS int)), '[]') AS text), {_NEXT}
+    FILTER (WHERE n <= CAST(:limit AS int)), '[]') AS text), {_NEXT.format(last="max")}
 FROM shown
 HAVING EXISTS (SELECT FROM mine)""",  # noqa: S608 fragments of our own
 )
@@ -106,7 +109,7 @@ class Delivery(Struct, frozen=True):
 
     `state` is 'pending', 'sending', 'held', 'sent', 'dead' (nobody has dealt with it),
     'replayed' or 'discarded'. `id` is the row's in the outbox, also once it is sent,
-    or the dead letter's.
+    or the dead letter's. `event_id` None: a dead letter that came in from elsewhere.
     """
 
     state: str
@@ -114,14 +117,17 @@ class Delivery(Struct, frozen=True):
     destination: str
     type: str
     created_at: datetime
+    event_id: UUID | None = None
     attempts: int | None = None
     doubts: int | None = None
     is_resend: bool = False
     sent_at: datetime | None = None
-    due_at: datetime | None = None
-    since: datetime | None = None  # being sent, held, or settled since
     error: str | None = None
-    traceparent: str | None = None
+
+    @property
+    def is_letter(self) -> bool:
+        """Tell whether it ended as a dead letter, settled or not."""
+        return self.state in ("dead", "replayed", "discarded")
 
 
 class Step(Struct, frozen=True):
@@ -141,7 +147,6 @@ class Step(Struct, frozen=True):
     actor_kind: str | None
     changed_by: UUID | None
     request_id: str | None
-    event_id: UUID | None
     destinations: list[str]
     deliveries: list[Delivery]
 
@@ -152,81 +157,85 @@ class Step(Struct, frozen=True):
         return [name for name in self.destinations if name not in kept]
 
 
-class OrderFacts(Struct, frozen=True):
-    """The order as it is now."""
-
-    id: int
-    user_id: UUID
-    cart_id: int | None
-    version: int
-    created_at: datetime
-    approved_at: datetime | None
-    is_complete: bool
-
-
 class Timeline(Struct, frozen=True):
-    """All that is recorded of one order, a page of it; `order` None: it is gone."""
+    """A page of all that is recorded of one order; `owner` None: it is deleted.
+
+    `steps`, oldest first, are those before the page's start, which happened at `until`
+    (None: the newest ones). `others` are the newest deliveries that no step tells of.
+    """
 
     order_id: int
-    order: OrderFacts | None
+    owner: UUID | None
+    until: datetime | None
     steps: list[Step]
-    next_after: int | None
+    others: list[Delivery]
+    next_before: int | None
+
+    def covers(self, at: datetime) -> bool:
+        """Tell whether it is on this page that something of this time belongs."""
+        is_later = self.next_before is None or at >= self.steps[0].at
+        return is_later and (self.until is None or at < self.until)
 
 
+_ALL_STEPS = _STEPS.format(
+    order="CAST(:id AS bigint)", beyond="< CAST(:before AS bigint)", direction="DESC"
+)
 _WHOLE = named(
     "timeline.whole",
     f"""
 WITH {DESTINATIONS},
-step AS MATERIALIZED ({_STEPS.format(order="CAST(:id AS bigint)")}),
-found AS (
+step AS MATERIALIZED ({_ALL_STEPS}),
+found AS MATERIALIZED (
   SELECT CASE WHEN q.held_since IS NOT NULL THEN 'held'
       WHEN q.sending_since IS NOT NULL THEN 'sending' ELSE 'pending' END AS state,
     q.id, q.destination, CAST(q.event_id AS text) AS event_id, q.event_type AS type,
     q.created_at, q.attempts, q.doubts, q.is_resend,
-    CAST(NULL AS timestamptz) AS sent_at, q.available_at AS due_at,
-    coalesce(q.held_since, q.sending_since) AS since, q.last_error AS error,
-    q.traceparent
+    CAST(NULL AS timestamptz) AS sent_at, q.last_error AS error
   FROM destinations d CROSS JOIN LATERAL (
     SELECT * FROM outbox x
     WHERE x.destination = d.name AND x.order_id = CAST(:id AS bigint)) q
   UNION ALL
   SELECT 'sent', id, destination, CAST(event_id AS text), event_type, created_at,
-    attempts, doubts, is_resend, sent_at, NULL, NULL, NULL, traceparent
+    attempts, doubts, is_resend, sent_at, NULL
   FROM sent_events WHERE order_id = CAST(:id AS bigint)
-  UNION ALL
-  SELECT coalesce(settled_as, 'dead'), id, coalesce(destination, ''), event_id,
-    coalesce(event_type, ''), created_at, NULL, NULL, false, NULL, NULL, settled_at,
-    reason, NULL
-  FROM dead_letters WHERE order_id = CAST(:id AS bigint) AND source = 'outbox'
+  UNION ALL  -- what came in may have the id of an event that went out
+  SELECT coalesce(settled_as, 'dead'), id, coalesce(destination, ''),
+    CASE source WHEN 'outbox' THEN event_id END, coalesce(event_type, ''), created_at,
+    NULL, NULL, false, NULL, reason
+  FROM dead_letters WHERE order_id = CAST(:id AS bigint)
 ),
 delivered AS MATERIALIZED (
-  SELECT event_id AS of_event, json_agg(
-    to_jsonb(found) - 'event_id' ORDER BY destination, created_at, id) AS rows
+  SELECT event_id AS of_event,
+    json_agg(to_jsonb(found) ORDER BY destination, created_at, id) AS rows
   FROM found WHERE event_id IN (SELECT CAST(event_id AS text) FROM step)
   GROUP BY event_id
 ),
+other AS (
+  SELECT * FROM found
+  WHERE event_id IS NULL OR event_id NOT IN (
+    SELECT CAST(h.event_id AS text) FROM order_history h
+    WHERE h.order_id = CAST(:id AS bigint) AND h.event_id IS NOT NULL)
+  ORDER BY created_at DESC, id DESC LIMIT CAST(:limit AS int)
+),
 shown AS (
-  SELECT h.id, row_number() OVER (ORDER BY h.id) AS n, json_build_object(
+  SELECT h.id, row_number() OVER (ORDER BY h.id DESC) AS n, json_build_object(
     'id', h.id, 'at', h.changed_at, 'kind', h.kind, 'item', h.item_id,
     'from_status', h.from_status, 'to_status', h.to_status,
     'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity,
     'actor_kind', h.actor_kind, 'changed_by', h.changed_by,
-    'request_id', h.request_id, 'event_id', h.event_id,
-    'destinations', h.destinations,
+    'request_id', h.request_id, 'destinations', h.destinations,
     'deliveries', coalesce(d.rows, '[]')) AS entry
   FROM step h LEFT JOIN delivered d ON d.of_event = CAST(h.event_id AS text)
 ),
-now_is AS MATERIALIZED (
-  SELECT json_build_object('id', id, 'user_id', user_id, 'cart_id', cart_id,
-    'version', version, 'created_at', created_at, 'approved_at', approved_at,
-    'is_complete', is_complete) AS facts
-  FROM orders WHERE id = CAST(:id AS bigint)
-)
+now_is AS MATERIALIZED (SELECT user_id FROM orders WHERE id = CAST(:id AS bigint))
 SELECT CAST(json_build_object(
-  'order_id', CAST(:id AS bigint), 'order', (SELECT facts FROM now_is),
+  'order_id', CAST(:id AS bigint), 'owner', (SELECT user_id FROM now_is),
+  'until', (SELECT changed_at FROM order_history
+    WHERE order_id = CAST(:id AS bigint) AND id = CAST(:before AS bigint)),
   'steps', coalesce(json_agg(entry ORDER BY id)
     FILTER (WHERE n <= CAST(:limit AS int)), '[]'),
-  'next_after', {_NEXT}) AS text)
+  'others', coalesce((SELECT json_agg(other) FROM other), '[]'),
+  'next_before', {_NEXT.format(last="min")}) AS text)
 FROM shown
 HAVING count(*) > 0 OR EXISTS (SELECT FROM now_is)""",  # noqa: S608 fragments of our own
 )
@@ -236,14 +245,16 @@ def read_whole(
     connection: Connection,
     order_id: int,
     *,
-    after: int = 0,
-    limit: int = DEFAULT_LIMIT,
+    before: int = MAX_ID,
+    limit: int = MAX_LIMIT,
 ) -> Timeline:
     """Answer all that is recorded of anybody's order, for operators; deleted or not.
 
-    The oldest `limit` steps after step `after`; the next page starts at `next_after`.
+    The newest `limit` steps before step `before`; those of `next_before` are older.
     Raises NotFoundError where nothing is known of the order.
     """
-    parameters = {"id": order_id, "after": after, "limit": limit}
-    (found,) = unique(connection, _WHOLE, parameters)
-    return json.decode(found, type=Timeline)
+    parameters = {"id": order_id, "before": before, "limit": limit}
+    row = connection.execute(_WHOLE, parameters).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no order {order_id}.")
+    return json.decode(row[0], type=Timeline)

@@ -6,6 +6,7 @@ goes wrong is answered as a page, and an action always takes two requests: one t
 tells what will happen, and the form of that page.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from common import (
     http,
     paging,
     store,
+    timeline,
     wiring,
 )
 from common.console_access import Form, Operator
@@ -162,23 +164,22 @@ def find_orders() -> Response:
 
 @app.get("/ops/orders/<id:order_id>/")
 def show_order(order_id: int) -> Response:
-    """Show one order, or what is left of it, with its timeline."""
+    """Show one order, or what is left of it, with a page of its timeline."""
     operator = _operator()
+    asked = paging.parse_query(_given(), {"before": paging.parse_id}).filters
+    snapshot = None
     with connect(wiring.engine()) as connection:
-        facts = console_reads.read_facts(connection, order_id)
-        try:
+        page = timeline.read_whole(connection, order_id, **asked)
+        actions = console_reads.read_actions_of_order(connection, order_id)
+        with suppress(NotFoundError):
             snapshot = store.load(connection, store.Target(order_id=order_id))
-        except NotFoundError:
-            if not facts.history:
-                raise NotFoundError(f"There is no order {order_id}.") from None
-            snapshot = None
-    owner = snapshot.order.user_id if snapshot else None
     return pages.render(
         "order",
         operator,
         id=order_id,
         snapshot=snapshot,
-        timeline=entries(facts, owner),
+        timeline=entries(page, actions),
+        page=page,
         transitions=TRANSITIONS,
     )
 

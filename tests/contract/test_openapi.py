@@ -35,7 +35,7 @@ FUNCTIONS = Path(__file__).parents[2] / "functions"
 NAMES = sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py"))
 OPEN = ("/health", "/openapi", "/api/schema", "/problems")
 # Called by schedulers and triggers, by nobody else.
-INTERNAL = {"approval_handler", "outbox_relay"}
+INTERNAL = {"approval_handler", "ops_console", "outbox_relay"}
 # What only the documentation's own pages load.
 NOT_FOR_CALLERS = {("GET", "/api/schema/assets/{}")}
 HEALTH = {("GET", "/health/live"), ("GET", "/health/ready")}

@@ -87,7 +87,8 @@ def test_an_unroutable_event_is_kept_as_a_dead_letter_and_holds_up_nobody(
         assert relay.sweep(5) == {"unroutable": 1, "sent": 1}
     assert column(database_url, "body", "dead_letters") == [b"a"]
     assert owed(database_url) == []
-    assert [r.levelname for r in logged.records] == ["WARNING"]
+    levels = [r.levelname for r in logged.records if r.levelname != "INFO"]
+    assert levels == ["WARNING"]
 
 
 def test_an_absent_destination_costs_no_attempt_and_is_left_alone_for_a_while(

@@ -162,6 +162,7 @@ USES: dict[str, Use] = {
     "backlog.sent": Use(LISTED),
     "backlog.sent_of_order": Use(LISTED | {"order_id": SENT}),
     "console.actions": Use({"up_to": 2**62, "limit": 50}),
+    "console.actions_of_order": Use({"order_id": SENT}),
     "console.begin": Use(
         {"form_id": EVENT, "operator": "o", "action": "a", "order_id": SENT}
         | {"given": "{}", "reason": "r", "request_id": "r"}
@@ -172,7 +173,6 @@ USES: dict[str, Use] = {
     "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
     "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
     "console.notify": Use(),
-    "console.of_order": Use({"order_id": SENT}),
     "db.ping": Use(),
     "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.bury": Use(
@@ -202,7 +202,7 @@ USES: dict[str, Use] = {
     ),
     "reads.item": Use({"id": GONE * 3, "user_id": HEAVY}),
     "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
-    "timeline.whole": Use({"id": PENDING, "after": 0, "limit": 50}),
+    "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "signals.measure": Use(),
     "signals.waiting": Use(reads=25_000),  # as many as it may count, each minute

@@ -18,8 +18,9 @@ TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """What a logger of ours writes as JSON."""
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What a logger of ours writes as JSON, as if nothing had been configured."""
+    monkeypatch.setattr(logs, "_options", type(logs._options)())
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonFormatter())

@@ -6,7 +6,7 @@ it. Not here: states and checks (`cases.py`).
 
 from collections.abc import Callable
 
-from tests.support.crash import cases
+from tests.support.crash import cases, console
 from tests.support.crash import operations as ops
 from tests.support.crash.cases import (
     CREATED,
@@ -37,6 +37,7 @@ def _orderctl(
     )
 
 
+SEE_OTHER = 303
 _BUMP = "UPDATE orders SET version = version + 1 WHERE id = {}"
 
 SCENARIOS = (
@@ -272,5 +273,21 @@ SCENARIOS = (
         ops.dead_message("discard", "--yes"),
         ops.is_settled,
         (0, 1),
+    ),
+    Scenario(
+        name="console, an item moved",
+        role="ops_console",
+        view="act",
+        prepare=console.moved_item(2),
+        check=cases.has_items((2, 1), (1, 2)),
+        accepts=(SEE_OTHER,),
+    ),
+    Scenario(
+        name="console, a letter given up",
+        role="ops_console",
+        view="act",
+        prepare=console.discarded_letter,
+        check=console.is_discarded_or_in_doubt,
+        accepts=(SEE_OTHER,),
     ),
 )

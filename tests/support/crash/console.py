@@ -1,0 +1,79 @@
+"""What an operator does at the console, as requests that a client repeats.
+
+Lives here: forms as a page would have them, and what must be true after a crash.
+Surprise: an action on a letter is begun, done and ended in three transactions, so that
+a crash in between leaves an entry which says that nobody knows; doing it again is the
+operator's decision, by a new form.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from common import console_access
+from common.console_access import Form
+from tests.support.crash import operations as ops
+from tests.support.crash.cases import Case, ordered
+from tests.support.crash.world import Request, World
+
+OPERATOR = "olga@example.com"
+HOST = "console.example"
+
+
+def _form(action: str, **values: object) -> Request:
+    """Answer the confirmed form of an action, by an operator with a new browser."""
+    asked = {name: str(value) for name, value in values.items()}
+    cookie = console_access.new_cookie()
+    token = console_access.sign(Form(OPERATOR, action, asked), cookie)
+    fields = asked | {"token": token, "reason": "a customer called"}
+    return Request(
+        "POST",
+        f"/ops/do/{action}/",
+        {
+            "Host": HOST,
+            "Origin": f"http://{HOST}",
+            "X-Ops-Operator": OPERATOR,
+            "Cookie": f"ops={cookie}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        urlencode(fields).encode(),
+    )
+
+
+def moved_item(status: int) -> Callable[[World], Case]:
+    """Answer what orders two things, and has an operator move the first."""
+
+    def prepare(world: World) -> Case:
+        case = ordered(world, 1, 2)
+        order, item = case.order["id"], case.order["items"][0]["id"]
+        rows = world.service.rows("SELECT version FROM orders WHERE id = :id", id=order)
+        case.request = _form(
+            "move-item",
+            order=order,
+            version=rows[0]["version"],
+            item=item,
+            status=status,
+        )
+        return case
+
+    return prepare
+
+
+def discarded_letter(world: World) -> Case:
+    """A message that nobody could understand, which an operator gives up."""
+    case = ops.dead_message("discard")(world)
+    case.request = _form("discard-letter", letter=case.arguments[2])
+    return case
+
+
+def is_discarded_or_in_doubt(world: World, case: Case) -> None:
+    """Either it is done, or the entry of what was begun says that it may not be."""
+    [letter] = world.service.rows(
+        "SELECT settled_as FROM dead_letters WHERE id = CAST(:id AS bigint)",
+        id=case.arguments[2],
+    )
+    entries = world.service.rows(
+        "SELECT outcome FROM operator_actions WHERE given->>'letter' = :id",
+        id=case.arguments[2],
+    )
+    assert len(entries) == 1
+    assert letter["settled_as"] == "discarded" or entries[0]["outcome"] == "begun"
