@@ -69,7 +69,6 @@ class Settings:
     log_user_ids: str = "none"
     log_user_id_key: str | None = field(default=None, repr=False)
     cloud_project: str | None = None
-    has_metrics: bool = False  # at /metrics
     is_traced: bool = False
     traced_as: str | None = None  # None: each function by its own name
     is_on_cloud_run: bool = False
@@ -120,7 +119,6 @@ def load(
         log_user_ids=choice(env, "LOG_USER_IDS", ("none", "hashed", "plain")),
         log_user_id_key=_log_user_id_key(env),
         cloud_project=_cloud_project(env),
-        has_metrics=_has_metrics(env),
         is_traced=_is_traced(env),
         traced_as=env.get("OTEL_SERVICE_NAME"),
         is_on_cloud_run=_is_on_cloud_run(env),
@@ -218,19 +216,16 @@ def _is_on_cloud_run(env: Mapping[str, str]) -> bool:
     return flag(env, "RUNNING_ON_CLOUDRUN") or "K_SERVICE" in env
 
 
-def _has_metrics(env: Mapping[str, str]) -> bool:
-    if not flag(env, "METRICS"):
-        return False
-    if _is_on_cloud_run(env):
-        raise ConfigError(
-            "METRICS must not be true on Cloud Run, where anybody could read /metrics:"
-            " OTEL_EXPORTER_OTLP_ENDPOINT sends the same to a collector"
-        )
-    return True
-
-
 def _is_traced(env: Mapping[str, str]) -> bool:
-    """Tell whether spans go to a collector, by OpenTelemetry's own variables."""
+    """Return whether spans and metrics go to a collector, by OpenTelemetry's variables.
+
+    Raise ConfigError for METRICS, which had them shown as Prometheus' text.
+    """
+    if flag(env, "METRICS"):
+        raise ConfigError(
+            "METRICS is gone, and /metrics with it: OTEL_EXPORTER_OTLP_ENDPOINT names"
+            " a collector that gets the same over OTLP"
+        )
     if "OTEL_EXPORTER_OTLP_ENDPOINT" not in env or flag(env, "OTEL_SDK_DISABLED"):
         return False
     url(env, "OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -103,7 +103,6 @@ def end(spans: Mapping[int, Span], outcomes: Sequence[Outcome]) -> None:
 
 def count(destination: str, outcomes: Sequence[Outcome]) -> None:
     """Count how attempts ended."""
-    if metrics.is_on():
-        for outcome in outcomes:
-            if outcome.result is not Result.NOT_TRIED:
-                metrics.count_delivery(destination, outcome.result.value)
+    if tracing.is_on():
+        tried = [o.result for o in outcomes if o.result is not Result.NOT_TRIED]
+        metrics.count_deliveries(destination, [result.value for result in tried])

@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from common import admission, logs, metrics
+from common import admission, logs
 from common.config import Settings
 from common.errors import (
     InvalidRequestError,
@@ -99,9 +99,6 @@ class App:
         self._headers = headers or {}
         self.get("/health/live")(_live)
         self.get("/health/ready")(functools.partial(_ready, check_ready))
-        if metrics.is_shown():
-            shown = functools.partial(Response, content_type=metrics.MEDIA_TYPE)
-            self.get("/metrics")(lambda: shown(metrics.text()))
 
     def route(
         self, method: str, path: str, defaults: Mapping[str, str] | None = None

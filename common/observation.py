@@ -49,10 +49,10 @@ class Observation:
             "latency": f"{seconds:.6f}s",
         }
         log.info("request", extra={"fields": fields})
-        if metrics.is_on():
-            service = context.service
-            metrics.count_request(service, self._method, route, status, seconds)
         if self._span is not None:
+            metrics.record_request(
+                context.service, self._method, route, status, seconds
+            )
             told: dict[str, str | int] = {"http.response.status_code": status}
             if route is not None:
                 told["http.route"] = route

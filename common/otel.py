@@ -1,60 +1,77 @@
-"""OpenTelemetry: spans to a collector, by its SDK and the standard variables.
+"""OpenTelemetry's SDK, set up for one process: spans and metrics over OTLP.
 
-Lives here: the SDK's parts and when they are emptied. Not here: what is told
-(`tracing.py`). Surprise: it is loaded only where OTEL_EXPORTER_OTLP_ENDPOINT is set,
-takes a quarter of a second for that, and needs the extra `otel`. A collector that is
-away costs a request half a second, and then none for half a minute.
+Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: it takes a quarter of a second
+and needs the extra `otel`. The standard variables of OpenTelemetry hold.
 """
 
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYetError
+from collections.abc import Mapping
 
-from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
-from opentelemetry.trace.span import TraceState
+from opentelemetry.trace import (
+    Link,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace import Span as SdkSpan
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from common import logs
-from common.otel_metrics import Meters
-from common.tracing import DEFAULT_SERVICE, Attributes, Beginning, Kind
 
 FLUSH_SECONDS = 0.5
 CLOSE_SECONDS = 2.0
 PAUSE_SECONDS = 30.0
+METRICS_EVERY_SECONDS = 60.0
 SCOPE = "orders"
-_KINDS = {
-    Kind.SERVER: trace.SpanKind.SERVER,
-    Kind.CLIENT: trace.SpanKind.CLIENT,
-    Kind.PRODUCER: trace.SpanKind.PRODUCER,
-    Kind.CONSUMER: trace.SpanKind.CONSUMER,
+# Seconds, as OpenTelemetry's semantic conventions advise for requests.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+GAUGES = {
+    "orders.outbox_events": ("1", "Events that wait, at most 10000 a destination."),
+    "orders.outbox_oldest_age": ("s", "Age of the oldest event that waits."),
+    "orders.outbox_doubtful_events": ("1", "Of those, sent with an unknown outcome."),
+    "orders.dead_letters": ("1", "Open dead letters, at most 500."),
+    "orders.approval_lag": ("s", "Since when a complete order is not approved."),
 }
+Attributes = Mapping[str, str | int]
+_propagator = TraceContextTextMapPropagator()
 
 log = logs.get("otel")
 
 
-def exporter() -> SpanExporter:
-    """Answer the way to the collector that OTEL_… variables name; opens nothing yet."""
-    return OTLPSpanExporter()
+Exporters = tuple[SpanExporter, MetricExporter]
+
+
+def exporters(*, are_flushed: bool = False) -> Exporters:
+    """Return the ways to the collector that OTEL_… variables name; open nothing yet.
+
+    What a request waits for is tried for `FLUSH_SECONDS` only, and then given up.
+    """
+    timeout = FLUSH_SECONDS if are_flushed else None  # None: what a variable says
+    return OTLPSpanExporter(timeout=timeout), OTLPMetricExporter(timeout=timeout)
 
 
 class OpenTelemetrySpan:
-    """A span of the SDK's."""
+    """A span of the SDK, as `tracing.Span` describes it."""
 
-    def __init__(self, span: trace.Span) -> None:
+    def __init__(self, span: SdkSpan) -> None:
         self._span = span
-        context = span.get_span_context()
-        self.traceparent = (
-            f"00-{context.trace_id:032x}-{context.span_id:016x}"
-            f"-{context.trace_flags:02x}"
-        )
+        headers: dict[str, str] = {}
+        _propagator.inject(headers, set_span_in_context(span))
+        self.traceparent = headers["traceparent"]
 
     def end(
         self,
@@ -70,107 +87,125 @@ class OpenTelemetrySpan:
             self._span.set_attributes(dict(attributes))
         if error:
             self._span.set_attribute("error.type", error)
-            self._span.set_status(trace.StatusCode.ERROR)
+            self._span.set_status(StatusCode.ERROR)
         self._span.end()
 
 
 class OpenTelemetry:
-    """Makes spans by the SDK, under the name of the function whose request it is."""
+    """Makes spans and metrics, and sends them in the background."""
 
     def __init__(
         self,
-        exporter: SpanExporter,
-        metric_exporter: MetricExporter | None = None,
-        *,
+        exporters: Exporters,
         service_name: str | None = None,
+        *,
         flushes: bool = False,
     ) -> None:
-        """Give spans to `exporter` in batches, and metrics to theirs, from threads.
+        """Send them under `service_name`, else spans under that of their function.
 
-        With `flushes` also at the end of each request, for where a process gets no time
-        between requests. `service_name` replaces the functions' names.
+        With `flushes` they are also sent at the end of a request, for where a process
+        gets no time between requests.
         """
-        self._exporter = exporter
-        self._processor = BatchSpanProcessor(exporter)
-        self._meters: Meters | None = None
-        if metric_exporter is not None:
-            self._meters = Meters(metric_exporter, service_name or DEFAULT_SERVICE)
+        self._processor = BatchSpanProcessor(exporters[0])
+        reader = PeriodicExportingMetricReader(exporters[1])
+        resource = Resource.create({"service.name": service_name or SCOPE})
+        self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        meter = self._meters.get_meter(SCOPE)
+        self.request_seconds = meter.create_histogram(
+            "http.server.request.duration",
+            "s",
+            "How long requests took.",
+            explicit_bucket_boundaries_advisory=BUCKETS,
+        )
+        self.deliveries = meter.create_counter(
+            "orders.deliveries", "{event}", "Attempts to send an event."
+        )
+        self._gauges = {
+            name: meter.create_gauge(name, *GAUGES[name]) for name in GAUGES
+        }
+        self._destinations: dict[str, set[str]] = {name: set() for name in GAUGES}
         self._service_name = service_name
         self._flushes = flushes
-        self._tracers: dict[str, trace.Tracer] = {}
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, "otel-flush")
-        self._flushing: Future[None] | None = None
         self._paused_until = 0.0
-        _say_as_we_do()
+        self._metrics_due_at = time.monotonic() + METRICS_EVERY_SECONDS
+        self._tracers: dict[str, Tracer] = {}
+        self._lock = threading.Lock()
+        self._closing, self._closed = threading.Event(), threading.Event()
+        # Started now: a thread cannot be started while the interpreter ends.
+        threading.Thread(target=self._shut_down, name="otel-end", daemon=True).start()
+        _log_where_we_do()
 
-    def start(self, beginning: Beginning) -> OpenTelemetrySpan:
-        """Answer a span that has begun."""
-        tracer = self._tracers.get(beginning.service) or self._make(beginning.service)
-        parent = Context()
-        if beginning.parent:
-            remote = NonRecordingSpan(_parsed(beginning.parent, beginning.tracestate))
-            parent = trace.set_span_in_context(remote, parent)
-        links = [Link(_parsed(beginning.link))] if beginning.link else None
+    def start(
+        self,
+        name: str,
+        kind: str,
+        attributes: Attributes,
+        parent: str | None,
+        began_ns: int | None,
+    ) -> OpenTelemetrySpan:
+        """Return a span that has begun, see `tracing.start`."""
+        context = logs.current()
+        service = (context and context.service) or SCOPE
+        own = context.traceparent if context and not context.is_first else None
+        headers = {"traceparent": parent or own or ""}
+        if context and context.tracestate and parent is None:
+            headers["tracestate"] = context.tracestate
+        links = None
+        if own and parent and own[:35] != parent[:35]:  # the trace, not the span
+            request = get_current_span(_propagator.extract({"traceparent": own}))
+            links = [Link(request.get_span_context())]
+        tracer = self._tracers.get(service) or self._make_tracer(service)
         span = tracer.start_span(
-            beginning.name,
-            parent,
-            _KINDS[beginning.kind],
-            dict(beginning.attributes),
+            name,
+            _propagator.extract(headers),
+            SpanKind[kind],
+            dict(attributes),
             links,
-            beginning.began_ns,
+            began_ns,
         )
         return OpenTelemetrySpan(span)
 
-    def flush(self) -> None:
-        """Bring away what has ended, where that is due at the end of a request.
+    def set_gauge(self, name: str, values: Mapping[str, float]) -> None:
+        """Set a gauge, see `metrics.set_gauge`."""
+        known = self._destinations[name]
+        known.update(values)
+        for destination in known:
+            attributes = {"destination": destination} if destination else {}
+            self._gauges[name].set(values.get(destination, 0), attributes)
 
-        Requests that end at once share a flush; who comes while one runs waits for the
-        next, which is the one that has theirs.
+    def flush(self) -> None:
+        """Send what has ended, where that is due at the end of a request.
+
+        A collector that is silent costs a request half a second, and then none for
+        `PAUSE_SECONDS`.
         """
-        if not self._flushes or time.monotonic() < self._paused_until:
+        began = time.monotonic()
+        if not self._flushes or began < self._paused_until:
             return
-        with self._lock:
-            if self._flushing is None or self._flushing.running():
-                self._flushing = self._pool.submit(self._empty)
-            mine = self._flushing
-        self._wait(mine, FLUSH_SECONDS)
+        # Neither bounds itself by an argument yet; the exporters' time-out does.
+        self._processor.force_flush()
+        if began >= self._metrics_due_at:
+            self._metrics_due_at = began + METRICS_EVERY_SECONDS
+            self._meters.force_flush()
+        ended = time.monotonic()
+        if ended - began >= FLUSH_SECONDS:
+            self._paused_until = ended + PAUSE_SECONDS
+            log.warning("the collector is slow or silent: nothing is sent for a while")
 
     def close(self) -> None:
-        """Bring away what is left within `CLOSE_SECONDS`, and end."""
-        if time.monotonic() >= self._paused_until:
-            self._wait(self._pool.submit(self._empty_all), CLOSE_SECONDS)
-        # What is tried once more now is turned away, and need not be told.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        self._exporter.shutdown()  # first, as it may be trying again and again
-        self._processor.shutdown()  # type: ignore[no-untyped-call]
-        if self._meters is not None:
-            self._meters.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Send what is left, and return after `CLOSE_SECONDS` whatever comes of it."""
+        self._closing.set()
+        self._closed.wait(CLOSE_SECONDS)
 
-    def _empty_all(self) -> None:
-        self._empty()
-        if self._meters is not None:
-            self._meters.flush()
-
-    def _empty(self) -> None:
-        with self._lock:
-            self._flushing = None  # whoever ends from here on may be too late for it
-        self._processor.force_flush()
-        if self._meters is not None:
-            self._meters.flush_if_due()
-
-    def _wait(self, flushed: "Future[None]", seconds: float) -> None:
+    def _shut_down(self) -> None:
+        self._closing.wait()
         try:
-            flushed.result(seconds)
-        except NotYetError:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("the collector does not answer: it is left alone for a while")
-        except Exception:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
-            log.exception("spans were not brought away")
+            self._processor.shutdown()  # type: ignore[no-untyped-call]
+            self._meters.shutdown()
+        finally:
+            self._closed.set()
 
-    def _make(self, service: str) -> trace.Tracer:
+    def _make_tracer(self, service: str) -> Tracer:
         name = self._service_name or service
         with self._lock:
             if service not in self._tracers:
@@ -181,19 +216,8 @@ class OpenTelemetry:
             return self._tracers[service]
 
 
-def _parsed(traceparent: str, tracestate: str | None = None) -> SpanContext:
-    _, trace_id, span_id, flags = traceparent.split("-")
-    return SpanContext(
-        int(trace_id, 16),
-        int(span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(flags, 16)),
-        trace_state=TraceState.from_header([tracestate] if tracestate else []),
-    )
-
-
-def _say_as_we_do() -> None:
-    """Have the SDK's own warnings go where our lines go."""
+def _log_where_we_do() -> None:
+    """Send the SDK's own warnings where our lines go."""
     theirs = logging.getLogger("opentelemetry")
     theirs.handlers = logging.getLogger("orders").handlers[:]
     theirs.propagate = False

@@ -14,7 +14,6 @@ from msgspec import Struct, structs
 from common import logs, metrics, tracing
 from common.backlog import DESTINATIONS
 from common.db import Engine, connect, named
-from common.metrics import Gauge
 
 log = logs.get("signals")
 
@@ -75,6 +74,12 @@ SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LA
     ORDER BY o.available_at, o.id LIMIT {_COUNTED}) x) w
 """,  # noqa: S608 fragments of our own
 )
+# The columns of `_WAITING`.
+_GAUGES = {
+    "orders.outbox_events": 1,
+    "orders.outbox_oldest_age": 2,
+    "orders.outbox_doubtful_events": 3,
+}
 
 
 def tell(engine: Engine, approved_by_sweep: int) -> None:
@@ -84,7 +89,7 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
     """
     waiting: Iterable[Sequence[Any]] = ()
     with connect(engine) as connection:
-        if metrics.is_on():
+        if tracing.is_on():
             waiting = connection.execute(_WAITING)
         age, destination, unapproved_age, letters = connection.execute(_MEASURE).one()
     signals = Signals(
@@ -95,19 +100,13 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
         approved_by_sweep=approved_by_sweep,
     )
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
-    if metrics.is_on():
-        _measure(signals, waiting)
+    if tracing.is_on():
+        _measure(signals, list(waiting))
 
 
-def _measure(signals: Signals, waiting: Iterable[Sequence[Any]]) -> None:
-    """Have the metrics show it."""
-    tracing.warm_up()
-    measured: dict[Gauge, float] = {
-        Gauge("orders_dead_letters"): signals.open_dead_letters,
-        Gauge("orders_approval_lag_seconds"): signals.oldest_unapproved_seconds,
-    }
-    for destination, events, seconds, doubtful in waiting:
-        measured[Gauge("orders_outbox_events", destination)] = events
-        measured[Gauge("orders_outbox_oldest_age_seconds", destination)] = seconds
-        measured[Gauge("orders_outbox_doubtful_events", destination)] = doubtful
-    metrics.set_gauges(measured)
+def _measure(signals: Signals, waiting: Sequence[Sequence[Any]]) -> None:
+    metrics.set_gauge("orders.dead_letters", {"": signals.open_dead_letters})
+    lag = {"": signals.oldest_unapproved_seconds}
+    metrics.set_gauge("orders.approval_lag", lag)
+    for name, column in _GAUGES.items():
+        metrics.set_gauge(name, {row[0]: row[column] for row in waiting})

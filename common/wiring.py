@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from common import GC_THRESHOLD, config, logs, metrics, tracing
+from common import GC_THRESHOLD, config, logs, tracing
 from common.endpoints import CloudSql, Database
 from common.environment import ConfigError
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from common.clients import Upstream
     from common.db import Engine
     from common.limits import Limits
+    from common.otel import OpenTelemetry
     from common.owed import Bus
     from common.publishing import Publisher
     from common.relay import Relay
-    from common.tracing import Tracer
 
 # What a builder needs is imported when it builds: a function loads what it uses.
 # ruff: noqa: PLC0415
@@ -67,8 +67,6 @@ def use(*needs: str) -> None:
     _needs.update(dict.fromkeys(needs))
     settings.forget()
     _configure_logs(settings())
-    if settings().has_metrics or settings().is_traced:
-        metrics.switch_on(shown=settings().has_metrics)
     if settings().is_traced:
         _switch_on_tracing()
     if "DATABASE" in _needs and isinstance(settings().database, CloudSql):
@@ -94,7 +92,7 @@ def _configure_logs(given: config.Settings) -> None:
 
 def _switch_on_tracing() -> None:
     try:
-        from common import otel, otel_metrics
+        from common import otel
     except ImportError as error:
         raise ConfigError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed:"
@@ -102,11 +100,11 @@ def _switch_on_tracing() -> None:
         ) from error
 
     given = settings()
-    ways = (otel.exporter(), otel_metrics.exporter())
+    flushes = given.is_on_cloud_run  # there is no time between requests
+    exporters = otel.exporters(are_flushed=flushes)
 
-    def make() -> "Tracer":
-        flushes = given.is_on_cloud_run
-        return otel.OpenTelemetry(*ways, service_name=given.traced_as, flushes=flushes)
+    def make() -> "OpenTelemetry":
+        return otel.OpenTelemetry(exporters, given.traced_as, flushes=flushes)
 
     tracing.switch_on(make)
 
@@ -257,7 +255,6 @@ _ALL: tuple[_Once[Any], ...] = (settings, engine, limits, shopcart, product, rel
 def forget() -> None:
     """Start anew, without closing anything: after a fork it is the parent's."""
     tracing.forget()
-    metrics.forget()
     for built in _ALL:
         built.forget()
 
@@ -270,7 +267,6 @@ def close() -> None:
     if opened := engine.peek():
         opened.dispose()
     tracing.close()
-    metrics.close()
     for built in _ALL:
         built.forget()
 

@@ -27,7 +27,7 @@ FUNCTIONS = CHECKOUT / "functions"
 LOCK = CHECKOUT / "requirements" / "runtime.txt"
 EXTRAS_LOCK = CHECKOUT / "requirements" / "dev.txt"  # the same pins, and extras'
 # Left out unless it is asked for: a collector is not everybody's.
-OTEL = {"common.otel", "common.otel_metrics"}
+OTEL = {"common.otel"}
 _OTEL = {
     "opentelemetry-api",
     "opentelemetry-exporter-otlp-proto-http",

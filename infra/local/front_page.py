@@ -50,8 +50,6 @@ platform the gateway sets it.</p>
 <td>the same, behind the gateway's prefix</td></tr>
 <tr><td><code>/functions/&lt;name&gt;/…</code></td>
 <td>one function, past all routing</td></tr>
-<tr><td><a href="/metrics">metrics</a></td>
-<td>requests, deliveries, what waits, for Prometheus</td></tr>
 <tr><td><a href="/traces/">traces</a></td>
 <td>what each request did, from the click to analytics</td></tr>
 </table>

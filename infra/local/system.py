@@ -119,7 +119,6 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
         "THREADS": THREADS,
         # What a request did is in its answer; what went wrong belongs on the screen.
         "LOG_LEVEL": "WARNING",
-        "METRICS": "true",
     }
     if "OTEL_EXPORTER_OTLP_ENDPOINT" not in environ:
         filled["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{url}/traces"

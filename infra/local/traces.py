@@ -102,7 +102,7 @@ class Traces:
 
     def _take(self, request: Request) -> Response:
         if not request.path.endswith("/v1/traces"):
-            return Response(status=200)  # metrics: there is a page for each process
+            return Response(status=200)  # metrics, of which there is no page
         if (request.content_length or 0) > MAX_BYTES:
             return Response("too large\n", 413)
         body = request.get_data()

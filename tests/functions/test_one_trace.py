@@ -1,6 +1,7 @@
 """One trace from the click to analytics, whatever lies between; with spans, without."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.support.rabbitmq import Broker
-from tests.support.service import Service
+from tests.support.relay_worker import relay_worker
+from tests.support.service import Service, new_user
+from tests.support.serving import environment, send, served
 from tests.support.traced import (
     CALLER_SPAN,
     TRACE,
@@ -243,6 +246,39 @@ def test_a_collector_that_is_away_holds_up_few_requests_and_none_for_long(
     for _ in range(20):  # the first waits half a second, the others not at all
         assert service.call("orders_crud", "GET", "/health/live").status_code == 200
     assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("process", ["function", "worker"])
+@pytest.mark.parametrize("collector", ["silent", "refusing"])
+def test_a_collector_that_is_away_holds_up_no_end(
+    service: Service, tmp_path: Path, *, collector: str, process: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if collector == "refusing":
+            listener.close()
+        telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+        if process == "worker":
+            with relay_worker(service, tmp_path / "log", **telemetry) as running:
+                eventually(lambda: "backlog" in running.messages())
+                began = time.monotonic()
+                running.end()
+        else:
+            environ = environment(**service.environ | telemetry)
+            with served("outbox_relay", environ) as url:
+                assert send("POST", url).status_code == 200
+                began = time.monotonic()
+    assert time.monotonic() - began < 7  # the platform kills after 10 seconds
+
+
+def test_spans_of_a_process_that_ends_are_sent(
+    service: Service, collector: Collector
+) -> None:
+    slowly = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+    environ = environment(**service.environ | collector.environ | slowly)
+    with served("orders_crud", environ) as url:
+        send("GET", f"{url}/api/orders/", headers={"X-User-ID": new_user()})
+    assert collector.named("GET /api/orders/")
 
 
 def test_where_a_process_halts_between_requests_spans_are_there_with_the_answer(
