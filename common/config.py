@@ -34,6 +34,11 @@ from common.environment import (
 DESTINATIONS = ("rabbitmq", "pubsub", "http")
 IDENTITY_SOURCES = ("header", "apigateway")
 SHORTEST_KEY = 16  # characters
+# Settings of earlier versions that promised something nobody would keep now.
+REMOVED = {
+    "USER_CONCURRENCY": "the platform's concurrency and instances bound requests",
+    "USER_REQUESTS_PER_MINUTE": "the gateway's quotas limit what a user may ask",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,6 @@ class Settings:
     public_path_prefix: str = ""
     upstream_deadline_seconds: float = 8.0
     pool_size: int = 4
-    user_requests_per_minute: int | None = None
-    user_concurrency: int | None = None
     event_retention_days: int = 30
     console: Console | None = None
     log_level: str = "INFO"
@@ -89,6 +92,9 @@ def load(
     env = {name: value.strip() for name, value in source.items() if value.strip()}
     if "GATEWAY_JWT_SECRET" in source and "GATEWAY_JWT_SECRET" not in env:
         raise ConfigError("GATEWAY_JWT_SECRET is empty: unset it, or give the secret")
+    for name, instead in REMOVED.items():
+        if name in env:
+            raise ConfigError(f"{name} is no longer a setting: {instead}; unset it")
     url(env, "SHOP_SERVICE")  # accepted for the older service's sake; never called
     settings = Settings(
         database=database(env),
@@ -109,8 +115,6 @@ def load(
         public_path_prefix=path_prefix(env),
         upstream_deadline_seconds=seconds(env, "UPSTREAM_DEADLINE_SECONDS", 8.0),
         pool_size=integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
-        user_requests_per_minute=_limit(env, "USER_REQUESTS_PER_MINUTE", 100_000),
-        user_concurrency=_limit(env, "USER_CONCURRENCY", 999),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         console=console(env),
         log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
@@ -186,12 +190,6 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
             "GATEWAY_JWT_SECRET is set, but IDENTITY_SOURCE is apigateway,"
             " which verifies no token with it"
         )
-    at_a_time = settings.user_concurrency
-    if at_a_time is not None and at_a_time >= settings.pool_size:
-        raise ConfigError(
-            f"USER_CONCURRENCY must be less than THREADS ({settings.pool_size}),"
-            " or one user could still have all of them"
-        )
     if (
         settings.status_requires_shop_claim
         and settings.jwt_secret is None
@@ -231,11 +229,6 @@ def _is_traced(env: Mapping[str, str]) -> bool:
     url(env, "OTEL_EXPORTER_OTLP_ENDPOINT")
     choice(env, "OTEL_EXPORTER_OTLP_PROTOCOL", ("http/protobuf",))
     return True
-
-
-def _limit(env: Mapping[str, str], name: str, most: int) -> int | None:
-    """Answer a limit from 1 to `most`, None where it is not set."""
-    return integer(env, name, 1, 1, most) if name in env else None
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:

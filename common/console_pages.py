@@ -74,7 +74,7 @@ class Pages:
         headers = {"Cache-Control": "no-store"}
         return Response(text, headers=headers, content_type=HTML)
 
-    def replace_problem(self, response: Response) -> None:
+    def replace_problem(self, response: Response, request_id: str) -> None:
         """Make a page of an answer that is a problem; its status stays."""
         problem = response.get_json()
         page = self.render(
@@ -82,7 +82,7 @@ class Pages:
             None,
             title=problem["title"],
             detail=problem["detail"],
-            request_id=response.headers.get("X-Request-ID", ""),
+            request_id=request_id,
         )
         response.set_data(page.get_data())
         response.headers["Content-Type"] = HTML

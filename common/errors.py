@@ -156,14 +156,6 @@ class InFlightError(ConflictError):
     retry_after_seconds = 1
 
 
-class RequestTimeoutError(ServiceError):
-    """The body of the request did not arrive."""
-
-    status = 408
-    slug = "request-timeout"
-    title = "Request timed out"
-
-
 class PreconditionFailedError(ServiceError):
     """It has changed since: If-Match no longer holds."""
 
@@ -172,37 +164,12 @@ class PreconditionFailedError(ServiceError):
     title = "Precondition failed"
 
 
-class UriTooLongError(ServiceError):
-    """The address is too long."""
-
-    status = 414
-    slug = "uri-too-long"
-    title = "Address too long"
-
-
 class KeyReusedError(ServiceError):
     """This Idempotency-Key was used for another request."""
 
     status = 422
     slug = "idempotency-key-reused"
     title = "Idempotency-Key was reused"
-
-
-class TooManyRequestsError(ServiceError):
-    """You have sent too many requests. Please wait."""
-
-    status = 429
-    slug = "too-many-requests"
-    title = "Too many requests"
-    retry_after_seconds = 1
-
-
-class HeadersTooLargeError(ServiceError):
-    """The request has too many headers, or too large ones."""
-
-    status = 431
-    slug = "headers-too-large"
-    title = "Headers too large"
 
 
 class UpstreamBrokenError(ServiceError):

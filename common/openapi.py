@@ -9,13 +9,6 @@ the server is relative, because only a caller knows which prefix it came through
 from typing import Any
 
 from common import errors
-from common.admission import (
-    MAX_HEADER_BYTES,
-    MAX_HEADERS,
-    MAX_PARAMETERS,
-    MAX_PATH_BYTES,
-    MAX_QUERY_BYTES,
-)
 from common.errors import ServiceError
 from common.openapi_components import (
     EXAMPLES,
@@ -42,13 +35,7 @@ Orders of the platform: from a cart to an approved order.
 - **Lists** are bare JSON arrays, newest id first; follow `Link` for the next page, also
   from one that is short or empty: a page looks at {MOST_LOOKED_AT:,} rows of yours at
   most, and a filter may leave out all of them.
-- **Bodies**: unknown fields are ignored. At most 1 MiB.
-- **Limits**: a path has at most {MAX_PATH_BYTES:,} bytes; a query {MAX_QUERY_BYTES:,}
-  bytes and {MAX_PARAMETERS} parameters; a request {MAX_HEADERS} headers, of
-  {MAX_HEADER_BYTES:,} bytes together. A deployment may limit the requests that a user
-  sends in a minute, and those that are handled at a time: one more is a 429 with
-  `Retry-After`. A request counts as soon as its user is known, also where it fails, is
-  a replay, or answers 304.
+- **Bodies**: unknown fields are ignored. At most 1 MiB, not compressed.
 - **Versions**: reads and writes answer an `ETag`; `If-Match` keeps a write from
   overwriting what its caller has not seen.
 - **Retries**: every `POST` takes an `Idempotency-Key`. A 503 is worth another try
@@ -95,22 +82,14 @@ SECURITY_SCHEMES = {
     },
 }
 
-# Any request of a user's may be too large or one too many, and may find the database
-# gone or too busy.
+# Any request of a user's may find the database gone or too busy.
 _SHARED = (
     ServiceError,
     errors.UnauthenticatedError,
     errors.InvalidRequestError,
-    errors.RequestTimeoutError,
-    errors.UriTooLongError,
-    errors.TooManyRequestsError,
-    errors.HeadersTooLargeError,
     errors.DatabaseUnavailableError,
     errors.BusyError,
 )
-# What tells a user of their limits, and what is answered before the user is known.
-_USAGE = ["RateLimit", "RateLimit-Policy"]
-_AT_THE_DOOR = ("401", "414", "431")
 
 
 def document(server_url: str = ".") -> dict[str, Any]:
@@ -152,16 +131,7 @@ def document(server_url: str = ".") -> dict[str, Any]:
                 "NotAcceptable": _problem(
                     "Problem", ["not-acceptable"], "`detail` names what there is"
                 ),
-                "RequestTimeout": _problem(
-                    "Problem", ["request-timeout"], "The body did not arrive"
-                ),
                 "BodyTooLarge": _problem("Problem", ["body-too-large"], "Over 1 MiB"),
-                "UriTooLong": _problem(
-                    "Problem", ["uri-too-long"], "The path or the query is too long"
-                ),
-                "HeadersTooLarge": _problem(
-                    "Problem", ["headers-too-large"], "Too many, or too large"
-                ),
                 "NotReady": _problem(
                     "NotReadyProblem",
                     ["database-unavailable", "busy"],
@@ -244,7 +214,7 @@ def _successes(operation: Operation) -> dict[str, Any]:
         headers.append("Link")
     answer: dict[str, Any] = {
         "description": operation.replied if operation.reply else "It is gone",
-        "headers": _refs("headers", [*headers, *_USAGE, "X-Request-ID"]),
+        "headers": _refs("headers", [*headers, "X-Request-ID"]),
     }
     if operation.reply is not None:
         schema: dict[str, Any] = _ref("schemas", operation.reply)
@@ -294,7 +264,6 @@ def _failure(status: str, slugs: dict[str, bool]) -> dict[str, Any]:
         schema = "CheckoutConflict"
     headers = ["Retry-After"] if any(slugs.values()) else []
     headers += ["WWW-Authenticate"] if status == "401" else []
-    headers += [] if status in _AT_THE_DOOR else _USAGE
     return _problem(schema, list(slugs), " · ".join(slugs), headers)
 
 

@@ -221,14 +221,6 @@ HEADERS = {
     "Location": _always("Where what was created is"),
     "Link": _header('`<…>; rel="next"` (RFC 8288) while there is more', _TEXT),
     "Retry-After": _header("Seconds to wait before another try", {"type": "integer"}),
-    "RateLimit-Policy": _header(
-        'Where requests are counted: `"user";q=100;w=60`, 100 requests in 60 seconds',
-        _TEXT,
-    ),
-    "RateLimit": _header(
-        'Where requests are counted: `"user";r=42;t=13`, 42 are left for 13 seconds',
-        _TEXT,
-    ),
     "X-Request-ID": _always("The request's id, in every log line"),
     "Idempotency-Replayed": _header("`true` on an earlier answer, given again", _TEXT),
     "WWW-Authenticate": _always("`Bearer`"),

@@ -41,10 +41,7 @@ _NAME = {
     "schema": {"type": "string", "examples": ["cart-repaired"]},
 }
 _REFUSALS = {
-    "408": "RequestTimeout",
     "413": "BodyTooLarge",
-    "414": "UriTooLong",
-    "431": "HeadersTooLarge",
     "500": "InternalError",
 }
 

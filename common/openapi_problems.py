@@ -50,11 +50,6 @@ def problem_shapes() -> dict[str, Any]:
         "service": text | {"description": "The service that failed: 502, 503, 504"},
         "reason": REASON,
         "product_variation": UUID | {"description": "What cannot be sold like this"},
-        "violated-policies": {
-            "type": "array",
-            "description": "Which limits of a user's are used up",
-            "items": text,
-        },
     }
     return {
         "Problem": {

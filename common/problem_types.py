@@ -70,10 +70,6 @@ ADVICE = {
         "`Accept` names only media types that this path does not have.",
         "Ask for one that `detail` names, or send no `Accept`.",
     ),
-    "request-timeout": (
-        "The body of the request stopped arriving.",
-        "Send it again over a connection that holds, under the same Idempotency-Key.",
-    ),
     "illegal-transition": (
         (
             "A status cannot follow the one that the item has: 3 and 4 are final, and"
@@ -120,28 +116,13 @@ ADVICE = {
         "The body is larger than 1 MiB.",
         "Send less in one request.",
     ),
-    "uri-too-long": (
-        "The path or the query is longer than it may be, or has too many parameters.",
-        "Ask for less in one request.",
-    ),
     "unsupported-media-type": (
-        "The body is said to be something else than JSON.",
-        "Send `Content-Type: application/json`.",
+        "The body is said to be something else than JSON, or to be compressed.",
+        "Send `Content-Type: application/json` and no `Content-Encoding`.",
     ),
     "idempotency-key-reused": (
         "The key was used in the last 24 hours, with another body or path.",
         "Use a new key for each new request, and the old one only to repeat it.",
-    ),
-    "too-many-requests": (
-        (
-            "A user has sent more requests than allowed in a minute, or too many at a"
-            " time."
-        ),
-        "Wait for `Retry-After`; `RateLimit` says how many are left.",
-    ),
-    "headers-too-large": (
-        "The request has too many headers, or they are too large together.",
-        "Send fewer; often it is cookies that do not belong here.",
     ),
     "upstream-broken": (
         "The service that `service` names answered what makes no sense.",
@@ -234,6 +215,4 @@ def _extra(error: type[ServiceError]) -> dict[str, Any]:
             "reason": "insufficient_stock",
             "product_variation": ITEM["product_variation"],
         }
-    if error is errors.TooManyRequestsError:
-        return {"violated-policies": ["user"]}
     return {"service": "product"} if error.slug.startswith("upstream") else {}

@@ -12,11 +12,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from common.errors import (
-    ServiceError,
-    TooManyRequestsError,
-    UnauthenticatedError,
-)
+from common.errors import ServiceError, UnauthenticatedError
 from common.schemas import encode
 
 PROBLEM_JSON = "application/problem+json"
@@ -36,9 +32,8 @@ def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Respo
     response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
     seconds = error.retry_after_seconds
     if seconds is not None:
-        if not isinstance(error, TooManyRequestsError):  # that one's time is its own
-            # Spread, so that who was refused together does not come back together.
-            seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
+        # Spread, so that who was refused together does not come back together.
+        seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
         response.headers["Retry-After"] = str(seconds)
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"

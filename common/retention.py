@@ -1,7 +1,7 @@
 """Retention: what was kept long enough is deleted, in steps while there is time.
 
 Lives here: one round over all that is kept for a while. Not here: what each table keeps
-and for how long (`idempotency.py`, `limits.py`, `outbox.py`). Surprise: any number of
+and for how long (`idempotency.py`, `outbox.py`). Surprise: any number of
 relays may do it at once; who comes second waits for the batch, finds it deleted, and
 ends or goes on.
 """
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from common import idempotency, limits, outbox
+from common import idempotency, outbox
 from common.db import Engine, connect
 
 T = TypeVar("T")
@@ -28,11 +28,10 @@ class Purged(Struct, frozen=True):
 
     keys: int
     events: int
-    windows: int = 0
 
 
 def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
-    """Delete expired keys, counts of requests, and events sent `event_days` ago.
+    """Delete expired keys, and events sent `event_days` ago.
 
     A batch of each at least, further ones while there are full ones and `seconds` have
     not passed. Raises DatabaseUnavailableError or BusyError; what was deleted until
@@ -41,10 +40,6 @@ def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
     began_at = time.monotonic()
     with connect(engine) as connection:
         return Purged(
-            windows=_all(
-                lambda after: limits.purge(connection, BATCH, after),
-                began_at + seconds / 4,
-            ),
             keys=_all(
                 lambda after: idempotency.purge(connection, BATCH, after),
                 began_at + seconds / 2,

@@ -18,7 +18,6 @@ from common.environment import ConfigError
 if TYPE_CHECKING:
     from common.clients import Upstream
     from common.db import Engine
-    from common.limits import Limits
     from common.otel import OpenTelemetry
     from common.owed import Bus
     from common.publishing import Publisher
@@ -159,18 +158,6 @@ def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
 
 
 @_Once
-def limits() -> "Limits | None":
-    """Answer what one user may ask for, None where that is not limited."""
-    at_a_time = settings().user_concurrency
-    per_minute = settings().user_requests_per_minute
-    if at_a_time is None and per_minute is None:
-        return None
-    from common.limits import Limits
-
-    return Limits(at_a_time=at_a_time, per_minute=per_minute, engine=engine)
-
-
-@_Once
 def shopcart() -> "Upstream":
     """Answer the shopcart service."""
     from common.clients import Upstream
@@ -249,7 +236,7 @@ def check_ready() -> None:
     ping(engine())
 
 
-_ALL: tuple[_Once[Any], ...] = (settings, engine, limits, shopcart, product, relay)
+_ALL: tuple[_Once[Any], ...] = (settings, engine, shopcart, product, relay)
 
 
 def forget() -> None:

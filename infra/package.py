@@ -58,7 +58,6 @@ LEFT_OUT = {
         "common.cloud_sql",
         "common.db",
         "common.idempotency",
-        "common.limits",
         "common.publishing",
         "common.reads",
         "common.relay",

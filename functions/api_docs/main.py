@@ -19,6 +19,7 @@ from flask import Request, Response, abort, request
 from msgspec import Struct, structs
 
 from common import http, wiring
+from common.app import create_app, respond
 from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
 from common.openapi import document
 from common.openapi_open import DOCUMENT_TYPES, HTML
@@ -57,7 +58,7 @@ HEADERS = {
 }
 
 wiring.start()
-app = http.App("api_docs", headers=HEADERS)
+app = create_app("api_docs", headers=HEADERS)
 
 
 class Content(Struct, frozen=True):
@@ -280,5 +281,5 @@ def get_asset(name: str) -> Response:
 
 @functions_framework.http
 def api_docs(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

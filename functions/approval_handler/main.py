@@ -9,14 +9,15 @@ an error means redelivery for ever.
 import functions_framework
 from flask import Request, Response, request
 
-from common import approval, http, wiring
+from common import approval, wiring
+from common.app import create_app, respond
 
 # What Cloud Run lets through. A message of Pub/Sub may have 10 MB, 13.4 in base64, and
 # a 413 would bring it back for ever.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.App("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES)
+app = create_app("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES)
 
 
 @app.post("/", defaults={"path": ""})
@@ -43,5 +44,5 @@ def _message() -> tuple[dict[str, str], bytes]:
 
 @functions_framework.http
 def approval_handler(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

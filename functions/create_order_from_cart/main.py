@@ -13,6 +13,7 @@ import functions_framework
 from flask import Request, Response
 
 from common import checkout, http, idempotency, orders, store, wiring
+from common.app import create_app, respond
 from common.clients import product, shopcart
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.idempotency import Answer, Claim
@@ -20,14 +21,14 @@ from common.placeholders import placeholders
 from common.schemas import CheckoutReply, encode
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
-app = http.App("create_order_from_cart", wiring.check_ready, limits=wiring.limits)
+app = create_app("create_order_from_cart", wiring.check_ready)
 
 
 @app.post("/api/orders-from-shopcart/")
 def create_order() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
     settings = wiring.settings()
-    user_id = app.caller(settings).user_id
+    user_id = http.caller(settings).user_id
     claims = http.claims(user_id)
     if replay := idempotency.replay(wiring.engine(), claims):
         return http.answer(replay)
@@ -108,5 +109,5 @@ def _repaired(
 
 @functions_framework.http
 def create_order_from_cart(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

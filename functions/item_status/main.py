@@ -9,13 +9,14 @@ import functions_framework
 from flask import Request, Response
 
 from common import http, orders, store, wiring
+from common.app import create_app, respond
 from common.changes import INTERNAL, SHOP, Change
 from common.identity import check_shop
 from common.schemas import StatusPatch
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
-app = http.App("item_status", wiring.check_ready, limits=wiring.limits)
+app = create_app("item_status", wiring.check_ready)
 
 
 @app.patch("/api/order-items/<id:item_id>/status/")
@@ -23,7 +24,7 @@ def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
     settings = wiring.settings()
     accepts_internal = not settings.status_requires_shop_claim
-    caller = app.caller(settings, accepts_internal=accepts_internal)
+    caller = http.caller(settings, accepts_internal=accepts_internal)
     wanted = http.body(StatusPatch)
 
     def decide(snapshot: Snapshot) -> Change | None:
@@ -44,5 +45,5 @@ def set_status(item_id: int) -> Response:
 
 @functions_framework.http
 def item_status(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import functions_framework
-from flask import Request, Response, request
+from flask import Request, Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from common import (
@@ -25,12 +25,12 @@ from common import (
     console_reads,
     dead_letters,
     diagnosis,
-    http,
     paging,
     store,
     timeline,
     wiring,
 )
+from common.app import create_app, respond
 from common.console_access import Form, Operator
 from common.console_actions import ACTIONS, Action
 from common.console_audit import Asked
@@ -56,8 +56,16 @@ HEADERS = {
 }
 
 wiring.start("DATABASE", "EVENT_BUS", "OPS_IDENTITY", "PRODUCT_SERVICE")
-app = http.App("ops_console", wiring.check_ready, headers=HEADERS)
+app = create_app("ops_console", wiring.check_ready, headers=HEADERS)
 pages = console_pages.Pages(Path(__file__).parent / "pages")
+
+
+@app.after_request
+def show_problem(response: Response) -> Response:
+    """Return a page in place of a problem document; its status stays."""
+    if response.mimetype == PROBLEM_JSON and not request.path.startswith("/health/"):
+        pages.replace_problem(response, g.context.request_id)
+    return response
 
 
 def _operator() -> Operator:
@@ -342,9 +350,5 @@ def act(name: str) -> Response:
 
 @functions_framework.http
 def ops_console(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    response = app.answer(request)
-    if response.mimetype != PROBLEM_JSON or request.path.startswith("/health/"):
-        return response
-    pages.replace_problem(response)
-    return response
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

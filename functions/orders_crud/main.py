@@ -26,6 +26,7 @@ from common import (
     timeline,
     wiring,
 )
+from common.app import create_app, respond
 from common.changes import Change
 from common.clients import product
 from common.clients.product import Variation
@@ -35,7 +36,7 @@ from common.placeholders import placeholders
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
-app = http.App("orders_crud", wiring.check_ready, limits=wiring.limits)
+app = create_app("orders_crud", wiring.check_ready)
 
 ORDER_FILTERS = {
     "is_approved": paging.parse_bool,
@@ -51,7 +52,7 @@ ITEM_FILTERS = {
 
 
 def _user_id() -> UUID:
-    return app.caller(wiring.settings()).user_id
+    return http.caller(wiring.settings()).user_id
 
 
 def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
@@ -249,5 +250,5 @@ def delete_item(item_id: int) -> Response:
 
 @functions_framework.http
 def orders_crud(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

@@ -10,6 +10,7 @@ import functions_framework
 from flask import Request, Response
 
 from common import approval, http, retention, signals, wiring
+from common.app import create_app, respond
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
 # calls again; what is left then is the next call's.
@@ -17,7 +18,7 @@ APPROVE_SECONDS = 10.0
 SWEEP_SECONDS = 25.0
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = http.App("outbox_relay", wiring.check_ready)
+app = create_app("outbox_relay", wiring.check_ready)
 
 
 @app.post("/", defaults={"path": ""})
@@ -41,5 +42,5 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
 
 @functions_framework.http
 def outbox_relay(request: Request) -> Response:
-    """Answer one request; the framework's target."""
-    return app.answer(request)
+    """Return the response to one request; the framework's target."""
+    return respond(app, request)

@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from flask import Flask
 
 import common
 from common import failpoints
 from common.db import STATEMENTS
-from common.http import App
 from tests.support.crash.scenarios import SCENARIOS
 from tests.support.crash.trials import record
 from tests.support.crash.world import World
@@ -79,7 +79,7 @@ def views() -> set[tuple[str, str]]:
         module = importlib.util.module_from_spec(spec)
         with mock.patch.dict(os.environ, ENVIRON):
             spec.loader.exec_module(module)
-        app: App = module.app
+        app: Flask = module.app
         for rule in app.url_map.iter_rules():
             if {"POST", "PUT", "PATCH", "DELETE"} & set(rule.methods or ()):
                 found.add((folder.name, rule.endpoint))
@@ -100,11 +100,7 @@ def test_every_worker_has_a_scenario() -> None:
 def test_every_point_of_every_write_is_visited(world: World) -> None:
     visited: set[str] = set()
     for scenario in SCENARIOS:
-        world.service.set(
-            EVENT_BUS="rabbitmq",
-            ORDER_CREATED_ON_DOUBT=None,
-            USER_REQUESTS_PER_MINUTE=None,
-        )
+        world.service.set(EVENT_BUS="rabbitmq", ORDER_CREATED_ON_DOUBT=None)
         world.service.set(**scenario.settings)
         points = record(world, scenario)
         run = {point.split()[1] for point in points if point.startswith("sql ")}

@@ -1,10 +1,7 @@
 """Two hundred clients on twenty connections: what is served, refused, and remembered.
 
-Lives here: the service beyond its capacity and back, as real processes. Not here: one
-pool's choices (`tests/integration/test_pool.py`), one queue's (`tests/functions/
-test_queue.py`). Surprise: rates are compared within this run only, in turns, since the
-machine may have other things to do. FAULT_SECONDS makes turns longer, and the bar
-higher.
+Rates are compared within this run only, in turns, since the machine may have other
+things to do. FAULT_SECONDS makes turns longer, and the bar higher.
 """
 
 import json

@@ -242,20 +242,6 @@ def test_requests_that_are_refused_at_the_door_take_none(
     assert cost(link, lambda: service.crud("GET", path, new_user())) == 0
 
 
-def test_counting_a_users_requests_takes_one_and_refusing_them_none(
-    service: Service, link: Proxy
-) -> None:
-    service.set(USER_REQUESTS_PER_MINUTE="20")
-    user, other = new_user(), new_user()
-    for _ in range(2):
-        service.crud("GET", "/api/orders/", other)  # connects and prepares
-    assert cost(link, lambda: service.crud("GET", "/api/orders/", user)) <= 2
-    for _ in range(20):
-        refused = service.crud("GET", "/api/orders/", user)
-    assert refused.status_code == 429
-    assert cost(link, lambda: service.crud("GET", "/api/orders/", user)) == 0
-
-
 def test_first_request_of_a_connection_prepares_each_statement_once(
     service: Service, link: Proxy
 ) -> None:

@@ -1,15 +1,13 @@
 """One user's locks in PostgreSQL, all of them held; another's requests do not wait.
 
-Lives here: every kind of request while somebody else's rows are locked. Not here: who
-waits for a thread (`tests/faults/test_fairness.py`). Surprise: a request that ran into
-one of the locks would not be late but refused, since waits for locks are bounded.
+A request that ran into one of the locks would not be late but refused, since waits for
+locks are bounded.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from werkzeug.test import TestResponse
 
 from tests.support.database import connect
@@ -21,7 +19,6 @@ ROWS = {
     "orders": "user_id",
     "order_items": "user_id",
     "idempotency_records": "user_id",
-    "user_requests": "user_id",
     "order_history": None,
     "outbox": None,
     "sent_events": None,
@@ -91,15 +88,10 @@ def requests(
     yield "delete", crud("DELETE", path)
 
 
-@pytest.mark.parametrize("setting", [None, "1000"], ids=["uncounted", "counted"])
-def test_nothing_waits_for_a_lock_on_somebody_elses_rows(
-    service: Service, setting: str | None
-) -> None:
-    service.set(USER_REQUESTS_PER_MINUTE="1000")
+def test_nothing_waits_for_a_lock_on_somebody_elses_rows(service: Service) -> None:
     stuck, user = new_user(), new_user()
     busy_with_everything(service, stuck)
     order = busy_with_everything(service, user)
-    service.set(USER_REQUESTS_PER_MINUTE=setting)
     with all_locked(service.environ["DATABASE_URL"], stuck):
         for name, send in requests(service, user, order):
             answer = send()
@@ -110,4 +102,4 @@ def test_nothing_waits_for_a_lock_on_somebody_elses_rows(
         # It bites: whose rows they are is refused, after a bounded wait.
         own = {"Idempotency-Key": "another"}
         made = service.crud("POST", "/api/orders/", stuck, json={}, headers=own)
-        assert made.status_code == (503 if setting else 409), made.get_json()
+        assert made.status_code == 409, made.get_json()

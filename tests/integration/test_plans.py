@@ -36,7 +36,6 @@ BIG = (
     "sent_events",
     "idempotency_records",
     "dead_letters",
-    "user_requests",
     "operator_actions",
 )
 BUS = "rabbitmq"
@@ -56,11 +55,6 @@ INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, heade
   body, expires_at)
 SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
   now() + make_interval(secs => n - 1000) FROM generate_series(1, 5000) n
-""",
-    """
-INSERT INTO user_requests (user_id, requests, window_ends_at)
-SELECT gen_random_uuid(), 1, now() + make_interval(secs => n - 4000)
-FROM generate_series(1, 5000) n
 """,
     """
 INSERT INTO operator_actions (form_id, operator, action, order_id, reason)
@@ -188,8 +182,6 @@ USES: dict[str, Use] = {
     "diagnosis.rest": Use({"patience": 120}, **SAMPLED),
     "idempotency.find": Use({"claims": json.dumps(CLAIMS)}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
-    "limits.count": Use({"user_id": HEAVY, "most": 10}),
-    "limits.purge": Use({"after": None, "batch": 200}),
     "listening.hear": Use(),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
     "outbox.claim_order": Use(

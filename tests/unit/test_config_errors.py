@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load
+from common.config import REMOVED, load
 from common.environment import ConfigError
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
@@ -97,11 +97,6 @@ def refusal(*needs: str, **environ: str) -> str:
             ("UPSTREAM_DEADLINE_SECONDS", value)
             for value in ("0", "-1", "soon", "1e3", "nan", "\N{ARABIC-INDIC DIGIT ONE}")
         ),
-        *(
-            (name, value)
-            for name in ("USER_CONCURRENCY", "USER_REQUESTS_PER_MINUTE")
-            for value in ("0", "-1", "1.5", "many", "100001", "9" * 5000)
-        ),
         *(("THREADS", value) for value in ("0", "1001", "4.0", "four", "9" * 5000)),
         ("LOG_LEVEL", "LOUD"),
     ],
@@ -112,10 +107,14 @@ def test_a_malformed_setting_is_named_in_one_line(name: str, value: str) -> None
     assert "\n" not in said
 
 
-def test_one_user_may_not_have_all_threads() -> None:
-    load({"THREADS": "8", "USER_CONCURRENCY": "7"}, needs=())
-    said = refusal(THREADS="8", USER_CONCURRENCY="8")
-    assert said.startswith("USER_CONCURRENCY must be less than THREADS (8)")
+@pytest.mark.parametrize("name", REMOVED)
+def test_a_setting_that_promises_nothing_any_more_is_refused_in_one_line(
+    name: str,
+) -> None:
+    said = refusal(**{name: "100"})
+    assert said.startswith(f"{name} is no longer a setting: ")
+    assert "\n" not in said
+    load({name: " "}, needs=())  # set but empty is not set
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "1.5"])

@@ -93,17 +93,6 @@ SCENARIOS = (
         accepts=(OK,),
     ),
     Scenario(
-        name="metadata, by a user whose requests are counted",
-        role="orders_crud",
-        view="patch_order",
-        prepare=cases.request(
-            "PATCH", "/api/orders/{order}/", {"metadata": {"gift": "yes"}}
-        ),
-        check=cases.has_metadata,
-        accepts=(OK,),
-        settings={"USER_REQUESTS_PER_MINUTE": "100000"},
-    ),
-    Scenario(
         name="approval by the owner",
         role="orders_crud",
         view="patch_order",

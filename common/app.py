@@ -1,0 +1,224 @@
+"""The Flask app of a function: what all of its routes share.
+
+The functions framework has a Flask app of its own that passes every request to one
+target; the target hands it to the app made here (`respond`).
+"""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import flask
+from flask import Flask, Request, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter, ValidationError
+
+from common import logs
+from common.errors import InvalidRequestError, ServiceError
+from common.http import json_response
+from common.observation import Observation
+from common.problems import defect, http_problem, problem
+from common.schemas import MAX_ID
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+MAX_BODY_BYTES = 1024 * 1024
+# How much of a body over the limit is read and thrown away, and for how long. It is as
+# much as Cloud Run lets through.
+MAX_DISCARDED_BYTES = 32 * 1024 * 1024
+DISCARD_SECONDS = 5.0
+# How long a client may keep a thread waiting for the next bytes of a body.
+SILENCE_SECONDS = 10.0
+_PIECE_BYTES = 64 * 1024
+_SAYS_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+
+log = logs.get("http")
+
+
+class _IdConverter(BaseConverter):
+    """An id in a path: digits that fit 64 bits; all else is a 404.
+
+    werkzeug's own converter takes any script's digits, and any number of them.
+    """
+
+    regex = r"[0-9]{1,19}"
+
+    def to_python(self, value: str) -> int:
+        """Return the id. Raise ValidationError if it does not fit."""
+        number = int(value)
+        if number > MAX_ID:
+            raise ValidationError
+        return number
+
+
+def create_app(
+    name: str,
+    check_ready: Callable[[], None] | None = None,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    headers: Mapping[str, str] | None = None,
+) -> Flask:
+    """Return an app with health routes, problem documents, log lines and request ids.
+
+    `check_ready` raises ServiceError while the function cannot serve; `headers` go with
+    every response. Routes answer with and without a trailing slash and never redirect,
+    because a redirect would lose the prefix under which the gateway publishes them.
+    """
+    app = Flask(name, static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.url_map.converters["id"] = _IdConverter
+    # One more than fits: werkzeug cuts a chunked body off here without an error.
+    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
+    app.before_request(partial(_begin, max_body_bytes))
+    app.after_request(partial(_end, headers or {}))
+    app.register_error_handler(ServiceError, problem)
+    app.register_error_handler(HTTPException, http_problem)
+    app.register_error_handler(Exception, _unexpected)
+    app.add_url_rule("/health/live", "live", _live)
+    app.add_url_rule("/health/ready", "ready", partial(_ready, check_ready))
+    if flask.has_app_context():
+        # The framework loads a function within the context of its own app, which does
+        # not pass on every path: not /robots.txt, and none with a line break.
+        flask.current_app.register_error_handler(
+            HTTPException, lambda _: respond(app, request)
+        )
+    return app
+
+
+def respond(app: Flask, incoming: Request) -> Response:
+    """Return the app's response to a request of the functions framework."""
+    environ = incoming.environ
+    with (
+        logs.request_context(
+            environ.get("HTTP_X_REQUEST_ID"),
+            environ.get("HTTP_TRACEPARENT"),
+            environ.get("HTTP_TRACESTATE"),
+            app.name,
+        ) as context,
+        app.request_context(environ),
+    ):
+        g.context = context
+        return app.full_dispatch_request()
+
+
+def _begin(max_body_bytes: int) -> None:
+    g.seen = Observation(g.context, request.method)
+    if request.environ.keys() & _SAYS_BODY:
+        _read_body(max_body_bytes)
+
+
+def _end(headers: Mapping[str, str], response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.context.request_id
+    response.headers.update(headers)
+    if response.status_code == HTTPStatus.NO_CONTENT:
+        del response.headers["Content-Type"]  # every response is born with one
+    rule = request.url_rule
+    g.seen.end(rule.rule if rule else None, response.status_code)
+    if "unread" in g:
+        return _last(response, g.unread)
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unhandled exception", exc_info=error)
+    return defect()
+
+
+# Bodies
+
+
+def _read_body(max_bytes: int) -> None:
+    """Read the whole body, also if nobody wants it: the next request starts behind it.
+
+    Raise InvalidRequestError or RequestEntityTooLarge; the connection ends then.
+    """
+    environ = request.environ
+    g.unread = environ["wsgi.input"]
+    _set_timeout(environ, SILENCE_SECONDS)
+    try:
+        body = request.get_data()
+    except RequestEntityTooLarge:
+        raise _too_large(max_bytes) from None
+    except Exception as error:  # whatever the server says of what came
+        raise InvalidRequestError("The body is malformed or incomplete.") from error
+    finally:
+        # The framework would read what is left of it, however large.
+        environ["wsgi.input"] = io.BytesIO()
+        environ["wsgi.input_terminated"] = True
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
+    if len(body) < (request.content_length or 0):
+        raise InvalidRequestError("The body is incomplete.")
+    _set_timeout(environ, None)
+    del g.unread
+
+
+def _too_large(max_bytes: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"The body is larger than {max_bytes} bytes.")
+
+
+def _set_timeout(environ: "WSGIEnvironment", seconds: float | None) -> None:
+    """Have gunicorn's reads fail when the client is silent; by itself it waits on."""
+    link = environ.get("gunicorn.socket")
+    if link is not None:
+        link.settimeout(seconds)
+
+
+class _LastResponse(Response):
+    """A response after which the connection is closed."""
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Any:  # noqa: ANN401 as it is in werkzeug
+        """Tell the server, too: gunicorn takes no `Connection` from an application."""
+        server: Any = getattr(start_response, "__self__", None)
+        if hasattr(server, "force_close"):
+            server.force_close()
+        return super().__call__(environ, start_response)
+
+
+def _last(response: Response, unread: IO[bytes]) -> Response:
+    """Return the response as the last one on its connection.
+
+    Once it is sent, some of what still comes is read, because a client that sends
+    everything first would lose the response with a connection that is closed on it.
+    """
+    last = cast("Response", _LastResponse.force_type(response))
+    last.headers["Connection"] = "close"
+    last.call_on_close(partial(_discard, unread))
+    return last
+
+
+def _discard(unread: IO[bytes]) -> None:
+    deadline = time.monotonic() + DISCARD_SECONDS
+    left = MAX_DISCARDED_BYTES
+    while left > 0 and time.monotonic() < deadline:
+        try:
+            piece = unread.read(_PIECE_BYTES)
+        except Exception:  # noqa: BLE001 whatever the server says: it is over
+            return
+        if not piece:
+            return
+        left -= len(piece)
+
+
+# Health
+
+
+def _live() -> Response:
+    return json_response({"status": "ok"})
+
+
+def _ready(check_ready: Callable[[], None] | None) -> Response:
+    try:
+        if check_ready is not None:
+            check_ready()
+    except ServiceError as error:
+        return problem(error, {"down": ["database"]})
+    return json_response({"status": "ok"})
