@@ -15,11 +15,9 @@ locals {
       ingress       = var.gateway_ingress
       max_instances = 8
     }
-    # Called by the shop service, past any gateway: its X-User-ID is what there is. It
-    # moves many items of one owner, and takes no 429.
+    # Called by the shop service, past any gateway: its X-User-ID is what there is.
     item_status = {
       identity_source = "header"
-      has_rate        = false
       ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
       max_instances   = 6
     }
@@ -75,19 +73,16 @@ locals {
       siblings        = try(traits.siblings, [])
       has_users       = try(traits.has_users, true)
       identity_source = try(traits.identity_source, var.identity_source)
-      has_rate        = try(traits.has_rate, traits.has_users, true)
       has_database    = try(traits.has_database, true)
       has_bus         = try(traits.has_bus, true)
       publishes       = try(traits.publishes, traits.has_bus, true)
       has_iap         = try(traits.has_iap, false)
       timeout_seconds = try(traits.timeout_seconds, 30)
       threads         = local.threads[name]
-      # By default one user's requests never take more than half of an instance.
-      user_concurrency = coalesce(var.user_concurrency, floor(local.threads[name] / 2))
-      memory           = coalesce(try(var.scaling[name].memory, null), try(traits.memory, "512Mi"))
-      min_instances    = coalesce(try(var.scaling[name].min_instances, null), 0)
-      max_instances    = coalesce(try(var.scaling[name].max_instances, null), traits.max_instances)
-      image            = "${local.repository}/${replace(name, "_", "-")}:${trimsuffix(basename(var.packages[name]), ".zip")}"
+      memory          = coalesce(try(var.scaling[name].memory, null), try(traits.memory, "512Mi"))
+      min_instances   = coalesce(try(var.scaling[name].min_instances, null), 0)
+      max_instances   = coalesce(try(var.scaling[name].max_instances, null), traits.max_instances)
+      image           = "${local.repository}/${replace(name, "_", "-")}:${trimsuffix(basename(var.packages[name]), ".zip")}"
     }
   }
 
@@ -132,14 +127,10 @@ locals {
       function.has_bus ? local.settings_of_bus : {},
       { for sibling in function.siblings : sibling => local.sibling_urls[sibling] if local.sibling_urls[sibling] != null },
       function.has_users ? merge(
-        {
-          IDENTITY_SOURCE  = function.identity_source
-          USER_CONCURRENCY = tostring(function.user_concurrency)
-        },
+        { IDENTITY_SOURCE = function.identity_source },
         var.public_path_prefix == "" ? {} : { PUBLIC_PATH_PREFIX = var.public_path_prefix },
       ) : {},
       function.has_iap ? local.settings_of_console : {},
-      function.has_rate && var.user_requests_per_minute != null ? { USER_REQUESTS_PER_MINUTE = tostring(var.user_requests_per_minute) } : {},
     )
   }
 
@@ -253,13 +244,6 @@ resource "google_cloud_run_v2_service" "function" {
     type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
     percent = try(var.canary[each.key].percent, 100)
     tag     = contains(keys(var.canary), each.key) ? "canary" : null
-  }
-
-  lifecycle {
-    precondition {
-      condition     = !each.value.has_users || each.value.user_concurrency < each.value.threads
-      error_message = "user_concurrency must be less than the ${each.value.threads} threads of ${each.key}, or one user could have all of them."
-    }
   }
 
   # A revision must be able to log in, read its secrets and publish from its first request.

@@ -223,28 +223,6 @@ variable "public_path_prefix" {
   }
 }
 
-variable "user_requests_per_minute" {
-  description = "Requests of one user in a minute, over all instances. Unset: no limit, or the gateway's."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.user_requests_per_minute == null || try(var.user_requests_per_minute >= 1 && floor(var.user_requests_per_minute) == var.user_requests_per_minute, false)
-    error_message = "user_requests_per_minute is a whole number from 1 on."
-  }
-}
-
-variable "user_concurrency" {
-  description = "Requests of one user that an instance works on at a time. Unset: half of its threads."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.user_concurrency == null || try(var.user_concurrency >= 1 && floor(var.user_concurrency) == var.user_concurrency, false)
-    error_message = "user_concurrency is a whole number from 1 on."
-  }
-}
-
 variable "settings" {
   description = "More settings of the service (README.md of the project): EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT, UPSTREAM_DEADLINE_SECONDS."
   type        = map(string)

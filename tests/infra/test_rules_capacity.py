@@ -25,14 +25,6 @@ BROKEN = {
             '{ cpu = "2", memory = each.value.memory }',
         ),
     ],
-    "One user never has all that an instance does at a time.": [
-        (
-            "functions.tf",
-            "= tostring(function.user_concurrency)",
-            "= tostring(function.threads)",
-        ),
-        ("functions.tf", "USER_CONCURRENCY =", "USER_CONCURRENCE ="),
-    ],
     "All instances of functions and workers, twice, with their pools, fit"
     " max_connections without its reserve.": [
         (

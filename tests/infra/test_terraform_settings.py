@@ -45,7 +45,7 @@ VARIABLES: dict[str, Any] = {
 KINDS = {
     "behind Google's gateway": {"identity_source": "apigateway"},
     "behind the platform's own": {"identity_source": "header"},
-    "RabbitMQ alone": {"event_bus": "rabbitmq", "user_requests_per_minute": None},
+    "RabbitMQ alone": {"event_bus": "rabbitmq"},
     "Pub/Sub alone": {"event_bus": "pubsub", "approval_worker_instances": 0},
 }
 CLOUD = """

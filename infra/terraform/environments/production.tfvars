@@ -17,10 +17,9 @@ siblings = {
   analytics = "https://analytics.production.internal"
 }
 
-identity_source          = "apigateway"
-gateway_service_account  = "order-gateway@acme-orders-production.iam.gserviceaccount.com"
-shop_service_account     = "shop@acme-orders-production.iam.gserviceaccount.com"
-user_requests_per_minute = 300
+identity_source         = "apigateway"
+gateway_service_account = "order-gateway@acme-orders-production.iam.gserviceaccount.com"
+shop_service_account    = "shop@acme-orders-production.iam.gserviceaccount.com"
 
 # Functions may take 400 connections, of 450 that are allowed (functions.tf, database.tf).
 database = {

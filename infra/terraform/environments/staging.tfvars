@@ -17,10 +17,9 @@ siblings = {
   analytics = "https://analytics.staging.internal"
 }
 
-identity_source          = "apigateway"
-gateway_service_account  = "order-gateway@acme-orders-staging.iam.gserviceaccount.com"
-shop_service_account     = "shop@acme-orders-staging.iam.gserviceaccount.com"
-user_requests_per_minute = 300
+identity_source         = "apigateway"
+gateway_service_account = "order-gateway@acme-orders-staging.iam.gserviceaccount.com"
+shop_service_account    = "shop@acme-orders-staging.iam.gserviceaccount.com"
 
 database = {
   tier             = "db-custom-1-3840"
