@@ -21,6 +21,7 @@ CLOSED = ("Item", "Order", "CheckoutReply", "TimelineEntry", "TimelineEvent")
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # What HTTP itself brings along, and what is the same for all pages.
 UNREMARKABLE = {
+    "connection",
     "content-length",
     "content-security-policy",
     "content-type",
