@@ -20,7 +20,8 @@ from werkzeug.datastructures import MultiDict
 
 from common import backlog, checkout, console_reads, dead_letters, logs, owed, paging
 from common.changes import Change, Entry
-from common.clients import Upstream, product
+from common.clients import product
+from common.clients.batch import Upstream
 from common.console_access import Operator
 from common.console_actions import quantity_of
 from common.db import Connection
@@ -274,5 +275,5 @@ def check_stock(
     if (quantity := quantity_of(values)) > item.quantity:
         deadline = time.monotonic() + seconds
         ids = [item.product_variation]
-        found = product.read_variations(upstream, snapshot.order.user_id, ids, deadline)
+        found = product.get_variations(upstream, snapshot.order.user_id, ids, deadline)
         checkout.check_stock(found[item.product_variation], quantity)

@@ -28,7 +28,9 @@ def url(env: Mapping[str, str], name: str) -> str | None:
         return None
     try:
         parts = urlsplit(value)
-        has_host = parts.scheme in ("http", "https") and bool(parts.hostname)
+        # A name that no resolver takes, such as `a..b`, is a ValueError here.
+        is_host = bool((parts.hostname or "").encode("idna"))
+        has_host = parts.scheme in ("http", "https") and is_host
         extras = parts.username or parts.password or parts.query or parts.fragment
         is_path = re.fullmatch(r"[!-~]*", parts.path)  # it goes out as it is
         valid = has_host and parts.port != 0 and is_path and not extras

@@ -173,11 +173,11 @@ class KeyReusedError(ServiceError):
 
 
 class UpstreamBrokenError(ServiceError):
-    """A service this one depends on gave a nonsensical answer."""
+    """A service this one depends on sent an invalid response."""
 
     status = 502
     slug = "upstream-broken"
-    title = "Nonsensical upstream answer"
+    title = "Invalid upstream response"
 
 
 class UpstreamUnavailableError(ServiceError):

@@ -16,7 +16,7 @@ from common.endpoints import CloudSql, Database
 from common.environment import ConfigError
 
 if TYPE_CHECKING:
-    from common.clients import Upstream
+    from common.clients.batch import Upstream
     from common.db import Engine
     from common.otel import OpenTelemetry
     from common.owed import Bus
@@ -160,7 +160,7 @@ def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
 @_Once
 def shopcart() -> "Upstream":
     """Answer the shopcart service."""
-    from common.clients import Upstream
+    from common.clients.batch import Upstream
 
     return Upstream("shopcart", settings().shopcart_url or "")
 
@@ -168,7 +168,7 @@ def shopcart() -> "Upstream":
 @_Once
 def product() -> "Upstream":
     """Answer the product service."""
-    from common.clients import Upstream
+    from common.clients.batch import Upstream
 
     return Upstream("product", settings().product_url or "")
 

@@ -36,7 +36,6 @@ _OTEL = {
 
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
-_SIBLINGS = {"httptools"}
 _PAGES = {"jinja2", "pygal"}
 # A deployment chooses its bus by a variable, so each comes along.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
@@ -44,12 +43,12 @@ _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 # What each function imports by itself, at once or later; what these need comes along.
 NEEDS = {
     "api_docs": _HTTP | {"jinja2", "markupsafe", "offapi", "pyyaml"},
-    "approval_handler": _HTTP | _DATABASE | _SIBLINGS | _BUS,
-    "create_order_from_cart": _HTTP | _DATABASE | _SIBLINGS | _BUS,
-    "item_status": _HTTP | _DATABASE | _SIBLINGS | _BUS,
-    "ops_console": _HTTP | _DATABASE | _SIBLINGS | _BUS | _PAGES,
-    "orders_crud": _HTTP | _DATABASE | _SIBLINGS | _BUS,
-    "outbox_relay": _HTTP | _DATABASE | _SIBLINGS | _BUS,
+    "approval_handler": _HTTP | _DATABASE | _BUS,
+    "create_order_from_cart": _HTTP | _DATABASE | _BUS,
+    "item_status": _HTTP | _DATABASE | _BUS,
+    "ops_console": _HTTP | _DATABASE | _BUS | _PAGES,
+    "orders_crud": _HTTP | _DATABASE | _BUS,
+    "outbox_relay": _HTTP | _DATABASE | _BUS,
 }
 # What is within reach of a function and yet never asked for by it.
 LEFT_OUT = {

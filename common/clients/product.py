@@ -1,9 +1,7 @@
 """The product service: variations with their stock, price and product.
 
-Lives here: paths and shapes of two calls, and the checks that an answer is about what
-was asked. Not here: what makes a variation sellable (`checkout.py`). Surprise: its read
-cache mixes rows up, so an answer with another id is refused. Stock is `amount`; `count`
-and `amount_limit` are something else.
+Its read cache mixes rows up, so a response with another id is invalid. Stock is
+`amount`; `count` and `amount_limit` are something else.
 """
 
 from collections.abc import Iterable
@@ -13,7 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from common.clients import Call, Upstream, parse, require
+from common.clients.batch import BigInt, Call, Text, Upstream, parse, require
 
 _UNKNOWN = (404, 422)  # 422: the id is no UUID to them
 
@@ -23,52 +21,58 @@ class Product(Struct, frozen=True):
 
     id: UUID
     shop_id: UUID | None = None
-    title: str | None = None
+    title: Text | None = None
     is_active: bool | None = None
     base_price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a price that is no number."""
+        _check_price(self.base_price)
 
 
 class Variation(Struct, frozen=True):
     """One thing that can be bought. `amount` is its stock and may be negative."""
 
     id: UUID
-    amount: int
+    amount: BigInt
     product_id: UUID | None = None
     price: Decimal | None = None
     product: Product | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a price that is no number, or another's product."""
+        _check_price(self.price)
+        if self.product and self.product_id not in (None, self.product.id):
+            raise ValueError("the product is another one")
 
 
 T = TypeVar("T", Product, Variation)
 
 
-def read_variations(
+def get_variations(
     upstream: Upstream, user_id: UUID, ids: Iterable[UUID], deadline: float
 ) -> dict[UUID, Variation | None]:
-    """Answer each variation with its product, None for one that does not exist.
+    """Return each variation with its product, None for one that does not exist.
 
     All side by side, one call each. Only where the nested product is missing is it read
     by itself; it stays None where the product service does not know it.
     """
     path = "/api/products/variations/"
-    read = _read(upstream, user_id, path, ids, deadline, Variation)
-    nested = [(v.product_id, v.product.id) for v in read.values() if v and v.product]
-    if any(named not in (None, actual) for named, actual in nested):
-        raise upstream.broken()
-    bare = [
-        v.product_id for v in read.values() if v and v.product_id and v.product is None
-    ]
-    if not bare:
-        return read
-    products = _read(upstream, user_id, "/api/products/", bare, deadline, Product)
+    found = _get(upstream, user_id, path, ids, deadline, Variation)
+    bare = [v.product_id for v in found.values() if v and v.product is None]
+    named = [product_id for product_id in bare if product_id is not None]
+    if not named:
+        return found
+    products = _get(upstream, user_id, "/api/products/", named, deadline, Product)
     return {
         id_: structs.replace(v, product=products[v.product_id])
         if v and v.product is None and v.product_id
         else v
-        for id_, v in read.items()
+        for id_, v in found.items()
     }
 
 
-def _read(  # noqa: PLR0913, PLR0917 one call's worth of facts
+def _get(  # noqa: PLR0913, PLR0917 one call's worth of facts
     upstream: Upstream,
     user_id: UUID,
     path: str,
@@ -81,12 +85,16 @@ def _read(  # noqa: PLR0913, PLR0917 one call's worth of facts
     found: dict[UUID, T | None] = {}
     results = upstream.send(calls, user_id, deadline)
     for id_, result in zip(wanted, results, strict=True):
-        answer = require(result)
-        if answer.status in _UNKNOWN:
-            found[id_] = None
-            continue
-        row = parse(upstream, answer, shape)
-        if row.id != id_:
-            raise upstream.broken()
+        response = require(result)
+        row = None
+        if not response.is_refusal(*_UNKNOWN):
+            row = parse(upstream, response, shape)
+            if row.id != id_:
+                raise upstream.invalid(response, "it is about another id")
         found[id_] = row
     return found
+
+
+def _check_price(price: Decimal | None) -> None:
+    if price is not None and not price.is_finite():
+        raise ValueError("a price must be a number")

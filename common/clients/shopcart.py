@@ -1,7 +1,6 @@
 """The shopcart service: the caller's cart, and repairs to it.
 
-Lives here: paths and shapes of three calls. Not here: which repairs are due
-(`checkout.py`). Surprise: the cart's path ends in a slash, an item's does not.
+The cart's path ends in a slash, an item's does not.
 """
 
 from collections.abc import Sequence
@@ -9,10 +8,17 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from common.clients import Call, Upstream, parse, require
+from common.clients.batch import (
+    BigInt,
+    Call,
+    Text,
+    Upstream,
+    UpstreamResponse,
+    parse,
+    require,
+)
 from common.errors import CartNotFoundError
 from common.schemas import encode, parse_uuid
-from common.wire import Answer
 
 _NOT_FOUND = 404
 
@@ -20,30 +26,46 @@ _NOT_FOUND = 404
 class CartLine(Struct, frozen=True):
     """One line of a cart; `variation` is None where the id is no UUID."""
 
-    id: int
-    product_variation_id: str | None
-    quantity: int | None
+    id: BigInt
+    product_variation_id: Text | None
+    quantity: BigInt | None
 
     @property
     def variation(self) -> UUID | None:
-        """Answer the variation's id."""
+        """Return the variation's id."""
         return parse_uuid(self.product_variation_id)
 
 
 class Cart(Struct, frozen=True):
     """A cart as the shopcart service tells it."""
 
-    id: int
+    id: BigInt
     items: list[CartLine]
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where two lines have one id."""
+        if len({line.id for line in self.items}) < len(self.items):
+            raise ValueError("two lines have the same id")
 
-def read_cart(upstream: Upstream, user_id: UUID, deadline: float) -> Cart:
-    """Answer the caller's cart; raises CartNotFoundError where there is none."""
+
+def get_shopcart_data(upstream: Upstream, user_id: UUID, deadline: float) -> Cart:
+    """Return the caller's cart; raise CartNotFoundError where there is none."""
     [result] = upstream.send([Call("GET", "/api/mycart/")], user_id, deadline)
-    answer = require(result)
-    if answer.status == _NOT_FOUND:
+    response = require(result)
+    if response.is_refusal(_NOT_FOUND):
         raise CartNotFoundError
-    return parse(upstream, answer, Cart)
+    return parse(upstream, response, Cart)
+
+
+def update_cart_item(line_id: int, quantity: int) -> Call:
+    """Return the call that sets a line's quantity."""
+    body = encode({"quantity": quantity}).encode()
+    return Call("PUT", f"/api/items/{line_id}", body)
+
+
+def delete_cart_item(line_id: int) -> Call:
+    """Return the call that removes a line."""
+    return Call("DELETE", f"/api/items/{line_id}")
 
 
 def repair(
@@ -57,16 +79,18 @@ def repair(
     All side by side. Tells for each whether it is done; an absent line is removed.
     """
     calls = [
-        Call("DELETE", f"/api/items/{line_id}")
+        delete_cart_item(line_id)
         if quantity is None
-        else Call(
-            "PUT", f"/api/items/{line_id}", encode({"quantity": quantity}).encode()
-        )
+        else update_cart_item(line_id, quantity)
         for line_id, quantity in repairs
     ]
     results = upstream.send(calls, user_id, deadline)
     return [
-        isinstance(result, Answer)
-        and result.status in ((200, 204, 404) if quantity is None else (200,))
-        for (_, quantity), result in zip(repairs, results, strict=True)
+        isinstance(result, UpstreamResponse) and _is_done(result) for result in results
     ]
+
+
+def _is_done(response: UpstreamResponse) -> bool:
+    if response.call.method == "PUT":
+        return response.is_success(200)
+    return response.is_success(200, 204) or response.is_refusal(_NOT_FOUND)

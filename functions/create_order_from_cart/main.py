@@ -35,7 +35,7 @@ def create_order() -> Response:
 
     deadline = time.monotonic() + settings.upstream_deadline_seconds
     try:
-        cart = shopcart.read_cart(wiring.shopcart(), user_id, deadline)
+        cart = shopcart.get_shopcart_data(wiring.shopcart(), user_id, deadline)
         if not cart.items:
             raise EmptyCartError
         claims.append(_claim(user_id, cart))
@@ -81,7 +81,7 @@ def _claim(user_id: UUID, cart: shopcart.Cart) -> Claim:
 def _review(user_id: UUID, cart: shopcart.Cart, deadline: float) -> checkout.Review:
     """Check the cart against what the product service says, all lines at once."""
     wanted = [i.variation for i in cart.items if i.variation is not None]
-    variations = product.read_variations(wiring.product(), user_id, wanted, deadline)
+    variations = product.get_variations(wiring.product(), user_id, wanted, deadline)
     return checkout.review(cart.items, variations)
 
 

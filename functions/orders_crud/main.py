@@ -57,7 +57,7 @@ def _user_id() -> UUID:
 
 def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
     deadline = time.monotonic() + wiring.settings().upstream_deadline_seconds
-    return product.read_variations(wiring.product(), user_id, ids, deadline)
+    return product.get_variations(wiring.product(), user_id, ids, deadline)
 
 
 def _change(target: Target, decide: Callable[[Snapshot], Change | None]) -> Snapshot:

@@ -164,7 +164,7 @@ def test_requirements_are_the_lock_s_own_lines(zips: Path) -> None:
     assert set(lines) <= set(lock)
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     # Asked for by functions-framework, by flask, by an extra of google-api-core.
-    assert {"gunicorn", "werkzeug", "grpcio-status", "httptools"} <= pinned
+    assert {"gunicorn", "werkzeug", "grpcio-status"} <= pinned
     assert not {"alembic", "mako", "offapi"} & pinned
     assert sum("--hash=" in line for line in lines) >= len(pinned)
 
@@ -173,7 +173,7 @@ def test_documentation_needs_neither_driver_nor_broker(zips: Path) -> None:
     with zipfile.ZipFile(zips / "api_docs.zip") as archive:
         text = archive.read("requirements.txt").decode()
     assert "offapi==" in text
-    assert not any(f"{name}==" in text for name in ("pg8000", "pika", "httptools"))
+    assert not any(f"{name}==" in text for name in ("pg8000", "pika"))
 
 
 def test_what_is_declared_must_be_what_is_imported(

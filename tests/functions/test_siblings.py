@@ -72,7 +72,7 @@ def test_base_url_may_have_a_path_and_a_trailing_slash(
 
 
 def test_base_url_may_have_no_path_at_all(service: Service, user: str) -> None:
-    with odd_server(says("HTTP/1.1 404 Not Found\nContent-Length: 0\n\n")) as server:
+    with odd_server(says('HTTP/1.1 404 Not Found\n\n{"detail": "no cart"}')) as server:
         service.set(SHOPCART_SERVICE=server.url)
         assert service.checkout(user).status_code == 404
     [request] = server.requests
