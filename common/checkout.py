@@ -49,11 +49,11 @@ def selling_price_minor(
 ) -> int | None:
     """Answer the price in minor units, rounded half up; None where there is none.
 
-    The variation's own price wins, also at 0. What is negative, no number, or beyond
-    what JSON numbers carry everywhere is no price.
+    The variation's own price wins, also at 0. What is negative, or beyond what JSON
+    numbers carry everywhere, is no price.
     """
     major = price if price is not None else base_price
-    if major is None or major.is_nan() or not 0 <= major <= MAX_PRICE_MINOR:
+    if major is None or not 0 <= major <= MAX_PRICE_MINOR:
         return None
     minor = int(major.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) * 100)
     return minor if minor <= MAX_PRICE_MINOR else None
