@@ -1,10 +1,9 @@
 """Names and exact bodies of what is published.
 
-Lives here: one struct and one function an event, and the notification for analytics,
-each to the letter of what the consumers read. Not here: when they are due
-(`orders.py`, `approval.py`), how they travel, and what is told of them (`asyncapi.py`,
-which reads the structs). Surprise: ids are ints in `order.created` and numeric strings
-everywhere else, because the consumers are older than this service.
+One struct and one function an event, and the notification for analytics, each to the
+letter of what the consumers read; `common/api_docs/asyncapi.yaml` is held against the
+structs. Ids are ints in `order.created` and numeric strings everywhere else, because
+the consumers are older than this service.
 """
 
 import uuid

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -127,7 +128,7 @@ def _build(folder: Path, function: str, has_otel: bool) -> Package:  # noqa: FBT
             dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-        for source in reached.modules:
+        for source in (*reached.modules, *_data(reached.modules)):
             target = stage / source.relative_to(CHECKOUT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
@@ -145,6 +146,17 @@ def _build(folder: Path, function: str, has_otel: bool) -> Package:  # noqa: FBT
         kibibytes=round(len(content) / 1024),
         sha256=hashlib.sha256(content).hexdigest(),
     )
+
+
+def _data(modules: Sequence[Path]) -> list[Path]:
+    """Return the data files of the packages among `modules`, as pyproject has them."""
+    told = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = []
+    for package, patterns in told["tool"]["setuptools"]["package-data"].items():
+        folder = CHECKOUT.joinpath(*package.split("."))
+        if folder / "__init__.py" in modules:
+            found += [each for pattern in patterns for each in folder.glob(pattern)]
+    return found
 
 
 def _check(function: str, reached: Reached, needs: set[str]) -> None:

@@ -1,8 +1,8 @@
 """The API document in the words of Google API Gateway (OpenAPI 3.1 and extensions).
 
-Lives here: what is left out, who may call what, which function answers. Not here: the
-API itself (`common/openapi.py`). Surprise: no path ends in a slash. The gateway refuses
-a document in which one does, and answers each path with and without it.
+What is left out of `common/api_docs/openapi.yaml`, who may call what, which function
+serves it. No path ends in a slash: the gateway refuses a document in which one does,
+and serves each path with and without it.
 """
 
 import copy
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.openapi import document
+from common.api_docs.documents import operations, parsed
 from infra.local.gateway import function_of
 
 # What stays inside: how a function is, and what only the shop service calls.
@@ -49,8 +49,8 @@ def gateway_document(
     `addresses` has an `https://host` for each of `functions()`, which is also what the
     gateway's own token for that function is made out to.
     """
-    found = copy.deepcopy(document())
-    # None is needed, and one that is relative would be taken for a prefix.
+    found = copy.deepcopy(parsed("openapi"))
+    # None is needed, and the gateway's own address is another one.
     del found["servers"]
     found["info"]["description"] += INTRODUCTION
     # An alternative that is an API key is not supported, and a client's X-User-ID is
@@ -81,17 +81,17 @@ def gateway_document(
 
 
 def _paths() -> dict[str, Any]:
-    paths = copy.deepcopy(document()["paths"]) | {ASSETS: {"get": _asset()}}
-    found = {}
-    for path, operations in paths.items():
+    found: dict[str, Any] = {}
+    for method, path, told in operations(parsed("openapi")):
         if path.startswith(LEFT_OUT):
             continue
-        for operation in operations.values():
-            # Said of each: what is not said of is open to everybody.
-            operation.setdefault("security", [{"token": []}])
-            operation["x-google-backend"] = function_of(path)
-        found[path.rstrip("/")] = operations
-    return found
+        operation = copy.deepcopy(told)
+        # Said of each: what is not said of is open to everybody.
+        operation.setdefault("security", [{"token": []}])
+        operation["x-google-backend"] = function_of(path)
+        found.setdefault(path.rstrip("/"), {})[method] = operation
+    asset = _asset() | {"x-google-backend": function_of(ASSETS)}
+    return found | {ASSETS: {"get": asset}}
 
 
 def _asset() -> dict[str, Any]:

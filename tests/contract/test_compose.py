@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from common import config, openapi
+from common import config
+from common.api_docs.documents import parsed
 from infra.local import serve
 from infra.local.gateway import FUNCTIONS, function_of
 from tests.support.composed import COMPOSE, environment, is_ours, services
@@ -206,7 +207,7 @@ def routes_of(function: str) -> set[str]:
     return set(re.findall(r'@app\.\w+\(\s*"(/[^"]*)"', text))
 
 
-@pytest.mark.parametrize("path", sorted(openapi.document()["paths"]))
+@pytest.mark.parametrize("path", sorted(parsed("openapi")["paths"]))
 def test_the_gateway_leads_each_documented_path_to_the_function_that_serves_it(
     path: str,
 ) -> None:
@@ -218,7 +219,7 @@ def test_the_gateway_leads_each_documented_path_to_the_function_that_serves_it(
 
 
 def test_the_gateway_leads_to_every_function_that_is_called_from_outside() -> None:
-    paths = [re.sub(r"{[^}]*}", "7", path) for path in openapi.document()["paths"]]
+    paths = [re.sub(r"{[^}]*}", "7", path) for path in parsed("openapi")["paths"]]
     led = {function_of(path) for path in paths}
     assert led | {"api_docs", "ops_console"} == set(FUNCTIONS) - ON_SCHEDULE
 

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from common.openapi import document
+from common.api_docs import documents
 from infra.gateway.document import ASSETS, Token, functions, gateway_document
+from tests.support.shapes import GONE, broken_copy
 
 Document = dict[str, Any]
+API = documents.parsed("openapi")
 
 ADDRESSES = {
     name: f"https://{name.replace('_', '-')}-abc-ew.a.run.app" for name in functions()
@@ -132,15 +134,18 @@ def nothing_comes_from_elsewhere(made: Document) -> Iterator[str]:
 
 
 def it_is_the_api_as_we_tell_it(made: Document) -> Iterator[str]:
-    told = {path.rstrip("/"): item for path, item in document()["paths"].items()}
+    told = {
+        (method, path.rstrip("/")): operation
+        for method, path, operation in documents.operations(API)
+    }
     for method, path, operation in operations(made):
         if path == ASSETS:
             continue
-        ours = told.get(path, {}).get(method)
+        ours = told.get((method, path))
         kept = {"x-google-backend", "security"}
         if ours is None or any(operation.get(k) != ours[k] for k in ours.keys() - kept):
             yield f"{method} {path}: differs"
-    components = document()["components"]
+    components = API["components"]
     if any(made["components"].get(k) != components[k] for k in ("schemas", "examples")):
         yield "schemas differ"
 
@@ -172,18 +177,14 @@ def test_the_document_keeps_the_rule(made: Document, rule: Rule) -> None:
 def test_the_document_is_the_same_every_time_and_leaves_the_apis_alone(
     made: Document,
 ) -> None:
-    before = copy.deepcopy(document())
+    before = copy.deepcopy(API)
     assert json.dumps(gateway_document(ADDRESSES, TOKEN)) == json.dumps(made)
-    assert document() == before
+    assert before == API
 
 
 def test_every_operation_is_published_or_left_out_on_purpose(made: Document) -> None:
     published = {operation["operationId"] for *_, operation in operations(made)}
-    told = {
-        operation["operationId"]
-        for item in document()["paths"].values()
-        for operation in item.values()
-    }
+    told = {operation["operationId"] for *_, operation in documents.operations(API)}
     inside = {"health_live", "health_ready", "set_item_status"}
     assert published == told - inside | {"documentation_asset"}
 
@@ -193,7 +194,6 @@ def test_every_operation_is_published_or_left_out_on_purpose(made: Document) -> 
 ITEM = ("paths", "/api/order-items/{id}", "get")
 SCHEME = ("components", "securitySchemes", "token")
 BACKEND = ("x-google-api-management", "backends", "orders_crud")
-GONE = object()
 BREAKAGES: list[tuple[Rule, tuple[str, ...], object]] = [
     (backends_are_known, (*ITEM, "x-google-backend"), GONE),
     (backends_are_known, (*ITEM, "x-google-backend"), "item_status"),
@@ -237,15 +237,7 @@ BREAKAGES: list[tuple[Rule, tuple[str, ...], object]] = [
 def test_a_rule_sees_what_breaks_it(
     made: Document, rule: Rule, place: tuple[str, ...], value: object
 ) -> None:
-    *way, last = place
-    part = made
-    for step in way:
-        part = part[step]
-    if value is GONE:
-        del part[last]
-    else:
-        part[last] = value
-    assert list(rule(made))
+    assert list(rule(broken_copy(made, place, value)))
 
 
 def test_every_rule_is_broken_once() -> None:

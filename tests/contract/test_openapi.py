@@ -1,15 +1,15 @@
-"""The API document: valid, whole, and told as the functions have it.
+"""The API document against the code: routes, shapes, problems, limits.
 
-Lives here: what can be held against the code without a database. Not here: real
-answers (tests/functions/test_documented_replies.py). Surprise: the functions' modules
-are run as they stand, once each, for their route tables alone.
+Each rule reads a document and yields what is wrong with it; each is shown a copy that
+is broken on purpose, too. Real replies are held against the document by
+tests/support/documented.py, in every test that calls a function.
 """
 
 import json
 import os
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,42 +17,32 @@ from unittest import mock
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from common import (
-    errors,
-    http,
-    openapi,
-    paging,
-    problem_types,
-    problems,
-    schemas,
-    wiring,
-)
-from common.errors import ServiceError
-from common.openapi import document
-from tests.support.documented import operations, resolve, validate
+from common import errors, http, paging, problems, schemas, wiring
+from common.api_docs.documents import operations, parsed, resolve
+from tests.support import documented
+from tests.support.environs import DATABASE_URL, SERVICES, SINK
+from tests.support.shapes import GONE, broken_copy, differences, structs_of
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 NAMES = sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py"))
-OPEN = ("/health", "/openapi", "/api/schema", "/problems")
-# Called by schedulers and triggers, by nobody else.
+# Called by schedulers, triggers and operators, by nobody else.
 INTERNAL = {"approval_handler", "ops_console", "outbox_relay"}
 # What only the documentation's own pages load.
-NOT_FOR_CALLERS = {("GET", "/api/schema/assets/{}")}
-HEALTH = {("GET", "/health/live"), ("GET", "/health/ready")}
-ENVIRON = {
-    "DATABASE_URL": "postgresql://nobody@127.0.0.1/nothing",
-    "EVENT_BUS": "http",
-    "EVENT_SINK_URL": "http://127.0.0.1/events",
-    "SHOPCART_SERVICE": "http://127.0.0.1/shopcart",
-    "PRODUCT_SERVICE": "http://127.0.0.1/product",
-    "LOG_LEVEL": "WARNING",
-}
+NOT_FOR_CALLERS = {("get", "/api/schema/assets/{}")}
+HEALTH = {("get", "/health/live"), ("get", "/health/ready")}
+OPEN = ("/health", "/openapi", "/api/schema", "/problems")
+# Of the parent class of conflicts, which only operators meet.
+NEVER_RETURNED = {errors.ConflictError.slug}
+ENVIRON = {"DATABASE_URL": DATABASE_URL, "EVENT_BUS": "http", "LOG_LEVEL": "WARNING"}
+ENVIRON |= SINK | SERVICES
 
-Modules = dict[str, dict[str, Any]]
+Document = dict[str, Any]
+Route = tuple[str, str]
 
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[Modules]:
+def modules() -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield each function's module, run as it stands for its routes alone."""
     with mock.patch.dict(os.environ, ENVIRON):
         yield {
             name: runpy.run_path(str(FUNCTIONS / name / "main.py")) for name in NAMES
@@ -61,137 +51,298 @@ def modules() -> Iterator[Modules]:
     wiring._needs.clear()
 
 
-def routes(module: dict[str, Any]) -> set[tuple[str, str]]:
-    """Answer method and path of each route, as the document spells them."""
+@pytest.fixture(scope="module")
+def routes(modules: dict[str, dict[str, Any]]) -> dict[str, set[Route]]:
+    """Return method and path of each function's routes, as the document spells them."""
     return {
-        (method, re.sub(r"<[^>]+>", "{}", rule.rule).rstrip("/"))
-        for rule in module["app"].url_map.iter_rules()
-        for method in rule.methods - {"HEAD", "OPTIONS"}
+        name: {
+            (method.lower(), re.sub(r"<[^>]+>", "{}", rule.rule).rstrip("/"))
+            for rule in module["app"].url_map.iter_rules()
+            if rule.endpoint != "static"
+            for method in rule.methods - {"HEAD", "OPTIONS"}
+        }
+        for name, module in modules.items()
     }
 
 
-def described() -> set[tuple[str, str]]:
-    return {
+def every_error(of: type[errors.ServiceError]) -> Iterator[type[errors.ServiceError]]:
+    yield of
+    for each in of.__subclasses__():
+        yield from every_error(each)
+
+
+# The rules.
+
+
+def every_route_is_told(told: Document, routes: dict[str, set[Route]]) -> Iterator[str]:
+    described = {
         (method, re.sub(r"{[^}]+}", "{}", path).rstrip("/"))
-        for method, path, _ in operations()
+        for method, path, _ in operations(told)
     }
+    for name, found in routes.items():
+        if not found >= HEALTH:
+            yield f"{name} does not say how it is"
+        if name not in INTERNAL:
+            yield from (f"{r} of {name}" for r in found - described - NOT_FOR_CALLERS)
+    yield from (str(r) for r in described - set().union(*routes.values()))
 
 
-def slugs_of(operation: dict[str, Any]) -> set[str]:
-    """Answer the problems that an operation is said to answer, by slug."""
-    replies = [resolve(reply) for reply in operation["responses"].values()]
-    contents = [reply.get("content", {}) for reply in replies]
-    problems = [content.get(openapi.PROBLEM_JSON, {}) for content in contents]
-    return {slug for problem in problems for slug in problem.get("examples", {})}
+def shapes_are_those_of_the_structs(told: Document) -> Iterator[str]:
+    yield from differences(told["components"]["schemas"], structs_of(schemas))
 
 
-def every_error(of: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
-    return [of, *(e for each in of.__subclasses__() for e in every_error(each))]
+def requests_have_no_defaults(told: Document) -> Iterator[str]:
+    if '"default"' in json.dumps(told["components"]["schemas"]):
+        yield "a default"
+
+
+def statuses_have_names(told: Document) -> Iterator[str]:
+    named = told["components"]["schemas"]["Status"].get("oneOf", [])
+    if {each.get("title", "").upper(): each["const"] for each in named} != {
+        name: getattr(schemas, name)
+        for name in ("PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED")
+    }:
+        yield "status"
+
+
+def limits_are_those_of_the_code(told: Document) -> Iterator[str]:
+    parameters, found = told["components"]["parameters"], told["components"]["schemas"]
+    limit = parameters["limit"]["schema"]
+    if limit["maximum"] != paging.MAX_LIMIT or limit["default"] != paging.DEFAULT_LIMIT:
+        yield "limit"
+    if parameters["Idempotency-Key"]["schema"]["maxLength"] != http.MAX_KEY_LENGTH:
+        yield "Idempotency-Key"
+    patch = found["OrderPatch"]["properties"]["metadata"]
+    if {found["Metadata"]["maxProperties"], patch["maxProperties"]} != {
+        schemas.MAX_METADATA_KEYS
+    }:
+        yield "metadata"
+    if f"{paging.MOST_LOOKED_AT:,} of your rows" not in told["info"]["description"]:
+        yield "rows of a page"
+
+
+def every_problem_is_told(told: Document) -> Iterator[str]:
+    """Yield each error that the document does not have as the code has it."""
+    examples = dict(told["components"]["examples"])
+    wanted = {
+        error.slug: (error.status, error.title, (error.__doc__ or "").strip())
+        for error in every_error(errors.ServiceError)
+    }
+    for status, (slug, title) in problems._TITLES.items():
+        wanted.setdefault(slug, (status, title, title))
+    used = {
+        (slug, status)
+        for _, _, operation in operations(told)
+        for status, reply in operation["responses"].items()
+        for media in resolve(told, reply).get("content", {}).values()
+        for slug in media.get("examples", {})
+    }
+    for slug in wanted.keys() - NEVER_RETURNED:
+        value = examples.pop(slug, {}).get("value")
+        if value is None:
+            yield f"{slug} is not documented"
+            continue
+        status, title, detail = wanted[slug]
+        if value["type"] != f"/problems/{slug}" or value["status"] != status:
+            yield f"{slug}: {value['type']}, {value['status']}"
+        if {value["title"], value["error"]} != {title}:
+            yield f"{slug}: {value['title']}"
+        if slug != "not-acceptable" and value["detail"] != detail:
+            yield f"{slug}: {value['detail']}"
+        if not any(
+            each == (slug, s) for each in used for s in (str(status), "default")
+        ):
+            yield f"no operation returns {slug}"
+    yield from (f"{slug} is no problem of the code" for slug in examples)
+    for slug, status in used:
+        if status not in (str(wanted.get(slug, (0,))[0]), "default"):
+            yield f"{slug} is said to be a {status}"
+
+
+def identity_is_asked_for_where_it_is_needed(told: Document) -> Iterator[str]:
+    for method, path, operation in operations(told):
+        is_open = operation.get("security") == []
+        has_refusal = "401" in operation["responses"]
+        if is_open != path.startswith(OPEN) or is_open == has_refusal:
+            yield f"{method} {path}"
+
+
+def writes_can_be_repeated(told: Document) -> Iterator[str]:
+    wanted = {"post": "Idempotency-Key", "patch": "If-Match", "delete": "If-Match"}
+    for method, path, operation in operations(told):
+        named = {resolve(told, each)["name"] for each in operation["parameters"]}
+        if method in wanted and wanted[method] not in named:
+            yield f"{method} {path}: {wanted[method]}"
+
+
+def examples_fit_their_schemas(told: Document) -> Iterator[str]:
+    components = told["components"]
+    wanted = [
+        (name, example)
+        for name, schema in components["schemas"].items()
+        for example in schema.get("examples", [])
+    ]
+    wanted += [("Problem", e["value"]) for e in components["examples"].values()]
+    repaired = components["examples"]["cart-repaired"]["value"]
+    wanted.append(("CartRepairedProblem", repaired))
+    for name, example in wanted:
+        rooted = {"$ref": f"#/components/schemas/{name}", "components": components}
+        found = documented.checked(rooted).iter_errors(example)
+        yield from (f"{name}: {error.message}" for error in found)
+
+
+def nothing_is_written_for_nobody(told: Document) -> Iterator[str]:
+    used = set(re.findall(r'"#/components/([\w./-]+)"', json.dumps(told)))
+    for kind, parts in told["components"].items():
+        if kind != "securitySchemes":
+            yield from ({f"{kind}/{name}" for name in parts} - used)
+
+
+def the_server_is_an_address_that_generators_understand(
+    told: Document,
+) -> Iterator[str]:
+    for server in told["servers"]:
+        url = server["url"]
+        for name, variable in server.get("variables", {}).items():
+            url = url.replace(f"{{{name}}}", variable["default"])
+        if not re.fullmatch(r"https?://[\w.:-]+", url):
+            yield url
+
+
+RULES: list[Callable[[Document], Iterator[str]]] = [
+    shapes_are_those_of_the_structs,
+    requests_have_no_defaults,
+    statuses_have_names,
+    limits_are_those_of_the_code,
+    every_problem_is_told,
+    identity_is_asked_for_where_it_is_needed,
+    writes_can_be_repeated,
+    examples_fit_their_schemas,
+    nothing_is_written_for_nobody,
+    the_server_is_an_address_that_generators_understand,
+]
 
 
 def test_the_document_is_valid_openapi_3_1() -> None:
-    OpenAPIV31SpecValidator(document()).validate()
+    OpenAPIV31SpecValidator(parsed("openapi")).validate()
 
 
-def test_the_document_is_the_same_every_time_but_for_its_server() -> None:
-    assert json.dumps(document()) == json.dumps(document())
-    assert document() | {"servers": []} == document("..") | {"servers": []}
+def test_every_route_of_every_function_is_documented_and_no_other(
+    routes: dict[str, set[Route]],
+) -> None:
+    assert list(every_route_is_told(parsed("openapi"), routes)) == []
 
 
-def test_every_route_of_every_function_is_in_the_document(modules: Modules) -> None:
-    for name in set(NAMES) - INTERNAL:
-        assert routes(modules[name]) <= described() | NOT_FOR_CALLERS, name
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_document_says_what_the_code_does(
+    rule: Callable[[Document], Iterator[str]],
+) -> None:
+    assert list(rule(parsed("openapi"))) == []
 
 
-def test_every_operation_of_the_document_is_a_route(modules: Modules) -> None:
-    answered = {route for name in NAMES for route in routes(modules[name])}
-    assert described() <= answered
-
-
-def test_every_function_says_how_it_is(modules: Modules) -> None:
-    for name in NAMES:
-        assert routes(modules[name]) >= HEALTH, name
-
-
-def test_lists_take_the_filters_that_are_documented(modules: Modules) -> None:
+def test_lists_take_the_filters_that_are_documented(
+    modules: dict[str, dict[str, Any]],
+) -> None:
     crud = modules["orders_crud"]
     for path, filters in (
         ("/api/orders/", crud["ORDER_FILTERS"]),
         ("/api/order-items/", crud["ITEM_FILTERS"]),
     ):
+        told = parsed("openapi")
         parameters = [
-            resolve(p) for p in document()["paths"][path]["get"]["parameters"]
+            resolve(told, p) for p in told["paths"][path]["get"]["parameters"]
         ]
         in_query = {p["name"] for p in parameters if p["in"] == "query"}
         assert in_query == {"limit", "cursor", *filters}
 
 
-def test_the_limits_that_are_documented_are_those_of_the_code() -> None:
-    parameters = document()["components"]["parameters"]
-    assert parameters["limit"]["schema"]["maximum"] == paging.MAX_LIMIT
-    key = parameters["Idempotency-Key"]["schema"]
-    assert key["maxLength"] == http.MAX_KEY_LENGTH
-    for slug, (status, title) in problem_types.TRANSPORT_PROBLEMS.items():
-        assert problems._TITLES[status] == (slug, title)
+# Each rule is shown what breaks it: where, and what stands there instead.
+
+ITEM = "paths /api/order-items/{id}/ get"
+ORDERS = "paths /api/orders/"
+SCHEMAS = "components schemas"
+FORBIDDEN = "components responses Forbidden content application/problem+json examples"
+BREAKAGES: dict[Callable[..., Iterator[str]], list[tuple[str, object]]] = {
+    every_route_is_told: [
+        (ORDERS, GONE),
+        (f"{ORDERS} post", GONE),
+        (f"{ORDERS} put", {}),
+        ("paths /api/more/", {"get": {}}),
+        ("paths /health/ready", GONE),
+    ],
+    shapes_are_those_of_the_structs: [
+        (f"{SCHEMAS} NewItem", GONE),
+        (f"{SCHEMAS} Item properties price", GONE),
+        (f"{SCHEMAS} Item properties colour", {"type": 1}),
+        (f"{SCHEMAS} Item properties price type", "string"),
+        (f"{SCHEMAS} Item properties price minimum", 1),
+        (f"{SCHEMAS} Item properties shop_id type", "string"),
+        (f"{SCHEMAS} Item properties shop_id format", GONE),
+        (f"{SCHEMAS} Quantity maximum", 100),
+        (f"{SCHEMAS} Status oneOf 3", GONE),
+        (f"{SCHEMAS} NewItem required", ["order"]),
+        (f"{SCHEMAS} NewOrder required", ["items"]),
+        (f"{SCHEMAS} NewOrder properties items maxItems", 9),
+        (f"{SCHEMAS} Metadata propertyNames maxLength", 41),
+        (f"{SCHEMAS} TimelineEntry properties by enum 0", GONE),
+    ],
+    requests_have_no_defaults: [(f"{SCHEMAS} NewItem properties quantity default", 1)],
+    statuses_have_names: [
+        (f"{SCHEMAS} Status oneOf 0 title", "Shipped"),
+        (f"{SCHEMAS} Status oneOf", GONE),
+    ],
+    limits_are_those_of_the_code: [
+        ("components parameters limit schema maximum", 500),
+        ("components parameters limit schema default", 20),
+        (f"{SCHEMAS} Metadata maxProperties", 51),
+        ("components parameters Idempotency-Key schema maxLength", 256),
+    ],
+    every_problem_is_told: [
+        ("components examples busy", GONE),
+        ("components examples lost", {"value": {}}),
+        ("components examples busy value status", 500),
+        ("components examples busy value type", "/problems/idle"),
+        ("components examples busy value title", "Idle"),
+        ("components examples busy value detail", "Idle"),
+        (FORBIDDEN, {}),
+        (f"{FORBIDDEN} busy", {}),
+    ],
+    identity_is_asked_for_where_it_is_needed: [
+        (f"{ITEM} responses 401", GONE),
+        (f"{ITEM} security", []),
+        ("paths /problems/ get security", GONE),
+    ],
+    writes_can_be_repeated: [
+        (f"{ORDERS} post parameters", []),
+        ("paths /api/orders/{id}/ delete parameters", []),
+    ],
+    examples_fit_their_schemas: [
+        (f"{SCHEMAS} Item examples 0 price", "19.99"),
+        ("components examples busy value instance", GONE),
+        ("components examples cart-repaired value cart_id", GONE),
+    ],
+    nothing_is_written_for_nobody: [(f"{SCHEMAS} Left", {})],
+    the_server_is_an_address_that_generators_understand: [("servers 0 url", ".")],
+}
 
 
 @pytest.mark.parametrize(
-    "error", [e for e in every_error() if e is not errors.ConflictError]
-)
-def test_every_error_is_documented_where_it_can_occur(
-    error: type[ServiceError],
-) -> None:
-    example = document()["components"]["examples"][error.slug]["value"]
-    assert example["status"] == error.status
-    assert example["title"] == example["error"] == error.title
-    assert any(error.slug in slugs_of(operation) for _, _, operation in operations())
-
-
-def test_who_needs_an_identity_can_be_told_that_it_is_missing() -> None:
-    for method, path, operation in operations():
-        is_open = operation.get("security") == []
-        assert is_open == path.startswith(OPEN)
-        assert is_open != ("401" in operation["responses"]), (method, path)
-
-
-def test_every_write_says_how_it_is_repeated_safely() -> None:
-    wanted = {"POST": "Idempotency-Key", "PATCH": "If-Match", "DELETE": "If-Match"}
-    for method, path, operation in operations():
-        named = {resolve(p)["name"] for p in operation["parameters"]}
-        if method in wanted:
-            assert wanted[method] in named, (method, path)
-
-
-def test_every_reply_but_an_internal_trigger_carries_the_request_id() -> None:
-    for method, path, operation in operations():
-        for status, reply in operation["responses"].items():
-            assert "X-Request-ID" in resolve(reply)["headers"], (method, path, status)
-
-
-def test_examples_have_the_shape_they_are_examples_of() -> None:
-    for name, schema in document()["components"]["schemas"].items():
-        for example in schema.get("examples", []):
-            validate(example, {"$ref": f"#/components/schemas/{name}"})
-    for example in document()["components"]["examples"].values():
-        validate(example["value"], {"$ref": "#/components/schemas/Problem"})
-    repaired = document()["components"]["examples"]["cart-repaired"]["value"]
-    validate(repaired, {"$ref": "#/components/schemas/CartRepairedProblem"})
-
-
-@pytest.mark.parametrize(
-    "shape",
+    ("rule", "place", "value"),
     [
-        schemas.NewOrder,
-        schemas.NewItem,
-        schemas.OrderPatch,
-        schemas.ItemPatch,
-        schemas.StatusPatch,
+        pytest.param(rule, *each, id=f"{rule.__name__}: {each[0]}")
+        for rule, broken in BREAKAGES.items()
+        for each in broken
     ],
 )
-def test_the_example_of_a_request_is_accepted(shape: type) -> None:
-    [example] = document()["components"]["schemas"][shape.__name__]["examples"]
-    schemas.decode(json.dumps(example).encode(), shape)
+def test_a_document_that_says_something_else_is_noticed(
+    routes: dict[str, set[Route]],
+    rule: Callable[..., Iterator[str]],
+    place: str,
+    value: object,
+) -> None:
+    broken = broken_copy(parsed("openapi"), place, value)
+    assert list(rule(broken, routes) if rule is every_route_is_told else rule(broken))
 
 
-def test_no_address_of_a_machine_is_in_the_document() -> None:
-    assert not re.search(r"https?://", json.dumps(document()))
+def test_every_rule_is_broken_once() -> None:
+    assert BREAKAGES.keys() == {*RULES, every_route_is_told}

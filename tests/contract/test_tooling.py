@@ -11,8 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-GENERATED = {
-    ROOT / "docs" / "api" / "released.json",
+# Generated, or documents that are read in one piece.
+EXEMPT = {
+    ROOT / "common" / "api_docs" / "asyncapi.yaml",
+    ROOT / "common" / "api_docs" / "openapi.yaml",
     ROOT / "infra" / "terraform_checks" / "google_schema.json",
 }
 LONGEST_FILE = 350
@@ -82,7 +84,7 @@ def test_the_locks_hold_all_that_the_project_asks_for() -> None:
 def test_no_file_is_longer_than_can_be_read_in_one_go() -> None:
     long = {}
     for path in files():
-        if path in LOCKS or path in GENERATED:
+        if path in LOCKS or path in EXEMPT:
             continue
         try:
             lines = len(path.read_text(encoding="utf-8").splitlines())

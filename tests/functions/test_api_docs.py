@@ -1,133 +1,202 @@
-"""The documentation as a function: pages, their files, caching, paths.
+"""The documentation as a client without a browser sees it: forms, links, files.
 
-Lives here: what a client without a browser sees. Not here: the document's content
-(tests/contract/test_openapi.py), the pages in a browser (test_api_docs_rendered.py).
+What the documents say is held against the code in tests/contract.
 """
 
 import re
 import sys
-from pathlib import Path
-from unittest import mock
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+import yaml
 from flask.testing import FlaskClient
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
+from common.api_docs import documents, pages
 from infra.local.gateway import Gateway
+from tests.support.documented import documented
 
-MAIN = Path(__file__).parents[2] / "functions" / "api_docs" / "main.py"
-DOCUMENTS = ("/openapi.json", "/openapi.json/", "/api/schema/", "/api/schema")
+JSON, YAML, HTML = "application/json", "application/yaml", "text/html"
+OPENAPI_JSON = "application/vnd.oai.openapi+json"
+OPENAPI_YAML = "application/vnd.oai.openapi"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+SCHEMA, EVENTS, PROBLEMS = "/api/schema/", "/api/schema/events/", "/problems/"
 PAGES = (
     "/api/schema/swagger-ui/",
-    "/api/schema/swagger-ui",
     "/api/schema/redoc/",
-    "/api/schema/redoc",
+    f"{EVENTS}?format=html",
+    PROBLEMS,
+    f"{PROBLEMS}cart-repaired/",
 )
-PREFIXES = ("", "/order", "/deep/er")
+DOCUMENTS = (
+    "/openapi.json",
+    f"{SCHEMA}?format=json",
+    f"{SCHEMA}?format=yaml",
+    f"{EVENTS}?format=json",
+    f"{EVENTS}?format=yaml",
+)
 
 
-@pytest.fixture
-def client(docs: FlaskClient) -> FlaskClient:
-    return docs
+def get(client: FlaskClient, path: str, **headers: str) -> TestResponse:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return documented(client.get(path, headers=named))
 
 
-def loaded_by(page: str) -> list[str]:
-    """Answer every address that a page names."""
-    return re.findall(r'(?:src|href|data-document)="([^"]*)"', page)
+def without_slash(path: str) -> str:
+    return path.replace("/?", "?").rstrip("/")
 
 
-@pytest.mark.parametrize("path", DOCUMENTS)
-def test_the_document_is_open_to_everybody(client: FlaskClient, path: str) -> None:
-    found = client.get(path)
-    assert found.status_code == 200
-    assert found.mimetype == "application/json"
-    assert found.get_json()["openapi"] == "3.1.0"
-
-
-@pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("path", DOCUMENTS)
-def test_the_server_is_where_the_paths_start_below_any_prefix(
-    client: FlaskClient, path: str, prefix: str
+@pytest.mark.parametrize("strip", [str, without_slash], ids=["/", "no /"])
+@pytest.mark.parametrize(
+    ("path", "accept", "given"),
+    [
+        ("/openapi.json", HTML, JSON),
+        (SCHEMA, None, JSON),
+        (SCHEMA, "*/*", JSON),
+        (SCHEMA, BROWSER, JSON),
+        (SCHEMA, "application/*", JSON),
+        (SCHEMA, YAML, YAML),
+        (SCHEMA, OPENAPI_JSON, OPENAPI_JSON),
+        (SCHEMA, f"{OPENAPI_YAML}, */*;q=0.1", OPENAPI_YAML),
+        (SCHEMA, f"{JSON};q=0.5, {YAML}", YAML),
+        (SCHEMA, f"{JSON};q=0, {YAML};q=0.1", YAML),
+        (f"{SCHEMA}?format=yaml", JSON, YAML),
+        (f"{SCHEMA}?format=json", HTML, JSON),
+        (EVENTS, None, JSON),
+        (EVENTS, YAML, YAML),
+        (EVENTS, BROWSER, HTML),
+        (f"{EVENTS}?format=json", BROWSER, JSON),
+        (f"{EVENTS}?format=html", JSON, HTML),
+        (PROBLEMS, None, HTML),
+        (PROBLEMS, JSON, JSON),
+        (f"{PROBLEMS}busy/", BROWSER, HTML),
+        (f"{PROBLEMS}busy/", JSON, JSON),
+    ],
+)
+def test_everybody_gets_the_form_that_they_like_best(
+    docs: FlaskClient, path: str, accept: str | None, given: str, strip: type[str]
 ) -> None:
-    [server] = client.get(path).get_json()["servers"]
-    asked = f"https://shop.example{prefix}{path}"
-    assert urljoin(asked, server["url"]).rstrip("/") == f"https://shop.example{prefix}"
-
-
-@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES])
-def test_who_has_it_already_is_told_so(client: FlaskClient, path: str) -> None:
-    found = client.get(path)
-    assert re.fullmatch(r"public, max-age=[1-9]\d+", found.headers["Cache-Control"])
-    again = client.get(path, headers={"If-None-Match": found.headers["ETag"]})
-    assert again.status_code == 304
-    assert again.data == b""
-    assert again.headers["ETag"] == found.headers["ETag"]
-    assert again.headers["Cache-Control"] == found.headers["Cache-Control"]
-    changed = client.get(path, headers={"If-None-Match": '"another"'})
-    assert changed.status_code == 200
-
-
-def test_the_document_is_rendered_once(client: FlaskClient) -> None:
-    client.get("/openapi.json")
-    target = "common.openapi._operation"
-    with mock.patch(target, side_effect=AssertionError("rendered again")):
-        assert client.get("/openapi.json").status_code == 200
-
-
-@pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("path", PAGES)
-def test_all_that_a_page_loads_is_there_below_any_prefix(
-    client: FlaskClient, path: str, prefix: str
-) -> None:
-    page = client.get(path)
-    assert page.mimetype == "text/html"
-    named = [name for name in loaded_by(page.text) if name != "data:,"]
-    assert len(named) >= 3
-    for name in named:
-        there = urlsplit(urljoin(f"https://shop.example{prefix}{path}", name))
-        assert there.netloc == "shop.example"
-        assert there.path.startswith(f"{prefix}/api/schema/")
-        inside = there.path.removeprefix(prefix)
-        found = client.get(f"{inside}?{there.query}")
-        assert found.status_code == 200, name
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_names_no_address_outside(client: FlaskClient, path: str) -> None:
-    page = client.get(path).text
-    assert not re.search(r"(https?:)?//", page.removeprefix("<!doctype html>"))
-    for name in loaded_by(page):
-        if name.endswith(".css"):
-            sheet = client.get(urljoin(path, name)).text
-            assert "@import" not in sheet
-            assert not re.search(r"url\(\s*[\"']?(https?:)?//", sheet)
-
-
-def test_redoc_does_not_load_its_makers_logo(client: FlaskClient) -> None:
-    assert b"cdn.redoc.ly" not in client.get("/api/schema/assets/redoc.js").data
+    found = get(docs, strip(path), **({"Accept": accept} if accept else {}))
+    assert (found.status_code, found.mimetype) == (200, given)
+    assert ("Vary" in found.headers) == (path != "/openapi.json")
 
 
 @pytest.mark.parametrize(
-    ("name", "media_type"),
+    ("path", "accept", "status"),
     [
-        ("swagger_bundle.js", "text/javascript"),
-        ("swagger_style.css", "text/css"),
-        ("redoc.js", "text/javascript"),
+        (SCHEMA, HTML, 406),
+        (EVENTS, "image/png", 406),
+        (f"{PROBLEMS}busy", "image/png", 406),
+        (f"{SCHEMA}?format=html", "*/*", 400),
+        (f"{EVENTS}?format=xml", "*/*", 400),
+        (f"{PROBLEMS}nothing", "*/*", 404),
+        (f"{PROBLEMS}conflict/", "*/*", 404),
+        ("/api/schema/nothing/", "*/*", 404),
     ],
 )
-def test_a_file_is_kept_for_ever_only_under_its_own_version(
-    client: FlaskClient, name: str, media_type: str
+def test_what_there_is_not_is_refused(
+    docs: FlaskClient, path: str, accept: str, status: int
+) -> None:
+    refused = get(docs, path, Accept=accept)
+    assert refused.status_code == status
+    assert refused.mimetype == "application/problem+json"
+
+
+@pytest.mark.parametrize(("path", "name"), [(SCHEMA, "openapi"), (EVENTS, "asyncapi")])
+def test_yaml_is_what_was_written_and_json_says_the_same(
+    docs: FlaskClient, path: str, name: str
+) -> None:
+    as_yaml = get(docs, path, Accept=YAML)
+    assert as_yaml.data == documents.source(name)
+    as_json = get(docs, path, Accept=JSON)
+    assert yaml.safe_load(as_yaml.data) == as_json.get_json()
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES])
+def test_what_a_caller_has_already_costs_no_body(docs: FlaskClient, path: str) -> None:
+    found = get(docs, path)
+    assert re.fullmatch(r"public, max-age=[1-9]\d+", found.headers["Cache-Control"])
+    tag = found.headers["ETag"]
+    again = get(docs, path, If_None_Match=tag)
+    assert (again.status_code, again.data) == (304, b"")
+    for name in ("ETag", "Cache-Control", "Vary"):
+        assert again.headers.get(name) == found.headers.get(name)
+    assert get(docs, path, If_None_Match='"another"').status_code == 200
+
+
+def test_each_form_has_a_tag_of_its_own(docs: FlaskClient) -> None:
+    paths = {*DOCUMENTS[1:], *PAGES}
+    tags = {get(docs, path).headers["ETag"] for path in paths}
+    assert len(tags) == len(paths)
+
+
+@pytest.mark.parametrize("prefix", ["", "/order", "/deep/er"])
+@pytest.mark.parametrize("strip", [str, without_slash], ids=["/", "no /"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_leads_only_to_what_is_there_below_any_prefix(
+    docs: FlaskClient, path: str, strip: type[str], prefix: str
+) -> None:
+    page = get(docs, strip(path), Accept=HTML).text
+    named = set(re.findall(r'(?:src|href|data-document)="([^"]*)"', page)) - {"data:,"}
+    ids = set(re.findall(r'id="([^"]*)"', page))
+    assert {link[1:] for link in named if link.startswith("#")} <= ids
+    others = [link for link in named if not link.startswith("#")]
+    assert others
+    for name in others:
+        asked = urljoin(f"https://shop.example{prefix}{strip(path)}", name)
+        there = urlsplit(asked)
+        assert there.netloc == "shop.example"
+        assert there.path.startswith(f"{prefix}/"), name
+        inside = there.path.removeprefix(prefix)
+        assert docs.get(f"{inside}?{there.query}").status_code == 200, name
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_nothing_from_outside_and_no_script_that_it_does_not_need(
+    docs: FlaskClient, path: str
+) -> None:
+    found = get(docs, path, Accept=HTML)
+    page = found.text.removeprefix("<!doctype html>")
+    assert not re.search(r"(https?:)?//", page)
+    has_script = "<script" in page
+    assert has_script == ("swagger" in path or "redoc" in path)
+    for name in re.findall(r'href="([^"]*\.css[^"]*)"', page):
+        sheet = docs.get(urljoin(path, name)).text
+        assert "@import" not in sheet
+        assert not re.search(r"url\(\s*[\"']?(https?:)?//", sheet)
+    assert found.headers["X-Content-Type-Options"] == "nosniff"
+    policy = found.headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'"} <= set(policy)
+    sources = {word for word in " ".join(policy).split() if ":" in word}
+    assert sources == {"data:", "blob:"}
+
+
+def test_every_type_of_problem_has_a_page_and_json_where_its_uri_leads(
+    docs: FlaskClient,
+) -> None:
+    listed = get(docs, PROBLEMS, Accept=JSON).get_json()
+    assert [each["name"] for each in listed] == list(pages.problems())
+    linked = re.findall(r'<a href="([^"]+)"', get(docs, PROBLEMS).text)
+    assert [urljoin(PROBLEMS, link) for link in linked] == [e["type"] for e in listed]
+    for each in listed:
+        assert get(docs, each["type"], Accept=JSON).get_json() == each
+        assert each["type"] in get(docs, each["type"]).text
+
+
+@pytest.mark.parametrize("name", pages.ASSETS)
+def test_a_file_is_kept_only_under_its_own_version(
+    docs: FlaskClient, name: str
 ) -> None:
     path = f"/api/schema/assets/{name}"
-    found = client.get(path)
-    assert found.mimetype == media_type
-    assert len(found.data) > 100_000
+    found = docs.get(path)
+    assert found.mimetype == pages.ASSETS[name]
     assert found.headers["Cache-Control"] == "no-cache"
+    assert b"cdn.redoc.ly" not in found.data
     version = found.headers["ETag"].strip('"')
-    kept = client.get(f"{path}?v={version}").headers["Cache-Control"]
+    kept = docs.get(f"{path}?v={version}").headers["Cache-Control"]
     assert "immutable" in kept
-    assert client.get(f"{path}?v=older").headers["Cache-Control"] == "no-cache"
+    assert docs.get(f"{path}?v=older").headers["Cache-Control"] == "no-cache"
+    assert "offapi" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -135,53 +204,26 @@ def test_a_file_is_kept_for_ever_only_under_its_own_version(
     [
         "",
         "nothing.js",
-        "scalar.js",
         "__init__.py",
         "swagger-ui.html",
-        "../main.py",
-        "..%2fmain.py",
-        "%2e%2e/main.py",
-        "..%5cmain.py",
+        "../openapi.yaml",
+        "..%2fopenapi.yaml",
+        "%2e%2e/openapi.yaml",
+        "..%5copenapi.yaml",
         "%2fetc%2fpasswd",
         "redoc.js%00",
-        "redoc.js/../../main.py",
+        "redoc.js/../../openapi.yaml",
     ],
 )
-def test_no_other_file_can_be_had(client: FlaskClient, name: str) -> None:
-    assert client.get(f"/api/schema/assets/{name}").status_code == 404
-
-
-@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES, "/api/schema/assets/redoc.js"])
-def test_answers_allow_nothing_from_elsewhere(client: FlaskClient, path: str) -> None:
-    headers = client.get(path).headers
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    sources = {word for word in policy.replace(";", " ").split() if ":" in word}
-    assert sources == {"data:", "blob:"}
-    scripts = next(p for p in policy.split("; ") if p.startswith("script-src"))
-    assert scripts == "script-src 'self'"
-
-
-def test_methods_and_paths_that_are_not_there_are_problems(client: FlaskClient) -> None:
-    assert client.head("/openapi.json").status_code == 200
-    assert client.options("/openapi.json").status_code == 200
-    refused = client.post("/openapi.json")
-    assert refused.status_code == 405
-    assert refused.headers["Allow"]
-    assert client.get("/api/schema/nothing/").mimetype == "application/problem+json"
-
-
-def test_the_packages_own_code_is_not_loaded(client: FlaskClient) -> None:
-    client.get("/api/schema/assets/redoc.js")
-    assert "offapi" not in sys.modules
+def test_no_other_file_can_be_had(docs: FlaskClient, name: str) -> None:
+    assert docs.get(f"/api/schema/assets/{name}").status_code == 404
 
 
 @pytest.mark.parametrize("prefix", ["", "/order"])
 @pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES])
 def test_the_local_gateway_leads_here(
-    client: FlaskClient, path: str, prefix: str
+    docs: FlaskClient, path: str, prefix: str
 ) -> None:
     gateway = Gateway()
-    gateway.functions = {"api_docs": client.application}
+    gateway.functions = {"api_docs": docs.application}
     assert Client(gateway).get(f"{prefix}{path}").status_code == 200

@@ -1,8 +1,7 @@
-"""Holds what a function answered against what the API document says it may answer.
+"""Hold what a function returned against what the API document says it may return.
 
-Lives here: `documented(response)`. Not here: which answers are tried. Surprise: shapes
-are closed here, though the document leaves them open: a field that is answered and not
-documented is a mistake of ours, not of a caller.
+Shapes are closed here, though the document leaves them open: a field that is returned
+and not documented is a mistake of ours, not of a caller.
 """
 
 import copy
@@ -12,15 +11,24 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jsonschema
+from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
-from common.openapi import document
+from common.api_docs import documents
 
-CLOSED = ("Item", "Order", "CheckoutReply", "TimelineEntry", "TimelineEvent")
+CLOSED = (
+    "CartRepair",
+    "CheckoutReply",
+    "Item",
+    "Order",
+    "ProblemType",
+    "TimelineEntry",
+    "TimelineEvent",
+)
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
-# What HTTP itself brings along, and what is the same for all pages.
+# What HTTP itself brings along, and what is the same for all replies or pages.
 UNREMARKABLE = {
+    "connection",
     "connection",
     "content-length",
     "content-security-policy",
@@ -28,90 +36,110 @@ UNREMARKABLE = {
     "date",
     "referrer-policy",
     "x-content-type-options",
+    "x-request-id",
 }
 
 
 @functools.cache
 def closed_document() -> dict[str, Any]:
-    """Answer the document, with no room for fields that it does not name."""
-    found = copy.deepcopy(document())
+    """Return the document, with no room for fields that it does not name."""
+    found = copy.deepcopy(documents.parsed("openapi"))
     for name in CLOSED:
         found["components"]["schemas"][name]["additionalProperties"] = False
     return found
 
 
 def resolve(part: dict[str, Any]) -> dict[str, Any]:
-    """Answer a part of the document, or what it refers to."""
-    while "$ref" in part:
-        found: Any = closed_document()
-        for step in part["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        part = found
-    return part
+    """Return a part of the document, or what it refers to."""
+    return documents.resolve(closed_document(), part)
+
+
+def checked(schema: dict[str, Any]) -> Draft202012Validator:
+    """Return a validator that looks at formats, too."""
+    return Draft202012Validator(
+        schema, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+@functools.cache
+def _validator(schema: str) -> Draft202012Validator:
+    rooted = json.loads(schema) | {"components": closed_document()["components"]}
+    return checked(rooted)
 
 
 def validate(value: object, schema: dict[str, Any]) -> None:
     """Fail unless `value` has the shape of a schema of the document."""
-    rooted = schema | {"components": closed_document()["components"]}
-    jsonschema.Draft202012Validator(
-        rooted, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
-    ).validate(value)
+    _validator(json.dumps(schema)).validate(value)
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield method, path and operation of everything that is documented."""
-    for path, item in closed_document()["paths"].items():
-        for method, operation in item.items():
-            yield method.upper(), path, operation
+    for method, path, operation in documents.operations(closed_document()):
+        yield method.upper(), path, operation
 
 
-def operation_for(method: str, path: str) -> dict[str, Any]:
-    """Answer the operation that a request is for."""
-    for documented_method, template, operation in operations():
-        pattern = re.sub(r"{\w+}", "[^/]+", template).rstrip("/")
-        if documented_method == method and re.fullmatch(pattern + "/?", path):
+def example_of(schema: dict[str, Any]) -> Any:
+    """Return the example of a schema, in a list if it is one of lists."""
+    schema = resolve(schema)
+    if schema.get("type") == "array":
+        return [example_of(schema["items"])]
+    return schema["examples"][0]
+
+
+@functools.cache
+def _patterns() -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
+    return [
+        (method, re.compile(re.sub(r"{\w+}", "[^/]+", path).rstrip("/") + "/?"), told)
+        for method, path, told in operations()
+    ]
+
+
+def operation_for(method: str, path: str) -> dict[str, Any] | None:
+    """Return the operation that a request is for, if there is one."""
+    for its_method, pattern, operation in _patterns():
+        if its_method == method and pattern.fullmatch(path):
             return operation
-    raise AssertionError(f"{method} {path} is not documented")
+    return None
 
 
 def documented(response: TestResponse) -> TestResponse:
-    """Answer the response, having checked status, headers, media type and body."""
+    """Return the response, having checked it if its operation is documented."""
     asked = response.request
-    check(
-        operation_for(asked.method, asked.path),
-        response.status_code,
-        dict(response.headers),
-        response.data,
-    )
+    if operation := operation_for(asked.method, asked.path):
+        headers = dict(response.headers)
+        check(operation, response.status_code, headers, response.data)
     return response
 
 
 def check(
     operation: dict[str, Any], status: int, headers: Mapping[str, str], body: bytes
 ) -> None:
-    """Fail unless an answer is documented: status, headers, media type, body, type."""
-    told = f"{operation['operationId']}: {status}"
+    """Fail unless a reply is documented: status, headers, media type, body, type."""
+    where = f"{operation['operationId']}: {status}"
     responses = operation["responses"]
-    assert str(status) in responses, f"{told} is not documented"
-    reply = resolve(responses[str(status)])
+    # Of what any request can meet, the type of problem is looked at below.
+    reply = resolve(responses.get(str(status), responses["default"]))
 
+    given = {name.lower(): value for name, value in headers.items()}
+    assert given.get("x-request-id"), f"{where} has no X-Request-ID"
     known = {name.lower() for name in reply.get("headers", {})}
-    unknown = {name.lower() for name in headers} - known - UNREMARKABLE
-    assert not unknown, f"{told} has headers that are not documented: {unknown}"
+    unknown = given.keys() - known - UNREMARKABLE
+    assert not unknown, f"{where} has headers that are not documented: {unknown}"
 
     content = reply.get("content", {})
     if not content:
-        assert body == b"", f"{told} has a body that is not documented"
+        assert body == b"", f"{where} has a body that is not documented"
         return
-    given = {name.lower(): value for name, value in headers.items()}["content-type"]
-    media_type = given.partition(";")[0].strip()
-    assert media_type in content, f"{told} is {media_type!r}"
+    media_type = given["content-type"].partition(";")[0].strip()
+    assert media_type in content, f"{where} is {media_type!r}"
     if media_type.endswith("json"):
         validate(json.loads(body), content[media_type]["schema"])
     if media_type == "application/problem+json":
         if content[media_type]["schema"] == PROBLEM:
             more = json.loads(body).keys() - resolve(PROBLEM)["properties"].keys()
-            assert not more, f"{told} has members that are not documented: {more}"
+            assert not more, f"{where} has members that are not documented: {more}"
         slug = json.loads(body)["type"].removeprefix("/problems/")
         slugs = content[media_type]["examples"]
-        assert slug in slugs, f"{told}, {slug}, is not documented"
+        assert slug in slugs, f"{where}, {slug}, is not documented"
+        told = resolve(slugs[slug])["value"]["status"]
+        assert told == status, f"{where}, {slug}, is said to be a {told}"

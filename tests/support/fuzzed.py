@@ -11,7 +11,7 @@ from uuid import UUID
 
 from schemathesis import Case
 
-from common.problem_types import problem_types
+from common.api_docs import pages
 from infra.local.gateway import FUNCTIONS, Gateway
 from tests.support.service import Service
 
@@ -92,7 +92,7 @@ class World:
         if case.method == "GET" and choose([False, False, True]):
             case.headers["If-None-Match"] = "*"
         if name == "get_problem_type" and choose([True, False]):
-            case.path_parameters["name"] = choose(sorted(problem_types()))
+            case.path_parameters["name"] = choose(sorted(pages.problems()))
         state = choose([*STATES, "absent", None])
         if state is not None and "id" in case.path_parameters:
             order_id, item_id = self.order(state)

@@ -1,9 +1,7 @@
-"""Holds what was published against what the event document says of it.
+"""Hold what was published against what the event document says of it.
 
-Lives here: `published(…)`, and taking apart what each transport hands to a consumer.
-Not here: which messages are looked at: all that come to a place where tests receive
-any. Surprise: shapes are closed here, though the document leaves them open: a field
-that is sent and not documented is a mistake of ours.
+Shapes are closed here, though the document leaves them open: a field that is sent and
+not documented is a mistake of ours.
 """
 
 import copy
@@ -15,11 +13,17 @@ from typing import Any
 
 import jsonschema
 
-from common.asyncapi import ANALYTICS_PATH, document, message_name
-from common.asyncapi_parts import HEADERS
+from common.api_docs import documents
 from common.events import ANALYTICS, ANALYTICS_NOTIFICATION
 from infra.local.sandbox import Sandbox
 
+# The headers of each transport; that of analytics is no transport of the bus.
+HEADERS = {
+    "rabbitmq": "RabbitMQHeaders",
+    "pubsub": "PubSubAttributes",
+    "http": "HttpHeaders",
+    ANALYTICS: "AnalyticsHeaders",
+}
 # What HTTP itself brings along.
 UNREMARKABLE = {
     "accept",
@@ -29,7 +33,6 @@ UNREMARKABLE = {
     "host",
     "user-agent",
 }
-PROPERTIES = tuple(HEADERS["RabbitMQProperties"]["properties"])
 FORMATS = jsonschema.FormatChecker(["uuid"])
 
 
@@ -40,40 +43,30 @@ def _is_moment(value: object) -> bool:
 
 @functools.cache
 def closed_document() -> dict[str, Any]:
-    """Answer the document, with no room for fields that it does not name."""
-    found = copy.deepcopy(document())
+    """Return the document, with no room for fields that it does not name."""
+    found = copy.deepcopy(documents.parsed("asyncapi"))
     for schema in found["components"]["schemas"].values():
-        schema["additionalProperties"] = False
+        if "properties" in schema:
+            schema["additionalProperties"] = False
     return found
 
 
 @functools.cache
-def _validator(
-    transport: str, event_type: str, part: str, *, is_made_up: bool
-) -> jsonschema.protocols.Validator:
-    components = closed_document()["components"]
-    name = message_name(transport, event_type)
-    told = components["messages"].get(name)
-    assert told is not None, f"{name} is not documented"
+def _validator(name: str, *, is_made_up: bool) -> jsonschema.protocols.Validator:
     return jsonschema.Draft7Validator(
         # Beside a `$ref` nothing counts.
-        {"allOf": [told[part]], "components": components},
+        {
+            "allOf": [{"$ref": f"#/components/schemas/{name}"}],
+            "components": closed_document()["components"],
+        },
         format_checker=None if is_made_up else FORMATS,
     )
 
 
-def _hold(
-    transport: str,
-    event_type: str,
-    part: str,
-    value: object,
-    *,
-    is_made_up: bool = False,
-) -> None:
-    validator = _validator(transport, event_type, part, is_made_up=is_made_up)
-    for error in validator.iter_errors(value):
-        place = f"{message_name(transport, event_type)}, {part}{error.json_path[1:]}"
-        raise AssertionError(f"{place}: {error.message}")
+def _hold(name: str, value: object, *, is_made_up: bool = False) -> None:
+    """Fail unless `value` has the shape of the schema `name`."""
+    for error in _validator(name, is_made_up=is_made_up).iter_errors(value):
+        raise AssertionError(f"{name}{error.json_path[1:]}: {error.message}")
 
 
 def published(
@@ -89,25 +82,32 @@ def published(
 
     What is made up, for tests of transports, has any id and any body.
     """
-    _hold(transport, event_type, "headers", dict(headers), is_made_up=is_made_up)
+    found = closed_document()
+    message = found["components"]["messages"].get(event_type, {})
+    channel = found["channels"][transport]["messages"]
+    assert event_type in channel, f"{event_type} is not documented for {transport}"
+    _hold(HEADERS[transport], dict(headers), is_made_up=is_made_up)
     if properties is not None:
-        part = "x-amqp-properties"
-        _hold(transport, event_type, part, dict(properties), is_made_up=is_made_up)
+        _hold("RabbitMQProperties", dict(properties), is_made_up=is_made_up)
+    for name, value in (*headers.items(), *(properties or {}).items()):
+        if _bare(name) in ("type", "event_type"):
+            assert value == event_type, f"{event_type}, but {name} says {value}"
     if is_made_up:
         return
     told = json.loads(body)
-    _hold(transport, event_type, "payload", told)
+    _hold(message["payload"]["$ref"].rpartition("/")[2], told)
     _agree(headers, properties or {}, told)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("cloudEvents:").removeprefix("ce-")
 
 
 def _agree(
     headers: Mapping[str, Any], properties: Mapping[str, Any], body: dict[str, Any]
 ) -> None:
     """Fail unless an id that is told in several places is the same in all of them."""
-    bare = [
-        (name.removeprefix("cloudEvents:").removeprefix("ce-"), value)
-        for name, value in headers.items()
-    ]
+    bare = [(_bare(name), value) for name, value in headers.items()]
     ids = {value for name, value in bare if name in ("id", "event_id")}
     ids |= {properties[name] for name in ("message_id",) if name in properties}
     assert len(ids) <= 1, f"one message, several ids: {ids}"
@@ -125,7 +125,8 @@ def remarkable(headers: Mapping[str, str]) -> dict[str, str]:
 
 def properties_of(properties: Any) -> dict[str, Any]:
     """Answer what is documented of the properties that pika hands to a consumer."""
-    return {name: getattr(properties, name) for name in PROPERTIES}
+    known = closed_document()["components"]["schemas"]["RabbitMQProperties"]
+    return {name: getattr(properties, name) for name in known["properties"]}
 
 
 def published_to_rabbitmq(delivery: Any, properties: Any, body: bytes) -> None:
@@ -150,8 +151,9 @@ def published_to_sandbox(sandbox: Sandbox, *, is_made_up: bool = False) -> int:
         headers = remarkable(event.attributes)
         published("http", event.type, headers, event.body, is_made_up=is_made_up)
         count += 1
+    analytics = closed_document()["channels"][ANALYTICS]["address"]
     for call in sandbox.calls:
-        if (call.method, call.path) == ("POST", ANALYTICS_PATH):
+        if (call.method, call.path) == ("POST", analytics):
             headers = remarkable({k.lower(): v for k, v in call.headers.items()})
             published(ANALYTICS, ANALYTICS_NOTIFICATION, headers, call.body)
             count += 1

@@ -21,8 +21,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from common import wiring
+from infra.local.gateway import function_of
 from infra.local.sandbox import Sandbox
 from tests.support import database
+from tests.support.documented import documented
 from tests.support.published import published_to_sandbox
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
@@ -115,11 +117,15 @@ class Service:
         headers: Mapping[str, str] | None = None,
         **body: Any,
     ) -> TestResponse:
-        """Send one request as `user`; `json=` or `data=` as Flask's client takes."""
+        """Send one request as `user`; `json=` or `data=` as Flask's client takes.
+
+        Whatever comes back must be as the API document has it.
+        """
         given = {"X-User-ID": user} if user else {}
-        return self.client(function).open(
+        reply = self.client(function).open(
             path, method=method, headers=given | dict(headers or {}), **body
         )
+        return documented(reply) if function_of(path) == function else reply
 
     def checkout(self, user: str, **headers: str) -> TestResponse:
         """POST the checkout; `Idempotency_Key="k"` becomes the header."""

@@ -1,0 +1,139 @@
+"""Pages made of the documents, the files that they load, and what problems mean.
+
+Links are relative, so that pages work below any prefix that a gateway adds. Jinja is
+imported where a page is rendered, which few requests ask for.
+"""
+
+import functools
+import hashlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from common.api_docs import documents
+from common.schemas import encode
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = documents.FOLDER / "templates"
+ASSETS = {
+    "swagger_bundle.js": "text/javascript",
+    "swagger_style.css": "text/css",
+    "swagger-ui-page.js": "text/javascript",
+    "redoc.js": "text/javascript",
+    "redoc-page.js": "text/javascript",
+}
+# ReDoc's only load from outside, its makers' logo; if it fails, none is shown.
+OUTSIDE_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+
+class Content(Struct, frozen=True):
+    """Something static: its bytes and what they are known by."""
+
+    body: bytes
+    tag: str
+
+
+def _content(body: bytes) -> Content:
+    return Content(body, hashlib.sha256(body).hexdigest()[:16])
+
+
+@functools.cache
+def document(name: str, form: str) -> Content:
+    """Return `openapi` or `asyncapi` as `json` or, as it was written, as `yaml`."""
+    if form == "yaml":
+        return _content(documents.source(name))
+    return _content(encode(documents.parsed(name)).encode())
+
+
+@functools.cache
+def problems() -> dict[str, dict[str, Any]]:
+    """Return what each type of problem means, from the examples of the document."""
+    return {
+        name: {
+            "name": name,
+            "type": each["value"]["type"],
+            "status": each["value"]["status"],
+            "title": each["value"]["title"],
+            "meaning": each["value"]["detail"],
+            "occurs": each["description"].strip(),
+            "remedy": each["x-remedy"].strip(),
+            "example": each["value"],
+        }
+        for name, each in documents.parsed("openapi")["components"]["examples"].items()
+    }
+
+
+@functools.cache
+def problem_json(name: str | None) -> Content:
+    """Return one type of problem as JSON, or all of them."""
+    found = problems()[name] if name else list(problems().values())
+    return _content(encode(found).encode())
+
+
+@functools.cache
+def page(template: str, root: str, problem: str | None = None) -> Content:
+    """Return a page whose links start at `root`."""
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            root=root,
+            events=documents.parsed("asyncapi"),
+            problems=problems(),
+            problem=problems()[problem] if problem else None,
+        )
+    )
+    return _content(text.encode())
+
+
+@functools.cache
+def asset(name: str) -> Content:
+    """Return one of `ASSETS`."""
+    own = TEMPLATES / name
+    if own.exists():
+        return _content(own.read_bytes())
+    # Found, not imported: an import would read every page of theirs into memory.
+    package = find_spec("offapi")
+    assert package is not None
+    assert package.submodule_search_locations
+    folder = documents.FOLDER / package.submodule_search_locations[0]
+    return _content((folder / name).read_bytes().replace(OUTSIDE_LOGO, b"data:,"))
+
+
+@functools.cache
+def _templates() -> "Environment":
+    from jinja2 import (  # noqa: PLC0415 few requests need it
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+    )
+
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    templates.filters["prose"] = _prose
+    templates.filters["resolved"] = functools.partial(
+        documents.resolve, documents.parsed("asyncapi")
+    )
+    templates.globals["versioned"] = lambda name: f"{name}?v={asset(name).tag}"
+    return templates
+
+
+def _prose(text: str) -> "Markup":
+    """Return text of a document as HTML; backticks are all the Markdown it may have."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 comes with jinja2
+
+    pieces = [
+        Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece)
+        for index, piece in enumerate(text.strip().split("`"))
+    ]
+    return Markup("").join(pieces)
