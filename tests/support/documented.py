@@ -29,7 +29,6 @@ PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # What HTTP itself brings along, and what is the same for all replies or pages.
 UNREMARKABLE = {
     "connection",
-    "connection",
     "content-length",
     "content-security-policy",
     "content-type",
