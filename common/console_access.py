@@ -5,10 +5,10 @@ what an operator may do (`console_actions.py`). Surprise: a form's token is sign
 a random value that only that browser's cookie holds; instances share no secret.
 """
 
-import base64
 import functools
 import hashlib
-import hmac
+import logging
+import math
 import re
 import secrets
 import threading
@@ -18,13 +18,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from msgspec import Struct
+from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
+from msgspec import Struct, json
 
 from common.console_settings import Console
 from common.errors import ForbiddenError, UnauthenticatedError
 from common.identity import Headers
-from common.schemas import encode, parse_uuid
+from common.schemas import encode
 
+logger = logging.getLogger(__name__)
 ISSUER = "https://cloud.google.com/iap"
 LEEWAY_SECONDS = 30
 KEYS_SECONDS = 3600.0
@@ -52,48 +54,50 @@ def operator_id(email: str) -> UUID:
 
 
 class Keys:
-    """Public keys by id, fetched from `url` and kept. Safe to share between threads."""
+    """Public keys by id, fetched from `url` and kept. Safe to share between threads.
+
+    Keys that are known are renewed in the background, so that a server that is slow to
+    tell them holds up nobody but a caller whose key is not known yet.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._lock = threading.Lock()
-        self._keys: dict[str, Any] = {}
-        self._fetched_at: float | None = None
+        self._fetching = threading.Lock()
+        self._keys: Mapping[str, str] = {}
+        self._tried_at = self._renew_at = -math.inf
 
-    def find(self, key_id: str) -> Any:  # noqa: ANN401 whatever PyJWT takes
-        """Answer the key; raises UnauthenticatedError where there is none."""
-        with self._lock:
-            age = (
-                None
-                if self._fetched_at is None
-                else time.monotonic() - self._fetched_at
-            )
-            is_due = age is None or age > KEYS_SECONDS
-            if not is_due and key_id not in self._keys:
-                is_due = age is not None and age > REFRESH_SECONDS
-            if is_due:
-                self._fetch()
-            if key_id not in self._keys:
-                raise UnauthenticatedError("The assertion is signed by nobody known.")
-            return self._keys[key_id]
+    def having(self, key_id: str) -> Mapping[str, str]:
+        """Return all known keys in PEM, fetched first where `key_id` is not known."""
+        if key_id not in self._keys:
+            with self._fetching:
+                is_recent = time.monotonic() - self._tried_at < REFRESH_SECONDS
+                if key_id not in self._keys and not is_recent:
+                    self._fetch()
+        elif time.monotonic() > self._renew_at and self._fetching.acquire(
+            blocking=False
+        ):
+            threading.Thread(target=self._renew, daemon=True).start()
+        return self._keys
+
+    def _renew(self) -> None:
+        try:
+            self._fetch()
+        finally:
+            self._fetching.release()
 
     def _fetch(self) -> None:
         """Replace the keys; those there are stay good while no others can be had."""
-        import jwt  # noqa: PLC0415 with cryptography, and only where it verifies
-        import requests  # noqa: PLC0415 as well
+        import requests  # noqa: PLC0415 only where identity-aware access is used
 
         try:
             reply = requests.get(self._url, timeout=FETCH_SECONDS)
             reply.raise_for_status()
-            found = jwt.PyJWKSet.from_dict(reply.json())
-        except (requests.RequestException, ValueError, jwt.PyJWTError) as error:
-            if not self._keys:
-                raise UnauthenticatedError("Keys cannot be had right now.") from error
-            # Not at every request: each would wait for whoever does not answer.
-            self._fetched_at = time.monotonic() - KEYS_SECONDS + REFRESH_SECONDS
-            return
-        self._keys = {str(key.key_id): key.key for key in found.keys}
-        self._fetched_at = time.monotonic()
+            self._keys = json.decode(reply.content, type=dict[str, str])
+            self._renew_at = time.monotonic() + KEYS_SECONDS
+        except (requests.RequestException, ValueError) as error:
+            logger.warning("No keys in PEM by id at %s: %s", self._url, error)
+            self._renew_at = time.monotonic() + REFRESH_SECONDS
+        self._tried_at = time.monotonic()
 
 
 @functools.cache
@@ -123,25 +127,29 @@ def identify(headers: Headers, console: Console) -> Operator:
 
 
 def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
-    import jwt  # noqa: PLC0415 with cryptography, and only where it verifies
+    from google.auth import jwt  # noqa: PLC0415 as `requests` above
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 as well
 
     assertion = headers.get("X-Goog-IAP-JWT-Assertion")
     if not assertion:
         raise UnauthenticatedError("Identity-aware access vouches for nobody here.")
     try:
-        key_id = jwt.get_unverified_header(assertion).get("kid")
-        claims = jwt.decode(
+        header = jwt.decode_header(assertion)
+        # Without an id, every key would be tried.
+        key_id = header.get("kid")
+        if header.get("alg") != "ES256" or not key_id or not isinstance(key_id, str):
+            raise UnauthenticatedError("The assertion is not valid.")
+        claims: Mapping[str, Any] = jwt.decode(
             assertion,
-            keys.find(str(key_id)),
-            algorithms=["ES256"],
+            certs=keys.having(key_id),
             audience=audience,
-            issuer=ISSUER,
-            leeway=LEEWAY_SECONDS,
-            options={"require": ["exp", "iat", "aud", "iss", "sub", "email"]},
+            clock_skew_in_seconds=LEEWAY_SECONDS,
         )
-    except jwt.PyJWTError as error:
+    except (GoogleAuthError, ValueError) as error:
         raise UnauthenticatedError("The assertion is not valid.") from error
-    email = claims["email"]
+    if claims.get("iss") != ISSUER:
+        raise UnauthenticatedError("The assertion is not valid.")
+    email = claims.get("email")
     if not isinstance(email, str) or "@" not in email:
         raise UnauthenticatedError("The assertion names no address.")
     # An external identity's comes with its provider before it.
@@ -169,36 +177,31 @@ class Form(Struct, frozen=True):
     values: Mapping[str, str]
 
 
-def sign(form: Form, cookie: str, now: float | None = None) -> str:
-    """Answer a token that is good for this form, once, and for half an hour."""
-    expires_at = int(time.time() if now is None else now) + FORM_SECONDS
-    return _token(form, cookie, str(uuid4()), str(expires_at))
+def sign(form: Form, cookie: str) -> str:
+    """Return a token that is good for this form, once, and for half an hour."""
+    return _signer(form, cookie).dumps(uuid4().hex)
 
 
 def check(token: str, form: Form, cookie: str | None) -> UUID:
-    """Answer the id of a token's form; raises ForbiddenError where it is not good."""
+    """Return the id of a token's form; raise ForbiddenError where it is not good."""
     wrong = ForbiddenError("This form is not ours, or not yours: open it again.")
-    nonce, _, rest = token.partition(".")
-    expires_at = rest.partition(".")[0]
-    form_id = parse_uuid(nonce)
-    if not is_cookie(cookie) or cookie is None or form_id is None:
+    if cookie is None or not is_cookie(cookie):
         raise wrong
-    if not re.fullmatch(r"[0-9]{1,12}", expires_at):
-        raise wrong
-    expected = _token(form, cookie, nonce, expires_at)
-    if not hmac.compare_digest(expected.encode(), token.encode()):
-        raise wrong
-    if int(expires_at) < time.time():
-        raise ForbiddenError("This form is too old: open it again.")
-    return form_id
+    try:
+        return UUID(_signer(form, cookie).loads(token, max_age=FORM_SECONDS))
+    except SignatureExpired as error:
+        raise ForbiddenError("This form is too old: open it again.") from error
+    except BadData as error:
+        raise wrong from error
 
 
-def _token(form: Form, cookie: str, nonce: str, expires_at: str) -> str:
-    values = sorted(form.values.items())
-    said = encode([form.email, form.action, values, nonce, expires_at])
-    digest = hmac.digest(cookie.encode(), said.encode(), hashlib.sha256)
-    signature = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-    return f"{nonce}.{expires_at}.{signature}"
+def _signer(form: Form, cookie: str) -> URLSafeTimedSerializer:
+    """Return what signs for this form alone, with that browser's secret."""
+    return URLSafeTimedSerializer(
+        cookie,
+        salt=encode([form.email, form.action, sorted(form.values.items())]),
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
 
 
 def check_origin(headers: Headers, host: str) -> None:

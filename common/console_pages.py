@@ -6,8 +6,9 @@ for the order as it is, so that a page never promises what a form could not do.
 """
 
 import hashlib
+import itertools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ class Pages:
         headers = {"Cache-Control": "no-store"}
         return Response(text, headers=headers, content_type=HTML)
 
+    def draw(
+        self, title: str, labels: Sequence[str], series: Mapping[str, Sequence[int]]
+    ) -> Response:
+        """Return a bar chart as an image, with a bar of each series at each label."""
+        drawn = self._templates.get_template("chart.svg").render(
+            title=title,
+            labels=labels,
+            series=series,
+            ticks=_ticks(max(map(max, series.values()))),
+        )
+        headers = {"Cache-Control": "private, max-age=60"}
+        return Response(drawn, headers=headers, mimetype="image/svg+xml")
+
     def replace_problem(self, response: Response, request_id: str) -> None:
         """Make a page of an answer that is a problem; its status stays."""
         problem = response.get_json()
@@ -88,6 +102,13 @@ class Pages:
         response.set_data(page.get_data())
         response.headers["Content-Type"] = HTML
         response.headers["Cache-Control"] = "no-store"
+
+
+def _ticks(most: int) -> range:
+    """Return at most six even steps from 0 to `most` or the next step above it."""
+    sizes = (unit * 10**power for power in itertools.count() for unit in (1, 2, 5))
+    step = next(size for size in sizes if most <= 5 * size)
+    return range(0, -(-max(most, 1) // step) * step + 1, step)
 
 
 def _moment(at: datetime) -> str:

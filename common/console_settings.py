@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from common.environment import ConfigError, choice, flag, url
 
-IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key-jwk"
+IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
 _ADDRESS = re.compile(r"[^\s@,<>\"']+@[^\s@,<>\"']+")
 _AUDIENCE = re.compile(r"/projects/[0-9]+/\S+")
 

@@ -35,7 +35,6 @@ _NOT_IN_IMAGE = (
     "infra/cloudbuild",
     "infra/compose",
     "infra/gateway",
-    "infra/supply",
 )
 _FIRST_ON_UBUNTU_24 = (3, 14)
 

@@ -37,7 +37,7 @@ _OTEL = {
 
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
-_PAGES = {"jinja2", "pygal"}
+_PAGES = {"itsdangerous", "jinja2"}
 # A deployment chooses its bus by a variable, so each comes along.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 

@@ -20,7 +20,6 @@ from common import (
     console_access,
     console_actions,
     console_audit,
-    console_charts,
     console_pages,
     console_reads,
     dead_letters,
@@ -135,9 +134,7 @@ def draw_chart(name: str) -> Response:
     _operator()
     labels, *series = zip(*_counted(name), strict=True)
     named = dict(zip(("orders", "approvals", "dead letters"), series, strict=True))
-    response = Response(console_charts.bars(labels, named), mimetype="image/svg+xml")
-    response.headers["Cache-Control"] = "private, max-age=60"
-    return response
+    return pages.draw(CHARTS[name], labels, named)
 
 
 @app.get("/ops/charts/<name>/")

@@ -5,11 +5,12 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.config import load
 from common.environment import ConfigError
@@ -27,11 +28,18 @@ def iap() -> Iterator[Iap]:
         yield running
 
 
+def behind(iap: Iap, service: Service, path: str = "") -> Console:
+    """Answer a console behind identity-aware access, whose keys are at this path."""
+    keys_url = iap.url + path
+    service.set(
+        OPS_IDENTITY="iap", OPS_IAP_AUDIENCE=AUDIENCE, OPS_IAP_KEYS_URL=keys_url
+    )
+    return Console(service, email=None)
+
+
 @pytest.fixture
 def guarded(service: Service, iap: Iap) -> Console:
-    """The console behind identity-aware access; nobody has signed in yet."""
-    service.set(OPS_IDENTITY="iap", OPS_IAP_AUDIENCE=AUDIENCE, OPS_IAP_KEYS_URL=iap.url)
-    return Console(service, email=None)
+    return behind(iap, service)
 
 
 def test_signed_assertion_lets_an_operator_in(guarded: Console, iap: Iap) -> None:
@@ -45,6 +53,43 @@ def test_keys_are_fetched_once(guarded: Console, iap: Iap) -> None:
     for kid in ("key-1", "key-1", "made-up", "made-up-too"):
         guarded.get("", **{HEADER: iap.assertion(OPERATOR, kid=kid)})
     assert iap.asked - asked <= 1
+
+
+def test_slow_key_server_holds_up_nobody_whose_key_is_known(
+    service: Service, iap: Iap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.console_access.KEYS_SECONDS", -1.0)
+    guarded = behind(iap, service, "/old")
+    signed = {HEADER: iap.assertion(OPERATOR)}
+    assert guarded.get("", **signed).status_code == 200
+    asked = iap.asked
+    iap.may_answer.clear()
+    try:
+        started = time.monotonic()
+        for _ in range(3):
+            assert guarded.get("", **signed).status_code == 200
+        assert time.monotonic() - started < 2
+        assert iap.asked - asked == 1
+    finally:
+        iap.may_answer.set()
+
+
+def test_keys_that_cannot_be_had_let_nobody_in_and_are_not_waited_for_each_time(
+    service: Service, iap: Iap
+) -> None:
+    guarded = behind(iap, service, "/slow")
+    iap.may_answer.clear()
+    asked = iap.asked
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            signed = {HEADER: iap.assertion(OPERATOR)}
+            started = time.monotonic()
+            replies = list(pool.map(lambda _: guarded.get("", **signed), range(4)))
+    finally:
+        iap.may_answer.set()
+    assert time.monotonic() - started < 9
+    assert [reply.status_code for reply in replies] == [401] * 4
+    assert iap.asked - asked == 1
 
 
 def unsigned(email: str) -> str:
@@ -69,6 +114,7 @@ def forged(iap: Iap) -> dict[str, dict[str, str]]:
         "no address": {"email": None},
         "another's key": {"key": other},
         "a key nobody told of": {"kid": "key-2"},
+        "a key without an id": {"kid": ""},
     }
     signed = {
         name: {HEADER: iap.assertion(**({"email": OPERATOR} | case))}
@@ -80,7 +126,15 @@ def forged(iap: Iap) -> dict[str, dict[str, str]]:
         algorithm="HS256",
         headers={"kid": "key-1"},
     )
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    rsa_signed = jwt.encode(
+        {"email": OPERATOR, "aud": AUDIENCE, "exp": past + 7200},
+        rsa_key,
+        algorithm="RS256",
+        headers={"kid": "key-1"},
+    )
     return signed | {
+        "another kind of key": {HEADER: rsa_signed},
         "nothing": {},
         "no signature": {HEADER: unsigned(OPERATOR)},
         "a secret's signature": {HEADER: hmac},
@@ -147,7 +201,7 @@ def test_form_that_is_not_ours_does_nothing(
     wrong = {
         "no token": {k: v for k, v in fields.items() if k != "token"},
         "made up": fields | {"token": f"{uuid.uuid4()}.{end}.{signature}"},
-        "prolonged": fields | {"token": f"{nonce}.{int(end) + 9}.{signature}"},
+        "prolonged": fields | {"token": f"{nonce}.b{end[1:]}.{signature}"},
         "other values": fields | {"status": "4"},
         "no text": fields | {"token": "é" * 30},
     }

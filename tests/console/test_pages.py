@@ -213,4 +213,4 @@ def test_chart_is_an_image_without_script_for_light_and_dark(
     image = console.get(f"charts/{name}.svg")
     assert (image.status_code, image.mimetype) == (200, "image/svg+xml")
     assert b"<script" not in image.data
-    assert b"@media (prefers-color-scheme:dark)" in image.data
+    assert b"@media (prefers-color-scheme: dark)" in image.data

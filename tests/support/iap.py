@@ -5,14 +5,15 @@ Lives here: signing, and a server that tells the public keys. Not here: who is b
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
 from werkzeug.wrappers import Request, Response
 
 from infra.local.http_server import HttpServer
@@ -28,12 +29,15 @@ class Iap:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.url = ""
         self.asked = 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def keys(self) -> str:
-        """Answer the public keys as JWKs."""
-        public = json.loads(ECAlgorithm.to_jwk(self.key.public_key()))
-        traits = {"kid": KEY_ID, "alg": "ES256", "use": "sig"}
-        return json.dumps({"keys": [public | traits]})
+        """Return the public keys in PEM, by id."""
+        pem = self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return json.dumps({KEY_ID: pem.decode()})
 
     def assertion(
         self, email: str, *, key: object = None, kid: str = KEY_ID, **claims: Any
@@ -61,6 +65,7 @@ def running_iap() -> Iterator[Iap]:
     @Request.application
     def tell(_request: Request) -> Response:
         iap.asked += 1
+        iap.may_answer.wait(10)
         return Response(iap.keys(), mimetype="application/json")
 
     server = HttpServer(tell, 0)
