@@ -50,8 +50,8 @@ crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH
 check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, tests
 	@# An index may know nothing of our releases (a mirror, or none at hand): that is told,
 	@# and stops nobody but who asks for AUDIT=required. What is known to be bad does.
-	@$(MAKE) --no-print-directory -j2 ARGS= AUDIT=$(or $(AUDIT),possible) \
-		secrets audit licences >/dev/null
+	@$(MAKE) --no-print-directory -j2 ARGS= AUDIT=$(or $(AUDIT),possible) secrets audit
+	@$(BIN)/pip-licenses >/dev/null
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
