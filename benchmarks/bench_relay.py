@@ -28,7 +28,7 @@ from benchmarks.senders import (
     topology,
 )
 from common import config, endpoints, migrations, outbox
-from common.publishing import rabbitmq_link
+from common.publishing import rabbitmq_connection
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database
@@ -133,7 +133,9 @@ def _broker() -> Iterator[endpoints.RabbitMQ]:
     named = config.load(needs=()).rabbitmq
     if named is not None:
         try:
-            pika.BlockingConnection(rabbitmq_link.connection_parameters(named)).close()
+            pika.BlockingConnection(
+                rabbitmq_connection.connection_parameters(named)
+            ).close()
         except (pika.exceptions.AMQPError, OSError) as error:
             where = f"{named.host}:{named.port}"
             said = f"no RabbitMQ on {where}, which RABBITMQ_* name: "

@@ -21,7 +21,7 @@ import pika
 from msgspec import Struct
 
 from common import endpoints, events, wiring
-from common.publishing import Message, Outcome, Result, rabbitmq, rabbitmq_link
+from common.publishing import Message, Outcome, Result, rabbitmq, rabbitmq_connection
 from common.relay import Relay
 
 CHECKOUT = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def relay_to_nobody(place: Place) -> None:
 
 
 def _be_the_service(place: Place) -> None:
-    rabbitmq_link.EXCHANGE = place.exchange
+    rabbitmq_connection.EXCHANGE = place.exchange
     os.environ |= {
         "DATABASE_URL": place.database_url,
         "EVENT_BUS": "rabbitmq",
@@ -161,7 +161,7 @@ def bare_pika(place: Place, backlog_: Sequence[events.Event], batch: int) -> Non
             publish(channel)
 
     connection = pika.SelectConnection(
-        rabbitmq_link.connection_parameters(place.broker),
+        rabbitmq_connection.connection_parameters(place.broker),
         on_open_callback=lambda c: c.channel(on_open_callback=on_channel),
         on_close_callback=lambda c, _: c.ioloop.stop(),
     )
@@ -171,7 +171,7 @@ def bare_pika(place: Place, backlog_: Sequence[events.Event], batch: int) -> Non
 @contextlib.contextmanager
 def topology(place: Place) -> Iterator[None]:
     """Have an exchange and a durable queue behind it that hears everything."""
-    parameters = rabbitmq_link.connection_parameters(place.broker)
+    parameters = rabbitmq_connection.connection_parameters(place.broker)
     with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
         channel = connection.channel()
         channel.exchange_declare(place.exchange, exchange_type="topic", durable=True)
@@ -188,7 +188,7 @@ def topology(place: Place) -> Iterator[None]:
 
 def take_all(place: Place) -> dict[str, list[str]]:
     """Empty the queue; answer the ids of events, by order, as they came."""
-    parameters = rabbitmq_link.connection_parameters(place.broker)
+    parameters = rabbitmq_connection.connection_parameters(place.broker)
     came: dict[str, list[str]] = defaultdict(list)
     with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
         channel = connection.channel()

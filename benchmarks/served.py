@@ -75,9 +75,9 @@ def _sampled(target: Callable[[Request], Any]) -> Callable[[Request], Any]:
 
 if exchange := os.environ.get("BENCH_EXCHANGE"):
     try:
+        link = importlib.import_module("common.publishing.rabbitmq_connection")
+    except ImportError:  # an older checkout
         link = importlib.import_module("common.publishing.rabbitmq_link")
-    except ImportError:  # a checkout from before a link was a module of its own
-        link = importlib.import_module("common.publishing.rabbitmq")
     vars(link)["EXCHANGE"] = exchange
 
 target = _load()

@@ -70,6 +70,10 @@ class Result(enum.Enum):
 THROUGH = frozenset({Result.SENT, Result.UNROUTABLE})
 
 
+class ConnectError(Exception):
+    """The destination is not there, or turned us away; nothing was sent."""
+
+
 class Outcome(Struct, frozen=True):
     """How the attempt to send the outbox row `id` ended, and why if not well."""
 
@@ -116,6 +120,7 @@ def waves(messages: Iterable[Message]) -> list[list[Message]]:
 
 # Less is no time to get an answer in: whatever was sent would be in doubt.
 SHORTEST_SECONDS = 0.5
+CONNECT_TIMEOUT_SECONDS = 2.0  # to a broker
 
 # Gets the message and the seconds it may take.
 Send = Callable[[Message, float], tuple[Result, str | None]]

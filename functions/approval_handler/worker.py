@@ -21,7 +21,11 @@ from common.db import ping
 from common.errors import ServiceError
 from common.events import STATUS_UPDATED
 from common.owed import Owed
-from common.publishing.rabbitmq_link import EXCHANGE, connection_parameters, reason
+from common.publishing.rabbitmq_connection import (
+    EXCHANGE,
+    connection_parameters,
+    reason,
+)
 
 QUEUE = "order_approval"
 DEAD_LETTERS = "order_approval.dead"  # an exchange and its queue

@@ -19,7 +19,7 @@ import pika
 from pika.exceptions import AMQPError
 
 from common.endpoints import RabbitMQ
-from common.publishing.rabbitmq_link import EXCHANGE, connection_parameters
+from common.publishing.rabbitmq_connection import EXCHANGE, connection_parameters
 from infra.local.sandbox.event_sink import QUEUES, Event, EventSink
 
 QUEUE_NAMES = {

@@ -15,7 +15,7 @@ import pytest
 
 from common import config, events, publishing
 from common.api_docs.documents import parsed, resolve
-from common.publishing import rabbitmq_link
+from common.publishing import rabbitmq_connection
 from tests.support.published import HEADERS
 from tests.support.shapes import GONE, broken_copy, differences, structs_of
 
@@ -132,11 +132,11 @@ def examples_are_such_messages(told: Document) -> Iterator[str]:
 
 def addresses_are_those_that_are_used(told: Document) -> Iterator[str]:
     exchange = told["channels"]["rabbitmq"]["bindings"]["amqp"]["exchange"]["name"]
-    if exchange != rabbitmq_link.EXCHANGE:
+    if exchange != rabbitmq_connection.EXCHANGE:
         yield exchange
     found = told["components"]["schemas"]
     app = found["RabbitMQProperties"]["properties"]["app_id"]["const"]
-    if app != rabbitmq_link.APP_ID:
+    if app != rabbitmq_connection.APP_ID:
         yield app
     source = found["HttpHeaders"]["properties"]["ce-source"]["const"]
     if source != publishing.SOURCE:

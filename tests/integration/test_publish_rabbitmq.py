@@ -1,50 +1,85 @@
-"""Events on a real RabbitMQ: what its consumers get, to the letter."""
+"""Publishing to a real RabbitMQ: what consumers get, and connections that fail.
 
-import json
+What every publisher promises is in `tests/contract/test_publishers.py`.
+"""
+
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from common import events
+from common import failpoints
 from common.endpoints import RabbitMQ
 from common.publishing import Message, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
-from tests.support.factories import item, message, order
-from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES, Broker
+from tests.support.factories import message
+from tests.support.link import LOOPBACK, Link, link_to
+from tests.support.rabbitmq import EXCHANGE, Broker
 
-CREATED, ITEM, STATUS = (
-    "order.created",
-    "order.item.created",
-    "order.item.status.updated",
-)
+CREATED, ITEM = "order.created", "order.item.created"
+STATUS = "order.item.status.updated"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+FDS = Path("/proc/self/fd")
+MakePublisher = Callable[..., RabbitMQPublisher]
 
 
 @pytest.fixture
-def publisher(
+def link(
     rabbitmq_server: Broker,
     rabbitmq_channel: BlockingChannel,  # noqa: ARG001 clean queues
-) -> Iterator[RabbitMQPublisher]:
-    broker = RabbitMQ(
-        host=rabbitmq_server.host,
-        port=rabbitmq_server.port,
-        user=rabbitmq_server.user,
-        password=rabbitmq_server.password,
-        vhost=rabbitmq_server.vhost,
-    )
-    publisher = RabbitMQPublisher(broker)
-    yield publisher
-    publisher.close()
+) -> Iterator[Link]:
+    with link_to(rabbitmq_server.port) as link:
+        yield link
 
 
-def send(publisher: RabbitMQPublisher, *messages: Message) -> list[Result]:
+@pytest.fixture
+def make_publisher(rabbitmq_server: Broker) -> Iterator[MakePublisher]:
+    made = []
+
+    def make(port: int, host: str = LOOPBACK, **changes: str) -> RabbitMQPublisher:
+        login = {
+            "user": rabbitmq_server.user,
+            "password": rabbitmq_server.password,
+            "vhost": rabbitmq_server.vhost,
+        }
+        broker = RabbitMQ(host=host, port=port, **(login | changes))
+        made.append(RabbitMQPublisher(broker))
+        return made[-1]
+
+    yield make
+    for publisher in made:
+        publisher.close()
+
+
+@pytest.fixture
+def publisher(link: Link, make_publisher: MakePublisher) -> RabbitMQPublisher:
+    return make_publisher(link.port)
+
+
+def publish(publisher: RabbitMQPublisher, *messages: Message) -> list[Result]:
     outcomes = publisher.publish(messages, time.monotonic() + 10)
-    assert [outcome.id for outcome in outcomes] == [m.id for m in messages]
     return [outcome.result for outcome in outcomes]
+
+
+def send(
+    publisher: RabbitMQPublisher, *ids: str, seconds: float = 10, **changes: object
+) -> list[Result]:
+    """Publish an `order.created` of an order of its own for each id."""
+    batch = [
+        message(
+            id=n,
+            order_id=n,
+            **({"type": CREATED, "event_id": each, "body": each} | changes),
+        )
+        for n, each in enumerate(ids, start=1)
+    ]
+    return [o.result for o in publisher.publish(batch, time.monotonic() + seconds)]
 
 
 def take(channel: BlockingChannel, queue: str) -> list[tuple[Any, Any, bytes]]:
@@ -57,12 +92,11 @@ def take(channel: BlockingChannel, queue: str) -> list[tuple[Any, Any, bytes]]:
         taken.append((delivery, properties, body))
 
 
-def bound(channel: BlockingChannel, routing_key: str, **arguments: object) -> str:
-    """Answer a queue of this test's own that gets these events, too."""
-    declared = channel.queue_declare("", exclusive=True, arguments=arguments)
-    queue: str = declared.method.queue
-    channel.queue_bind(queue, EXCHANGE, routing_key)
-    return queue
+def bodies(channel: BlockingChannel) -> list[str]:
+    return [body.decode() for *_, body in take(channel, "product_events")]
+
+
+# What consumers get.
 
 
 def test_a_message_is_what_its_consumers_expect_to_the_letter(
@@ -73,7 +107,7 @@ def test_a_message_is_what_its_consumers_expect_to_the_letter(
     sent = message(
         type=CREATED, body=body, order_id=7, traceparent=TRACE, created_at=created_at
     )
-    assert send(publisher, sent) == [Result.SENT]
+    assert publish(publisher, sent) == [Result.SENT]
     [(delivery, properties, received)] = take(rabbitmq_channel, "product_events")
     assert received == body.encode()
     assert (delivery.exchange, delivery.routing_key) == (EXCHANGE, CREATED)
@@ -95,43 +129,6 @@ def test_a_message_is_what_its_consumers_expect_to_the_letter(
     }
 
 
-def test_a_resend_has_the_same_message_id(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    send(publisher, message(type=CREATED))
-    send(publisher, message(type=CREATED, attempts=2, is_doubtful=True))
-    taken = take(rabbitmq_channel, "product_events")
-    assert len(taken) == 2
-    assert len({properties.message_id for _, properties, _ in taken}) == 1
-
-
-def test_the_siblings_queues_get_what_they_expect_and_nothing_else(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    placed = order(item(id=9), item(id=10))
-    told = [
-        *(events.item_created(placed, each) for each in placed.items),
-        events.order_created(placed, cart_id=42),
-        events.status_updated(item(status=3), 1, "2025-12-01T10:00:00.000000Z"),
-        events.order_approved(placed, "2025-12-01T10:00:00.000000Z"),
-        events.order_deleted(placed),
-    ]
-    batch = [
-        message(id=n, type=event.type, body=event.body, event_id=event.id)
-        for n, event in enumerate(told)
-    ]
-    assert set(send(publisher, *batch)) == {Result.SENT}
-    found = {
-        queue: [json.loads(body) for *_, body in take(rabbitmq_channel, queue)]
-        for queue in SIBLINGS_QUEUES
-    }
-    [created] = found["product_events"]
-    assert created["data"]["order_id"] == 4
-    assert found["shopcart_events"] == [created]
-    ids = [body["order_item_id"] for body in found["shop_order_items_queue"]]
-    assert ids == ["9", "10"]
-
-
 @pytest.mark.parametrize(
     ("event_type", "queues", "result"),
     [
@@ -142,7 +139,7 @@ def test_the_siblings_queues_get_what_they_expect_and_nothing_else(
         ("order.deleted", [], Result.SENT),
     ],
 )
-def test_nobody_listening_is_told_where_somebody_should(
+def test_nobody_listening_is_reported_where_somebody_should(
     publisher: RabbitMQPublisher,
     rabbitmq_channel: BlockingChannel,
     event_type: str,
@@ -151,78 +148,189 @@ def test_nobody_listening_is_told_where_somebody_should(
 ) -> None:
     for queue in queues:
         rabbitmq_channel.queue_unbind(queue, EXCHANGE, event_type)
-    assert send(publisher, message(type=event_type)) == [result]
+    other = message(id=2, order_id=2, type="order.deleted", event_id="other")
+    assert publish(publisher, message(type=event_type), other) == [result, Result.SENT]
     for queue in queues:
         rabbitmq_channel.queue_bind(queue, EXCHANGE, event_type)
     again = message(type=event_type, event_id="e0000000-0000-4000-8000-00000000000f")
-    assert send(publisher, again) == [Result.SENT]
-
-
-def test_one_unroutable_event_of_a_batch_is_told_apart_from_the_others(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    rabbitmq_channel.queue_unbind("shop_order_items_queue", EXCHANGE, ITEM)
-    batch = [
-        message(id=1, type=ITEM, event_id="e0000000-0000-4000-8000-000000000001"),
-        message(id=2, type=CREATED, event_id="e0000000-0000-4000-8000-000000000002"),
-    ]
-    assert send(publisher, *batch) == [Result.UNROUTABLE, Result.SENT]
-
-
-def test_a_batch_of_hundreds_keeps_its_order(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    queue = bound(rabbitmq_channel, "#")
-    batch = [
-        message(id=n, order_id=n % 20, type=STATUS, body=str(n), event_id=str(n))
-        for n in range(400)
-    ]
-    assert set(send(publisher, *batch)) == {Result.SENT}
-    taken = [int(body) for *_, body in take(rabbitmq_channel, queue)]
-    assert len(taken) == 400
-    for order_id in range(20):
-        of_order = [n for n in taken if n % 20 == order_id]
-        assert of_order == sorted(of_order)
-
-
-def test_what_follows_a_refused_event_of_its_order_is_not_sent(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    """A queue that is full and rejects makes the broker turn an event down."""
-    bound(
-        rabbitmq_channel,
-        ITEM,
-        **{"x-max-length": 1, "x-overflow": "reject-publish"},
-    )
-    spied = bound(rabbitmq_channel, CREATED)
-    send(publisher, message(type=ITEM))
-    batch = [
-        message(id=1, order_id=4, type=ITEM),
-        message(id=2, order_id=4, type=CREATED, body="held back"),
-        message(id=3, order_id=5, type=CREATED, body="free"),
-    ]
-    assert send(publisher, *batch) == [
-        Result.REFUSED,
-        Result.NOT_TRIED,
-        Result.SENT,
-    ]
-    assert [body for *_, body in take(rabbitmq_channel, spied)] == [b"free"]
+    assert publish(publisher, again) == [Result.SENT]
 
 
 def test_one_status_event_waits_for_the_confirm_of_the_one_before(
     publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
 ) -> None:
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    bound(rabbitmq_channel, STATUS, **full)
-    send(publisher, message(type=STATUS))
+    declared = rabbitmq_channel.queue_declare("", exclusive=True, arguments=full)
+    rabbitmq_channel.queue_bind(declared.method.queue, EXCHANGE, STATUS)
+    publish(publisher, message(type=STATUS))
     batch = [message(id=n, type=STATUS, event_id=str(n)) for n in (1, 2)]
-    assert send(publisher, *batch) == [Result.REFUSED, Result.NOT_TRIED]
+    assert publish(publisher, *batch) == [Result.REFUSED, Result.NOT_TRIED]
 
 
-def test_a_body_beyond_one_frame_arrives_whole(
+# Connections that fail.
+
+
+def test_a_channel_that_the_broker_closed_is_in_doubt_and_then_opened_again(
     publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
 ) -> None:
-    body = json.dumps({"filler": "ä" * 300_000}, ensure_ascii=False)
-    assert send(publisher, message(type=CREATED, body=body)) == [Result.SENT]
-    [(_, _, received)] = take(rabbitmq_channel, "product_events")
-    assert received.decode() == body
+    """Nobody should delete the exchange; who does, costs nothing but time."""
+    send(publisher, "a")
+    rabbitmq_channel.exchange_delete(EXCHANGE)
+    assert send(publisher, "b") == [Result.UNCONFIRMED]
+    assert send(publisher, "c", type="order.approved") == [Result.SENT]
+
+
+def test_a_broker_without_a_name_or_a_listener_is_unavailable_at_once(
+    make_publisher: MakePublisher,
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port = listener.getsockname()[1]
+    for to in (make_publisher(port), make_publisher(5672, host="broker.invalid")):
+        began = time.monotonic()
+        assert send(to, "a", "b") == [Result.UNAVAILABLE, Result.NOT_TRIED]
+        assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_broker_that_hangs_up_is_unavailable_and_found_again(
+    link: Link,
+    make_publisher: MakePublisher,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+) -> None:
+    """It may hang up before pika has looked."""
+    connect = SelectorIOServicesAdapter.connect_socket
+
+    def connect_and_look_late(
+        services: SelectorIOServicesAdapter,
+        sock: socket.socket,
+        address: tuple[str, int],
+        on_done: Callable[[object], None],
+    ) -> object:
+        def late(error: object) -> None:
+            time.sleep(seconds)
+            on_done(error)
+
+        return connect(services, sock, address, late)
+
+    monkeypatch.setattr(
+        SelectorIOServicesAdapter, "connect_socket", connect_and_look_late
+    )
+    link.is_hanging_up = True
+    publisher = make_publisher(link.port)
+    assert send(publisher, "a") == [Result.UNAVAILABLE]
+    link.restore()
+    assert send(publisher, "a") == [Result.SENT]
+
+
+def test_a_wrong_password_is_unavailable_and_not_shown(
+    link: Link, make_publisher: MakePublisher
+) -> None:
+    publisher = make_publisher(link.port, password="hush-hush")
+    [outcome] = publisher.publish([message()], time.monotonic() + 5)
+    assert outcome.result is Result.UNAVAILABLE
+    assert "hush" not in (outcome.reason or "")
+
+
+@pytest.mark.parametrize(("seconds", "at_most"), [(0.25, 1.3), (0.75, 1.8), (10, 4)])
+def test_a_broker_that_says_nothing_costs_no_more_than_the_time_there_is(
+    make_publisher: MakePublisher, seconds: float, at_most: float
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        publisher = make_publisher(silent.getsockname()[1])
+        began = time.monotonic()
+        assert send(publisher, "a", seconds=seconds) == [Result.UNAVAILABLE]
+        assert min(seconds, 2) <= time.monotonic() - began < at_most
+
+
+def test_with_little_time_a_connection_is_opened_and_kept_and_nothing_sent(
+    publisher: RabbitMQPublisher, link: Link, rabbitmq_channel: BlockingChannel
+) -> None:
+    assert send(publisher, "a", "b", seconds=0.45) == [Result.NOT_TRIED] * 2
+    assert send(publisher, "c", seconds=0.45) == [Result.NOT_TRIED]
+    assert bodies(rabbitmq_channel) == []
+    assert send(publisher, "d") == [Result.SENT]
+    assert link.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("point", "arrives"),
+    [
+        ("publish rabbitmq before", False),
+        ("publish rabbitmq after", True),
+        ("confirm rabbitmq before", True),
+        ("confirm rabbitmq after", True),
+    ],
+)
+def test_what_is_published_has_left_the_process_when_its_failpoint_says_so(
+    publisher: RabbitMQPublisher,
+    rabbitmq_channel: BlockingChannel,
+    point: str,
+    *,
+    arrives: bool,
+) -> None:
+    """The hook is as far as a process gets that is killed there."""
+    send(publisher, "a")
+    assert bodies(rabbitmq_channel) == ["a"]
+    seen: list[list[str]] = []
+
+    def look(name: str) -> None:
+        if name == point:
+            time.sleep(0.3)  # the link's own threads are no part of the process
+            seen.append(bodies(rabbitmq_channel))
+
+    failpoints.arm(look)
+    try:
+        send(publisher, "b", body="b" * 200_000)
+    finally:
+        failpoints.arm(None)
+    assert seen == [["b" * 200_000] if arrives else []]
+
+
+counts_descriptors = pytest.mark.skipif(
+    not FDS.exists(), reason="counts what /proc/self/fd shows"
+)
+
+
+def open_descriptors() -> int:
+    return len(list(FDS.iterdir()))
+
+
+@counts_descriptors
+def test_no_way_to_lose_the_broker_leaks_a_descriptor(
+    publisher: RabbitMQPublisher, link: Link, make_publisher: MakePublisher
+) -> None:
+    def lose_it_each_way() -> None:
+        link.restore()
+        assert send(publisher, "a") == [Result.SENT]
+        link.cut()
+        assert send(publisher, "a") == [Result.SENT]
+        link.is_mute = True
+        send(publisher, "a", seconds=0.6)
+        link.is_mute, link.is_hanging_up = False, True
+        send(publisher, "a")
+        link.restore()
+        send(make_publisher(link.port, password="wrong"), "a")
+        link.cut()
+        link.wait_until_quiet()
+
+    lose_it_each_way()
+    before = open_descriptors()
+    for _ in range(3):
+        lose_it_each_way()
+    deadline = time.monotonic() + 10  # the link's threads close theirs when they can
+    while open_descriptors() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert open_descriptors() <= before
+
+
+@counts_descriptors
+def test_fifty_attempts_to_reach_a_mute_broker_leak_no_descriptor(
+    make_publisher: MakePublisher,
+) -> None:
+    with socket.create_server((LOOPBACK, 0), backlog=64) as silent:
+        publisher = make_publisher(silent.getsockname()[1])
+        before = open_descriptors()
+        for _ in range(50):
+            assert send(publisher, "a", seconds=0.02) == [Result.UNAVAILABLE]
+            assert open_descriptors() == before

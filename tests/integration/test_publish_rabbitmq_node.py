@@ -16,6 +16,7 @@ from common.config import load
 from common.publishing import Message, Outcome, Result
 from common.publishing.rabbitmq import BLOCKED, RabbitMQPublisher
 from tests.support.factories import message
+from tests.support.link import Link, link_to
 from tests.support.rabbitmq import EXCHANGE, clean_topology
 from tests.support.rabbitmq_node import OwnBroker
 from tests.support.tls import identity, tls_to
@@ -249,19 +250,6 @@ def test_a_connection_that_the_broker_closes_in_mid_publish_leaves_it_in_doubt(
     assert results(publisher, event("c")) == [Result.SENT]
 
 
-def test_a_broker_that_restarts_in_good_order_is_found_again(
-    node: OwnBroker, publisher: RabbitMQPublisher
-) -> None:
-    results(publisher, event("a"))
-    node.stop()
-    began = time.monotonic()
-    assert results(publisher, event("b")) == [Result.UNAVAILABLE]
-    assert time.monotonic() - began < 1.5
-    node.start()
-    assert results(publisher, event("c")) == [Result.SENT]
-    assert spied(node) == ["a", "c"]
-
-
 def test_what_was_confirmed_survives_that_the_broker_is_killed(
     node: OwnBroker, publisher: RabbitMQPublisher
 ) -> None:
@@ -294,24 +282,58 @@ def test_what_was_confirmed_survives_that_the_broker_is_killed(
     assert results(publisher, event("after")) == [Result.SENT]
 
 
-# Virtual hosts.
+# Connections that nobody has heard of for longer than two heartbeats.
 
 
 @pytest.fixture
-def shop_vhost(node: OwnBroker) -> Iterator[str]:
-    name = "a shop/of ours"
-    node.ctl("add_vhost", name)
-    node.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
-    yield name
-    node.ctl("delete_vhost", name)
+def link(node: OwnBroker) -> Iterator[Link]:
+    """The node with a heartbeat a second, through a network."""
+    node.ctl("eval", "application:set_env(rabbit, heartbeat, 1).")
+    with link_to(node.port) as link:
+        yield link
+    node.ctl("eval", "application:set_env(rabbit, heartbeat, 60).")
 
 
-def test_a_vhost_is_a_world_of_its_own(node: OwnBroker, shop_vhost: str) -> None:
-    with publisher_to(node, RABBITMQ_VHOST=shop_vhost) as publisher:
-        assert results(publisher, event("a")) == [Result.SENT]
-    listed = node.ctl("list_exchanges", "-p", shop_vhost, "name", "type", "durable")
-    assert [EXCHANGE, "topic", "true"] in [line.split() for line in listed.splitlines()]
-    assert spied(node) == []
+@pytest.fixture
+def far_publisher(node: OwnBroker, link: Link) -> Iterator[RabbitMQPublisher]:
+    with publisher_to(node, RABBITMQ_PORT=str(link.port)) as publisher:
+        yield publisher
+
+
+def test_a_connection_that_the_network_forgot_costs_neither_time_nor_certainty(
+    node: OwnBroker, link: Link, far_publisher: RabbitMQPublisher
+) -> None:
+    assert results(far_publisher, event("a")) == [Result.SENT]
+    link.forget()
+    time.sleep(2.5)
+    began = time.monotonic()
+    assert results(far_publisher, event("b")) == [Result.SENT]
+    assert time.monotonic() - began < 0.4
+    assert link.attempts == 2
+    assert spied(node) == ["a", "b"]
+
+
+def test_a_connection_in_use_is_kept_for_longer_than_two_heartbeats(
+    link: Link, far_publisher: RabbitMQPublisher
+) -> None:
+    for number in range(5):
+        assert results(far_publisher, event(str(number))) == [Result.SENT]
+        time.sleep(0.7)
+    assert link.attempts == 1
+
+
+def test_a_blocked_connection_is_kept_as_long_as_the_broker_sends_heartbeats(
+    node: OwnBroker, link: Link, far_publisher: RabbitMQPublisher
+) -> None:
+    with shortage(node):
+        assert results(far_publisher, event("a"), seconds=1) == [Result.UNCONFIRMED]
+        time.sleep(3)
+        assert results(far_publisher, event("b")) == [Result.UNAVAILABLE]
+        assert link.attempts == 1
+        link.forget()
+        time.sleep(2.5)
+        results(far_publisher, event("b"), seconds=1)
+    assert link.attempts == 2
 
 
 def test_a_vhost_that_is_not_there_is_named(node: OwnBroker) -> None:

@@ -14,7 +14,7 @@ from common.config import load
 from common.endpoints import RabbitMQ
 from common.publishing import Outcome, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
-from common.publishing.rabbitmq_link import connection_parameters
+from common.publishing.rabbitmq_connection import connection_parameters
 from infra.local.broker import SiblingsConsumer
 from infra.local.sandbox.event_sink import Event
 from tests.support.factories import message

@@ -12,7 +12,7 @@ import pytest
 from common.config import load
 from common.publishing import Result
 from common.publishing.rabbitmq import RabbitMQPublisher
-from common.publishing.rabbitmq_link import connection_parameters
+from common.publishing.rabbitmq_connection import connection_parameters
 from tests.support.factories import message
 from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES
 from tests.support.rabbitmq_node import OwnBroker, needed_broker

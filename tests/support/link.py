@@ -27,6 +27,7 @@ class Link:
         self.attempts = 0  # connections that were asked for
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._forgotten: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.port = 0
         self._listener = self._listen()
@@ -54,9 +55,15 @@ class Link:
     def cut(self) -> None:
         """End every open connection, without a word."""
         with self._lock:
+            self._forgotten.clear()
             for end in self._open:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Carry nothing more between those who are connected, and tell neither."""
+        with self._lock:
+            self._forgotten |= self._open
 
     def wait_until_quiet(self, seconds: float = 10) -> None:
         """Wait until nobody is connected any more; fails when somebody stays."""
@@ -122,8 +129,10 @@ class Link:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
-                if not (is_answer and self.is_mute):
+                if not ((is_answer and self.is_mute) or source in self._forgotten):
                     sink.sendall(data)
+        while source in self._forgotten:
+            time.sleep(0.05)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,317 @@
+"""One connection to RabbitMQ: its channel, writing, and what a confirm means.
+
+pika's loop runs only inside calls, so that publishing needs no thread. In between no
+heartbeat is answered, and `is_usable` says when that was too long.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pika
+from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
+
+from common import failpoints
+from common.endpoints import RabbitMQ
+from common.events import EXPECTED
+from common.publishing import (
+    CONNECT_TIMEOUT_SECONDS,
+    THROUGH,
+    ConnectError,
+    Message,
+    Outcome,
+    Result,
+    cloud_event_attributes,
+    waves,
+)
+
+EXCHANGE = "order_events"
+APP_ID = "order-service"
+CLOSE_TIMEOUT_SECONDS = 0.5
+HEARTBEAT_SECONDS = 60  # taken for the broker's where it wants none
+
+
+def connection_parameters(
+    broker: RabbitMQ, timeout: float = CONNECT_TIMEOUT_SECONDS
+) -> pika.ConnectionParameters:
+    """Return how to connect, with every wait bounded, by `timeout` if that is less.
+
+    With TLS the broker shows a certificate for its name, signed by an authority of
+    `ca_file` or, without one, of this machine. Raise OSError if that is unreadable.
+    """
+    ssl_options = None
+    if broker.has_tls:
+        import ssl  # noqa: PLC0415 only where it is used
+
+        context = ssl.create_default_context(cafile=broker.ca_file)
+        ssl_options = pika.SSLOptions(context, broker.host)
+    return pika.ConnectionParameters(
+        host=broker.host,
+        port=broker.port,
+        virtual_host=broker.vhost,
+        credentials=pika.PlainCredentials(broker.user, broker.password),
+        ssl_options=ssl_options,
+        socket_timeout=min(timeout, CONNECT_TIMEOUT_SECONDS),
+        stack_timeout=min(timeout, CONNECT_TIMEOUT_SECONDS),
+        connection_attempts=1,
+    )
+
+
+class _Services(SelectorIOServicesAdapter):  # type: ignore[misc] # pika has no types
+    """pika's I/O services, which keep the transport: it knows what is unwritten.
+
+    `SelectConnection` takes them as its `custom_ioloop`.
+    """
+
+    transport: Any = None  # an AbstractStreamTransport, once there is one
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: Any,  # noqa: ANN401 pika's
+        on_done: Callable[[Any], None],
+        **tls: Any,  # noqa: ANN401 pika's
+    ) -> Any:  # noqa: ANN401 pika's
+        def keep(result: Any) -> None:  # noqa: ANN401 pika's
+            if not isinstance(result, BaseException):
+                self.transport, _ = result
+            on_done(result)
+
+        return super().create_streaming_connection(protocol_factory, sock, keep, **tls)
+
+
+class Connection:
+    """A connection with one confirming channel; its loop runs only inside calls."""
+
+    def __init__(self, broker: RabbitMQ, timeout: float) -> None:
+        """Connect and declare the exchange within `timeout`; raise ConnectError."""
+        self.is_blocked = False  # the broker has said that it reads no further
+        self.is_spent = False  # late confirms are due that nobody waits for any more
+        self._has_tls = broker.has_tls
+        self._failure: str | None
+        self._failure = None
+        self._is_ready = False
+        self._is_silent = False
+        self._heard_at = time.monotonic()
+        self._received = 0  # bytes, by then
+        self._published = 0
+        self._waiting: dict[int, Message] = {}
+        self._results: dict[int, tuple[Result, str | None]] = {}
+        self._unroutable: set[str] = set()
+        self._channel: Any = None
+        try:
+            parameters = connection_parameters(broker, timeout)
+        except OSError as error:
+            raise ConnectError(reason(error)) from error
+        self._loop = IOLoop()
+        self._loop.activate_poller()
+        self._services = _Services(self._loop)
+        self._connection = pika.SelectConnection(
+            parameters,
+            on_open_callback=lambda c: c.channel(on_open_callback=self._on_channel),
+            on_open_error_callback=self._on_failure,
+            on_close_callback=self._on_failure,
+            custom_ioloop=self._services,
+        )
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        try:
+            self._run(lambda: self._is_ready or self._failure is not None, timeout)
+        except ValueError as error:  # pika's, of who hangs up as soon as we are through
+            self._failure = reason(error)
+        if not self._is_ready:
+            failure: str | None = self._failure  # set by a callback meanwhile
+            self.close()
+            raise ConnectError("no answer" if failure is None else failure)
+
+    def is_usable(self) -> bool:
+        """Read what has come meanwhile; return whether a publish may get a confirm.
+
+        A broker that has heard nothing for two heartbeats hangs up. Whether it did
+        cannot be seen where the network has forgotten the connection, or cut it. One
+        that is blocked waits for us; it is there as long as it sends heartbeats.
+        """
+        heard_at = self._heard_at
+        self._turn(0)
+        if self.is_blocked:
+            heard_at = self._heard_at
+        heartbeat = self._connection.params.heartbeat or HEARTBEAT_SECONDS
+        self._is_silent = time.monotonic() - heard_at > 2 * heartbeat
+        is_open = self._failure is None and self._channel.is_open
+        return is_open and not self._is_silent
+
+    def publish(self, messages: Sequence[Message], timeout: float) -> list[Outcome]:
+        """Publish all, wait up to `timeout` seconds, return an outcome for each.
+
+        What follows a message that was not confirmed is not tried. Afterwards the
+        connection is of no more use if it `is_spent`.
+        """
+        self._results.clear()
+        self._unroutable.clear()
+        deadline = time.monotonic() + timeout
+        held_back: set[int] = set()
+        for batch in waves(messages):
+            if self._failure or self.is_blocked or time.monotonic() >= deadline:
+                break
+            self._publish([m for m in batch if m.order_id not in held_back], deadline)
+            held_back |= {m.order_id for m in batch if not self._is_through(m)}
+        not_tried = (Result.NOT_TRIED, None)
+        return [Outcome(m.id, *self._results.get(m.id, not_tried)) for m in messages]
+
+    def _publish(self, messages: Iterable[Message], deadline: float) -> None:
+        self._waiting.clear()
+        ends: dict[int, int] = {}  # where in the stream each message's last byte is
+        failpoints.reach("publish rabbitmq before")
+        for message in messages:
+            self._published += 1
+            self._waiting[self._published] = message
+            self._channel.basic_publish(
+                EXCHANGE,
+                message.type,
+                message.body.encode(),
+                _properties(message),
+                mandatory=message.type in EXPECTED,
+            )
+            ends[message.id] = self._connection.bytes_sent
+        self._run(lambda: not self._unwritten(), deadline - time.monotonic())
+        if not self._unwritten():
+            failpoints.reach("publish rabbitmq after")
+        failpoints.reach("confirm rabbitmq before")
+        self._run(self._is_settled, deadline - time.monotonic())
+        failpoints.reach("confirm rabbitmq after")
+        if self._waiting:
+            self._give_up(ends)
+
+    def _is_settled(self) -> bool:
+        return not self._waiting or self._failure is not None
+
+    def _give_up(self, ends: dict[int, int]) -> None:
+        """Settle what nobody confirmed: in doubt, unless it cannot have arrived whole.
+
+        What is still unwritten never will be: `close` drops it.
+        """
+        unwritten = self._unwritten()
+        written = self._connection.bytes_sent - unwritten
+        # TLS may have sent part of a write that it does not count as begun.
+        is_known = bool(unwritten) and not self._has_tls
+        for message in self._waiting.values():
+            if is_known and ends[message.id] > written:
+                outcome = Result.UNAVAILABLE, "the broker reads no further"
+            else:
+                outcome = Result.UNCONFIRMED, self._failure or "no confirm in time"
+            self._results[message.id] = outcome
+        self.is_spent = bool(unwritten) or not self.is_blocked
+
+    def _unwritten(self) -> int:
+        """Return how many bytes wait in this process; none on a lost connection."""
+        is_lost = self._services.transport is None or not self._connection.is_open
+        return 0 if is_lost else int(self._services.transport.get_write_buffer_size())
+
+    def _is_through(self, message: Message) -> bool:
+        result, _ = self._results.get(message.id, (Result.NOT_TRIED, None))
+        return result in THROUGH
+
+    def close(self) -> None:
+        """Close in good order if the broker answers soon, else hang up."""
+        connection = self._connection
+        is_orderly = connection.is_open and not (self._unwritten() or self._is_silent)
+        # pika trips over an assertion, with all closed, where it was still opening.
+        with contextlib.suppress(AssertionError):
+            if not (connection.is_closing or connection.is_closed):
+                connection.close()
+            if is_orderly:
+                self._run(lambda: connection.is_closed, CLOSE_TIMEOUT_SECONDS)
+            if not connection.is_closed and self._services.transport:
+                self._services.transport.abort()
+            self._run(lambda: connection.is_closed, CLOSE_TIMEOUT_SECONDS)
+        self._loop.close()
+
+    def _run(self, is_done: Callable[[], bool], timeout: float) -> None:
+        """Run the loop until `is_done`, or until `timeout` seconds have passed."""
+        deadline = time.monotonic() + timeout
+        while not is_done() and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def _turn(self, seconds: float) -> None:
+        """Wait up to `seconds` for something to happen, and let pika act on it."""
+        timer = self._loop.call_later(seconds, lambda: None)
+        self._loop.poll()
+        self._loop.process_timeouts()
+        self._loop.remove_timeout(timer)
+        if self._connection.bytes_received != self._received:
+            self._received = self._connection.bytes_received
+            self._heard_at = time.monotonic()
+
+    def _on_channel(self, channel: Any) -> None:  # noqa: ANN401 pika's
+        self._channel = channel
+        channel.add_on_close_callback(self._on_failure)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm)
+        channel.exchange_declare(
+            EXCHANGE, exchange_type="topic", durable=True, callback=self._on_exchange
+        )
+
+    def _on_exchange(self, _frame: object) -> None:
+        self._is_ready = True
+
+    def _on_failure(self, _source: object, error: object) -> None:
+        if self._failure is None:
+            self._failure = reason(error)
+
+    def _on_blocked(self, *_: object) -> None:
+        self.is_blocked = True
+
+    def _on_unblocked(self, *_: object) -> None:
+        self.is_blocked = False
+
+    def _on_return(self, *returned: Any) -> None:  # noqa: ANN401 pika's
+        _channel, _method, properties, _body = returned
+        self._unroutable.add(properties.message_id)
+
+    def _on_confirm(self, frame: Any) -> None:  # noqa: ANN401 pika's
+        method = frame.method
+        tag = method.delivery_tag
+        tags = [t for t in self._waiting if t <= tag] if method.multiple else [tag]
+        for each in tags:
+            message = self._waiting.pop(each, None)
+            if message is None:
+                continue
+            if method.NAME == "Basic.Nack":
+                self._results[message.id] = (Result.REFUSED, "refused by the broker")
+            elif message.event_id in self._unroutable:
+                self._results[message.id] = (Result.UNROUTABLE, "no queue is bound")
+            else:
+                self._results[message.id] = (Result.SENT, None)
+
+
+def reason(error: object) -> str:
+    """Return in one line what went wrong; pika's own words hold the address."""
+    wrapped: object = error
+    while wrapped is not None:
+        error = wrapped
+        causes = getattr(error, "exceptions", ()) or getattr(error, "args", ())
+        causes = [getattr(error, "exception", None), *causes]
+        wrapped = next((c for c in causes if isinstance(c, BaseException)), None)
+    name = type(error).__name__
+    has_words = isinstance(error, OSError) or hasattr(error, "reply_code")
+    has_words |= name.startswith("Probable")
+    said = " ".join(str(error).split()) if has_words else ""
+    return f"{name}: {said}"[:300] if said else name
+
+
+def _properties(message: Message) -> pika.BasicProperties:
+    headers = cloud_event_attributes(message, "cloudEvents:")
+    if message.traceparent:
+        headers["traceparent"] = message.traceparent
+    return pika.BasicProperties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers=headers,
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        message_id=message.event_id,
+        timestamp=int(message.created_at.timestamp()),
+        type=message.type,
+        app_id=APP_ID,
+    )
