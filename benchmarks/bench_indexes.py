@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from common import approval, config, idempotency, orders, store
@@ -26,7 +25,6 @@ from common.endpoints import Database
 from common.idempotency import Answer
 from common.orders import Line
 from common.owed import Bus
-from common.placeholders import placeholders
 from common.schemas import DELIVERED, SHIPPED, Order, encode
 from common.store import Target
 
@@ -183,14 +181,15 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
         )
         for _ in range(LINES)
     ]
-    change = orders.new_order(user, lines, placeholders(LINES), cart_id=7)
     claim = idempotency.by_cart(
         user, 7, [(str(line.product_variation),) for line in lines]
     )
+    ids = idempotency.begin(engine, [claim], LINES)
+    change = orders.new_order(user, lines, ids, cart_id=7)
     reply = {"order_id": change.order.id, "order": change.order}
     answer = Answer(201, {}, encode(reply))
-    answer, _ = store.create_order(engine, change, BUS, [claim], answer)
-    return msgspec.json.decode(answer.body, type=_Reply).order
+    store.create_order(engine, change, BUS, [claim], answer)
+    return change.order
 
 
 def _move(engine: Engine, item_id: int, status: int) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -10,8 +11,13 @@ from flask import Response, request
 
 from common import logs
 from common.config import Settings
-from common.errors import InvalidRequestError, PreconditionFailedError
+from common.errors import (
+    InvalidRequestError,
+    PreconditionFailedError,
+    ServiceError,
+)
 from common.identity import Caller, identify
+from common.problems import PROBLEM_JSON, problem
 from common.schemas import decode, encode
 
 if TYPE_CHECKING:  # a function without a database loads no driver either
@@ -113,7 +119,18 @@ def _weakened(tags: list[str]) -> list[str]:
 def answer(given: "Answer") -> Response:
     """Answer a POST, marked as replayed where it is."""
     replayed = {"Idempotency-Replayed": "true"} if given.is_replayed else {}
-    return json_response(given.body, given.status, given.headers | replayed)
+    response = json_response(given.body, given.status, given.headers | replayed)
+    if given.status >= HTTPStatus.BAD_REQUEST:
+        response.content_type = PROBLEM_JSON
+    return response
+
+
+def refusal(error: ServiceError) -> "Answer":
+    """Return the problem that tells of `error` as an answer that can be kept."""
+    from common.idempotency import Answer  # noqa: PLC0415 see above
+
+    response = problem(error)
+    return Answer(response.status_code, {}, response.get_data(as_text=True))
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")

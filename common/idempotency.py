@@ -1,50 +1,37 @@
 """Idempotency: the first answer to a POST is kept with its write, and replayed.
 
-Lives here: keys, fingerprints, finding and writing records. Not here: the write itself,
-which the record is part of (`store.py`). Surprise: there are two kinds of key, the
-caller's Idempotency-Key header (24 hours) and the cart itself (as long as its order
-exists); a race on either ends as a unique violation, and the loser replays the winner.
+There are two kinds of key, the caller's Idempotency-Key header (24 hours) and the cart
+itself (as long as its order exists). A race on either ends as a unique violation, and
+the loser replays the winner.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from msgspec import Struct, json
 
-from common.db import Connection, Engine, connect, named
+from common.db import (
+    LOCK_NOT_AVAILABLE,
+    Connection,
+    Engine,
+    StatementError,
+    connect,
+    named,
+)
 from common.errors import InFlightError, KeyReusedError
-from common.placeholders import Ids, fill, template
+from common.prepared import error_context, sql_state, violated_constraint
+from common.reads import MOMENT
+from common.schemas import Ids
 
-CONSTRAINT = "idempotency_records_pkey"
+KEY, CART = "key", "cart"
 KEEP_HOURS = 24
 
 
-class Earlier(Struct, frozen=True):
-    """A record as it was found: the answer, and of which of the claims asked for."""
-
-    position: int
-    fingerprint: str
-    status: int
-    headers: dict[str, str]
-    body: str
-
-
-class AlreadyAnsweredError(Exception):
-    """Somebody else's write claimed the same key first; nothing was written.
-
-    `earlier` is what it was answered with, None where that is not known yet.
-    """
-
-    def __init__(self, earlier: Earlier | None = None) -> None:
-        self.earlier = earlier
-        super().__init__("the key is taken")
-
-
 class Claim(Struct, frozen=True):
-    """A caller's right to one answer: `scope` is 'key' or 'cart'."""
+    """A caller's right to one answer: `scope` is `KEY` or `CART`."""
 
     user_id: UUID
     scope: str
@@ -60,109 +47,191 @@ class Answer(Struct, frozen=True):
     body: str
     is_replayed: bool = False
 
-    def filled(self, ids: Ids) -> "Answer":
-        """Answer this with what was drawn in place of placeholders."""
-        headers = {name: fill(value, ids) for name, value in self.headers.items()}
-        return Answer(self.status, headers, fill(self.body, ids))
+
+class AlreadyAnsweredError(Exception):
+    """The request was answered before, with `answer`; nothing was written."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__("the request was answered before")
+
+
+class KeyTakenError(Exception):
+    """Another write has taken one of the keys since they were looked up."""
 
 
 def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
-    """Answer the claim of an Idempotency-Key, bound to this path and body."""
+    """Return the claim of an Idempotency-Key, bound to this path and body."""
     fingerprint = hashlib.sha256(path.encode() + b"\n" + body).hexdigest()
-    return Claim(user_id, "key", key, fingerprint)
+    return Claim(user_id, KEY, key, fingerprint)
 
 
 def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Claim:
-    """Answer the claim of a cart: its id, and each line's id, variation, quantity."""
+    """Return the claim of a cart: its id, and each line's id, variation, quantity."""
     content = json.encode([cart_id, sorted(lines, key=json.encode)])
     digest = hashlib.sha256(content).hexdigest()
-    return Claim(user_id, "cart", digest, digest)
+    return Claim(user_id, CART, digest, digest)
 
 
-_FIND = named(
-    "idempotency.find",
-    """
+_BEGIN = named(
+    "idempotency.begin",
+    f"""
 WITH wanted AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS w(
-    position int, user_id uuid, scope text, key text)
+    position int, user_id uuid, scope text, key text, fingerprint text)
+),
+found AS MATERIALIZED (  -- one moment: of two keys of one write both are seen
+  SELECT r.scope, r.fingerprint = w.fingerprint AS is_same, r.status, r.headers, r.body
+  FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
+  WHERE r.expires_at IS NULL OR r.expires_at > now()
+  ORDER BY w.position LIMIT 1
 ),
 expired AS (
   DELETE FROM idempotency_records r USING wanted w
   WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
     -- Not as the index on it has it: a key is looked up, not all that have expired.
     AND coalesce(r.expires_at, 'infinity') <= now()
+),
+kept AS (  -- what the cart finds is the answer to the header's key from now on
+  INSERT INTO idempotency_records
+    (user_id, scope, key, fingerprint, status, headers, body, expires_at)
+  SELECT w.user_id, w.scope, w.key, w.fingerprint, 200, f.headers, f.body,
+    now() + interval '{KEEP_HOURS} hours'
+  FROM found f JOIN wanted w ON w.scope = '{KEY}'
+  WHERE f.scope = '{CART}'
+  ON CONFLICT DO NOTHING  -- the same request at the same time has kept it
+),
+drawn AS (  -- gaps do no harm, but what is answered already needs no ids
+  SELECT coalesce(CAST(:order_id AS bigint), nextval('orders_id_seq')) AS order_id,
+    ARRAY(SELECT nextval('order_items_id_seq')
+      FROM generate_series(1, CAST(:items AS int))) AS item_ids,
+    {MOMENT.format("clock_timestamp()")} AS at
+  WHERE NOT EXISTS (SELECT FROM found)
 )
-SELECT CAST(json_build_object('position', w.position, 'fingerprint', r.fingerprint,
-  'status', r.status, 'headers', r.headers, 'body', r.body) AS text)
-FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
-WHERE r.expires_at IS NULL OR r.expires_at > now()
-ORDER BY w.position LIMIT 1
-""",
+SELECT CAST((SELECT row_to_json(found) FROM found) AS text),
+  CAST((SELECT row_to_json(drawn) FROM drawn) AS text)
+""",  # noqa: S608 fragments of our own
 )
 
 
-def replay(engine: Engine, claims: Sequence[Claim]) -> Answer | None:
-    """Answer what the first of `claims` that was used before was answered with.
+class _Found(Struct):
+    scope: str
+    is_same: bool
+    status: int
+    headers: dict[str, str]
+    body: str
 
-    One round trip, one moment: of two claims that one write made, both are seen or
-    neither is. Raises KeyReusedError where the key was used for another request.
+
+def begin(
+    engine: Engine, claims: Sequence[Claim], items: int, order_id: int | None = None
+) -> Ids:
+    """Look the claims up, and draw ids for what is written if none was answered.
+
+    For so many `items` of a new order, or of `order_id`; one round trip. Raise
+    AlreadyAnsweredError if one of the claims was answered before, KeyReusedError if its
+    key was used for another request.
     """
-    if not claims:
-        return None
     wanted = [
-        {"position": n, "user_id": c.user_id, "scope": c.scope, "key": c.key}
-        for n, c in enumerate(claims)
-    ]
-    with connect(engine) as connection:
-        parameters = {"claims": json.encode(wanted).decode()}
-        found = connection.execute(_FIND, parameters).value_or_none()
-    return None if found is None else _again(json.decode(found, type=Earlier), claims)
-
-
-def _again(earlier: Earlier, claims: Sequence[Claim]) -> Answer:
-    claim = claims[earlier.position]
-    if earlier.fingerprint != claim.fingerprint:
-        raise KeyReusedError
-    status = 200 if claim.scope == "cart" else earlier.status
-    return Answer(status, earlier.headers, earlier.body, is_replayed=True)
-
-
-def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
-    """Answer the records that keep `answer`, for the statement that writes.
-
-    Headers and body are templates, as the answer may hold placeholders.
-    """
-    headers = template(json.encode(answer.headers).decode())
-    body = template(answer.body)
-    return [
         {
             "position": position,
             "user_id": claim.user_id,
             "scope": claim.scope,
             "key": claim.key,
             "fingerprint": claim.fingerprint,
-            "status": answer.status,
-            "headers": headers,
-            "body": body,
-            "keep_hours": KEEP_HOURS if claim.scope == "key" else None,
         }
         for position, claim in enumerate(claims)
     ]
+    parameters = {
+        "claims": json.encode(wanted).decode(),
+        "items": items,
+        "order_id": order_id,
+    }
+    with connect(engine) as connection:
+        try:
+            found, drawn = connection.execute(_BEGIN, parameters).one()
+        except StatementError as error:
+            explain(error)
+    if found is None:
+        return json.decode(drawn, type=Ids)
+    record = json.decode(found, type=_Found)
+    if not record.is_same:
+        raise KeyReusedError
+    status = 200 if record.scope == CART else record.status
+    raise AlreadyAnsweredError(
+        Answer(status, record.headers, record.body, is_replayed=True)
+    )
 
 
-def earlier(
-    engine: Engine, claims: Sequence[Claim], error: AlreadyAnsweredError
-) -> Answer:
-    """Answer what whoever was faster was answered with.
+def check(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Look the claims up; raise as `begin` does."""
+    if claims:
+        begin(engine, claims, items=0, order_id=0)
 
-    Raises KeyReusedError, or InFlightError where its order was deleted in between.
+
+_KEEP = named(
+    "idempotency.keep",
+    f"""
+INSERT INTO idempotency_records
+  (user_id, scope, key, fingerprint, status, headers, body, expires_at)
+SELECT user_id, scope, key, fingerprint, status, headers, body,
+  now() + interval '{KEEP_HOURS} hours'
+FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS r(
+  user_id uuid, scope text, key text, fingerprint text, status smallint,
+  headers jsonb, body text)
+WHERE scope = '{KEY}'
+""",  # noqa: S608 fragments of our own
+)
+
+
+def keep(engine: Engine, claims: Sequence[Claim], answer: Answer) -> None:
+    """Keep an answer that wrote no order under the header's key, if there is one.
+
+    Raise as `check` if another write has taken the key meanwhile.
     """
-    if error.earlier is not None:
-        return _again(error.earlier, claims)
-    answer = replay(engine, claims)
-    if answer is None:
+    if all(claim.scope != KEY for claim in claims):
+        return
+    parameters = {"records": json.encode(rows(claims, answer)).decode()}
+    try:
+        with connect(engine) as connection:
+            try:
+                connection.execute(_KEEP, parameters)
+            except StatementError as error:
+                explain(error)
+    except KeyTakenError:
+        check(engine, claims)
+
+
+def explain(error: StatementError) -> NoReturn:
+    """Raise what a failed write of records means.
+
+    KeyTakenError: another write has committed one of the keys. InFlightError: another
+    is about to, and that takes long. Any other error is raised as it is.
+    """
+    if violated_constraint(error) == "idempotency_records_pkey":
+        raise KeyTakenError from error
+    # Only a wait for a row has such a context: while inserting into the table or its
+    # index. One for a whole table, as a migration takes it, has none.
+    is_row = '"idempotency_records' in error_context(error)
+    if is_row and sql_state(error) == LOCK_NOT_AVAILABLE:
         raise InFlightError from error
-    return answer
+    raise error
+
+
+def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
+    """Return the records that keep `answer`, for the statement that writes."""
+    return [
+        {
+            "user_id": claim.user_id,
+            "scope": claim.scope,
+            "key": claim.key,
+            "fingerprint": claim.fingerprint,
+            "status": answer.status,
+            "headers": answer.headers,
+            "body": answer.body,
+            "keep_hours": KEEP_HOURS if claim.scope == KEY else None,
+        }
+        for claim in claims
+    ]
 
 
 _PURGE = named(

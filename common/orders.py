@@ -5,7 +5,7 @@ brings. Pure: a function takes a snapshot and answers a change, None when nothin
 be done, or raises. Not here: loading and saving (`store.py`), approval (`approval.py`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -20,12 +20,12 @@ from common.errors import (
     OrderApprovedError,
     OrderShippedError,
 )
-from common.placeholders import Ids
 from common.schemas import (
     CANCELLED,
     DELIVERED,
     PROCESSING,
     SHIPPED,
+    Ids,
     Item,
     ItemPatch,
     Order,
@@ -67,13 +67,13 @@ def is_complete(items: Iterable[Item]) -> bool:
 
 def new_order(
     user_id: UUID,
-    lines: Iterable[Line],
+    lines: Sequence[Line],
     ids: Ids,
     *,
     metadata: Mapping[str, str] | None = None,
     cart_id: int | None = None,
 ) -> Change:
-    """Answer a new order under these ids, which may be placeholders.
+    """Return a new order under these ids, of which there may be more than lines.
 
     From a cart it announces `order.created`, after its items, because siblings act on
     the items first.
@@ -88,7 +88,7 @@ def new_order(
     )
     order.items = [
         new_item(order.id, item_id, line)
-        for item_id, line in zip(ids.item_ids, lines, strict=True)
+        for item_id, line in zip(ids.item_ids[: len(lines)], lines, strict=True)
     ]
     created = () if cart_id is None else (events.order_created(order, cart_id),)
     return Change(

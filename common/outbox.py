@@ -137,6 +137,21 @@ ARCHIVE = """
     traceparent, created_at, attempts, {doubts}, is_resend, now()
   FROM {source}"""
 
+_SENT = f"""
+sent AS (
+  DELETE FROM outbox WHERE id = ANY(CAST(:sent AS bigint[])) RETURNING *
+),
+archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
+)"""  # noqa: S608 fragments of our own
+# Has somebody recorded more for the order, and found it claimed by us?
+_MORE = """
+    SELECT FROM outbox o
+    WHERE o.order_id = CAST(:order_id AS bigint)
+      AND o.destination = ANY(CAST(:destinations AS text[]))
+      AND o.available_at <= now() AND o.held_since IS NULL
+      AND o.id <> ALL(CAST(:sent AS bigint[]))"""
+
+_SETTLE_SENT = named("outbox.settle_sent", f"WITH {_SENT}\nSELECT EXISTS ({_MORE})")
 _SETTLE = named(
     "outbox.settle",
     f"""
@@ -154,11 +169,7 @@ ours AS (
       PARTITION BY o.destination, o.order_id ORDER BY v.id) AS wait_seconds
   FROM verdict v JOIN outbox o USING (id) WHERE o.attempts = v.attempts
 ),
-sent AS (
-  DELETE FROM outbox WHERE id = ANY(CAST(:sent AS bigint[])) RETURNING *
-),
-archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
-),
+{_SENT},
 dead AS (
   DELETE FROM outbox o USING ours v WHERE o.id = v.id AND v.is_dead
   RETURNING o.*, v.reason
@@ -203,13 +214,7 @@ put_off AS (
   FROM behind b WHERE o.id = b.id
 )
 SELECT
-  -- Has somebody recorded more for the order, and found it claimed by us?
-  EXISTS (
-    SELECT FROM outbox o
-    WHERE o.order_id = CAST(:order_id AS bigint)
-      AND o.destination = ANY(CAST(:destinations AS text[]))
-      AND o.available_at <= now() AND o.held_since IS NULL
-      AND o.id <> ALL(CAST(:sent AS bigint[]))
+  EXISTS ({_MORE}
       AND o.id NOT IN (SELECT id FROM verdict)),
   -- What one request leaves behind a relay may hear of at once.
   (SELECT count(pg_notify('outbox', '')) FROM kept
@@ -226,17 +231,21 @@ def settle(
     order_id: int | None = None,
     destinations: Iterable[str] = (),
 ) -> bool:
-    """Write down how attempts ended; tell whether more of the order can go now.
+    """Record how attempts ended; return whether more of the order can go now.
 
-    What was sent moves to `sent_events`, what is dead to `dead_letters`.
+    What was sent moves to `sent_events`, what is dead to `dead_letters`. Where all was
+    sent, which is nearly always, a short statement does.
     """
-    parameters = {
+    parameters: dict[str, Any] = {
         "sent": _array(sent),
-        "verdicts": encode(verdicts),
         "destinations": _array(destinations),
         "order_id": order_id,
     }
-    has_more: bool = connection.execute(_SETTLE, parameters).one()[0]
+    statement = _SETTLE_SENT
+    if verdicts:
+        statement = _SETTLE
+        parameters["verdicts"] = encode(verdicts)
+    has_more: bool = connection.execute(statement, parameters).one()[0]
     return has_more
 
 

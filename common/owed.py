@@ -8,13 +8,13 @@ claim of its own would be one more round trip, and one more version of each row.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from msgspec import Struct
 
 from common import logs
 from common.events import Event
 from common.outbox import Claimed
-from common.placeholders import Ids, fill
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,30 @@ class Owed(Struct, frozen=True):
 
 
 def left(
-    ids: Ids,
-    told: Iterable[Row],
+    order_id: int,
+    at: str,
+    told: Sequence[Row],
     claimed: Iterable[tuple[int, str, str]],
     awake: Sequence[str],
-) -> Owed:
-    """Answer what the write of `told` owes: (id, event, destination) are `claimed`."""
+) -> Owed | None:
+    """Return what the write of `told` leaves to be sent, None where it told nothing.
+
+    (id, event, destination) are `claimed`.
+    """
+    if not told:
+        return None
     mine = {(event_id, name): id_ for id_, event_id, name in claimed}
     context = logs.current()
+    created_at = datetime.fromisoformat(at)
     messages = [
         Claimed(
             id=mine[row.event.id, row.destination],
             event_id=row.event.id,
             type=row.event.type,
-            order_id=ids.order_id,
-            body=fill(row.event.body, ids),
+            order_id=order_id,
+            body=row.event.body,
             traceparent=context.traceparent if context else None,
-            created_at=ids.moment,
+            created_at=created_at,
             attempts=1,
             is_doubtful=False,
             destination=row.destination,
@@ -84,4 +91,4 @@ def left(
         for row in told
         if (row.event.id, row.destination) in mine
     ]
-    return Owed(ids.order_id, awake, messages)
+    return Owed(order_id, awake, messages)

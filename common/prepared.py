@@ -128,6 +128,11 @@ def violated_constraint(error: BaseException) -> str:
     return _detail(error, "n")
 
 
+def error_context(error: BaseException) -> str:
+    """Return what the server was doing when it failed, or ''."""
+    return _detail(error, "W")
+
+
 def _detail(error: BaseException | None, key: str) -> str:
     details = error.args[0] if error is not None and error.args else None
     return str(details.get(key, "")) if isinstance(details, dict) else ""

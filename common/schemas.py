@@ -68,6 +68,17 @@ class Order(Struct):
     items: list[Item]
 
 
+class Ids(Struct, frozen=True):
+    """What a write is given beforehand: its order, new items' ids, and the moment.
+
+    There may be more ids than items. `at` is RFC 3339, in UTC.
+    """
+
+    order_id: int
+    item_ids: list[int]
+    at: str
+
+
 class TimelineEvent(Struct):
     """What siblings are told of a step; `sent_at` is null until all of them were.
 

@@ -5,8 +5,9 @@ the write itself (`changes.py`), replies to reads (`reads.py`). Surprise: rules 
 in Python on a snapshot, and go through only if that snapshot still holds.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,11 @@ from uuid import UUID
 from msgspec import Struct, json, structs
 
 from common import idempotency, logs
-from common.changes import Change, Saved, save
+from common.changes import Change, save
 from common.db import Connection, Engine, Statement, connect, named, transaction
-from common.errors import BusyError, NotFoundError
-from common.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.errors import BusyError, InFlightError, NotFoundError
+from common.idempotency import Answer, Claim, KeyTakenError
 from common.owed import Bus, Owed
-from common.placeholders import Ids
 from common.reads import MOMENT, ORDER_JSON, unique
 from common.schemas import Item, Order
 
@@ -68,10 +68,10 @@ def _load_statement(where: str) -> Statement:
     return named(
         "store.load",
         f"""
-SELECT CAST(json_build_object('order', {ORDER_JSON}, 'version', o.version,
-  'read_at', {MOMENT.format("clock_timestamp()")}, 'item_versions', (
-    SELECT coalesce(json_object_agg(i.id, i.version), '{{}}')
-    FROM order_items i WHERE i.order_id = o.id)) AS text)
+SELECT concat('{{"order":', {ORDER_JSON}, ',"version":', o.version,
+  ',"read_at":"', {MOMENT.format("clock_timestamp()")}, '","item_versions":{{', (
+    SELECT string_agg(concat('"', i.id, '":', i.version), ',')
+    FROM order_items i WHERE i.order_id = o.id), '}}}}')
 FROM orders o WHERE {where}""",  # noqa: S608 fragments of our own
     )
 
@@ -90,11 +90,10 @@ def load(connection: Connection, target: Target) -> Snapshot:
 
 
 class Changed(Struct, frozen=True):
-    """The order as it is after a change, the change, what it drew and what it owes."""
+    """The order as it is after a change, the change, and what it leaves to be sent."""
 
     after: Snapshot
     change: Change | None = None
-    ids: Ids | None = None
     owed: Owed | None = None
 
 
@@ -104,62 +103,67 @@ def create_order(
     bus: Bus,
     claims: Sequence[Claim],
     answer: Answer,
-) -> tuple[Answer, Owed | None]:
-    """Write a new order, keep `answer` under `claims`; answer it and what is owed.
+) -> Owed | None:
+    """Write a new order, keep `answer` under `claims`; return what is to be sent.
 
-    Placeholders in the answer are filled. Where one of the claims was answered before:
-    nothing is written, and that is answered, marked as replayed. One round trip; two
-    more where the other is writing at this moment.
+    One round trip. Raise AlreadyAnsweredError, with nothing written, if another write
+    has taken one of the claims meanwhile.
     """
-    records = idempotency.rows(claims, answer)
-    try:
-        with connect(engine) as connection:
-            saved = save(connection, change, bus, records)
-    except AlreadyAnsweredError as error:
-        return idempotency.earlier(engine, claims, error), None
+    with _same_request(engine, claims), connect(engine) as connection:
+        saved = save(connection, change, bus, idempotency.rows(claims, answer))
     assert saved is not None, "a new order has no version to have moved on from"
-    logs.set_order_id(saved.ids.order_id)
-    return answer.filled(saved.ids), saved.owed
+    logs.set_order_id(change.order.id)
+    return saved.owed
 
 
 def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
     engine: Engine,
-    target: Target,
-    decide: Callable[[Snapshot], Change | None],
+    snapshot: Snapshot,
+    decide: Callable[[Snapshot], Change],
     bus: Bus,
     claims: Sequence[Claim],
     answer: Answer,
-) -> tuple[Answer, Owed | None]:
-    """Change an order as `change_order` does, keeping `answer` as `create_order`."""
+) -> Owed | None:
+    """Change the order of `snapshot` as `change_order`, keep `answer` as above."""
     records = idempotency.rows(claims, answer)
+    target = Target(order_id=snapshot.order.id, user_id=snapshot.order.user_id)
+    with _same_request(engine, claims):
+        return change_order(engine, target, decide, bus, records, snapshot).owed
+
+
+@contextlib.contextmanager
+def _same_request(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
+    """Look the claims up again where another write was faster to take one of them."""
     try:
-        changed = change_order(engine, target, decide, bus, records)
-    except AlreadyAnsweredError as error:
-        return idempotency.earlier(engine, claims, error), None
-    assert changed.ids is not None, "an item that is added is a change"
-    return answer.filled(changed.ids), changed.owed
+        yield
+    except KeyTakenError as error:
+        idempotency.check(engine, claims)
+        raise InFlightError from error  # its order was deleted in between
 
 
-def change_order(
+def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
     engine: Engine,
     target: Target,
     decide: Callable[[Snapshot], Change | None],
     bus: Bus,
     records: Sequence[dict[str, Any]] = (),
+    snapshot: Snapshot | None = None,
 ) -> Changed:
-    """Load the order, `decide`, save; answer the order as it is then, and the change.
+    """Load the order, `decide`, save; return the order as it is then, and the change.
 
-    First without a lock, two round trips. Where somebody else was faster, `decide`
-    runs once more on what they left, and then with the order locked, so that it goes
-    through however many compete. `decide` may raise; nothing is written then.
+    First without a lock, two round trips; one on a `snapshot` that was loaded before.
+    Where another write was faster, `decide` runs once more on what it left, and then
+    with the order locked, so that it goes through however many compete. `decide` may
+    raise; nothing is written then.
     """
     with connect(engine) as connection:
-        snapshot = load(connection, target)
+        if snapshot is None:
+            snapshot = load(connection, target)
         change = decide(snapshot)
         if change is None:
             return Changed(snapshot)
         if saved := save(connection, change, bus, records):
-            return _changed(snapshot, change, saved)
+            return Changed(_after(snapshot, change), change, saved.owed)
     with transaction(engine) as connection:
         return change_locked(connection, target, decide, bus, records)
 
@@ -181,11 +185,7 @@ def change_locked(
     saved = save(connection, change, bus, records)
     if saved is None:
         raise BusyError
-    return _changed(snapshot, change, saved)
-
-
-def _changed(snapshot: Snapshot, change: Change, saved: Saved) -> Changed:
-    return Changed(_after(snapshot, change), change, saved.ids, saved.owed)
+    return Changed(_after(snapshot, change), change, saved.owed)
 
 
 def _after(snapshot: Snapshot, change: Change) -> Snapshot:

@@ -1,9 +1,9 @@
 """POST /api/orders-from-shopcart/: the caller's cart becomes an order.
 
-Lives here: the order of steps. Not here: the checks (`common/checkout.py`). Surprise:
-the cart itself is an idempotency key. The write looks it up; before a cart is repaired
-or refused it is looked up, too, because the first checkout may have lowered the very
-stock that the second asks for.
+The order of steps; the checks are in `common/checkout.py`. The cart itself is an
+idempotency key: it is looked up before the order is written, and before a cart is
+repaired or refused, too, because the first checkout may have lowered the very stock
+that the second asks for. Whichever step finds the request answered raises that answer.
 """
 
 import time
@@ -12,14 +12,19 @@ from uuid import UUID
 import functions_framework
 from flask import Request, Response
 
-from common import checkout, http, idempotency, orders, store, wiring
+from common import checkout, http, idempotency, logs, orders, store, wiring
 from common.app import create_app, respond
 from common.clients import product, shopcart
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
-from common.idempotency import Answer, Claim
-from common.placeholders import placeholders
+from common.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.owed import Owed
 from common.schemas import CheckoutReply, encode
 
+# Ids drawn with the look-up of a header's key, when nobody has read the cart yet. A
+# cart of more lines takes one more round trip.
+SPARE_ITEM_IDS = 100
+
+log = logs.get("checkout")
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
 app = create_app("create_order_from_cart", wiring.check_ready)
 
@@ -27,31 +32,39 @@ app = create_app("create_order_from_cart", wiring.check_ready)
 @app.post("/api/orders-from-shopcart/")
 def create_order() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
-    settings = wiring.settings()
-    user_id = http.caller(settings).user_id
+    user_id = http.caller(wiring.settings()).user_id
     claims = http.claims(user_id)
-    if replay := idempotency.replay(wiring.engine(), claims):
-        return http.answer(replay)
+    try:
+        answer, owed = _check_out(user_id, claims)
+    except AlreadyAnsweredError as earlier:
+        return http.answer(earlier.answer)
+    wiring.relay().send(owed)
+    return http.answer(answer)
+
+
+def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]:
+    """Return the answer, and what is to be sent; raise what was answered earlier."""
+    settings, engine = wiring.settings(), wiring.engine()
+    ids = idempotency.begin(engine, claims, SPARE_ITEM_IDS) if claims else None
 
     deadline = time.monotonic() + settings.upstream_deadline_seconds
     try:
         cart = shopcart.get_shopcart_data(wiring.shopcart(), user_id, deadline)
         if not cart.items:
             raise EmptyCartError
-        claims.append(_claim(user_id, cart))
+        claims = [*claims, _claim(user_id, cart)]
         review = _review(user_id, cart, deadline)
     except ServiceError:
         # The same request may have been faster, and its order has emptied the cart …
-        if replay := idempotency.replay(wiring.engine(), claims):
-            return http.answer(replay)
+        idempotency.check(engine, claims)
         raise
     if review.fixes:
         # … or has lowered the stock that this one found wanting.
-        if replay := idempotency.replay(wiring.engine(), claims):
-            return http.answer(replay)
-        raise _repaired(user_id, cart.id, review.fixes, deadline)
+        idempotency.check(engine, claims)
+        return _repair(user_id, cart.id, review.fixes, claims, deadline), None
 
-    ids = placeholders(len(review.lines))
+    if ids is None or len(ids.item_ids) < len(review.lines):
+        ids = idempotency.begin(engine, claims, len(review.lines))
     change = orders.new_order(user_id, review.lines, ids, cart_id=cart.id)
     reply = CheckoutReply(
         message="Order created successfully",
@@ -61,16 +74,8 @@ def create_order() -> Response:
         order=change.order,
     )
     location = http.public_path(f"/api/orders/{change.order.id}/", settings)
-    headers = {"Location": location, "ETag": http.etag(1)}
-    answer, owed = store.create_order(
-        wiring.engine(),
-        change,
-        wiring.bus(),
-        claims,
-        Answer(201, headers, encode(reply)),
-    )
-    wiring.relay().send(owed)
-    return http.answer(answer)
+    answer = Answer(201, {"Location": location, "ETag": http.etag(1)}, encode(reply))
+    return answer, store.create_order(engine, change, wiring.bus(), claims, answer)
 
 
 def _claim(user_id: UUID, cart: shopcart.Cart) -> Claim:
@@ -85,10 +90,19 @@ def _review(user_id: UUID, cart: shopcart.Cart, deadline: float) -> checkout.Rev
     return checkout.review(cart.items, variations)
 
 
-def _repaired(
-    user_id: UUID, cart_id: int, fixes: list[checkout.Fix], deadline: float
-) -> CartRepairedError:
-    """Repair the cart, all lines side by side, and answer what the caller is told."""
+def _repair(
+    user_id: UUID,
+    cart_id: int,
+    fixes: list[checkout.Fix],
+    claims: list[Claim],
+    deadline: float,
+) -> Answer:
+    """Repair the cart, all lines side by side, and return what the caller is told.
+
+    That is kept under the header's key if the cart has changed: the same key must not
+    order what its caller has not seen. A crash in between leaves no answer, and the
+    next request finds the cart as it is.
+    """
     repairs = [(fix.line.id, fix.new_quantity) for fix in fixes]
     done = shopcart.repair(wiring.shopcart(), user_id, repairs, deadline)
     details = [
@@ -96,15 +110,23 @@ def _repaired(
         for fix, fixed in zip(fixes, done, strict=True)
     ]
     message = CartRepairedError.__doc__
-    return CartRepairedError(
-        extra={
-            "message": message,
-            "issues_found": len(fixes),
-            "items_fixed": sum(done),
-            "cart_id": cart_id,
-            "details": details,
-        }
+    answer = http.refusal(
+        CartRepairedError(
+            extra={
+                "message": message,
+                "issues_found": len(fixes),
+                "items_fixed": sum(done),
+                "cart_id": cart_id,
+                "details": details,
+            }
+        )
     )
+    if any(done):
+        try:
+            idempotency.keep(wiring.engine(), claims, answer)
+        except ServiceError as error:  # the caller must know of the repair anyway
+            log.warning("a repair is not kept under its key: %s", error.detail)
+    return answer
 
 
 @functions_framework.http

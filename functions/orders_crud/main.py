@@ -31,8 +31,8 @@ from common.changes import Change
 from common.clients import product
 from common.clients.product import Variation
 from common.db import connect
-from common.idempotency import Answer
-from common.placeholders import placeholders
+from common.idempotency import AlreadyAnsweredError, Answer
+from common.schemas import Item, Order
 from common.store import Snapshot, Target
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
@@ -60,9 +60,14 @@ def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | No
     return product.get_variations(wiring.product(), user_id, ids, deadline)
 
 
-def _change(target: Target, decide: Callable[[Snapshot], Change | None]) -> Snapshot:
-    """Change an order and send what that owes; answer the order as it is then."""
-    done = store.change_order(wiring.engine(), target, decide, wiring.bus())
+def _change(
+    target: Target,
+    decide: Callable[[Snapshot], Change | None],
+    before: Snapshot | None = None,
+) -> Snapshot:
+    """Change an order and send what that owes; return the order as it is then."""
+    engine, bus = wiring.engine(), wiring.bus()
+    done = store.change_order(engine, target, decide, bus, snapshot=before)
     wiring.relay().send(done.owed)
     return done.after
 
@@ -130,23 +135,26 @@ def create_order() -> Response:
     orders.check_owner(wanted.user_id, user_id)
     schemas.check_metadata(wanted.metadata)
     claims = http.claims(user_id)
-    if replay := idempotency.replay(wiring.engine(), claims):
-        return http.answer(replay)
+    try:
+        ids = idempotency.begin(wiring.engine(), claims, len(wanted.items))
+        found = _variations(user_id, [line.product_variation for line in wanted.items])
+        lines = checkout.price(wanted.items, found)
 
-    found = _variations(user_id, [line.product_variation for line in wanted.items])
-    lines = checkout.price(wanted.items, found)
-
-    settings = wiring.settings()
-    ids = placeholders(len(lines))
-    change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
-    location = http.public_path(f"/api/orders/{change.order.id}/", settings)
-    headers = {"Location": location, "ETag": http.etag(1)}
-    answer = Answer(201, headers, schemas.encode(change.order))
-    answer, owed = store.create_order(
-        wiring.engine(), change, wiring.bus(), claims, answer
-    )
+        change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
+        answer = _created(f"/api/orders/{change.order.id}/", change.order)
+        owed = store.create_order(wiring.engine(), change, wiring.bus(), claims, answer)
+    except AlreadyAnsweredError as earlier:
+        return http.answer(earlier.answer)
     wiring.relay().send(owed)
     return http.answer(answer)
+
+
+def _created(path: str, body: Order | Item) -> Answer:
+    headers = {
+        "Location": http.public_path(path, wiring.settings()),
+        "ETag": http.etag(1),
+    }
+    return Answer(201, headers, schemas.encode(body))
 
 
 @app.patch("/api/orders/<id:order_id>/")
@@ -183,28 +191,26 @@ def create_item() -> Response:
     user_id = _user_id()
     wanted = http.body(schemas.NewItem)
     claims = http.claims(user_id)
-    if replay := idempotency.replay(wiring.engine(), claims):
-        return http.answer(replay)
-
     target = Target(order_id=wanted.order, user_id=user_id)
-    with connect(wiring.engine()) as connection:
-        orders.check_not_approved(store.load(connection, target))
-    found = _variations(user_id, [wanted.product_variation])
-    [line] = checkout.price([wanted], found)
+    try:
+        ids = idempotency.begin(wiring.engine(), claims, 1, wanted.order)
+        with connect(wiring.engine()) as connection:
+            before = store.load(connection, target)
+        orders.check_not_approved(before)
+        found = _variations(user_id, [wanted.product_variation])
+        [line] = checkout.price([wanted], found)
 
-    settings = wiring.settings()
-    [item_id] = placeholders(1, wanted.order).item_ids
-    item = orders.new_item(wanted.order, item_id, line)
-    location = http.public_path(f"/api/order-items/{item_id}/", settings)
-    headers = {"Location": location, "ETag": http.etag(1)}
-    answer = Answer(201, headers, schemas.encode(item))
+        item = orders.new_item(wanted.order, ids.item_ids[0], line)
+        answer = _created(f"/api/order-items/{item.id}/", item)
 
-    def decide(snapshot: Snapshot) -> Change:
-        return orders.add_item(snapshot, item, user_id)
+        def decide(snapshot: Snapshot) -> Change:
+            return orders.add_item(snapshot, item, user_id)
 
-    answer, owed = store.add_item(
-        wiring.engine(), target, decide, wiring.bus(), claims, answer
-    )
+        owed = store.add_item(
+            wiring.engine(), before, decide, wiring.bus(), claims, answer
+        )
+    except AlreadyAnsweredError as earlier:
+        return http.answer(earlier.answer)
     wiring.relay().send(owed)
     return http.answer(answer)
 
@@ -221,6 +227,7 @@ def patch_item(item_id: int) -> Response:
         http.check_if_match(snapshot.item_versions[item_id])
         return orders.patch_item(snapshot, item_id, patch, user_id)
 
+    before = None
     if patch.quantity is not UNSET:
         with connect(wiring.engine()) as connection:
             before = store.load(connection, target)
@@ -230,7 +237,7 @@ def patch_item(item_id: int) -> Response:
             found = _variations(user_id, [item.product_variation])
             checkout.check_stock(found[item.product_variation], patch.quantity)
 
-    after = _change(target, decide)
+    after = _change(target, decide, before)
     version = after.item_versions[item_id]
     return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
 

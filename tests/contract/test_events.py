@@ -11,8 +11,7 @@ import pytest
 
 from common import events, orders
 from common.events import Event
-from common.placeholders import Ids
-from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED
+from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Ids
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
 

@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from infra.local.sandbox import catalogue
 from tests.support.database import connect
+from tests.support.parallel import at_once, checkout_sender
 from tests.support.service import Service, new_user
 
 KINDS = ["checkout", "order", "item"]
@@ -68,39 +69,40 @@ def check_replay(first: TestResponse, second: TestResponse) -> None:
     assert second.headers["Idempotency-Replayed"] == "true"
 
 
-@kinds
-def test_same_request_again_is_answered_the_same_and_writes_nothing(
-    service: Service, post: Post, kind: str
-) -> None:
-    first = post(kind)
-    before, events = written(service), len(service.sandbox.events)
-    check_replay(first, post(kind))
-    assert written(service) == before
-    assert len(service.sandbox.events) == events
-
-
-@kinds
-def test_replay_needs_no_sibling(service: Service, post: Post, kind: str) -> None:
-    first = post(kind)
+def siblings_away(service: Service) -> None:
     service.sandbox.fault("shopcart", status=500)
     service.sandbox.fault("product", status=500)
-    check_replay(first, post(kind))
+
+
+def cart_emptied(service: Service) -> None:
+    service.sandbox.deliver()
 
 
 @kinds
-def test_replay_outlives_a_restart(service: Service, post: Post, kind: str) -> None:
-    first = post(kind)
-    service.restart()
-    check_replay(first, post(kind))
-
-
-@kinds
-def test_path_with_or_without_its_slash_is_the_same_request(
-    post: Post, kind: str
+@pytest.mark.parametrize(
+    "meanwhile", [lambda _: None, siblings_away, cart_emptied, Service.restart]
+)
+@pytest.mark.parametrize("slash", ["/", ""])
+def test_same_request_again_is_answered_the_same_and_nothing_is_written_or_asked(
+    service: Service,
+    post: Post,
+    kind: str,
+    meanwhile: Callable[[Service], None],
+    slash: str,
 ) -> None:
     first = post(kind)
-    path = first.request.path
-    check_replay(first, post(kind, path=path.rstrip("/")))
+    before = written(service)
+    meanwhile(service)
+    events = len(service.sandbox.events)
+    service.sandbox.forget_calls()
+
+    second = post(kind, path=first.request.path.rstrip("/") + slash)
+
+    check_replay(first, second)
+    assert written(service) == before
+    assert len(service.sandbox.events) == events
+    assert service.sandbox.calls_to("shopcart") == []
+    assert service.sandbox.calls_to("product") == []
 
 
 @kinds
@@ -182,12 +184,9 @@ def test_key_that_is_none_is_400_and_names_the_header(
     assert written(service) == before
 
 
-@kinds
 @pytest.mark.parametrize("key", ["k" * 255, "k", "~", "a b", '"quoted"', "%00;=,"])
-def test_key_may_be_any_printable_ascii_up_to_255(
-    post: Post, kind: str, key: str
-) -> None:
-    check_replay(post(kind, key), post(kind, key))
+def test_key_may_be_any_printable_ascii_up_to_255(post: Post, key: str) -> None:
+    check_replay(post("order", key), post("order", key))
 
 
 @kinds
@@ -204,8 +203,8 @@ def test_key_is_forgotten_after_a_day(
     service.sandbox.add_to_cart(user, catalogue.MUG, 2)
 
     second = post(kind)
+    assert second.headers["Location"] != first.headers["Location"]
     check_replay(second, post(kind))
-    assert first.headers["Location"] != second.headers["Location"]
 
 
 @kinds
@@ -218,14 +217,6 @@ def test_key_is_kept_until_a_day_is_over(
     )
     service.sweep()
     check_replay(first, post(kind))
-
-
-def test_forgotten_key_may_be_used_for_something_else(
-    service: Service, post: Post
-) -> None:
-    post("order")
-    service.rows("UPDATE idempotency_records SET expires_at = now()")
-    assert post("order", json={"items": []}).status_code == 201
 
 
 def test_sweep_removes_forgotten_keys_and_no_others(
@@ -244,16 +235,45 @@ def test_sweep_removes_forgotten_keys_and_no_others(
 @kinds
 @pytest.mark.parametrize("status", [503, 500, 404, 200])
 def test_answer_to_a_request_that_failed_is_not_kept(
-    service: Service, post: Post, user: str, kind: str, status: int
+    service: Service, post: Post, kind: str, status: int
 ) -> None:
     post("item", "before")
     before = written(service)
     service.sandbox.fault("product", status=status)  # 200: with nonsense
+    service.sandbox.fault("shopcart", method="DELETE", status=400)  # no repair
     assert post(kind).status_code >= 400
     assert written(service) == before
     service.sandbox.mend()
-    service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # the 409 has emptied it
     assert post(kind).status_code == 201
+
+
+def test_a_repair_that_changed_the_cart_is_the_answer_to_its_key(
+    service: Service, user: str, post: Post
+) -> None:
+    """The same key must not order what its caller has not seen."""
+    service.sandbox.add_to_cart(user, catalogue.RUG, 1)  # of which there are none
+    first = post("checkout")
+    assert first.status_code == 409
+    assert first.get_json()["items_fixed"] == 1
+    service.sandbox.forget_calls()
+    second = post("checkout")
+    assert second.status_code == 409
+    assert second.get_data() == first.get_data()
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.headers["Content-Type"] == "application/problem+json"
+    assert service.sandbox.calls_to("shopcart") == []
+    assert written(service)["orders"] == 0
+    assert post("checkout", json={"another": "body"}).status_code == 422
+    check_replay(post("checkout", "k-2"), post("checkout", "k-2"))
+
+
+def test_same_key_at_once_is_told_of_one_repair(service: Service, user: str) -> None:
+    service.sandbox.add_to_cart(user, catalogue.RUG, 1)
+    service.sandbox.fault("shopcart", method="DELETE", delay_seconds=1.0)
+    send = checkout_sender(service, user, **{"Idempotency-Key": "k"})
+    answers = [*at_once([send] * 5), send()]
+    assert {answer.status_code for answer in answers} == {409}
+    assert len({answer.get_data() for answer in answers}) == 1
 
 
 @kinds
@@ -278,10 +298,23 @@ def test_while_the_first_request_is_still_writing_the_second_is_told_to_come_bac
     assert post(kind).status_code == 201
 
 
+def test_a_table_that_somebody_holds_is_busy_and_not_a_request_in_flight(
+    post: Post, service: Service
+) -> None:
+    """A migration does, and knows nothing of anybody's key."""
+    with closing(connect(service.environ["DATABASE_URL"])) as migration:
+        migration.run("BEGIN")
+        migration.run("LOCK TABLE idempotency_records")
+        answer = post("order")
+        migration.run("ROLLBACK")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert post("order").status_code == 201
+
+
 def test_what_a_caller_writes_is_kept_to_the_letter(
     service: Service, user: str
 ) -> None:
-    """The answer is stored as a template, with ids to be drawn; this is none of it."""
     metadata = {"discount": "100% %1$s %% {0}", "%2$s": "\\ \" '"}
     body = {"metadata": metadata, "items": [{"product_variation": catalogue.MUG}]}
     headers = {"Idempotency-Key": "k"}

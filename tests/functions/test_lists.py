@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.support.observed import refused_field
 from tests.support.service import Service, new_user
@@ -32,6 +34,48 @@ def fill(service: Service, user: str, count: int) -> None:
         user_id=user,
         stranger=new_user(),
     )
+
+
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+METADATA = st.dictionaries(
+    st.text(CHARACTERS, min_size=1, max_size=40), st.text(CHARACTERS), max_size=5
+)
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(
+    {'"\\/\b\f\n\r\t\x01\x7f': '"\\/\b\f\n\r\t\x1f\u2028\ufeff\U0001f600', "%": "%s"}
+)
+@given(METADATA)
+def test_what_is_read_is_what_was_written_whatever_characters_it_holds(
+    service: Service, metadata: dict[str, str]
+) -> None:
+    user = new_user()
+    made = service.crud("POST", "/api/orders/", user, json={"metadata": metadata})
+    order, path = made.get_json(), made.headers["Location"]
+    assert order["metadata"] == metadata
+    assert service.crud("GET", path, user).get_json() == order
+    assert service.crud("GET", "/api/orders/", user).get_json() == [order]
+    more = {"metadata": {"one": "more"}}
+    changed = service.crud("PATCH", path, user, json=more).get_json()
+    assert changed == order | {"metadata": metadata | {"one": "more"}}
+
+
+def test_an_item_without_shop_and_product_is_shown_with_nulls(
+    service: Service, user: str
+) -> None:
+    fill(service, user, 1)
+    [item] = service.crud("GET", "/api/order-items/", user).get_json()
+    assert (item["product_id"], item["shop_id"]) == (None, None)
+    one = service.crud("GET", f"/api/order-items/{item['id']}/", user)
+    assert one.get_json() == item
+    [order] = service.crud("GET", "/api/orders/", user).get_json()
+    assert order["items"] == [item]
 
 
 def next_page(link: str | None) -> str | None:

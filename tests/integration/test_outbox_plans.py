@@ -50,6 +50,11 @@ VALUES: dict[str, dict[str, object]] = {
         "destinations": "{bus,other}",
         "order_id": 77,
     },
+    "outbox.settle_sent": {
+        "sent": "{1,2,3,4,5,6}",
+        "destinations": "{bus,other}",
+        "order_id": 77,
+    },
     "outbox.purge": {"days": 30, "batch": 5000, "after": 0},
 }
 

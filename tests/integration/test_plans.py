@@ -78,7 +78,7 @@ CHANGE = {
     "changed": [{"id": SENT * 3, "status": 2, "quantity": 1}],
     "added": [
         {
-            "position": 1,
+            "id": NEW,
             "status": 1,
             "quantity": 1,
             "product_variation": HEAVY,
@@ -87,7 +87,6 @@ CHANGE = {
             "price": 5,
         }
     ],
-    "added_count": 1,
     "removed": [],
     "history": [
         {"position": 0, "kind": "order.approved", "event_id": EVENT}
@@ -99,10 +98,12 @@ CHANGE = {
     ],
     "records": [
         {"user_id": HEAVY, "scope": "key", "key": "new", "fingerprint": "f"}
-        | {"position": 0, "status": 201, "headers": "{}", "body": "x", "keep_hours": 24}
+        | {"status": 201, "headers": {}, "body": "x", "keep_hours": 24}
     ],
 }
-CLAIMS = [{"position": 0, "user_id": HEAVY, "scope": "key", "key": "7"}]
+CLAIMS = [
+    {"position": 0, "user_id": HEAVY, "scope": "key", "key": "7", "fingerprint": "f"}
+]
 VERDICTS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
 
 
@@ -180,7 +181,10 @@ USES: dict[str, Use] = {
     "diagnosis.events": Use({"patience": 120}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
     "diagnosis.rest": Use({"patience": 120}, **SAMPLED),
-    "idempotency.find": Use({"claims": json.dumps(CLAIMS)}),
+    "idempotency.begin": Use(
+        {"claims": json.dumps(CLAIMS), "items": 5, "order_id": None}
+    ),
+    "idempotency.keep": Use({"records": json.dumps(CHANGE["records"])}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
     "listening.hear": Use(),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
@@ -192,6 +196,10 @@ USES: dict[str, Use] = {
         {"sent": f"{{{PENDING * 16 + 2}}}", "verdicts": json.dumps(VERDICTS)}
         | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
     ),
+    "outbox.settle_sent": Use(
+        {"sent": f"{{{PENDING * 16 + 2}}}"}
+        | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
+    ),
     "reads.item": Use({"id": GONE * 3, "user_id": HEAVY}),
     "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
@@ -200,7 +208,7 @@ USES: dict[str, Use] = {
     "signals.waiting": Use(reads=25_000),  # as many as it may count, each minute
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
-    "store.save_new": Use(change(order_id=None, at=None, version=0, changed=[])),
+    "store.save_new": Use(change(version=0)),
 }
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {

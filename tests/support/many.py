@@ -8,7 +8,6 @@ relay does.
 
 import contextlib
 import http.client
-import json
 import threading
 import uuid
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from common.changes import Change
 from common.idempotency import Answer
 from common.orders import Line
 from common.owed import Bus
-from common.placeholders import placeholders
 from common.schemas import CANCELLED, DELIVERED
 from common.store import Snapshot, Target
 from tests.support.crash.nursery import PATIENCE_SECONDS
@@ -44,18 +42,18 @@ def completed_orders(service: Service, count: int, items: int = 3) -> list[int]:
 
 
 def _created(number: int, items: int) -> int:
-    ids = placeholders(items)
     lines = [
         Line(uuid.uuid4(), n, uuid.uuid4(), uuid.uuid4(), 1999)
         for n in range(1, items + 1)
     ]
     user, cart = uuid.uuid4(), number + 1
-    change = orders.new_order(user, lines, ids, cart_id=cart)
     claims = [idempotency.by_cart(user, cart, [])]
+    ids = idempotency.begin(wiring.engine(), claims, items)
+    change = orders.new_order(user, lines, ids, cart_id=cart)
     answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
     bus = Bus(wiring.settings().bus)
-    answer, _ = store.create_order(wiring.engine(), change, bus, claims, answer)
-    return int(json.loads(answer.body)["order_id"])
+    store.create_order(wiring.engine(), change, bus, claims, answer)
+    return change.order.id
 
 
 def _completed(order_id: int) -> None:

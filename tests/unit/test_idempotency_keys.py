@@ -1,17 +1,15 @@
-"""Idempotency keys: what makes two requests the same, and what is kept of an answer."""
+"""Idempotency keys: what makes two requests the same."""
 
-import json
 from typing import Any
 
 import pytest
 
-from common.idempotency import Answer, Claim, by_cart, by_header, rows
+from common.idempotency import by_cart, by_header
 from tests.support.bodies import VARIATION
 from tests.support.factories import OWNER, STRANGER
 
 PATH = "/api/orders"
 LINES = [(7, VARIATION, 2), (8, VARIATION, 1)]
-ANSWER = Answer(201, {"Location": "/api/orders/4/"}, '{"id":4}')
 
 
 # The caller's header.
@@ -92,31 +90,3 @@ def test_another_cart_is_another_key(other: tuple[Any, str]) -> None:
 def test_lines_that_name_nothing_make_a_key_too() -> None:
     lines = [(7, None, None), (7, "x", 1), (7, None, 2)]
     assert cart(*lines) == cart(*reversed(lines))
-
-
-# Records.
-
-
-def test_every_claim_keeps_the_same_answer() -> None:
-    claims = [by_header(OWNER, "k", PATH, b"{}"), by_cart(OWNER, 42, LINES)]
-    told = rows(claims, ANSWER)
-    assert [(row["scope"], row["key"]) for row in told] == [
-        ("key", "k"),
-        ("cart", claims[1].key),
-    ]
-    for row in told:
-        headers = json.loads(row["headers"])
-        answer = Answer(row["status"], headers, row["body"])
-        assert (row["user_id"], answer) == (OWNER, ANSWER)
-
-
-@pytest.mark.parametrize(("scope", "hours"), [("key", 24), ("cart", None)])
-def test_a_header_is_kept_for_a_day_and_a_cart_as_long_as_its_order(
-    scope: str, hours: int | None
-) -> None:
-    [row] = rows([Claim(OWNER, scope, "k", "f")], ANSWER)
-    assert row["keep_hours"] == hours
-
-
-def test_without_claims_nothing_is_kept() -> None:
-    assert rows([], ANSWER) == []

@@ -16,13 +16,13 @@ from common.errors import (
     OrderApprovedError,
     OrderShippedError,
 )
-from common.placeholders import Ids
 from common.schemas import (
     CANCELLED,
     DELIVERED,
     PROCESSING,
     SHIPPED,
     UNSET,
+    Ids,
     ItemPatch,
     Status,
     decode,
@@ -144,7 +144,7 @@ def test_an_item_that_is_not_there_is_not_found(change: Any) -> None:
 
 # A new order.
 
-RESERVED = Ids(4, [11, 12], NOW)
+RESERVED = Ids(4, [11, 12, 13], NOW)
 
 
 def test_an_order_from_a_cart_announces_its_items_before_itself() -> None:

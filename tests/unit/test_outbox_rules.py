@@ -14,7 +14,6 @@ from common.db import Engine
 from common.errors import ServiceError
 from common.outbox import Verdict
 from common.owed import Bus, Owed
-from common.placeholders import Ids
 from common.pool import SharingPool
 from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
@@ -90,14 +89,14 @@ def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
     assert [row.destination for row in told] == ["analytics"]
 
 
-IDS = Ids(4, [9], "2025-12-01T10:00:00.058493Z")
+AT = "2025-12-01T10:00:00.058493Z"
 
 
 def test_what_a_write_has_claimed_is_sent_as_what_is_read_would_be() -> None:
     told = owed.rows([CREATED, ANALYTICS], Bus(("rabbitmq", "http")))
     claimed = [(7, CREATED.id, "http"), (8, ANALYTICS.id, "analytics")]
     with logs.request_context(None, TRACEPARENT):
-        left = owed.left(IDS, told, claimed, ("http", "analytics"))
+        left = owed.left(4, AT, told, claimed, ("http", "analytics"))
     assert left.order_id == 4
     assert left.awake == ("http", "analytics")
     [created, completed] = left.claimed
@@ -119,7 +118,7 @@ def test_what_a_write_has_claimed_is_sent_as_what_is_read_would_be() -> None:
 
 def test_a_write_that_claimed_nothing_leaves_the_claim_to_whoever_sends() -> None:
     told = owed.rows([CREATED], Bus(("http",)))
-    assert owed.left(IDS, told, [], ("http",)) == Owed(4, ("http",), [])
+    assert owed.left(4, AT, told, [], ("http",)) == Owed(4, ("http",), [])
 
 
 # Verdicts.

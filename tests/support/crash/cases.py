@@ -23,7 +23,7 @@ from tests.support.approvals import (
 from tests.support.crash.world import Request, World
 from tests.support.service import new_user
 
-OK, CREATED, NO_CONTENT, NOT_FOUND = 200, 201, 204, 404
+OK, CREATED, NO_CONTENT, NOT_FOUND, CONFLICT = 200, 201, 204, 404, 409
 CHECKOUT = "/api/orders-from-shopcart/"
 
 
@@ -87,8 +87,8 @@ def full_cart(world: World, **headers: str) -> Case:
     return Case(user, Request("POST", CHECKOUT, _as(user, **headers)))
 
 
-def cart_with_a_problem(world: World) -> Case:
-    case = full_cart(world)
+def cart_with_a_problem(world: World, **headers: str) -> Case:
+    case = full_cart(world, **headers)
     for amount in (0, 3):  # one to remove, one to lower
         article = world.sandbox.add_article(amount=amount)
         world.sandbox.add_to_cart(case.user, article, 5)
@@ -101,6 +101,27 @@ def one_order_with(*quantities: int) -> Callable[[World, Case], None]:
         assert [row["quantity"] for row in _items_of(world, case)] == list(quantities)
 
     return check
+
+
+def was_told_of_a_repair_or_has_ordered(world: World, case: Case) -> None:
+    """Under a key: one answer, to which the cart and the order fit.
+
+    Who is killed between the repair and keeping the answer orders what is left.
+    """
+    kept = world.service.rows(
+        "SELECT status FROM idempotency_records WHERE scope = 'key'"
+        " AND user_id = CAST(:user AS uuid)",
+        user=case.user,
+    )
+    assert len(kept) == 1
+    if kept[0]["status"] == CREATED:
+        one_order_with(1, 2, 3)(world, case)
+        return
+    assert kept[0]["status"] == CONFLICT
+    assert _orders_of(world, case) == []
+    cart = world.sandbox.cart(case.user)
+    assert cart is not None
+    assert [line["quantity"] for line in cart["items"]] == [1, 2, 3]
 
 
 def order_by_hand(world: World) -> Case:

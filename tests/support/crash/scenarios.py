@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tests.support.crash import cases, console
 from tests.support.crash import operations as ops
 from tests.support.crash.cases import (
+    CONFLICT,
     CREATED,
     NO_CONTENT,
     NOT_FOUND,
@@ -64,6 +65,14 @@ SCENARIOS = (
         prepare=cases.cart_with_a_problem,
         check=cases.one_order_with(1, 2, 3),
         accepts=(OK, CREATED),
+    ),
+    Scenario(
+        name="checkout with a key of a cart with problems",
+        role="create_order_from_cart",
+        view="create_order",
+        prepare=lambda world: cases.cart_with_a_problem(world, Idempotency_Key="k"),
+        check=cases.was_told_of_a_repair_or_has_ordered,
+        accepts=(CONFLICT, CREATED),
     ),
     Scenario(
         name="checkout, holding what is in doubt",

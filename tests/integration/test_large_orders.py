@@ -1,0 +1,53 @@
+"""What an order of many lines costs: no more than its lines do."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from common import idempotency, orders, store
+from common.db import Engine
+from common.idempotency import Answer
+from common.orders import Line
+from common.owed import Bus
+from common.relay import Relay
+from common.schemas import encode
+from tests.support.relaying import Recorder, engine_on
+
+LINES = 1500
+BUS = Bus(("sink",), admit=lambda: ("sink",))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    with engine_on(database_url) as running:
+        yield running
+
+
+def seconds_to_order(engine: Engine, count: int) -> float:
+    """Write an order of so many lines, send its events; return how long it took."""
+    user = uuid.uuid4()
+    lines = [
+        Line(uuid.uuid4(), 1, uuid.uuid4(), uuid.uuid4(), 1999) for _ in range(count)
+    ]
+    sink = Recorder()
+    began = time.perf_counter()
+    claims = [idempotency.by_cart(user, 7, [])]
+    ids = idempotency.begin(engine, claims, count)
+    change = orders.new_order(user, lines, ids, cart_id=7)
+    answer = Answer(201, {}, encode(change.order))
+    owed = store.create_order(engine, change, BUS, claims, answer)
+    Relay(engine, {"sink": sink}).send(owed)
+    took = time.perf_counter() - began
+    assert len(sink.sent) == count + 1
+    return took
+
+
+def test_twice_the_lines_take_about_twice_the_time(engine: Engine) -> None:
+    seconds_to_order(engine, 10)  # connects, prepares
+    one, two = (
+        min(seconds_to_order(engine, count) for _ in range(5))
+        for count in (LINES, 2 * LINES)
+    )
+    assert two < 3 * one
