@@ -15,6 +15,7 @@ from common import logs
 from common.publishing import SHORTEST_SECONDS, Message, Outcome, Publisher, Result
 
 PROBE_PATIENCE_SECONDS = 1.0
+LONG_SECONDS = 2.0
 # How long a destination is left alone that was not there: doubled from the first on.
 PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 10.0
@@ -46,13 +47,19 @@ class Destination:
         self._publisher = publisher
         self._changed = threading.Condition()
         self._waiting: list[_Turn] = []
-        self._is_busy = False
+        self._busy_since: float | None = None
         self._state = threading.Lock()
         self._failures = 0  # in a row
         self._paused_until = 0.0
 
     def admit(self) -> bool:
-        """Tell whether to try it now; after a failure one is let through at a time."""
+        """Tell whether to try it now; after a failure one is let through at a time.
+
+        Not while somebody has been at it for longer than a request would wait.
+        """
+        busy_since = self._busy_since
+        if busy_since is not None and _now() - busy_since > LONG_SECONDS:
+            return False
         with self._state:
             if _now() < self._paused_until:
                 return False
@@ -75,13 +82,15 @@ class Destination:
         turns: list[_Turn] = []
         with self._changed:
             self._waiting.append(mine)
-            self._changed.wait_for(lambda: mine.is_over or not self._is_busy, patience)
+            self._changed.wait_for(
+                lambda: mine.is_over or self._busy_since is None, patience
+            )
             if mine in self._waiting:
-                if self._is_busy:  # and patience has run out
+                if self._busy_since is not None:  # and patience has run out
                     self._waiting.remove(mine)
                     return _not_tried(messages)
                 turns, self._waiting = self._waiting, []
-                self._is_busy = True
+                self._busy_since = _now()
             else:  # taken along by another thread, which ends by the same deadline
                 self._changed.wait_for(lambda: mine.is_over)
         if turns:
@@ -89,7 +98,7 @@ class Destination:
                 self._take(turns)
             finally:
                 with self._changed:
-                    self._is_busy = False
+                    self._busy_since = None
                     for turn in turns:
                         turn.is_over = True
                     self._changed.notify_all()

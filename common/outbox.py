@@ -17,7 +17,8 @@ from common.db import Connection, Statement, named
 from common.publishing import Message
 from common.schemas import encode
 
-CLAIM_SECONDS = 60
+# Longer than any attempt: analytics has a minute, begun within 15 seconds (`relay.py`).
+CLAIM_SECONDS = 90
 BATCH = 200
 CHANNEL = "outbox"  # NOTIFY: something was left behind that a relay could send
 

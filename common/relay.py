@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from common import deliveries, events, logs, outbox
@@ -26,8 +26,12 @@ from common.publishing import THROUGH, Message, Outcome, Publisher, Result
 log = logs.get("relay")
 T = TypeVar("T")
 
-SWEEP_PATIENCE_SECONDS = 20.0
+# Until when what was claimed is begun. Analytics then has a minute of its own, and what
+# came of it is written down within 10 seconds more: all before the claim ends.
+SWEEP_PATIENCE_SECONDS = 15.0
 HAND_OVER_PATIENCE_SECONDS = 2.0
+# For how long a sweep waits for analytics when all else is done.
+ANALYTICS_PATIENCE_SECONDS = 80.0
 HAND_OVER_ROUNDS = 20
 # What was sent and is not written down is in doubt: better to wait for a connection.
 SETTLE_PATIENCE_SECONDS = 10.0
@@ -96,39 +100,58 @@ class Relay:
         destinations: Sequence[Destination],
         claimed: Sequence[Claimed],
     ) -> bool:
-        """Send what is claimed of one order; tell whether more of it can go now."""
-        outcomes: list[Outcome] = []
+        """Send what is claimed of one order; tell whether more of it can go now.
 
-        def publish(destination: Destination) -> None:
+        Analytics is waited for no longer than the others: then it goes on by itself.
+        """
+        deadline = time.monotonic() + HAND_OVER_PATIENCE_SECONDS
+
+        def publish(destination: Destination) -> list[Outcome]:
             ours = [m for m in claimed if m.destination == destination.name]
             patience = destination.patience(HAND_OVER_PATIENCE_SECONDS)
-            outcomes.extend(self._publish(destination, ours, patience))
+            return self._publish(destination, ours, patience)
 
         due = {message.destination for message in claimed}
-        try:
-            _side_by_side(publish, [d for d in destinations if d.name in due])
-        finally:
-            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
-                has_more = outbox.settle(
-                    connection,
-                    *_sorted(claimed, outcomes),
-                    order_id=order_id,
-                    destinations=[destination.name for destination in destinations],
-                )
+        ended, slow = _side_by_side(publish, [d for d in destinations if d.name in due])
+        outcomes = [outcome for some in ended for outcome in some]
+        if slow is not None:
+            wait([slow], max(0.0, deadline - time.monotonic()))
+            if slow.done():
+                outcomes += slow.result()
+            else:
+                slow.add_done_callback(lambda late: self._settle_late(claimed, late))
+        with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
+            has_more = outbox.settle(
+                connection,
+                *_sorted(claimed, outcomes),
+                order_id=order_id,
+                destinations=[destination.name for destination in destinations],
+            )
         return has_more and all(o.result in THROUGH for o in outcomes)
+
+    def _settle_late(
+        self, claimed: Sequence[Claimed], late: "Future[list[Outcome]]"
+    ) -> None:
+        try:
+            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
+                outbox.settle(connection, *_sorted(claimed, late.result()))
+        except ServiceError as error:  # the claim ends, and it is sent again
+            log.warning("analytics is in doubt: %s", error.detail)
 
     def sweep(
         self,
         seconds: float,
         *,
         patience: float = SWEEP_PATIENCE_SECONDS,
+        analytics_patience: float = ANALYTICS_PATIENCE_SECONDS,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, int]:
         """Send what is due until nothing is, `seconds` have passed, or told to stop.
 
         Destinations go side by side, each at its own pace. The batches in hand are
-        finished, which takes `patience` seconds at most. Answers how many events ended
-        how, by `Result` value. Raises DatabaseUnavailableError or BusyError where the
+        finished, which takes `patience` seconds at most; analytics is waited for a
+        while longer, and then goes on by itself. Returns how many events ended how, by
+        `Result` value. Raises DatabaseUnavailableError or BusyError where the
         outbox cannot be read.
         """
         deadline = time.monotonic() + seconds
@@ -157,7 +180,12 @@ class Relay:
                     are_idle.set()
             return counts
 
-        swept = _side_by_side(sweep, list(self._destinations.values()))
+        swept, slow = _side_by_side(sweep, list(self._destinations.values()))
+        if slow is not None:
+            if wait([slow], analytics_patience).done:
+                swept.append(slow.result())
+            else:
+                slow.add_done_callback(_log_failure)
         return dict(sum(swept, Counter()))
 
     def _sweep_once(self, destination: Destination, patience: float) -> list[Outcome]:
@@ -229,16 +257,27 @@ def _hold_back(
 
 def _side_by_side(
     call: Callable[[Destination], T], destinations: Sequence[Destination]
-) -> list[T]:
-    """Call for each at once, so that one that does not answer delays no other."""
-    if len(destinations) < 2:  # noqa: PLR2004 nobody to delay
-        return [call(destination) for destination in destinations]
-    with ThreadPoolExecutor(len(destinations), "relay") as pool:
-        running = [
-            pool.submit(contextvars.copy_context().run, call, destination)
-            for destination in destinations
-        ]
-        return [done.result() for done in running]
+) -> "tuple[list[T], Future[T] | None]":
+    """Call for each at once, so that one that does not answer delays no other.
+
+    Return what came of it when all have ended but analytics, and that one's future.
+    """
+    names = [destination.name for destination in destinations]
+    if len(names) < 2 and events.ANALYTICS not in names:  # noqa: PLR2004 nobody to delay
+        return [call(destination) for destination in destinations], None
+    pool = ThreadPoolExecutor(len(names), "relay")
+    running = {
+        destination.name: pool.submit(contextvars.copy_context().run, call, destination)
+        for destination in destinations
+    }
+    pool.shutdown(wait=False)
+    slow = running.pop(events.ANALYTICS, None)
+    return [each.result() for each in running.values()], slow
+
+
+def _log_failure(late: "Future[Counter[str]]") -> None:
+    if error := late.exception():
+        log.warning("analytics was not swept to the end: %s", error)
 
 
 def _is_risky(message: Message) -> bool:

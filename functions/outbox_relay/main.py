@@ -13,7 +13,8 @@ from common import approval, http, retention, signals, wiring
 from common.app import create_app, respond
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
-# calls again; what is left then is the next call's.
+# calls again; what is left then is the next call's. Only analytics may take longer, up
+# to 80 seconds, as no work goes on after the response: two sweeps may overlap.
 APPROVE_SECONDS = 10.0
 SWEEP_SECONDS = 25.0
 

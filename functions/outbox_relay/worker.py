@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from common import approval, logs, outbox, retention, signals, wiring
 from common.errors import ServiceError
 from common.listening import Listener, listening
+from common.relay import ANALYTICS_PATIENCE_SECONDS
 
 POLL_SECONDS = 2.0
 CHORES_SECONDS = 60.0
@@ -63,11 +64,15 @@ class Worker:
             if not self.sweep():
                 self._wait(listener)
 
-    def sweep(self) -> dict[str, int]:
-        """Send what is due; answer how many events ended how."""
+    def sweep(self, analytics_patience: float = BATCH_SECONDS) -> dict[str, int]:
+        """Send what is due; return how many events ended how.
+
+        What analytics takes longer for goes on beside the next sweeps.
+        """
         swept = wiring.relay().sweep(
             SWEEP_SECONDS,
             patience=BATCH_SECONDS,
+            analytics_patience=analytics_patience,
             should_stop=lambda: self._is_stopping,
         )
         if swept:
@@ -129,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _once(worker: Worker) -> None:
     try:
         worker.do_chores()
-        while worker.sweep():
+        while worker.sweep(ANALYTICS_PATIENCE_SECONDS):
             pass
     except ServiceError as error:
         raise SystemExit(f"outbox relay: {error.detail}") from error
