@@ -104,9 +104,9 @@ class Upstream:
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             for start in range(0, len(pending), MAX_IN_FLIGHT):
                 wave = pending[start : start + MAX_IN_FLIGHT]
-                self._exchange(wave, headers, deadline, reuses=attempt == 0)
+                self._exchange(wave, headers, deadline)
                 if moved := [each for each in wave if self._is_moved(each)]:
-                    self._exchange(moved, headers, deadline, reuses=True)
+                    self._exchange(moved, headers, deadline)
             pending = [each for each in pending if each.is_worth_retrying()]
             if not pending or time.monotonic() >= deadline:
                 break
@@ -149,18 +149,15 @@ class Upstream:
         wave: Sequence["_Try"],
         headers: Mapping[str, str],
         deadline: float,
-        *,
-        reuses: bool,
     ) -> None:
         """Send every request of the wave, then read every response into its try."""
         lets_us_in = True
         for each in wave:
-            each.is_stale = False
             if time.monotonic() >= deadline or not lets_us_in:
                 each.result = self._unavailable() if not lets_us_in else self._late()
                 continue
             try:
-                self._send(each, headers, deadline, reuses=reuses)
+                self._send(each, headers, deadline)
             except OSError as error:
                 # The others need not wait as long for a connection as this one did.
                 is_late = isinstance(error, TimeoutError)
@@ -180,9 +177,7 @@ class Upstream:
             self._pool.put_back(each.connection)
             each.end()
 
-    def _send(
-        self, each: "_Try", headers: Mapping[str, str], deadline: float, *, reuses: bool
-    ) -> None:
+    def _send(self, each: "_Try", headers: Mapping[str, str], deadline: float) -> None:
         """Send one request; raise OSError."""
         own = {}
         if each.call.body is not None:
@@ -190,7 +185,7 @@ class Upstream:
         if tracing.is_on() and (span := self._span(each)):
             each.span = span
             own["traceparent"] = span.traceparent
-        idle = self._pool.take() if reuses else None
+        idle = None if each.is_stale else self._pool.take()
         each.is_stale = idle is not None  # until the response is there
         each.connection = idle or self._pool.connect(deadline)
         failpoints.reach(f"call {self.name} before")

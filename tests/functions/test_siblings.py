@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from infra.local.sandbox import Call, catalogue
-from tests.support.odd_server import odd_server, says
 from tests.support.parallel import at_once, checkout_sender
 from tests.support.proxy import proxy
 from tests.support.service import Service, new_user
@@ -69,14 +68,6 @@ def test_base_url_may_have_a_path_and_a_trailing_slash(
     )
     service.sandbox.add_to_cart(user, catalogue.CLOCK)
     assert service.checkout(user).status_code == 201
-
-
-def test_base_url_may_have_no_path_at_all(service: Service, user: str) -> None:
-    with odd_server(says('HTTP/1.1 404 Not Found\n\n{"detail": "no cart"}')) as server:
-        service.set(SHOPCART_SERVICE=server.url)
-        assert service.checkout(user).status_code == 404
-    [request] = server.requests
-    assert request.startswith("GET /api/mycart/ HTTP/1.1\r\n")
 
 
 def test_every_call_names_the_caller_and_the_request(
@@ -198,19 +189,6 @@ def test_connections_are_shared_by_callers_side_by_side(service: Service) -> Non
             assert statuses == [201] * 4
             service.sandbox.deliver()
         assert to_products.connections <= 20
-
-
-def test_connection_that_the_sibling_closed_while_idle_is_replaced(
-    service: Service,
-) -> None:
-    with proxy(service.sandbox.environ["PRODUCT_SERVICE"]) as to_products:
-        service.set(PRODUCT_SERVICE=to_products.url)
-        service.ordered(new_user(), 1, 1)
-        to_products.hang_up()
-        service.sandbox.forget_calls()
-        service.ordered(new_user(), 1, 1)
-        assert to_products.connections == 4
-        assert len(asked(service, "product")) == 2  # none was a retry
 
 
 @pytest.fixture

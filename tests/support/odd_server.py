@@ -1,33 +1,49 @@
-"""A server that answers anything at all: what no framework would let a sibling say.
+"""A server that says anything at all: what no framework would let a sibling say.
 
-Lives here: raw bytes over TCP. Not here: siblings that behave (`infra.local.sandbox`).
+It speaks raw bytes over TCP. Siblings that behave are `infra.local.sandbox`.
 """
 
 import contextlib
+import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
 LOOPBACK = "127.0.0.1"
 
-# Gets the connection, after the request has come; to return is to hang up.
+# Gets the connection, after the request has come.
 Reply = Callable[[socket.socket], object]
 
 
 def says(text: str) -> Reply:
-    """Answer `text` as it is; a line feed stands for both its characters."""
+    """Send `text` as it is; a line feed stands for both its characters."""
     content = text.replace("\n", "\r\n").encode()
     return lambda link: link.sendall(content)
 
 
-class OddServer:
-    """Answers each request with `reply`; `requests` are the heads that came."""
+def answers(body: str, status: int = 200, *headers: str) -> Reply:
+    """Send a whole response, after which the connection may be used again."""
+    content = body.encode()
+    length = f"Content-Length: {len(content)}"
+    head = "\r\n".join([f"HTTP/1.1 {status} X", length, *headers, "", ""])
+    return lambda link: link.sendall(head.encode() + content)
 
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+
+class OddServer:
+    """Answers the requests of each connection with `replies` in turn, then hangs up.
+
+    `requests` are the heads that came. Replies may be replaced at any time.
+    """
+
+    def __init__(self, *replies: Reply, tls: ssl.SSLContext | None = None) -> None:
+        self.replies = replies
         self.requests: list[str] = []
+        self.connections = 0
+        self._tls = tls
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=128)
+        port = self._listener.getsockname()[1]
+        self.url = f"https://localhost:{port}" if tls else f"http://{LOOPBACK}:{port}"
         self._is_closed = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -46,50 +62,62 @@ class OddServer:
         if self._is_closed.wait(seconds):
             raise ConnectionError
 
+    def drips(self, head: str, seconds: float) -> Reply:
+        """Send `head`, and then a blank every now and then."""
+
+        def drip(link: socket.socket) -> None:
+            says(head)(link)
+            while True:
+                self.wait(seconds)
+                link.sendall(b" ")
+
+        return drip
+
     def _accept(self) -> None:
         while True:
             try:
                 link, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             thread = threading.Thread(target=self._serve, args=[link], daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _serve(self, link: socket.socket) -> None:
-        with link, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             link.settimeout(10)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                received = link.recv(65536)
-                if not received:
-                    return
-                head += received
-            self.requests.append(head.decode())
-            self._reply(link)
+            if self._tls is not None:
+                link = self._tls.wrap_socket(link, server_side=True)
+            with link:
+                for reply in self.replies:
+                    if not self._has_request(link):
+                        return
+                    reply(link)
+        link.close()
+
+    def _has_request(self, link: socket.socket) -> bool:
+        """Read one request; tell whether there was one."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            chunk = link.recv(65536)
+            if not chunk:
+                return False
+            received += chunk
+        head, _, body = received.partition(b"\r\n\r\n")
+        self.requests.append(head.decode() + "\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        while length and len(body) < int(length[1]):
+            body += link.recv(65536)
+        return True
 
 
 @contextlib.contextmanager
-def odd_server(reply: Reply) -> Iterator[OddServer]:
-    """Yield a server that answers every request with `reply` and hangs up."""
-    running = OddServer(reply)
-    try:
-        yield running
-    finally:
-        running.close()
-
-
-@contextlib.contextmanager
-def dripping_server(head: str, seconds: float) -> Iterator[OddServer]:
-    """Yield a server that answers `head` and then a blank every now and then."""
-
-    def drip(link: socket.socket) -> None:
-        link.sendall(head.replace("\n", "\r\n").encode())
-        while True:
-            running.wait(seconds)
-            link.sendall(b" ")
-
-    running = OddServer(drip)
+def odd_server(
+    *replies: Reply, tls: ssl.SSLContext | None = None
+) -> Iterator[OddServer]:
+    """Yield a server that answers each connection's requests with `replies`."""
+    running = OddServer(*replies, tls=tls)
     try:
         yield running
     finally:
