@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from common import failpoints
 from common.endpoints import PubSub
 from common.publishing import (
+    CONNECT_TIMEOUT_SECONDS,
     SHORTEST_SECONDS,
     THROUGH,
+    ConnectError,
     Message,
     Outcome,
     Result,
@@ -26,15 +28,16 @@ from common.publishing import (
 )
 
 if TYPE_CHECKING:
+    import grpc  # type: ignore[import-untyped]
     from google.cloud.pubsub_v1 import PublisherClient  # type: ignore[import-untyped]
 
 T = TypeVar("T")
 Confirm = concurrent.futures.Future[str]
 End = tuple[Result, str | None]
 
-CONNECT_TIMEOUT_SECONDS = 2.0
 CONFIRM_TIMEOUT_SECONDS = 5.0
 GRACE_SECONDS = 0.2  # gRPC's own word on a time-out comes before ours
+SUBSCRIPTION_SECONDS = 0.02  # gRPC's own thread needs to see that one has ended
 GATHER_SECONDS = 0.002  # how long the client looks for more to put into an RPC
 GATHERED = 1000  # the most that an RPC may carry
 LONGEST_BODY = 9_900_000  # of 10,000,000 bytes that a request may have in all
@@ -50,13 +53,13 @@ _MEANINGS: dict[str, End] = {
 }
 _NOT_TRIED: End = (Result.NOT_TRIED, None)
 _IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
-# Neither of these left, in the client's and in gRPC's own words.
+# None of these left, in the client's and in gRPC's own words.
 _CANCELLED = "Batch cancelled because prior ordered message"
-_NO_TOKEN = "Getting metadata from plugin failed"  # noqa: S105
-
-
-class AwayError(Exception):
-    """Pub/Sub is not there, or we have nothing to show it; nothing was sent."""
+_UNSENT = {
+    "Getting metadata from plugin failed": "no credentials",
+    "failed to connect to all addresses": "no connection",
+    "DNS resolution failed": "no connection",
+}
 
 
 class PubSubPublisher:
@@ -73,7 +76,7 @@ class PubSubPublisher:
             try:
                 batch = _Batch(self._ready(deadline), self._topic, deadline)
                 ends = batch.publish(messages)
-            except AwayError as error:
+            except ConnectError as error:
                 ends[messages[0].id] = (Result.UNAVAILABLE, str(error))
         if any(result in _IS_AWAY for result, _ in ends.values()):
             # Nothing that the client still holds may go out after we have spoken; and
@@ -91,13 +94,17 @@ class PubSubPublisher:
             client.transport.close()
 
     def _ready(self, deadline: float) -> "PublisherClient":
-        """Answer a client whose channel is open; raises AwayError."""
+        """Return a client whose channel has been open; raise ConnectError.
+
+        A channel that has lost its connection opens another by itself.
+        """
         if self._client is None:
             self._client = _within(deadline - time.monotonic(), _make_client)
-        patience = min(deadline - time.monotonic(), CONNECT_TIMEOUT_SECONDS)
-        if not _is_ready(self._client.transport.grpc_channel, patience):
-            self.close()
-            raise AwayError("no connection")
+            patience = min(deadline - time.monotonic(), CONNECT_TIMEOUT_SECONDS)
+            if not _is_ready(self._client.transport.grpc_channel, patience):
+                time.sleep(SUBSCRIPTION_SECONDS)
+                self.close()
+                raise ConnectError("no connection")
         return self._client
 
 
@@ -203,7 +210,7 @@ def _make_client() -> "PublisherClient":
     Channels to one address share their connections, and the pauses between attempts to
     make one; a new channel would inherit those of one that has just been closed.
     """
-    import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 0.4 s of a cold start
+    import grpc  # noqa: PLC0415 0.4 s of a cold start
     from google.cloud import pubsub_v1  # noqa: PLC0415
 
     usual = pubsub_v1.PublisherClient.get_transport_class("grpc")
@@ -238,7 +245,7 @@ def _make_client() -> "PublisherClient":
 
 
 def _within(seconds: float, make: Callable[[], T]) -> T:
-    """Answer what `make` does; raises AwayError when it fails, or takes too long.
+    """Answer what `make` does; raises ConnectError when it fails, or takes too long.
 
     Without credentials in the environment the vendor's library looks for a metadata
     server for as long as ten seconds.
@@ -255,30 +262,30 @@ def _within(seconds: float, make: Callable[[], T]) -> T:
     try:
         answer = made.get(timeout=max(0.0, seconds))
     except queue.Empty:
-        raise AwayError("no credentials in time") from None
+        raise ConnectError("no credentials in time") from None
     if isinstance(answer, Exception):
-        raise AwayError(type(answer).__name__) from answer
+        raise ConnectError(type(answer).__name__) from answer
     return answer
 
 
-def _is_ready(channel: Any, seconds: float) -> bool:  # noqa: ANN401 grpc's
-    """Tell whether the channel is open, opening it if need be."""
+def _is_ready(channel: "grpc.Channel", seconds: float) -> bool:
+    """Return whether the channel is open, opening it if need be."""
     from grpc import ChannelConnectivity as States  # noqa: PLC0415 see _make_client
 
-    # grpc's public `subscribe` looks five times a second, from a thread that stumbles
-    # over the channel's end. This is what that thread asks.
-    inner = channel._channel  # noqa: SLF001
+    states: queue.SimpleQueue[States] = queue.SimpleQueue()
     until = time.monotonic() + seconds
-    ready, *hopeless = (
-        state.value[0]
-        for state in (States.READY, States.TRANSIENT_FAILURE, States.SHUTDOWN)
-    )
-    while (state := inner.check_connectivity_state(True)) != ready:  # noqa: FBT003
-        left = until - time.monotonic()
-        if state in hopeless or left <= 0:
-            return False
-        inner.watch_connectivity_state(state, time.time() + left)
-    return True
+    channel.subscribe(states.put, try_to_connect=True)
+    try:
+        while True:
+            state = states.get(timeout=max(0.0, until - time.monotonic()))
+            if state is States.READY:
+                return True
+            if state in (States.TRANSIENT_FAILURE, States.SHUTDOWN):
+                return False
+    except queue.Empty:
+        return False
+    finally:
+        channel.unsubscribe(states.put)
 
 
 def _attributes(message: Message) -> dict[str, str]:
@@ -311,7 +318,8 @@ def meaning(error: BaseException) -> End:
     kind, text = type(error).__name__, str(error)
     if kind == "PublishToPausedOrderingKeyException" or _CANCELLED in text:
         return _NOT_TRIED
-    if _NO_TOKEN in text:
-        return Result.UNAVAILABLE, "no credentials"
+    for words, why in _UNSENT.items():
+        if words in text:
+            return Result.UNAVAILABLE, why
     code = getattr(getattr(error, "grpc_status_code", None), "name", "")
     return _MEANINGS.get(code, (Result.UNCONFIRMED, kind))

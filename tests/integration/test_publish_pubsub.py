@@ -1,5 +1,6 @@
 """Events on Pub/Sub: attributes, ordering keys, RPCs, and what each answer means."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,20 +8,20 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 from google.pubsub_v1 import PublishRequest
+from werkzeug.wrappers import Request, Response
 
+from common import envelopes
 from common.endpoints import PubSub
 from common.publishing import Message, Outcome, Result, pubsub
 from common.publishing.pubsub import PubSubPublisher
 from infra.local.http_server import serving
-from tests.support.destinations import Sink
 from tests.support.factories import message
+from tests.support.pubsub import PROJECT, TOPIC, running_pubsub
 from tests.support.pubsub import PubSub as Double
-from tests.support.pubsub import running_pubsub
 from tests.support.pubsub_destinations import environment
-from tests.support.pubsub_state import PROJECT, TOPIC
 
 CREATED, ITEM = "order.created", "order.item.created"
-STATUS, APPROVED = "order.item.status.updated", "order.approved"
+STATUS = "order.item.status.updated"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SENT, REFUSED, NOT_TRIED = Result.SENT, Result.REFUSED, Result.NOT_TRIED
 UNCONFIRMED, UNAVAILABLE = Result.UNCONFIRMED, Result.UNAVAILABLE
@@ -100,20 +101,31 @@ def test_a_message_is_what_the_contract_says_to_the_letter(
     }
 
 
-def test_an_unwrapped_push_is_our_cloudevent_in_binary_mode(
-    double: Double, publisher: PubSubPublisher
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_push_is_read_as_the_event_that_was_published(
+    double: Double, publisher: PubSubPublisher, *, is_wrapped: bool
 ) -> None:
-    sink = Sink()
-    with serving(sink) as url:
-        unwrapped = {"push_endpoint": url, "no_wrapper": {"write_metadata": True}}
-        double.subscription("approval", push_config=unwrapped)
-        send(publisher, message(body='{"a":1}', type=STATUS, traceparent=TRACE))
-        [came] = double.wait_for(sink.take)
+    came: list[tuple[dict[str, str], bytes]] = []
+
+    @Request.application
+    def endpoint(request: Request) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        came.append((headers, request.get_data()))
+        return Response(status=503 if len(came) == 1 else 204)
+
+    with serving(endpoint) as url:
+        account = "push@orders.example"
+        double.push_to(f"{url}/x", is_wrapped=is_wrapped, account=account)
+        body = json.dumps({"event_type": STATUS, "order_id": "4"})
+        for n in (1, 2):
+            send(publisher, message(type=STATUS, event_id=f"e-{n}", body=body))
+        double.wait_for(lambda: len(came) == 3)
         double.close()
-    assert (came.body, came.content_type) == (b'{"a":1}', "application/json")
-    assert came.traceparent == TRACE
-    assert came.cloud_event["type"] == STATUS
-    assert came.cloud_event["subject"] == "4"
+    read = [envelopes.read(headers, body) for headers, body in came]
+    assert [(each.type, each.order_id) for each in read] == [(STATUS, 4)] * 3
+    described = [envelopes.describe(headers, body).event_id for headers, body in came]
+    assert described == ["e-1", "e-1", "e-2"]
+    assert {headers["authorization"][:7] for headers, _ in came} == {"Bearer "}
 
 
 def test_an_orders_items_travel_together_and_what_follows_waits(

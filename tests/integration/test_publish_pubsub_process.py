@@ -28,10 +28,9 @@ from common.publishing import Message, Outcome, Result, pubsub
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.factories import message
 from tests.support.link import link_to
+from tests.support.pubsub import PROJECT, TOPIC, running_pubsub
 from tests.support.pubsub import PubSub as Double
-from tests.support.pubsub import running_pubsub
 from tests.support.pubsub_destinations import environment
-from tests.support.pubsub_state import PROJECT, TOPIC
 
 FDS = Path("/proc/self/fd")
 SENT, NOT_TRIED = Result.SENT, Result.NOT_TRIED

@@ -19,10 +19,9 @@ from common.publishing import Publisher
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.destinations import Arrived, Destination, arrived
 from tests.support.link import LOOPBACK, Link, link_to
+from tests.support.pubsub import PROJECT, TOPIC, running_pubsub
 from tests.support.pubsub import PubSub as Double
-from tests.support.pubsub import running_pubsub
 from tests.support.pubsub_emulator import Emulator
-from tests.support.pubsub_state import PROJECT, TOPIC
 
 OFTEN = 1000
 

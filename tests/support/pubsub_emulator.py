@@ -21,7 +21,7 @@ import grpc  # type: ignore[import-untyped]
 from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from tests.support.pubsub_state import PROJECT, TOPIC
+from tests.support.pubsub import PROJECT, TOPIC
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
