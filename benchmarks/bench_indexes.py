@@ -107,9 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _alter(engine: Engine, statements: Sequence[str]) -> None:
     with connect(engine) as connection:
-        connection.command("SET statement_timeout = 0")
+        connection.exec_driver_sql("SET statement_timeout = 0")
         for statement in (*statements, "CHECKPOINT", "RESET statement_timeout"):
-            connection.command(statement)
+            connection.exec_driver_sql(statement)
 
 
 def _measure(engine: Engine, count: int) -> dict[str, float]:
@@ -147,13 +147,13 @@ def _costs(
 ) -> tuple[float, float]:
     """Answer the median milliseconds of a run, and its bytes of log."""
     lsn = Statement("SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS float8)")
-    before = connection.execute(lsn).value()
+    before = connection.execute(lsn).scalar_one()
     times = []
     for run in runs:
         began_at = time.perf_counter()
         run()
         times.append((time.perf_counter() - began_at) * 1000)
-    written = connection.execute(lsn).value() - before
+    written = connection.execute(lsn).scalar_one() - before
     return statistics.median(times), written / len(runs)
 
 

@@ -55,7 +55,7 @@ def look_around(engine: Engine) -> Around:
     """Answer what the cases need to know; takes seconds."""
     heavy = {"heavy": HEAVY}
     with connect(engine) as connection:
-        connection.command("SET statement_timeout = 0")
+        connection.exec_driver_sql("SET statement_timeout = 0")
         orders, newest, until = connection.execute(
             Statement("SELECT count(*), max(id), max(created_at) FROM orders")
         ).one()
@@ -68,21 +68,21 @@ def look_around(engine: Engine) -> Around:
         light = connection.execute(
             Statement("SELECT user_id FROM orders WHERE id = :id"),
             {"id": newest // 10 * 5 + 4},
-        ).value()
+        ).scalar_one()
         around = Around(
             orders=orders,
             newest=newest,
             heavy_orders=connection.execute(
                 Statement(count.format("orders")), heavy
-            ).value(),
+            ).scalar_one(),
             heavy_items=connection.execute(
                 Statement(count.format("order_items")), heavy
-            ).value(),
+            ).scalar_one(),
             light_user=light,
             kept_from=kept_from,
             until=until,
         )
-        connection.command("RESET statement_timeout")
+        connection.exec_driver_sql("RESET statement_timeout")
     return around
 
 
@@ -115,7 +115,7 @@ def _at_depth(connection: Connection, table: str, depth: int) -> int:
             " ORDER BY id DESC OFFSET :depth LIMIT 1"
         ),
         {"heavy": HEAVY, "depth": depth},
-    ).value()
+    ).scalar_one()
     return found
 
 
@@ -283,7 +283,7 @@ def _timed(engine: Engine, name: str, run: Callable[[], int]) -> Rate:
 def _log_bytes(engine: Engine) -> float:
     position = Statement("SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS float8)")
     with connect(engine) as connection:
-        return float(connection.execute(position).value())
+        return float(connection.execute(position).scalar_one())
 
 
 def _audits(engine: Engine, around: Around) -> list[Rate]:

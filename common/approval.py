@@ -180,7 +180,7 @@ def sweep(
     """
     deadline = time.monotonic() + seconds
     with connect(engine) as connection:
-        found = connection.execute(_FORGOTTEN, {"limit": SWEEP_BATCH}).values()
+        found = connection.execute(_FORGOTTEN, {"limit": SWEEP_BATCH}).scalars().all()
     approved = []
     for order_id in found:
         if time.monotonic() >= deadline:

@@ -93,11 +93,11 @@ def audit(
     report = Report()
     bounds = dict(zip(("low", "high"), between, strict=True))
     with connect(engine) as connection:
-        last = connection.execute(audit_checks.LAST, bounds).value()
+        last = connection.execute(audit_checks.LAST, bounds).scalar_one()
     while last is not None and bounds["low"] <= last:
         bounds["high"] = last
         with connect(engine) as connection:
-            low = connection.execute(audit_checks.FIRST, bounds).value()
+            low = connection.execute(audit_checks.FIRST, bounds).scalar_one()
         if low is None:
             break
         high = min(last, low + chunk - 1)
@@ -122,7 +122,7 @@ def _compare(
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
         found = _differences(connection, bounds)
-        text = connection.execute(audit_events.TALLY, bounds).value()
+        text = connection.execute(audit_events.TALLY, bounds).scalar_one()
     tally = json.decode(text, type=_Tally)
     report.orders += tally.orders
     report.events += tally.events

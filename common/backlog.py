@@ -136,7 +136,9 @@ def read_many(connection: Connection, query: Query) -> list[Row]:
         name += "_of_order"
         given["order_id"] = query.order_id
     statement = _LISTS[name, query.place == "held"]
-    return json.decode(connection.execute(statement, given).value(), type=list[Row])
+    return json.decode(
+        connection.execute(statement, given).scalar_one(), type=list[Row]
+    )
 
 
 _EVENT = named(
@@ -161,7 +163,7 @@ SELECT CAST(coalesce(json_agg(row ORDER BY destination, at), '[]') AS text) FROM
 def read(connection: Connection, event_id: UUID, order_id: int) -> list[Row]:
     """Answer every row of an event, with its body; raises NotFoundError."""
     given = {"event_id": str(event_id), "order_id": order_id}
-    text = connection.execute(_EVENT, given).value()
+    text = connection.execute(_EVENT, given).scalar_one()
     if not (rows := json.decode(text, type=list[Row])):
         raise NotFoundError(f"Order {order_id} has no event {event_id}.")
     return rows

@@ -13,6 +13,7 @@ from msgspec import Struct, json
 
 from common import idempotency, logs, outbox, owed
 from common.db import Connection, StatementError, named
+from common.errors import BusyError
 from common.events import Event
 from common.owed import Bus, Owed
 from common.schemas import Item, Order, encode
@@ -216,7 +217,7 @@ def save(
     document = encode(_document(change, bus, told, records, awake))
     try:
         found = connection.execute(statement, {"change": document}).one_or_none()
-    except StatementError as error:
+    except (StatementError, BusyError) as error:
         idempotency.explain(error)
     if found is None:
         return None

@@ -23,12 +23,14 @@ from google.cloud.sql.connector.connector import SERVER_PROXY_PORT
 from google.cloud.sql.connector.enums import DriverMapping
 from google.cloud.sql.connector.resolver import DefaultResolver
 from google.cloud.sql.connector.utils import format_database_user, generate_keys
+from sqlalchemy import event
 
-from common import logs, prepared
+from common import logs, sessions
 from common.cloud_sql_errors import CloudSqlError, asking, dialling, logging_in
-from common.db import Engine, pooled
+from common.db import Engine, engine_by
 from common.endpoints import CloudSql
-from common.prepared import PreparedConnection, start_session
+from common.prepared import PreparedConnection
+from common.sessions import log_in
 
 # An answer of the API that is younger is not asked for again, however the dial ends.
 FRESH_SECONDS = 30
@@ -173,7 +175,7 @@ class Instance:
         Raises CloudSqlError, whose reason has been logged, or what else the server
         answers, such as that it has no connection left.
         """
-        deadline = time.monotonic() + prepared.CONNECT_TIMEOUT_SECONDS
+        deadline = time.monotonic() + sessions.CONNECT_TIMEOUT_SECONDS
         try:
             connector, way = self._ask(deadline)
             try:
@@ -232,7 +234,7 @@ class Instance:
             undo.enter_context(link)
             link.settimeout(_left(deadline))
             login = replace(self._database, user=way.user)
-            opened = start_session(login, sock=link, ssl_context=False)
+            opened = log_in(login, link)
             undo.pop_all()
             return opened
 
@@ -251,7 +253,9 @@ def make_engine(database: CloudSql, pool_size: int = 4) -> Engine:
     Neither it nor its connector does anything before the first use.
     """
     instance = Instance(database)
-    return pooled(instance.open, pool_size, instance.close)
+    engine = engine_by(instance.open, pool_size)
+    event.listen(engine, "engine_disposed", lambda _: instance.close())
+    return engine
 
 
 def _left(deadline: float) -> float:

@@ -18,8 +18,8 @@ from google.cloud.sql.connector.exceptions import (
     IncompatibleDriverError,
 )
 
+from common.database_errors import sql_state
 from common.endpoints import CloudSql
-from common.prepared import sql_state
 
 _API = "the Cloud SQL Admin API"
 _SOON = "it is asked again soon"

@@ -117,7 +117,9 @@ def _begin(connection: Connection, action: Action, asked: Asked) -> tuple[int, b
     }
     if row := connection.execute(_BEGIN, parameters).one_or_none():
         return row[0], True
-    return connection.execute(_EARLIER, {"form_id": str(asked.form_id)}).value(), False
+    return connection.execute(
+        _EARLIER, {"form_id": str(asked.form_id)}
+    ).scalar_one(), False
 
 
 def _end(engine: Engine, id_: int, outcome: str, values: Values) -> None:

@@ -47,7 +47,7 @@ SELECT max(low) FROM probe
 
 def edge(connection: Connection, moment: datetime) -> int:
     """Answer an id such that orders from `moment` on have it or a higher one."""
-    found = connection.execute(_EDGE, {"moment": moment.isoformat()}).value()
+    found = connection.execute(_EDGE, {"moment": moment.isoformat()}).scalar_one()
     return found or 1
 
 
@@ -170,7 +170,7 @@ SELECT CAST(coalesce(json_agg(row ORDER BY id), '[]') AS text) FROM (
 
 def read_actions_of_order(connection: Connection, order_id: int) -> list[Action]:
     """Answer what operators did to an order, oldest first; the newest 200."""
-    text = connection.execute(_OF_ORDER, {"order_id": order_id}).value()
+    text = connection.execute(_OF_ORDER, {"order_id": order_id}).scalar_one()
     return json.decode(text, type=list[Action])
 
 
@@ -190,7 +190,9 @@ def read_actions(
 ) -> list[Action]:
     """Answer what operators did, the newest first, from id `up_to` on."""
     given = {"limit": limit, "up_to": up_to}
-    return json.decode(connection.execute(_ACTIONS, given).value(), type=list[Action])
+    return json.decode(
+        connection.execute(_ACTIONS, given).scalar_one(), type=list[Action]
+    )
 
 
 class Counts(Struct, frozen=True):
@@ -239,7 +241,7 @@ def count(connection: Connection, unit: str, since: datetime) -> Counts:
         "since": since.isoformat(),
         "down_to": edge(connection, since - SKEW),
     }
-    text = connection.execute(_COUNT, parameters).value()
+    text = connection.execute(_COUNT, parameters).scalar_one()
     found = json.decode(text, type=Counts)
     return Counts(*(_in_utc(getattr(found, n)) for n in Counts.__struct_fields__))
 

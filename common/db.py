@@ -1,302 +1,196 @@
-"""PostgreSQL: the engine, statements, and what a database error means.
+"""The engine on PostgreSQL, statements by name, and what becomes of their errors."""
 
-Lives here: `connect()` and `transaction()`, statements by name and their rows. Not
-here: SQL, connections (`prepared.py`), how many there are (`pool.py`). Surprise: no
-SQLAlchemy. It keeps tables and migrations; loading it takes longer than all else that
-a function loads, and its way to run a statement as long as the driver's own.
-"""
-
-import contextlib
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import pg8000.dbapi
+import sqlalchemy
+from sqlalchemy import CursorResult, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as NoneFreeError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from common import failpoints, logs, tracing
+from common import database_errors, failpoints, logs, sessions, tracing
+from common.database_errors import Meaning
 from common.endpoints import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
-from common.pool import Lent, NoneFreeError, SharingPool
-from common.prepared import (
-    PreparedConnection,
-    open_connection,
-    sql_state,
-    tls_contexts,
-)
+from common.prepared import PreparedConnection
 
-POOL_TIMEOUT_SECONDS = 1.0
+POOL_TIMEOUT_SECONDS = 2
 RECYCLE_SECONDS = 25 * 60
 
 STATEMENTS: dict[str, str] = {}  # every one that was named so far
-LOCK_NOT_AVAILABLE = "55P03"
-_TOO_MANY_CONNECTIONS = "53300"
-# Lock time-out, deadlock, serialization failure, statement time-out.
-_BUSY_STATES = (LOCK_NOT_AVAILABLE, "40P01", "40001", "57014")
-# Connection trouble, out of resources, shutting down or starting, no such database.
-_AWAY_STATES = ("08", "53", "57P", "3D", "28")
+Engine = sqlalchemy.Engine
+Connection = sqlalchemy.Connection
+Statement = sqlalchemy.TextClause
+StatementError = DBAPIError  # a defect of ours: the rest is raised as ServiceError
 
-# What a server says of a statement it does not like, with its SQLSTATE.
-StatementError = pg8000.dbapi.DatabaseError
-
-
-class Statement:
-    """SQL whose parameters are named, as `:name`; `name` is its own, '' for none.
-
-    `text` is as it was written, `sql` as PostgreSQL takes it: `$1` is the first of
-    `parameters`.
-    """
-
-    def __init__(self, sql: str, name: str = "") -> None:
-        self.name = name
-        self.text = sql
-        places: dict[str, int] = {}
-
-        def number(parameter: re.Match[str]) -> str:
-            return f"${places.setdefault(parameter[1], len(places) + 1)}"
-
-        # Neither `::` nor what stands in a word, such as 'HH24:MI'.
-        self.sql = re.sub(r"(?<![:\w]):([a-z]\w*)", number, sql)
-        self.parameters = tuple(places)
+log = logs.get("db")
 
 
 def named(name: str, sql: str) -> Statement:
-    """Answer a statement that says its name in its first line.
+    """Return a statement that says its name in its first line.
 
     The server's own statistics and logs (`pg_stat_statements`, `pg_stat_activity`) then
     show which one they speak of, and tests of crashes know all of them (`STATEMENTS`).
     """
     STATEMENTS[name] = sql
-    return Statement(f"-- {name}\n{sql.strip()}", name)
-
-
-class Rows(Sequence[tuple[Any, ...]]):
-    """What a statement answered; `rowcount` is how many rows it answered or changed."""
-
-    def __init__(self, context: Any) -> None:  # noqa: ANN401 pg8000's
-        self._rows: list[Any] = context.rows or []
-        self._columns: list[Any] = context.columns or []
-        self.rowcount: int = context.row_count
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 a sequence's
-        return self._rows[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._rows)
-
-    def one(self) -> Sequence[Any]:
-        """Answer the only row."""
-        [row] = self._rows
-        return row  # type: ignore[no-any-return]
-
-    def one_or_none(self) -> Sequence[Any] | None:
-        """Answer the only row, None where there is none."""
-        return self.one() if self._rows else None
-
-    def value(self) -> Any:  # noqa: ANN401 whatever was selected
-        """Answer the only column of the only row."""
-        [value] = self.one()
-        return value
-
-    def value_or_none(self) -> Any:  # noqa: ANN401 whatever was selected
-        """Answer the only column of the only row, None where there is no row."""
-        return self.value() if self._rows else None
-
-    def values(self) -> list[Any]:
-        """Answer the first column of each row."""
-        return [row[0] for row in self._rows]
-
-    def mappings(self) -> list[dict[str, Any]]:
-        """Answer each row by the names of its columns."""
-        names = [column["name"] for column in self._columns]
-        return [dict(zip(names, row, strict=True)) for row in self._rows]
-
-
-class Connection:
-    """A connection that is lent. For one thread."""
-
-    def __init__(self, lent: Lent, pool: SharingPool) -> None:
-        self._lent = lent
-        self._pool = pool
-        self.link = lent.link
-
-    def execute(
-        self, statement: Statement, parameters: Mapping[str, Any] | None = None
-    ) -> Rows:
-        """Run a statement, one round trip; raises StatementError or a link's error."""
-        given = parameters or {}
-        values = [given[name] for name in statement.parameters]
-        if failpoints.is_armed() and statement.name:
-            failpoints.reach(f"sql {statement.name} before")
-        rows = self._run(
-            lambda: self.link.execute_prepared(statement.sql, values), statement.name
-        )
-        if failpoints.is_armed() and statement.name:
-            failpoints.reach(f"sql {statement.name} after")
-        return rows
-
-    def command(self, sql: str) -> Rows:
-        """Run SQL as it is, such as LISTEN or BEGIN; nothing is prepared."""
-        return self._run(lambda: self.link.execute_simple(sql))
-
-    def _run(self, run: Callable[[], Any], name: str = "") -> Rows:
-        began, failure = time.perf_counter(), None
-        try:
-            return Rows(run())
-        except StatementError as error:
-            failure = sql_state(error)
-            raise
-        except BaseException as error:  # nobody knows what the link says next
-            failure = type(error).__name__
-            self._lent.is_broken = True
-            raise
-        finally:
-            if context := logs.current():
-                seconds = time.perf_counter() - began
-                context.database.append(seconds)
-                if name and tracing.is_on():
-                    told = {"db.system.name": "postgresql", "db.query.summary": name}
-                    tracing.note(name, tracing.Kind.CLIENT, seconds, told, failure)
-
-    def detach(self) -> None:
-        """Keep the connection for long: the pool opens another in its place."""
-        self._pool.let_go(self._lent)
-
-
-class Engine:
-    """The way to a database: a pool of connections. Belongs to one process."""
-
-    def __init__(
-        self,
-        pool: SharingPool,
-        open_link: Callable[[], PreparedConnection],
-        close: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.pool = pool
-        # Opens a connection beside the pool, for whoever closes it.
-        self.open = open_link
-        self._close = close  # what `open_link` keeps between two connections
-
-    def lend(self, patience: float | None = None) -> "_Lending":
-        """Lend a connection; what goes wrong is raised as the driver says it."""
-        return _Lending(self.pool, patience)
-
-    def dispose(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
-        self.pool.dispose()
-        self._close()
+    statement = sqlalchemy.text(f"-- {name}\n{sql.strip()}")
+    return statement.execution_options(name=name)
 
 
 def make_engine(database: Database, pool_size: int = 4) -> Engine:
-    """Answer an engine whose pool holds at most `pool_size` connections.
+    """Return an engine whose pool holds at most `pool_size` connections.
 
-    As few as will do, see `SharingPool`. Connects on first use.
+    Connects on first use. Belongs to one process.
     """
-    contexts = tls_contexts(database)
-
-    def open_link() -> PreparedConnection:
-        return open_connection(database, contexts)
-
-    return pooled(open_link, pool_size)
+    contexts = sessions.tls_contexts(database)
+    return engine_by(lambda: sessions.connect(database, contexts), pool_size)
 
 
-def pooled(
-    open_link: Callable[[], PreparedConnection],
-    pool_size: int,
-    close: Callable[[], None] = lambda: None,
-) -> Engine:
-    """Answer an engine whose connections `open_link` makes; `close` ends it."""
-    pool = SharingPool(
-        open_link,
-        size=pool_size,
-        timeout=POOL_TIMEOUT_SECONDS,
-        recycle=RECYCLE_SECONDS,
-        is_refusal=_is_refusal,
+def engine_by(creator: Callable[[], PreparedConnection], pool_size: int = 4) -> Engine:
+    """Return an engine whose connections `creator` opens, raising pg8000's errors."""
+    engine = sqlalchemy.create_engine(
+        "postgresql+pg8000://",
+        creator=creator,
+        paramstyle="numeric_dollar",
+        isolation_level="AUTOCOMMIT",
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_recycle=RECYCLE_SECONDS,
+        pool_use_lifo=True,
+        hide_parameters=True,
     )
-    return Engine(pool, open_link, close)
+    event.listen(engine, "checkout", _check_link)
+    event.listen(engine, "before_cursor_execute", _before)
+    event.listen(engine, "after_cursor_execute", _after)
+    event.listen(engine, "handle_error", _on_error)
+    return engine
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Tell whether the server has no connection left, for anybody or for this user."""
-    return sql_state(error) == _TOO_MANY_CONNECTIONS
+def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection:
+    """Return a connection, to be used by `with`: each statement commits by itself.
 
-
-class _Lending:
-    """A connection for the length of a block.
-
-    A class, because a read is a block, and three generators would be a tenth of it.
+    Where the pool is in use, waits `timeout` seconds at least. Raises BusyError or
+    DatabaseUnavailableError for what a retry can mend.
     """
-
-    is_translated = False
-
-    def __init__(self, pool: SharingPool, patience: float | None) -> None:
-        self._pool = pool
-        self._patience = patience
-
-    def __enter__(self) -> Connection:
+    deadline = time.monotonic() + timeout
+    while True:
         try:
-            self._lent = self._pool.take(self._patience)
-        except _TROUBLE as error:
-            self._translate(error)
-            raise
-        return Connection(self._lent, self._pool)
-
-    def __exit__(self, _type: object, error: BaseException | None, _: object) -> None:
-        self._pool.give_back(self._lent)
-        # What else the block does may fail for reasons of its own: a file, a pipe.
-        is_ours = self._lent.is_broken or not isinstance(error, OSError)
-        if is_ours and isinstance(error, _TROUBLE):
-            self._translate(error)
-
-    def _translate(self, error: Exception) -> None:
-        """Raise what a caller is told, where there is something to tell."""
-        if self.is_translated and (meaning := _meaning(error)):
-            raise meaning from error
+            return engine.connect()
+        except NoneFreeError as error:
+            if time.monotonic() >= deadline:
+                raise BusyError from error
 
 
-class _Connecting(_Lending):
-    is_translated = True
-
-
-def connect(engine: Engine, patience: float | None = None) -> _Lending:
-    """Lend a connection on which every statement commits by itself.
-
-    Waits `patience` seconds for one, by default `POOL_TIMEOUT_SECONDS`. Raises
-    BusyError or DatabaseUnavailableError for what a retry can mend.
-    """
-    return _Connecting(engine.pool, patience)
-
-
-@contextlib.contextmanager
+@contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Lend a connection with a transaction: returning commits, raising rolls back.
+    """Yield a connection with a transaction: returning commits, raising rolls back.
 
     Raises BusyError or DatabaseUnavailableError for what a retry can mend.
     """
     with connect(engine) as connection:
-        connection.command("BEGIN")
+        connection.execution_options(is_in_transaction=True)
+        connection.exec_driver_sql("BEGIN")
         yield connection
         failpoints.reach("commit before")
-        connection.command("COMMIT")
+        connection.exec_driver_sql("COMMIT")
         failpoints.reach("commit after")
 
 
-_TROUBLE = (NoneFreeError, pg8000.dbapi.Error, OSError)
+def read(
+    connection: Connection,
+    statement: Statement,
+    parameters: Mapping[str, Any] | None = None,
+) -> CursorResult[*tuple[Any, ...]]:
+    """Run a statement that may be run twice; if its connection was dead, on a new one.
+
+    Within a transaction it is run once, as all else is.
+    """
+    try:
+        return connection.execute(statement, parameters)
+    except DatabaseUnavailableError:
+        is_alone = not connection.get_execution_options().get("is_in_transaction")
+        if not (is_alone and connection.invalidated):
+            raise
+        connection.rollback()  # of nothing: SQLAlchemy wants it before it connects anew
+        return connection.execute(statement, parameters)
 
 
-def _meaning(error: Exception) -> ServiceError | None:
-    """Answer what a caller is told, or None for what is a defect of ours."""
-    if isinstance(error, NoneFreeError):  # every connection of the pool is lent
+def session_of(connection: Connection) -> PreparedConnection:
+    """Return what SQLAlchemy's connection speaks through."""
+    session = connection.connection.driver_connection
+    assert isinstance(session, PreparedConnection)
+    return session
+
+
+def _check_link(
+    session: PreparedConnection, _: ConnectionPoolEntry, __: object
+) -> None:
+    """Have a connection replaced that no longer stands, before it is used."""
+    if session.has_hung_up():
+        raise DisconnectionError
+    if session.is_silent():  # and so may all be that are as old
+        raise InvalidatePoolError
+
+
+def _before(connection: Connection, _: object, *given: Any) -> None:  # noqa: ANN401 SQLAlchemy's
+    _statement, _parameters, context, _many = given
+    if failpoints.is_armed() and (name := context.execution_options.get("name")):
+        failpoints.reach(f"sql {name} before")
+    connection.info["began"] = time.perf_counter()
+
+
+def _after(connection: Connection, _: object, *given: Any) -> None:  # noqa: ANN401 SQLAlchemy's
+    _statement, _parameters, context, _many = given
+    _note(connection, context, None)
+    if failpoints.is_armed() and (name := context.execution_options.get("name")):
+        failpoints.reach(f"sql {name} after")
+
+
+def _note(connection: Connection, context: Any, failure: str | None) -> None:  # noqa: ANN401 SQLAlchemy's
+    """Note how long a statement took, for the request's log line and its trace."""
+    if noted := logs.current():
+        now = time.perf_counter()
+        seconds = now - connection.info.get("began", now)
+        noted.database.append(seconds)
+        name = context.execution_options.get("name")
+        if name and tracing.is_on():
+            told = {"db.system.name": "postgresql", "db.query.summary": name}
+            tracing.note(name, tracing.Kind.CLIENT, seconds, told, failure)
+
+
+def _on_error(failed: ExceptionContext) -> ServiceError | None:
+    """Decide whether a connection is lost, and return what the caller is told.
+
+    A lost connection takes with it all that the pool has opened before.
+    """
+    error = failed.original_exception
+    if isinstance(error, NoneFreeError):
         return BusyError()
-    if not isinstance(error, StatementError):  # refused, unresolvable, cut
+    is_running = failed.execution_context is not None
+    if is_running and failed.connection is not None:
+        failure = database_errors.sql_state(error) or type(error).__name__
+        _note(failed.connection, failed.execution_context, failure)
+    found = database_errors.meaning(error)
+    if found is Meaning.UNAVAILABLE:
+        failed.is_disconnect = True
         return DatabaseUnavailableError()
-    state = sql_state(error)
-    if state in _BUSY_STATES:
+    if found is Meaning.BUSY:
         return BusyError()
-    return DatabaseUnavailableError() if state.startswith(_AWAY_STATES) else None
+    if found is Meaning.NOT_SET_UP:
+        told = {"reason": database_errors.message(error), "run": database_errors.REMEDY}
+        log.error("the database is not set up", extra={"fields": told})
+        return DatabaseUnavailableError("The database is not set up for this service.")
+    if is_running and not database_errors.is_servers(error):
+        # Nobody knows what this connection says next; of the others it tells nothing.
+        failed.is_disconnect = True
+        failed.invalidate_pool_on_disconnect = False
+    return None
 
 
 _PING = named("db.ping", "SELECT 1")
@@ -305,4 +199,4 @@ _PING = named("db.ping", "SELECT 1")
 def ping(engine: Engine) -> None:
     """Raise BusyError or DatabaseUnavailableError unless the database answers."""
     with connect(engine) as connection:
-        connection.execute(_PING)
+        read(connection, _PING)

@@ -194,7 +194,7 @@ def examine(
 ) -> Diagnosis:
     """Answer how things stand; `served` are the destinations that are sent to."""
     given = {"patience": patience_seconds}
-    texts = [connection.execute(s, given).value() for s in (_EVENTS, _REST)]
+    texts = [connection.execute(s, given).scalar_one() for s in (_EVENTS, _REST)]
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
     found = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
     found.backlog = [

@@ -13,16 +13,16 @@ from uuid import UUID
 
 from msgspec import Struct, json
 
+from common.database_errors import is_waiting_for, violated_constraint
 from common.db import (
-    LOCK_NOT_AVAILABLE,
     Connection,
     Engine,
     StatementError,
     connect,
     named,
+    read,
 )
-from common.errors import InFlightError, KeyReusedError
-from common.prepared import error_context, sql_state, violated_constraint
+from common.errors import BusyError, InFlightError, KeyReusedError
 from common.reads import MOMENT
 from common.schemas import Ids
 
@@ -148,8 +148,8 @@ def begin(
     }
     with connect(engine) as connection:
         try:
-            found, drawn = connection.execute(_BEGIN, parameters).one()
-        except StatementError as error:
+            found, drawn = read(connection, _BEGIN, parameters).one()
+        except (StatementError, BusyError) as error:
             explain(error)
     if found is None:
         return json.decode(drawn, type=Ids)
@@ -195,13 +195,13 @@ def keep(engine: Engine, claims: Sequence[Claim], answer: Answer) -> None:
         with connect(engine) as connection:
             try:
                 connection.execute(_KEEP, parameters)
-            except StatementError as error:
+            except (StatementError, BusyError) as error:
                 explain(error)
     except KeyTakenError:
         check(engine, claims)
 
 
-def explain(error: StatementError) -> NoReturn:
+def explain(error: StatementError | BusyError) -> NoReturn:
     """Raise what a failed write of records means.
 
     KeyTakenError: another write has committed one of the keys. InFlightError: another
@@ -209,10 +209,7 @@ def explain(error: StatementError) -> NoReturn:
     """
     if violated_constraint(error) == "idempotency_records_pkey":
         raise KeyTakenError from error
-    # Only a wait for a row has such a context: while inserting into the table or its
-    # index. One for a whole table, as a migration takes it, has none.
-    is_row = '"idempotency_records' in error_context(error)
-    if is_row and sql_state(error) == LOCK_NOT_AVAILABLE:
+    if isinstance(error, BusyError) and is_waiting_for(error, "idempotency_records"):
         raise InFlightError from error
     raise error
 

@@ -1,16 +1,14 @@
 """Hearing a NOTIFY: one connection that waits, beside the pool.
 
-Lives here: LISTEN, and waiting for a word with a bound. Not here: who notifies, and
-what for (`outbox.py`). Surprise: what was told while nobody waited is not lost and not
-kept, either: whoever waits first looks for work, and only then waits again.
+What was notified while nobody waited is not kept: look for work first, then wait.
 """
 
-import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from common.db import Connection, Engine, connect, named
+from common.db import Connection, Engine, connect, named, session_of
+from common.links import is_readable
 
 _HEAR = named("listening.hear", "SELECT 1")
 
@@ -20,22 +18,22 @@ class Listener:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._link: Any = connection.link
+        self._session = session_of(connection)
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds`; tell whether somebody notified.
 
         Raises DatabaseUnavailableError, out of `listening`, when the link has ended.
         """
-        spoken = select.poll()  # not select(): it takes no descriptor beyond 1023
-        spoken.register(self._link._usock, select.POLLIN)  # noqa: SLF001 pg8000 has no public way
-        if not spoken.poll(1000 * seconds):
+        if self._session.link is None:
+            time.sleep(seconds)
+        elif not is_readable(self._session.link, seconds):
             return False
         # What came is read with the answer to the next statement.
         self._connection.execute(_HEAR)
-        told = bool(self._link.notifications)
-        self._link.notifications.clear()
-        return told
+        has_notified = bool(self._session.notifications)
+        self._session.notifications.clear()
+        return has_notified
 
 
 @contextmanager
@@ -46,6 +44,6 @@ def listening(engine: Engine, channel: str) -> Iterator[Listener]:
     """
     with connect(engine) as connection:
         connection.detach()  # ours for long: the pool opens another in its place
-        connection.command("SET idle_session_timeout = 0")
-        connection.command(f"LISTEN {channel}")
+        connection.exec_driver_sql("SET idle_session_timeout = 0")
+        connection.exec_driver_sql(f"LISTEN {channel}")
         yield Listener(connection)

@@ -114,7 +114,7 @@ def _claim(
     connection: Connection, statement: Statement, scope: dict[str, Any]
 ) -> list[Claimed]:
     found = connection.execute(statement, {"seconds": CLAIM_SECONDS, **scope})
-    return json.decode(found.value(), type=list[Claimed])
+    return json.decode(found.scalar_one(), type=list[Claimed])
 
 
 class Verdict(Struct, frozen=True):

@@ -1,196 +1,214 @@
-"""A connection to PostgreSQL on which each statement is one round trip.
+"""A DB-API connection over pg8000 on which a prepared statement is one round trip.
 
-Lives here: prepared statements over pg8000, time-outs, TLS. Not here: which connection
-to take (`pool.py`), SQL and what an error means (`db.py`). Surprise: it is still a
-DB-API connection, which the pool and migrations take it for; the service itself uses
-none of that but `rollback` and `close`.
+pg8000 itself takes three round trips for a statement with parameters. Statements are
+prepared under a hash of their text, so that a pooler between us and the server can
+never run another's statement under a name of ours.
 """
 
 import contextlib
+import functools
+import hashlib
 import socket
-import ssl
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, Literal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pg8000.dbapi
 from pg8000.converters import make_params
 
-from common import failpoints
-from common.endpoints import CloudSql, Database
+from common.database_errors import is_plan_stale, sql_state
 from common.links import has_hung_up
 
-CONNECT_TIMEOUT_SECONDS = 5
-LOCK_TIMEOUT_SECONDS = 2
-STATEMENT_TIMEOUT_SECONDS = 10
-# A server that stopped talking is given up after the longest statement it may run.
-READ_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
-# An instance that nobody calls may be frozen, and gives nothing back by itself.
-IDLE_TIMEOUT_SECONDS = 5 * 60
+# How long a link may be idle before the server is asked whether it still stands: what
+# stands between may have forgotten it, and drops what it does not know in silence.
+IDLE_SECONDS = 30
+ASK_SECONDS = 2
 PREPARED_STATEMENTS = 200
-# Every statement here walks an index, and is written for it. A planner that knows too
-# little of a table, or plans for any values, would rather sort all that a caller owns,
-# or read whole what is half empty today and huge tomorrow. What it then thinks costly
-# it would compile first, for longer than it runs.
-PLANNING = {
-    "enable_bitmapscan": "off",
-    "enable_incremental_sort": "off",
-    "enable_seqscan": "off",
-    "jit": "off",
-}
-_PLAN_CHANGED = "0A000"
+_NO_SUCH_STATEMENT, _DUPLICATE_STATEMENT = "26000", "42P05"
+_IDLE, _PARSE_COMPLETE, _READY_FOR_QUERY = b"I", b"1", b"Z"  # of the protocol
+
+Columns = tuple[Any, Any]  # of a result, and what reads each
 
 
-class PreparedConnection(pg8000.dbapi.Connection):  # type: ignore[misc]
-    """A DB-API connection that prepares each statement once and then only runs it.
+class PreparedConnection:
+    """A pg8000 connection as SQLAlchemy takes it, for one thread at a time.
 
-    pg8000 takes three round trips for a statement with parameters; prepared, it takes
-    one. Starts in autocommit. For one thread at a time, which the pool sees to.
+    `link` is the socket it speaks through, None where only pg8000 knows it. Raises
+    pg8000's errors; a time-out or a reset is an `InterfaceError`, too.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 pg8000's own
-        super().__init__(*args, **kwargs)
-        self._prepared: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
-        self.autocommit = True
-        self._usock.settimeout(READ_TIMEOUT_SECONDS)
-        if self._usock.family != socket.AF_UNIX:
-            # Without it a request that fills two segments waits for a delayed ACK.
-            self._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(
+        self, connection: pg8000.dbapi.Connection, link: socket.socket | None = None
+    ) -> None:
+        self.autocommit = False
+        self.py_types = connection.py_types
+        self.register_in_adapter = connection.register_in_adapter
+        self.notifications = connection.notifications
+        self.link = link
+        self._connection = connection
+        self._columns: dict[str, Columns | None] = {}  # None: not known yet
+        self._is_in_transaction = False
+        self._used_at = time.time()
+        handlers = connection.message_types
+        self._on_ready = handlers[_READY_FOR_QUERY]
+        handlers[_READY_FOR_QUERY] = self._note_ready
+        handlers[_PARSE_COMPLETE] = self._note_prepared
 
-    def execute_prepared(self, statement: str, values: Sequence[object]) -> Any:  # noqa: ANN401 pg8000's context
-        """Run `statement` with `values`, preparing it at its first use."""
-        known = statement in self._prepared
-        try:
-            return self._run(statement, values)
-        except pg8000.dbapi.DatabaseError as error:
-            if not known or sql_state(error) != _PLAN_CHANGED or self._in_transaction:
-                raise
-            # A migration changed the result's columns since it was prepared.
-            self.close_prepared_statement(self._prepared.pop(statement)[0])
-            return self._run(statement, values)
-
-    def _run(self, statement: str, values: Sequence[object]) -> Any:  # noqa: ANN401 pg8000's context
-        if statement not in self._prepared:
-            if len(self._prepared) >= PREPARED_STATEMENTS:
-                _, (oldest, *_) = self._prepared.popitem(last=False)
-                self.close_prepared_statement(oldest)
-            self._prepared[statement] = self.prepare_statement(statement, ())
-        self._prepared.move_to_end(statement)
-        name, columns, input_funcs = self._prepared[statement]
-        params = make_params(self.py_types, values)
-        return self.execute_named(name, params, columns, input_funcs, statement)
-
-    def handle_messages(self, context: Any) -> None:  # noqa: ANN401 pg8000's context
-        """Read the server's answer; a read time-out is a network error, too."""
-        try:
-            super().handle_messages(context)
-        except OSError as error:
-            raise pg8000.dbapi.InterfaceError("network error") from error
+    def cursor(self) -> "Cursor":
+        """Return a new cursor."""
+        return Cursor(self)
 
     def commit(self) -> None:
-        """End the transaction, if there is one, in one round trip."""
-        if self._in_transaction:
-            failpoints.reach("commit before")
-            self.execute_simple("COMMIT")
-            failpoints.reach("commit after")
+        """Commit the transaction, if there is one, in one round trip."""
+        if self._is_in_transaction:
+            self.run("COMMIT")
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one, in one round trip."""
-        if self._in_transaction:
-            self.execute_simple("ROLLBACK")
+        if self._is_in_transaction:
+            self.run("ROLLBACK")
 
     def close(self) -> None:
-        """Close the link, and the socket with it, also where the server is gone.
+        """Close the link, also where the server is gone."""
+        with contextlib.suppress(pg8000.dbapi.Error, OSError):
+            self._connection.close()
+        if self.link is not None:
+            # pg8000's buffer keeps the socket while a goodbye in it cannot be sent.
+            with contextlib.suppress(OSError):
+                self.link.shutdown(socket.SHUT_RDWR)
 
-        pg8000 drops its buffer unclosed, with the goodbye that could not be sent in it,
-        and the socket stays open as long as the buffer lives.
-        """
-        buffer = self._sock
+    def has_hung_up(self) -> bool:
+        """Return whether the server has ended this idle connection (2 µs)."""
+        return self.link is not None and has_hung_up(self.link)
+
+    def is_silent(self) -> bool:
+        """Return whether the server gives no reply on a link that was idle for long."""
+        if time.time() - self._used_at < IDLE_SECONDS:
+            return False
+        patience = self.link.gettimeout() if self.link else None
         try:
-            super().close()
+            if self.link:
+                self.link.settimeout(ASK_SECONDS)
+            self.run("SELECT 1")
+            if self.link:
+                self.link.settimeout(patience)
+        except pg8000.dbapi.Error:
+            return True
+        return False
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> Any:  # noqa: ANN401 pg8000's context
+        """Run a statement; it is prepared if it has parameters.
+
+        Its text has them as `$1`. Where the server no longer knows it as it was
+        prepared, it is prepared again.
+        """
+        try:
+            if not self.autocommit and not self._is_in_transaction:
+                self._connection.execute_simple("BEGIN")
+            if not parameters:
+                return self._connection.execute_simple(sql)
+            try:
+                return self._run_prepared(sql, parameters)
+            except pg8000.dbapi.DatabaseError as error:
+                if self._is_in_transaction or not self._has_forgotten(sql, error):
+                    raise
+                return self._run_prepared(sql, parameters)
+        except OSError as error:
+            raise pg8000.dbapi.InterfaceError("network error") from error
         finally:
-            if buffer is not None:
-                with contextlib.suppress(OSError):
-                    buffer.close()
+            self._used_at = time.time()
 
-    def is_link_closed(self) -> bool:
-        """Tell whether the server has hung up on this idle connection (2 µs)."""
-        return self._usock is None or has_hung_up(self._usock)
+    def _run_prepared(self, sql: str, parameters: Sequence[object]) -> Any:  # noqa: ANN401 pg8000's context
+        given = make_params(self.py_types, parameters)
+        name = _name(sql)
+        if columns := self._columns.get(sql):
+            return self._connection.execute_named(name, given, *columns, sql)
+        if sql not in self._columns:
+            if len(self._columns) >= PREPARED_STATEMENTS:
+                self._connection.execute_simple("DEALLOCATE ALL")
+                self._columns.clear()
+            self._connection.send_PARSE(name, sql)
+        # All of it is sent at once, with the statement's first run.
+        self._connection.send_DESCRIBE_STATEMENT(name)
+        context = self._connection.execute_named(name, given, None, None, sql)
+        self._columns[sql] = (context.columns, context.input_funcs)
+        return context
 
+    def _has_forgotten(self, sql: str, error: pg8000.dbapi.DatabaseError) -> bool:
+        """Return whether `error` is about what was prepared; then that is put right."""
+        state = sql_state(error)
+        if state == _DUPLICATE_STATEMENT:  # and so of the same text
+            self._columns[sql] = None
+            return True
+        if state == _NO_SUCH_STATEMENT:
+            self._columns.pop(sql, None)
+            return True
+        if is_plan_stale(error):  # a migration changed the result's columns
+            del self._columns[sql]
+            name = _name(sql).rstrip(b"\0").decode()
+            self._connection.execute_simple(f"DEALLOCATE {name}")
+            return True
+        return False
 
-def sql_state(error: BaseException | None) -> str:
-    """Answer the five-character SQLSTATE of a driver's error, '' where it has none."""
-    return _detail(error, "C")
+    def _note_ready(self, data: bytes, context: Any) -> None:  # noqa: ANN401 pg8000's context
+        self._is_in_transaction = data != _IDLE
+        self._on_ready(data, context)
 
-
-def violated_constraint(error: BaseException) -> str:
-    """Answer the name of the constraint that `error` is about, or ''."""
-    return _detail(error, "n")
-
-
-def error_context(error: BaseException) -> str:
-    """Return what the server was doing when it failed, or ''."""
-    return _detail(error, "W")
-
-
-def _detail(error: BaseException | None, key: str) -> str:
-    details = error.args[0] if error is not None and error.args else None
-    return str(details.get(key, "")) if isinstance(details, dict) else ""
-
-
-def open_connection(database: Database, contexts: "TlsContexts") -> PreparedConnection:
-    """Connect in the first of the ways that works; raises a driver's error."""
-    for context in contexts[:-1]:
-        with contextlib.suppress(pg8000.dbapi.InterfaceError):
-            return _open(database, context)
-    return _open(database, contexts[-1])
-
-
-def _open(
-    database: Database, tls: ssl.SSLContext | Literal[False]
-) -> PreparedConnection:
-    return start_session(
-        database,
-        host=database.host,
-        port=database.port,
-        ssl_context=tls,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-    )
+    def _note_prepared(self, _: bytes, context: Any) -> None:  # noqa: ANN401 pg8000's context
+        self._columns[context.statement] = None
 
 
-def start_session(login: Database | CloudSql, **way: Any) -> PreparedConnection:  # noqa: ANN401 pg8000's own
-    """Log in by this `way`, an address or a socket; raises a driver's error."""
-    try:
-        return PreparedConnection(
-            login.user,
-            database=login.name,
-            password=login.password,
-            application_name="order-service",
-            startup_params={
-                "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
-                "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
-                "idle_in_transaction_session_timeout": f"{READ_TIMEOUT_SECONDS}s",
-                "idle_session_timeout": f"{IDLE_TIMEOUT_SECONDS}s",
-                "TimeZone": "UTC",
-                **PLANNING,
-            },
-            **way,
-        )
-    except OSError as error:
-        raise pg8000.dbapi.InterfaceError("network error") from error
+class Cursor:
+    """A DB-API cursor, as far as SQLAlchemy uses one; holds all rows of its result."""
+
+    arraysize = 1
+
+    def __init__(self, connection: PreparedConnection) -> None:
+        self.connection = connection
+        self.rowcount = -1
+        self.description: list[tuple[Any, ...]] | None = None
+        self._rows: Iterator[Any] = iter(())
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement."""
+        context = self.connection.run(sql, parameters)
+        self.rowcount = context.row_count
+        self.description = None
+        if context.columns:
+            self.description = [
+                (each["name"], each["type_oid"], None, None, None, None, None)
+                for each in context.columns
+            ]
+        self._rows = iter(context.rows or ())
+
+    def executemany(self, sql: str, many: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each of `many`."""
+        count = 0
+        for parameters in many:
+            self.execute(sql, parameters)
+            count += self.rowcount
+        self.rowcount = count
+
+    def fetchone(self) -> Any:  # noqa: ANN401 a row
+        """Return the next row, None after the last."""
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return the next rows."""
+        return [row for _, row in zip(range(size or 1), self._rows, strict=False)]
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return list(self._rows)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def setinputsizes(self, *sizes: object) -> None:
+        """Do nothing: the server infers types."""
 
 
-TlsContexts = Sequence[ssl.SSLContext | Literal[False]]
-
-
-def tls_contexts(database: Database) -> TlsContexts:
-    """Answer what to try in turn; one context is shared, each costs 98 ms to make."""
-    local = database.host in ("localhost", "127.0.0.1", "::1")
-    if database.sslmode == "disable" or (database.sslmode == "prefer" and local):
-        return [False]
-    context = ssl.create_default_context()
-    if database.sslmode == "verify-full":
-        return [context]
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return [context] if database.sslmode == "require" else [context, False]
+@functools.cache
+def _name(sql: str) -> bytes:
+    """Return the name under which a statement is prepared, as the protocol has it."""
+    return b"s" + hashlib.sha256(sql.encode()).hexdigest()[:40].encode() + b"\0"

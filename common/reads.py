@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from common.db import Connection, Statement, named
+from common.db import Connection, Statement, named, read
 from common.errors import NotFoundError
 from common.paging import MOST_LOOKED_AT, ListQuery
 from common.schemas import MAX_ID
@@ -53,7 +53,7 @@ def unique(
     connection: Connection, statement: Statement, parameters: dict[str, Any]
 ) -> tuple[Any, ...]:
     """Answer the one row that a statement finds; raises NotFoundError."""
-    row = connection.execute(statement, parameters).one_or_none()
+    row = read(connection, statement, parameters).one_or_none()
     if row is None:
         raise NotFoundError
     return tuple(row)
@@ -190,4 +190,4 @@ def read_page(
         "limit": query.limit,
         "up_to": MAX_ID if query.after is None else query.after - 1,
     }
-    return Page(*connection.execute(statement, parameters).one())
+    return Page(*read(connection, statement, parameters).one())

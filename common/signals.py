@@ -90,7 +90,7 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
     waiting: Iterable[Sequence[Any]] = ()
     with connect(engine) as connection:
         if tracing.is_on():
-            waiting = connection.execute(_WAITING)
+            waiting = connection.execute(_WAITING).all()
         age, destination, unapproved_age, letters = connection.execute(_MEASURE).one()
     signals = Signals(
         oldest_event_seconds=age,

@@ -230,10 +230,10 @@ def bus(*, claims: bool = True) -> "Bus":
 
 
 def check_ready() -> None:
-    """Raise ServiceError unless the database answers."""
-    from common.db import ping
+    """Raise ServiceError unless the database is what the work needs."""
+    from common import readiness
 
-    ping(engine())
+    readiness.check(engine())
 
 
 _ALL: tuple[_Once[Any], ...] = (settings, engine, shopcart, product, relay)

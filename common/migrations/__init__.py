@@ -1,14 +1,14 @@
 """Migrations: the schema's history, applied by alembic under an advisory lock.
 
-Lives here: `upgrade()` and what a release needs to know about the schema. Not here: the
-tables as the code sees them (`models.py`). Never imported by a function: schema changes
-are made by an operator or a job, and old code must run on the new schema.
+Never imported by a function: schema changes are made by an operator or a job, and old
+code must run on the new schema.
 """
 
 import contextlib
+import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy
 from alembic import command
@@ -18,12 +18,16 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from common import models
+from common.database_errors import sql_state
 from common.db import Engine, StatementError
-from common.prepared import sql_state
+from common.errors import BusyError, ServiceError
 
-AnyEngine = Engine | sqlalchemy.Engine  # the service's, or SQLAlchemy's
+# Whoever waits for a table's lock has all others wait behind: for as long as this.
+LOCK_WAIT_MILLISECONDS = 500
+PAUSE_SECONDS = (1.0, 2.0)  # and then they have their turn
+GIVE_UP_SECONDS = 300
 
-_NOT_ALLOWED = "42501"
+_LOCK_NOT_AVAILABLE, _NOT_ALLOWED = "55P03", "42501"
 _NOT_OWNED = "only the tables' owner can grant: run it as who migrates"
 _WITHOUT_RIGHTS = """
 SELECT count(*)
@@ -47,27 +51,41 @@ def _config(connection: sqlalchemy.Connection | None = None) -> Config:
     return config
 
 
-def upgrade(engine: AnyEngine, revision: str = "head") -> tuple[str, str]:
-    """Bring the schema to `revision`; answer the revisions before and after.
+def upgrade(engine: Engine, revision: str = "head") -> tuple[str, str]:
+    """Bring the schema to `revision`; return the revisions before and after.
 
     Safe to run twice and by several at once: the second waits, then finds it done. A
-    later release's schema stays what it is: this one's code runs on it.
+    later release's schema stays what it is: this one's code runs on it. Raises
+    BusyError where a table's lock is not to be had for `GIVE_UP_SECONDS`.
     """
-    building = _building(engine)
-    with _patient(building) as guard, _patient(building) as connection:
-        guard.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({LOCK})"))
-        # Here commits are alembic's: a revision goes in whole or not at all.
-        link: Any = connection.connection.dbapi_connection
-        link.autocommit = False
+    with _locked(engine) as connection:
         before = _current(connection)
         connection.rollback()
         if is_later(before):
             return before, before
-        command.upgrade(_config(connection), revision)
+        _upgrade(connection, revision)
         return before, _current(connection)
 
 
-def grant(engine: AnyEngine, roles: Sequence[str]) -> None:
+def _upgrade(connection: sqlalchemy.Connection, revision: str) -> None:
+    """Apply what is left, each revision whole or not at all; no wait is long."""
+    wait = f"SET lock_timeout = '{LOCK_WAIT_MILLISECONDS}ms'"
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        connection.exec_driver_sql(wait)
+        connection.commit()
+        try:
+            return command.upgrade(_config(connection), revision)
+        except (ServiceError, StatementError) as error:
+            connection.rollback()
+            if sql_state(error) != _LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise BusyError from error
+        time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 no secret
+
+
+def grant(engine: Engine, roles: Sequence[str]) -> None:
     """Let each role read and write every row, as functions do, and change no table.
 
     All of them, or none. Raises RoleError.
@@ -75,20 +93,17 @@ def grant(engine: AnyEngine, roles: Sequence[str]) -> None:
     known = [table.name for table in models.metadata.sorted_tables]
     tables = ", ".join(map(_quoted, known))
     names = ", ".join(map(_quoted, roles))
-    with _patient(_building(engine)) as connection:
-        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({LOCK})"))
+    with _locked(engine) as connection:
         schema = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar()
         within = _quoted(str(schema))
-        link: Any = connection.connection.dbapi_connection
         try:
-            # As it is: a name may hold what is a parameter to SQLAlchemy or the driver.
-            link.execute_simple(
+            connection.exec_driver_sql(
                 f"GRANT USAGE ON SCHEMA {within} TO {names};"
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {names};"
                 f"GRANT SELECT ON alembic_version TO {names};"
                 f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {within} TO {names}"
             )
-        except StatementError as error:
+        except (ServiceError, StatementError) as error:
             if sql_state(error) != _NOT_ALLOWED:
                 raise
             raise RoleError(_NOT_OWNED) from error
@@ -99,10 +114,10 @@ def grant(engine: AnyEngine, roles: Sequence[str]) -> None:
         connection.commit()
 
 
-def check_roles(engine: AnyEngine, roles: Sequence[str]) -> None:
+def check_roles(engine: Engine, roles: Sequence[str]) -> None:
     """Raise RoleError for the first role that does not exist."""
     query = sqlalchemy.text("SELECT rolname FROM pg_roles")
-    with _building(engine).connect() as connection:
+    with engine.connect() as connection:
         known = set(connection.execute(query).scalars())
     for role in roles:
         if role not in known:
@@ -113,36 +128,40 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _building(engine: AnyEngine) -> sqlalchemy.Engine:
-    """Answer SQLAlchemy's engine on the same database, which builds statements.
+@contextlib.contextmanager
+def _locked(engine: Engine) -> Iterator[sqlalchemy.Connection]:
+    """Yield a connection with transactions, while nobody else migrates.
 
-    The service's own only lends connections (`db.py`). This one keeps none.
+    It has no time-outs. What holds the lock is closed for good afterwards, which lets
+    go of it whatever happened before.
     """
-    if isinstance(engine, sqlalchemy.Engine):
-        return engine
-    return sqlalchemy.create_engine(
-        "postgresql+pg8000://", creator=engine.open, poolclass=sqlalchemy.NullPool
-    )
+    with (
+        _patient(engine, "AUTOCOMMIT") as guard,
+        _patient(engine, "READ COMMITTED") as connection,
+    ):
+        guard.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+        yield connection
 
 
 @contextlib.contextmanager
-def _patient(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
-    """Lend a connection without time-outs, closed for good afterwards.
-
-    Closing it also lets go of the advisory lock, whatever happened before.
-    """
+def _patient(engine: Engine, isolation_level: str) -> Iterator[sqlalchemy.Connection]:
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("SET lock_timeout = 0"))
-        connection.execute(sqlalchemy.text("SET statement_timeout = 0"))
+        if link := getattr(connection.connection.driver_connection, "link", None):
+            link.settimeout(None)
+        connection.execution_options(isolation_level=isolation_level)
+        for name in ("lock", "statement", "idle_in_transaction_session"):
+            connection.exec_driver_sql(f"SET {name}_timeout = 0")
+        connection.exec_driver_sql("SET idle_session_timeout = 0")
+        connection.commit()
         try:
             yield connection
         finally:
             connection.invalidate()
 
 
-def revision_of(engine: AnyEngine) -> str:
+def revision_of(engine: Engine) -> str:
     """Answer the revision a database is at, 'empty' for none."""
-    with _building(engine).connect() as connection:
+    with engine.connect() as connection:
         return _current(connection)
 
 
@@ -161,8 +180,8 @@ def head() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or "empty"
 
 
-def differences(engine: AnyEngine) -> list[object]:
+def differences(engine: Engine) -> list[object]:
     """Answer how the database differs from `models.py`; empty when it does not."""
-    with _building(engine).connect() as connection:
+    with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         return list(compare_metadata(context, models.metadata))

@@ -17,7 +17,6 @@ import pika
 import pika.spec
 
 from common import approval, failpoints, logs, wiring
-from common.db import ping
 from common.errors import ServiceError
 from common.events import STATUS_UPDATED
 from common.owed import Owed
@@ -164,7 +163,7 @@ class _Consumer:
         while not self._stop:
             connection.sleep(RETRY_SECONDS)  # answers heartbeats meanwhile
             with suppress(ServiceError):
-                ping(wiring.engine())
+                wiring.check_ready()
                 return
 
 

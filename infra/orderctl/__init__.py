@@ -11,17 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common import wiring
-from common.db import StatementError
+from common import database_errors, wiring
+from common.database_errors import REMEDY, Meaning
 from common.endpoints import CloudSql
 from common.environment import ConfigError
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
-from common.prepared import sql_state
 from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
 from infra.orderctl.output import Answer, UsageError, show
-
-# No such table, column or function.
-_UNKNOWN_STATES = ("42P01", "42703", "42883")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,15 +50,11 @@ def _explain(error: Exception) -> str | None:
         case ConfigError() | UsageError():
             return str(error)
         case DatabaseUnavailableError():
-            return _unreachable(error)
+            return _unavailable(error)
         case BusyError():
             return "the database is busy: try again"
         case ServiceError():
             return error.detail
-        case StatementError() if sql_state(error) in _UNKNOWN_STATES:
-            return (
-                "the database's schema is older than this release: run orderctl migrate"
-            )
     return None
 
 
@@ -71,7 +63,10 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _unreachable(error: DatabaseUnavailableError) -> str:
+def _unavailable(error: DatabaseUnavailableError) -> str:
+    if database_errors.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
+        said = database_errors.message(error)
+        return f"the database is not set up ({said}): run {REMEDY}"
     database = wiring.settings().database
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):

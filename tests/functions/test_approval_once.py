@@ -31,16 +31,16 @@ def test_many_triggers_at_once_approve_exactly_once(
         service, "approval_handler", "POST", "/", user, headers=headers, data=data
     )
     with (
-        wiring.engine().lend() as holder,
-        wiring.engine().lend() as observer,
+        wiring.engine().connect() as holder,
+        wiring.engine().connect() as observer,
         ThreadPoolExecutor(10) as pool,
     ):
-        holder.command("BEGIN")
-        holder.command("SELECT id FROM orders FOR UPDATE")
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql("SELECT id FROM orders FOR UPDATE")
         running = [pool.submit(send) for _ in range(10)]
-        while observer.command(WAITING).value() < len(running):
+        while observer.exec_driver_sql(WAITING).scalar_one() < len(running):
             assert not any(call.done() for call in running)
-        holder.command("ROLLBACK")
+        holder.exec_driver_sql("ROLLBACK")
         statuses = [call.result().status_code for call in running]
     assert statuses == [204] * 10
     service.sweep()
@@ -194,11 +194,13 @@ def test_an_order_somebody_holds_costs_the_others_neither_approval_nor_events(
     service: Service,
 ) -> None:
     held, free = (completed(service, new_user(), DELIVERED) for _ in range(2))
-    with wiring.engine().lend() as holder:
-        holder.command("BEGIN")
-        holder.command(f"SELECT 1 FROM orders WHERE id = {held['id']} FOR UPDATE")
+    with wiring.engine().connect() as holder:
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql(
+            f"SELECT 1 FROM orders WHERE id = {held['id']} FOR UPDATE"
+        )
         swept = service.sweep()
-        holder.command("ROLLBACK")
+        holder.exec_driver_sql("ROLLBACK")
     assert swept["approved"] == [free["id"]]
     assert [order["id"] for order in service.sandbox.completed_orders] == [
         str(free["id"])

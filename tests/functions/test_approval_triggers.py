@@ -211,11 +211,11 @@ def test_an_order_somebody_holds_is_redelivered_later(
     service: Service, user: str
 ) -> None:
     order = completed(service, user, DELIVERED)
-    with wiring.engine().lend() as holder:
-        holder.command("BEGIN")
-        holder.command("SELECT id FROM orders FOR UPDATE")
+    with wiring.engine().connect() as holder:
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql("SELECT id FROM orders FOR UPDATE")
         response = deliver(service, status_event(order["id"]))
-        holder.command("ROLLBACK")
+        holder.exec_driver_sql("ROLLBACK")
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) >= 1
     assert deliver(service, status_event(order["id"])).status_code == 204

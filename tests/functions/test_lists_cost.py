@@ -21,19 +21,19 @@ LIMIT = 20
 def service(postgres_url: str, template_database: str) -> Iterator[Service]:
     with shared_service(postgres_url, template_database) as running:
         running.client("orders_crud")
-        with wiring.engine().lend() as connection:
-            connection.command(
+        with wiring.engine().connect() as connection:
+            connection.exec_driver_sql(
                 "INSERT INTO orders (user_id)"
                 f" SELECT CASE WHEN mod(n, 2) = 0 THEN CAST('{USER}' AS uuid)"
                 "   ELSE gen_random_uuid() END"
                 f" FROM generate_series(1, 2 * {ORDERS}) n"
             )
-            connection.command(
+            connection.exec_driver_sql(
                 "INSERT INTO order_items (order_id, user_id, quantity, price,"
                 " product_variation, shop_id)"
                 " SELECT id, user_id, 1, 5, user_id, user_id FROM orders ORDER BY id"
             )
-            connection.command("ANALYZE")
+            connection.exec_driver_sql("ANALYZE")
         yield running
 
 

@@ -151,7 +151,7 @@ def test_a_chunk_reads_no_table_whole_and_compiles_nothing(
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
         explain = Statement(f"EXPLAIN {check.text}")
-        plan = "\n".join(connection.execute(explain, {"low": 1, "high": 9}).values())
+        plan = "\n".join(connection.execute(explain, {"low": 1, "high": 9}).scalars())
     assert "Index Scan" in plan
     assert "Seq Scan" not in plan
     assert "JIT" not in plan

@@ -13,7 +13,7 @@ import pytest
 
 from common.db import Engine, Statement, connect, ping
 from common.errors import DatabaseUnavailableError
-from common.prepared import READ_TIMEOUT_SECONDS
+from common.sessions import READ_TIMEOUT_SECONDS
 from tests.support.cloud_sql import CloudSqlInstance
 from tests.support.cloud_sql_world import PASSWORD, engine_by_name
 
@@ -23,7 +23,7 @@ TYPES = {"private": "PRIVATE", "public": "PRIMARY", "psc": "PSC"}
 
 def value(engine: Engine, sql: str) -> object:
     with connect(engine) as connection:
-        return connection.execute(Statement(sql)).value()
+        return connection.execute(Statement(sql)).scalar_one()
 
 
 def loops() -> list[str]:
@@ -84,7 +84,7 @@ def test_a_session_is_set_up_as_elsewhere(instance: CloudSqlInstance) -> None:
             "application_name": "order-service",
         }.items():
             shown = connection.execute(Statement(f"SHOW {setting}"))
-            assert shown.value() == expected
+            assert shown.scalar_one() == expected
 
 
 def test_one_connector_serves_all_threads_and_asks_once(

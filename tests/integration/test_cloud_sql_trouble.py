@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from common import cloud_sql, prepared
+from common import cloud_sql, sessions
 from common.db import Engine, connect, ping
 from common.errors import BusyError, DatabaseUnavailableError
 from tests.support.cloud_sql import CloudSqlInstance
@@ -37,7 +37,7 @@ def test_an_api_that_goes_away_later_costs_nothing_until_it_is_needed(
         instance.server.is_mute = True
         instance.server.cut()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 0.3)
+            patch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.3)
             assert "does not answer at" in reason(caplog, engine)
         instance.server.is_mute = False
         assert "Admin API failed (ClientConnectorError)" in reason(caplog, engine)
@@ -86,7 +86,7 @@ def test_an_api_without_an_answer_is_given_up_in_time(
         instance.api.refusal = (503, "later")
     else:
         instance.api.hold()
-    monkeypatch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.5)
     began = time.monotonic()
     assert "did not answer in time" in reason(caplog, engine)
     assert time.monotonic() - began < 3
@@ -103,7 +103,7 @@ def test_tokens_that_do_not_come_hold_up_nobody_for_long_and_no_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The connector waits for them where nothing else can be waited for meanwhile.
-    monkeypatch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(cloud_sql, "SAME_REASON_SECONDS", 0)
     for end in (instance.api.release, engine.dispose):
         instance.api.hold(tokens=True)
@@ -113,7 +113,7 @@ def test_tokens_that_do_not_come_hold_up_nobody_for_long_and_no_end(
         assert time.monotonic() - began < 5
         instance.api.release()
         with monkeypatch.context() as patch:
-            patch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 5)
+            patch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 5)
             ping(engine)
         engine.dispose()
 
@@ -181,7 +181,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time(
     ping(engine)
     engine.pool.dispose()
     instance.server.is_mute = True
-    monkeypatch.setattr(prepared, "CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.5)
     began = time.monotonic()
     said = reason(caplog, engine)
     assert time.monotonic() - began < 3

@@ -41,7 +41,7 @@ def words(database_url: str) -> list[Any]:
 def prepared(engine: Engine) -> list[str]:
     """Answer what is prepared on the pool's one connection."""
     with connect(engine) as connection:
-        return connection.command(PREPARED).values()
+        return connection.exec_driver_sql(PREPARED).scalars().all()
 
 
 def test_a_statement_is_prepared_once_and_then_used_again(engine: Engine) -> None:
@@ -58,7 +58,7 @@ def test_a_statement_used_before_is_one_round_trip(database_url: str) -> None:
             connection.execute(statement, {"number": 1})
         wire.forget()
         with connect(engine) as connection:
-            assert connection.execute(statement, {"number": 7}).value() == 7
+            assert connection.execute(statement, {"number": 7}).scalar_one() == 7
         assert len(wire.turns) == 1
 
 
@@ -75,16 +75,71 @@ def test_a_transaction_of_two_statements_is_four_round_trips(
         assert len(wire.turns) == 4  # BEGIN, two statements, COMMIT
 
 
-def test_prepared_statements_are_bounded_and_the_oldest_goes_first(
+def test_the_server_keeps_a_bounded_number_of_prepared_statements(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared_connections, "PREPARED_STATEMENTS", 3)
     for number in (1, 2, 3, 1, 4, 5):
         with connect(engine) as connection:
             statement = Statement(f"SELECT {number} + CAST(:added AS int)")
-            connection.execute(statement, {"added": 1})
-    numbers = sorted(statement.split()[1] for statement in prepared(engine))
-    assert numbers == ["1", "4", "5"]
+            found = connection.execute(statement, {"added": 1}).scalar_one()
+            assert found == number + 1
+        assert len(prepared(engine)) <= 3
+
+
+# A pooler between us and the server may give each transaction another session of the
+# server's: what one has prepared another may lack, or have from somebody else.
+ONE = Statement("SELECT 1 + CAST(:added AS int)")
+
+
+def add_one(engine: Engine) -> int:
+    with connect(engine) as connection:
+        found: int = connection.execute(ONE, {"added": 1}).scalar_one()
+        return found
+
+
+def test_a_statement_that_the_server_no_longer_knows_is_prepared_again(
+    engine: Engine,
+) -> None:
+    add_one(engine)
+    with connect(engine) as connection:
+        connection.exec_driver_sql("DEALLOCATE ALL")
+    assert [add_one(engine) for _ in range(2)] == [2, 2]
+
+
+def test_a_statement_that_somebody_else_prepared_in_this_session_is_used(
+    engine: Engine,
+) -> None:
+    add_one(engine)
+    with connect(engine) as connection:
+        [[name, sql]] = connection.exec_driver_sql(
+            "SELECT name, statement FROM pg_prepared_statements"
+        )
+        connection.invalidate()
+        connection.rollback()
+        connection.exec_driver_sql(f"PREPARE {name}(int) AS {sql}")
+    assert [add_one(engine) for _ in range(2)] == [2, 2]
+
+
+def test_two_statements_never_have_one_name_in_whatever_sessions_they_are(
+    database_url: str,
+) -> None:
+    """A counted name is another statement's in another session: its result is ours."""
+    names = {}
+    for number in (1, 2):
+        with engine_on(database_url, pool_size=1) as engine, connect(engine) as each:
+            each.execute(Statement(f"SELECT {number} + CAST(:a AS int)"), {"a": 1})
+            [[name]] = each.exec_driver_sql("SELECT name FROM pg_prepared_statements")
+            names[number] = name
+    assert names[1] != names[2]
+
+
+def test_a_statement_whose_first_run_failed_is_run_again(engine: Engine) -> None:
+    divide = Statement("SELECT 6 / CAST(:by AS int)")
+    with connect(engine) as connection, pytest.raises(StatementError, match="22012"):
+        connection.execute(divide, {"by": 0})
+    with transaction(engine) as connection:
+        assert connection.execute(divide, {"by": 2}).scalar_one() == 3
 
 
 def test_a_broken_statement_is_not_kept(engine: Engine) -> None:
@@ -92,7 +147,7 @@ def test_a_broken_statement_is_not_kept(engine: Engine) -> None:
         connect(engine) as connection,
         pytest.raises(StatementError, match="nothing_here"),
     ):
-        connection.execute(Statement("SELECT :x FROM nothing_here"), {"x": 1})
+        connection.execute(Statement("SELECT CAST(:x AS nothing_here)"), {"x": 1})
     assert prepared(engine) == []
 
 
@@ -106,7 +161,7 @@ def test_a_migration_that_changes_a_result_breaks_no_request(
     execute(database_url, "ALTER TABLE word ADD COLUMN loud boolean DEFAULT true")
     for _ in range(2):
         with connect(engine) as connection:
-            assert connection.execute(statement, {"id": 1}).one() == [1, "a", True]
+            assert connection.execute(statement, {"id": 1}).one() == (1, "a", True)
 
 
 def test_outside_a_transaction_each_statement_commits_by_itself(
@@ -140,7 +195,7 @@ def test_a_transaction_rolls_back_when_its_block_raises(
     assert words(database_url) == []
 
 
-@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT * FROM nothing_here"])
+@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT CAST(1 AS nothing_here)"])
 def test_after_a_transaction_its_connection_commits_by_itself_again(
     engine: Engine, database_url: str, statement: str
 ) -> None:
@@ -157,11 +212,12 @@ def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
         "lock_timeout",
         "statement_timeout",
         "idle_in_transaction_session_timeout",
+        "plan_cache_mode",
         "application_name",
     )
     with connect(engine) as connection:
         found = {
-            name: connection.execute(Statement(f"SHOW {name}")).value()
+            name: connection.execute(Statement(f"SHOW {name}")).scalar_one()
             for name in names
         }
     assert found == {
@@ -169,6 +225,7 @@ def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
         "lock_timeout": "2s",
         "statement_timeout": "10s",
         "idle_in_transaction_session_timeout": "15s",
+        "plan_cache_mode": "force_generic_plan",
         "application_name": "order-service",
     }
 
@@ -179,5 +236,5 @@ def test_percent_signs_and_colons_in_values_stay_what_they_are(
     said = "100% :id $1 %s '; DROP TABLE word"
     with connect(engine) as connection:
         say(connection, 1, said)
-        found = connection.execute(Statement("SELECT said FROM word")).value()
+        found = connection.execute(Statement("SELECT said FROM word")).scalar_one()
     assert found == said

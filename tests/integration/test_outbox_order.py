@@ -144,12 +144,14 @@ def test_a_row_that_somebody_holds_holds_back_its_order_only(
     owe(database_url, 5, "other")
     with ExitStack() as stack:
         relay = stack.enter_context(relay_to(database_url, bus=bus))
-        with relay._engine.lend() as holder:
-            holder.command("BEGIN")
-            holder.command("SELECT 1 FROM outbox WHERE body = 'first' FOR UPDATE")
+        with relay._engine.connect() as holder:
+            holder.exec_driver_sql("BEGIN")
+            holder.exec_driver_sql(
+                "SELECT 1 FROM outbox WHERE body = 'first' FOR UPDATE"
+            )
             relay.sweep(1)
             assert bus.bodies == ["other"]
-            holder.command("ROLLBACK")
+            holder.exec_driver_sql("ROLLBACK")
         relay.sweep(1)
     assert bus.bodies == ["other", "first", "second"]
 

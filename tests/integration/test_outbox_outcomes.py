@@ -332,7 +332,7 @@ def test_what_was_sent_is_written_down_however_long_a_connection_takes(
     is_held = threading.Event()
 
     def keep(engine: Engine) -> None:
-        with engine.lend():
+        with engine.connect():
             is_held.set()
             time.sleep(POOL_TIMEOUT_SECONDS + 0.5)
 

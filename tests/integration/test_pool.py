@@ -1,4 +1,4 @@
-"""Connections that are shared with others: how many a pool takes, keeps, gives back."""
+"""The pool: how many connections it opens, when it waits, and what it replaces."""
 
 import time
 import uuid
@@ -7,16 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common import db, pool, prepared
-from common.db import Engine, Statement, connect, ping
-from common.errors import BusyError
-from common.pool import SharingPool
+from common import db, prepared, sessions
+from common.db import Engine, Statement, connect, engine_by, ping
+from common.errors import BusyError, DatabaseUnavailableError
 from common.prepared import PreparedConnection
 from tests.support.database import execute
 from tests.support.link import Link, link_to
-from tests.support.relaying import engine_on
+from tests.support.relaying import database_at, engine_on
 
-PATIENCE_SECONDS = 30
 SLEEP = Statement("SELECT pg_sleep(CAST(:seconds AS float8))")
 
 
@@ -28,7 +26,7 @@ def link(database_url: str) -> Iterator[Link]:
 
 @pytest.fixture
 def limited(link: Link, database_url: str) -> Iterator[Callable[[int], str]]:
-    """Answer the URL of a user who may have so many connections, through the link."""
+    """Return the URL of a user who may have so many connections, through the link."""
     role = f"guest_{uuid.uuid4().hex}"
 
     def limit(connections: int) -> str:
@@ -44,135 +42,59 @@ def limited(link: Link, database_url: str) -> Iterator[Callable[[int], str]]:
     execute(database_url, f"DROP ROLE IF EXISTS {role}")
 
 
-def sleep(engine: Engine, seconds: float) -> None:
-    with connect(engine) as connection:
-        connection.execute(SLEEP, {"seconds": seconds})
+def test_nobody_is_refused_while_the_first_connections_take_long_to_open(
+    database_url: str,
+) -> None:
+    database = database_at(database_url)
+
+    def open_slowly() -> PreparedConnection:
+        time.sleep(db.POOL_TIMEOUT_SECONDS + 0.5)
+        return sessions.connect(database, [False])
+
+    engine = engine_by(open_slowly, pool_size=8)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: ping(engine), range(8)))
+    engine.dispose()
 
 
-def pool_of(engine: Engine) -> SharingPool:
-    found = engine.pool
-    assert isinstance(found, SharingPool)
-    return found
-
-
-def test_first_requests_at_once_share_the_first_connection(
+def test_who_comes_one_by_one_shares_one_connection(
     link: Link, database_url: str
 ) -> None:
-    """Eight would each wait for one of their own, and the processor open all eight."""
     with engine_on(link.through(database_url), pool_size=8) as engine:
-        ping_slowly = slow_to_open(engine, 0.5)
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda _: ping_slowly(), range(8)))
+        for _ in range(5):
+            ping(engine)
     assert link.attempts == 1
 
 
-def slow_to_open(engine: Engine, seconds: float) -> Callable[[], None]:
-    """Let opening a connection take longer, and answer what opens one."""
-    opened = pool_of(engine)._open_link
-
-    def open_slowly() -> PreparedConnection:
-        time.sleep(seconds)
-        return opened()
-
-    pool_of(engine)._open_link = open_slowly
-    return lambda: ping(engine)
-
-
-def test_waits_that_cost_more_than_opening_have_another_opened(
-    link: Link, database_url: str
+def test_a_server_with_no_connection_left_is_busy_and_serves_who_has_one(
+    limited: Callable[[int], str],
 ) -> None:
-    with engine_on(link.through(database_url), pool_size=8) as engine:
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda _: sleep(engine, 0.3), range(12)))
-        assert link.attempts == 4
-
-
-def test_a_server_with_no_connection_left_is_not_asked_by_every_request(
-    limited: Callable[[int], str], link: Link
-) -> None:
-    """A pool lives with what it has, and tries again a few times a second."""
-    began = time.monotonic()
-    with engine_on(limited(2), pool_size=8) as engine:
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda _: sleep(engine, 0.01), range(200)))
-        assert pool_of(engine)._held == 2
-    seconds = time.monotonic() - began
-    assert 2 < link.attempts <= 3 + seconds / pool.REFUSED_SECONDS[0]
-
-
-def test_a_pool_with_nothing_at_a_full_server_is_busy_soon_and_asks_seldom(
-    limited: Callable[[int], str], link: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "REFUSED_SECONDS", (0.6, 0.6))
     url = limited(1)
-    with engine_on(url) as early, engine_on(url, pool_size=8) as late, connect(early):
-        before, began = link.attempts, time.monotonic()
-        with ThreadPoolExecutor(8) as threads:
-            tries = [threads.submit(ping, late) for _ in range(8)]
-            assert all(isinstance(each.exception(), BusyError) for each in tries)
-        seconds = time.monotonic() - began
-        assert seconds >= db.POOL_TIMEOUT_SECONDS
-        assert link.attempts - before <= 1 + seconds / 0.6
+    with engine_on(url) as early, engine_on(url) as late:
+        with connect(early) as connection:
+            for _ in range(3):
+                with pytest.raises(BusyError):
+                    ping(late)
+            connection.execute(SLEEP, {"seconds": 0})
+        early.dispose()
+        wait_until_served(late)
 
 
-def test_a_process_that_has_none_gets_its_turn_while_others_keep_theirs_busy(
-    limited: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody can tell the others that somebody starves; they give back unasked."""
-    monkeypatch.setattr(pool, "GIVE_BACK_SECONDS", (0.5, 1.0))
-    url = limited(3)
-    is_over = False
-
-    def keep_busy(engine: Engine) -> None:
-        while not is_over:
-            sleep(engine, 0.02)
-
-    with (
-        engine_on(url, pool_size=8) as early,
-        engine_on(url) as late,
-        ThreadPoolExecutor(8) as threads,
-    ):
-        busy = [threads.submit(keep_busy, early) for _ in range(8)]
-        wait_until(lambda: pool_of(early)._held == 3)
-        wait_until(lambda: is_served(late))
-        is_over = True
-        assert [each.exception() for each in busy] == [None] * 8
-
-
-def is_served(engine: Engine) -> bool:
-    try:
-        ping(engine)
-    except BusyError:
-        return False
-    return True
-
-
-def wait_until(question: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not question():
-        assert time.monotonic() < deadline, "it never comes about"
-        time.sleep(0.01)
-
-
-def test_a_pool_gives_back_what_it_no_longer_needs_but_the_last(
-    link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "GIVE_BACK_SECONDS", (0.01, 0.01))
-    with engine_on(link.through(database_url)) as engine:
-        with connect(engine), connect(engine), connect(engine):
-            assert pool_of(engine)._held == 3
-        for _ in range(5):
-            time.sleep(0.02)
-            ping(engine)
-        assert pool_of(engine)._held == 1
-    assert link.attempts == 3
+def wait_until_served(engine: Engine) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            return ping(engine)
+        except BusyError:
+            time.sleep(0.05)
+    raise AssertionError("it is never served")
 
 
 def test_what_an_idle_process_keeps_the_server_takes_back_unnoticed(
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen instance gives nothing back, and holds for minutes what others need."""
-    monkeypatch.setattr(prepared, "IDLE_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(sessions, "IDLE_TIMEOUT_SECONDS", 1)
     with engine_on(link.through(database_url)) as engine:
         ping(engine)
         link.wait_until_quiet()
@@ -186,8 +108,81 @@ def test_a_connection_that_cannot_be_opened_takes_nobodys_place(
     with engine_on(link.through(database_url), pool_size=1) as engine:
         link.refuse()
         for _ in range(3):
-            with pytest.raises(db.DatabaseUnavailableError):
+            with pytest.raises(DatabaseUnavailableError):
                 ping(engine)
         link.restore()
         ping(engine)
-        assert pool_of(engine)._held == 1
+
+
+# Links that something in between forgot, such as a NAT: what is sent there is lost, and
+# nobody says so.
+POOLED = 5
+WRITE = Statement("INSERT INTO word VALUES (CAST(:number AS int))")
+
+
+@pytest.fixture
+def forgotten(link: Link, database_url: str) -> Iterator[Engine]:
+    """An engine with several idle connections, all of which lead nowhere now."""
+    execute(database_url, "CREATE TABLE word (number int)")
+    with engine_on(link.through(database_url), pool_size=POOLED) as engine:
+        fill(engine)
+        assert link.attempts == POOLED
+        link.forget()
+        yield engine
+
+
+def fill(engine: Engine) -> None:
+    connections = [connect(engine) for _ in range(POOLED)]
+    for connection in connections:
+        connection.close()
+
+
+def test_links_that_were_forgotten_while_idle_cost_one_short_wait_and_no_request(
+    forgotten: Engine, link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "IDLE_SECONDS", 0)
+    monkeypatch.setattr(prepared, "ASK_SECONDS", 0.5)
+    began = time.monotonic()
+    for number in range(POOLED):
+        with connect(forgotten) as connection:
+            connection.execute(WRITE, {"number": number})
+    assert time.monotonic() - began < 2 * 0.5
+    assert len(execute(database_url, "SELECT number FROM word")) == POOLED
+    assert link.attempts == POOLED + 1
+
+
+def test_a_read_on_a_forgotten_link_is_tried_once_more_and_tells_the_others(
+    link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "READ_TIMEOUT_SECONDS", 1)
+    with engine_on(link.through(database_url), pool_size=POOLED) as engine:
+        fill(engine)
+        link.forget()
+        began = time.monotonic()
+        for _ in range(POOLED):
+            ping(engine)
+        assert time.monotonic() - began < 2
+
+
+def test_a_write_on_a_forgotten_link_is_not_repeated_and_tells_the_others(
+    link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have arrived: who sent it is told, and asks again under the same key."""
+    monkeypatch.setattr(sessions, "READ_TIMEOUT_SECONDS", 1)
+    execute(database_url, "CREATE TABLE word (number int)")
+    with engine_on(link.through(database_url), pool_size=POOLED) as engine:
+        fill(engine)
+        link.is_mute = True  # what is sent arrives
+        with (
+            pytest.raises(DatabaseUnavailableError),
+            connect(engine) as connection,
+        ):
+            connection.execute(WRITE, {"number": 1})
+        link.restore()
+        began = time.monotonic()
+        for number in range(2, 2 + POOLED):
+            with connect(engine) as connection:
+                connection.execute(WRITE, {"number": number})
+        assert time.monotonic() - began < 1
+    found = execute(database_url, "SELECT number FROM word ORDER BY number")
+    assert [number for (number,) in found] == [1, *range(2, 2 + POOLED)]

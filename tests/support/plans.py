@@ -13,7 +13,7 @@ from typing import Any
 
 import pg8000.native
 
-from common.prepared import PLANNING
+from common.sessions import PLANNING
 from tests.support.database import connect
 
 GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"

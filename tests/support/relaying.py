@@ -21,12 +21,17 @@ from tests.support.database import execute
 STATUS = "order.item.status.updated"
 
 
+def database_at(url: str) -> Database:
+    """Return where a URL says that the database is."""
+    database = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
+    assert isinstance(database, Database)
+    return database
+
+
 @contextmanager
 def engine_on(url: str, pool_size: int = 4) -> Iterator[Engine]:
     """Yield the service's own engine on a database."""
-    database = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
-    assert isinstance(database, Database)
-    engine = make_engine(database, pool_size)
+    engine = make_engine(database_at(url), pool_size)
     try:
         yield engine
     finally:

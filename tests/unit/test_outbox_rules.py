@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pg8000.dbapi import InterfaceError
 
 from common import destination as destinations
 from common import events, logs, owed
 from common import relay as relays
-from common.db import Engine
+from common.db import engine_by
 from common.errors import ServiceError
 from common.outbox import Verdict
 from common.owed import Bus, Owed
-from common.pool import SharingPool
 from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
@@ -55,12 +55,9 @@ def relay(
 
     def connect() -> PreparedConnection:
         (asked if asked is not None else []).append("connect")
-        raise ConnectionRefusedError
+        raise InterfaceError
 
-    pool = SharingPool(
-        connect, size=1, timeout=1, recycle=60, is_refusal=lambda _: False
-    )
-    engine = Engine(pool, connect)
+    engine = engine_by(connect)
     publishers = {"http": destination or Destination()}
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 
