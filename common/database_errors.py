@@ -38,7 +38,7 @@ _MEANINGS = {
     "42501": Meaning.NOT_SET_UP,  # not granted
     "3F000": Meaning.NOT_SET_UP,  # no such schema
 }
-REMEDY = "orderctl migrate --grant-to ROLE"  # of NOT_SET_UP; the role is this login
+_NOT_GRANTED = "42501"
 _FATAL = ("FATAL", "PANIC")  # the server has ended the session
 
 
@@ -58,6 +58,12 @@ def meaning(error: BaseException) -> Meaning:
 def is_servers(error: BaseException) -> bool:
     """Return whether the server raised this, and waits for the next statement."""
     return isinstance(error, pg8000.dbapi.DatabaseError)
+
+
+def remedy(error: BaseException) -> str:
+    """Return what an operator has to run where an error means NOT_SET_UP."""
+    is_grant = sql_state(error) == _NOT_GRANTED
+    return "orderctl migrate --grant-to ROLE" if is_grant else "orderctl migrate"
 
 
 def sql_state(error: BaseException) -> str:

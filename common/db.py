@@ -183,7 +183,10 @@ def _on_error(failed: ExceptionContext) -> ServiceError | None:
     if found is Meaning.BUSY:
         return BusyError()
     if found is Meaning.NOT_SET_UP:
-        told = {"reason": database_errors.message(error), "run": database_errors.REMEDY}
+        told = {
+            "reason": database_errors.message(error),
+            "run": database_errors.remedy(error),
+        }
         log.error("the database is not set up", extra={"fields": told})
         return DatabaseUnavailableError("The database is not set up for this service.")
     if is_running and not database_errors.is_servers(error):

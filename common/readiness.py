@@ -20,12 +20,12 @@ SELECT
       AND has_table_privilege(name, 'UPDATE')
       AND has_table_privilege(name, 'DELETE'))
     UNION ALL
-    SELECT CAST(c.relname AS text) FROM pg_class c
-    WHERE c.relkind = 'S' AND c.oid = ANY(ARRAY(
-      SELECT d.objid FROM pg_depend d
-      WHERE d.classid = CAST('pg_class' AS regclass)
-        AND d.refobjid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))))
-      AND NOT has_sequence_privilege(c.oid, 'USAGE'))
+    SELECT CAST(c.relname AS text)
+    FROM unnest(CAST(:tables AS text[])) name
+    JOIN pg_depend d ON d.refobjid = CAST(name AS regclass)
+      AND d.classid = CAST('pg_class' AS regclass)
+    JOIN pg_class c ON c.oid = d.objid
+    WHERE CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE') END)
 """,
 )
 

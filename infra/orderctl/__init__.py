@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from common import database_errors, wiring
-from common.database_errors import REMEDY, Meaning
+from common.database_errors import Meaning
 from common.endpoints import CloudSql
 from common.environment import ConfigError
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
@@ -66,7 +66,9 @@ def _fail(message: str, status: int) -> int:
 def _unavailable(error: DatabaseUnavailableError) -> str:
     if database_errors.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
         said = database_errors.message(error)
-        return f"the database is not set up ({said}): run {REMEDY}"
+        return (
+            f"the database is not set up ({said}): run {database_errors.remedy(error)}"
+        )
     database = wiring.settings().database
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):

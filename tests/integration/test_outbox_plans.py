@@ -10,8 +10,6 @@ from common.outbox import BATCH
 from common.publishing import Result
 from tests.support.database import database, execute
 from tests.support.plans import (
-    CUSTOM,
-    GENERIC,
     explain,
     nodes,
     prepared,
@@ -79,11 +77,9 @@ def url(
         yield url
 
 
-def cost_of_a_claim(
-    url: str, mode: str = GENERIC, name: str = "outbox.claim_any"
-) -> int:
+def cost_of_a_claim(url: str, name: str = "outbox.claim_any") -> int:
     values = VALUES[name]
-    with prepared(url, STATEMENTS[name], list(values), mode) as connection:
+    with prepared(url, STATEMENTS[name], list(values)) as connection:
         plan = explain(connection, values, "ANALYZE, TIMING OFF")
     return rows_read(plan, "outbox")
 
@@ -93,30 +89,26 @@ def test_every_statement_of_the_outbox_is_looked_at() -> None:
     assert ours == set(VALUES)
 
 
-@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
 @pytest.mark.parametrize("url", [True, False], indirect=True, ids=["analysed", "new"])
-def test_no_statement_reads_a_whole_table_of_events(url: str, mode: str) -> None:
-    """A connection prepares once: from the sixth time on a plan is for any values."""
+def test_no_statement_reads_a_whole_table_of_events(url: str) -> None:
     for name, values in VALUES.items():
-        with prepared(url, STATEMENTS[name], list(values), mode) as connection:
+        with prepared(url, STATEMENTS[name], list(values)) as connection:
             found = list(nodes(explain(connection, values, "VERBOSE")))
         whole = [n["Relation Name"] for n in found if n["Node Type"] == "Seq Scan"]
         assert not {"outbox", "sent_events"}.intersection(whole), name
         assert any(n["Node Type"].startswith("Index") for n in found), name
 
 
-@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
-def test_a_claim_stops_looking_when_its_batch_is_full(url: str, mode: str) -> None:
-    assert cost_of_a_claim(url, mode) < 6 * BATCH
+def test_a_claim_stops_looking_when_its_batch_is_full(url: str) -> None:
+    assert cost_of_a_claim(url) < 6 * BATCH
 
 
-@pytest.mark.parametrize("mode", [GENERIC, CUSTOM])
 def test_an_order_with_a_long_history_is_claimed_as_cheaply(
-    url: str, mode: str
+    url: str,
 ) -> None:
     execute(url, "UPDATE outbox SET order_id = 77 WHERE order_id < 2000")
     execute(url, "ANALYZE outbox")
-    assert cost_of_a_claim(url, mode, "outbox.claim_order") < 6 * BATCH
+    assert cost_of_a_claim(url, "outbox.claim_order") < 6 * BATCH
 
 
 def test_a_claim_does_not_look_at_what_backs_off(url: str) -> None:

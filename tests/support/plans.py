@@ -1,8 +1,7 @@
 """What PostgreSQL plans for a statement as the service prepares it.
 
 Lives here: preparing by name, plans, what is read and sorted in them. Not here: what a
-statement may cost. Surprise: a connection prepares once, and from the sixth run on a
-plan may be one for any values; both kinds are asked for by their mode.
+statement may cost. Surprise: a plan is for any values, and made once a connection.
 """
 
 import json
@@ -16,14 +15,12 @@ import pg8000.native
 from common.sessions import PLANNING
 from tests.support.database import connect
 
-GENERIC, CUSTOM = "force_generic_plan", "force_custom_plan"
-
 Plan = Any  # a node of a plan as JSON, with its parts below "Plans"
 
 
 @contextmanager
 def prepared(
-    url: str, sql: str, names: list[str], mode: str
+    url: str, sql: str, names: list[str]
 ) -> Iterator[pg8000.native.Connection]:
     """Yield a connection that knows `sql` as `p`, in a transaction that is undone.
 
@@ -37,7 +34,6 @@ def prepared(
     with closing(connect(url)) as connection:
         for name, value in PLANNING.items():  # as the service's connections
             connection.run(f"SET {name} = {value}")
-        connection.run(f"SET plan_cache_mode = {mode}")
         connection.run("BEGIN")
         connection.run(f"PREPARE p AS {numbered}")
         yield connection
