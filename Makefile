@@ -56,7 +56,7 @@ check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m infra.terraform_checks fmt validate
+	@$(BIN)/python -m tests.support.terraform fmt validate
 	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
@@ -130,7 +130,7 @@ gateway: $(STAMP) ## make dist/gateway.json for Google API Gateway (ARGS=--help)
 	@$(BIN)/python -m infra.gateway $(ARGS)
 
 terraform: $(STAMP) ## check infra/terraform: format, validity, rules (ARGS=fmt)
-	@$(BIN)/python -m infra.terraform_checks $(ARGS)
+	@$(BIN)/python -m tests.support.terraform $(ARGS)
 
 # ENV in the environment is a shell's start-up file: only what make is given counts.
 deploy: $(STAMP) ## deploy to Google Cloud (ENV=staging FUNCTION=item_status ARGS=--dry-run)

@@ -31,7 +31,6 @@ _IMAGE_SOURCES = ("common", "functions", "infra", "requirements/runtime.txt")
 # As infra/Dockerfile.dockerignore has it.
 _NOT_IN_IMAGE = (
     "infra/terraform",
-    "infra/terraform_checks",
     "infra/cloudbuild",
     "infra/compose",
     "infra/gateway",

@@ -15,7 +15,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 EXEMPT = {
     ROOT / "common" / "api_docs" / "asyncapi.yaml",
     ROOT / "common" / "api_docs" / "openapi.yaml",
-    ROOT / "infra" / "terraform_checks" / "google_schema.json",
+    ROOT / "tests" / "support" / "terraform" / "google_schema.json",
 }
 LONGEST_FILE = 350
 SOURCES = ("common", "functions", "infra", "tests", "benchmarks")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.terraform_checks.terraform import Terraform, attached
+from tests.support.terraform.terraform import Terraform, attached
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 
 from infra import package
 from infra.deploy_steps import FOUNDATION, MIGRATION_JOB
-from infra.terraform_checks.terraform import Terraform
 from tests.support.cloud import Cloud, make_cloud
-from tests.support.terraform_rules import copied
+from tests.support.terraform.rules import copied
+from tests.support.terraform.terraform import Terraform
 
 FUNCTIONS = sorted(package.NEEDS.keys() - {"ops_console"})  # off there
 REGISTRY = "europe-west1-docker.pkg.dev/acme-orders-staging/order-service"

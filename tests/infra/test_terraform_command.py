@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.terraform_checks import terraform as found
-from infra.terraform_checks.__main__ import main
-from infra.terraform_checks.terraform import TerraformError, attached
+from tests.support.terraform import terraform as found
+from tests.support.terraform.__main__ import main
+from tests.support.terraform.terraform import TerraformError, attached
 
 ROOT = Path(__file__).parents[2]
 TOY = """
@@ -49,16 +49,6 @@ def without_terraform(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(found, "BUNDLED", folder / "bundled")
 
 
-def test_every_step_is_told_with_its_outcome(
-    toy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--folder", str(toy)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("terraform 1.")
-    assert [line.split()[0] for line in lines[1:]] == ["fmt", "validate", "test"]
-    assert all(" ok " in line for line in lines[1:])
-
-
 def test_machines_are_told_in_json(
     toy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,28 +78,7 @@ def test_a_type_that_the_schema_lacks_comes_with_the_command_that_adds_it(
 ) -> None:
     (toy / "main.tf").write_text('resource "google_toy" "toy" {\n}\n')
     assert main(["validate", "--folder", str(toy)]) == 1
-    assert "infra.terraform_checks.derive_schema" in capsys.readouterr().out
-
-
-def test_a_configuration_that_cannot_be_read_is_said_so(
-    toy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (toy / "main.tf").write_text('resource "google_pubsub_topic" {')
-    assert main(["validate", "--folder", str(toy)]) == 1
-    assert f"terraform: {toy} cannot be read" in capsys.readouterr().err
-
-
-def test_a_configuration_without_environments_is_said_so(
-    toy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (toy / "environments" / "good.tfvars").unlink()
-    assert main(["test", "--folder", str(toy)]) == 1
-    assert f"{toy / 'environments'} has no *.tfvars" in capsys.readouterr().err
-
-
-def test_a_step_that_there_is_none_of_is_refused() -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["apply"])
+    assert "tests.support.terraform.derive_schema" in capsys.readouterr().out
 
 
 def test_no_terraform_at_all_fails_with_what_to_do(
@@ -147,7 +116,7 @@ def test_the_bundled_terraform_does_all_steps(toy: Path) -> None:
         how = "make terraform ARGS=--bundled installs the bundled Terraform"
         assert "REQUIRE_SERVICES" not in os.environ, how
         pytest.skip(how)
-    command = [sys.executable, "-m", "infra.terraform_checks", "--folder", str(toy)]
+    command = [sys.executable, "-m", "tests.support.terraform", "--folder", str(toy)]
     environ = {**os.environ, "PATH": str(toy / "nothing")}
     good = subprocess.run(
         command, cwd=ROOT, check=False, capture_output=True, text=True, env=environ

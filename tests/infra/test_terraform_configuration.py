@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.terraform_checks.__main__ import environments, run
-from infra.terraform_checks.derive_schema import types_in
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import CONFIGURATION, failed
+from tests.support.terraform.__main__ import environments, run
+from tests.support.terraform.derive_schema import types_in
+from tests.support.terraform.rules import CONFIGURATION, failed
+from tests.support.terraform.terraform import Terraform
 
 ROOT = Path(__file__).parents[2]
 TOPICS = sorted((CONFIGURATION / "tests").glob("*.tftest.hcl"))
@@ -58,9 +58,3 @@ def test_every_function_is_deployed() -> None:
     named = re.findall(r'^  (\w+) += "\1/', text, re.MULTILINE)
     functions = sorted(each.parent.name for each in ROOT.glob("functions/*/main.py"))
     assert sorted(named) == functions
-
-
-def test_every_topic_has_its_broken_copies() -> None:
-    broken = Path(__file__).parent.glob("test_rules_*.py")
-    topics = {path.stem.removeprefix("test_rules_") for path in broken}
-    assert topics == {path.name.removesuffix(".tftest.hcl") for path in TOPICS}

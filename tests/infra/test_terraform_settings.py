@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common import config
-from infra.terraform_checks.terraform import attached
+from tests.support.terraform.terraform import attached
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "infra" / "terraform"

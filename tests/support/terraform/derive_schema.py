@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 SCHEMA = Path(__file__).with_name("google_schema.json")
-CONFIGURATION = Path(__file__).parents[1] / "terraform"
+CONFIGURATION = Path(__file__).parents[3] / "infra" / "terraform"
 PACKAGE = "cdktn-provider-google"
 VERSION = "21.1.0"
 
@@ -112,7 +112,7 @@ def derive(wheel: Path, wanted: set[tuple[str, str]]) -> Json:
     for folder, (kind, name) in sorted(folders.items(), key=lambda each: each[1]):
         found[kind][name] = _Bindings(sources[folder]).whole()
     return {
-        "derived_by": "python -m infra.terraform_checks.derive_schema",
+        "derived_by": "python -m tests.support.terraform.derive_schema",
         "derived_from": wheel.name,
         "provider_version": provider,
         "provider": found["provider"]["google"],
@@ -293,10 +293,10 @@ def _download(folder: Path) -> Path:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m infra.terraform_checks.derive_schema",
+        prog="python -m tests.support.terraform.derive_schema",
         description=__doc__.splitlines()[0],
         epilog="All types that infra/terraform uses are derived, and those named."
-        " example: python -m infra.terraform_checks.derive_schema --wheel ~/google.whl"
+        " example: python -m tests.support.terraform.derive_schema --wheel ~/google.whl"
         " --resource google_compute_address",
     )
     for kind in ("resource", "data"):

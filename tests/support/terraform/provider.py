@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import grpc  # type: ignore[import-untyped]
 
-from infra.terraform_checks import wire
+from tests.support.terraform import wire
 
 SCHEMA = Path(__file__).with_name("google_schema.json")
 SOURCE = "registry.terraform.io/hashicorp/google"

@@ -2,26 +2,22 @@
 
 Lives here: what rules there are, making a copy with one thing wrong, which rules fail
 on it. Not here: the rules (`infra/terraform/tests`), what is broken for each
-(`tests/infra`). Surprise: a rule is known by its message, word for word, so that it and
+(`broken`). Surprise: a rule is known by its message, word for word, so that it and
 its broken copies cannot drift apart.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import pytest
+from tests.support.terraform.terraform import Terraform
 
-from infra.terraform_checks.terraform import Terraform
-
-CONFIGURATION = Path(__file__).parents[2] / "infra" / "terraform"
+CONFIGURATION = Path(__file__).parents[3] / "infra" / "terraform"
 # A file of the configuration (or FILE#TYPE.NAME, a resource in it), what stands there
 # once, and what becomes of that.
 Change: TypeAlias = tuple[str, str, str]
-Broken: TypeAlias = Mapping[str, Sequence[Change]]
 
 _MESSAGE = re.compile(r'^\s*error_message = "((?:[^"\\]|\\.)*)"$', re.MULTILINE)
 _SAID_BY_RULES = {"Test assertion failed", "Resource precondition failed"}
@@ -31,15 +27,6 @@ def rules(topic: str) -> list[str]:
     """Answer the message of each rule in the file on that topic."""
     path = CONFIGURATION / "tests" / f"{topic}.tftest.hcl"
     return _MESSAGE.findall(path.read_text(encoding="utf-8"))
-
-
-def cases(broken: Broken) -> list[object]:
-    """Answer parameters `rule` and `change` of a test, for each broken copy."""
-    return [
-        pytest.param(rule, change, id=f"{rule[:60]}-{number}")
-        for rule, changes in broken.items()
-        for number, change in enumerate(changes, 1)
-    ]
 
 
 def copied(folder: Path, change: Change | None = None) -> Path:

@@ -1,13 +1,5 @@
-"""Rules on Cloud SQL: each fails on a copy that breaks it."""
+"""Copies that break rules, of Cloud SQL."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "database"
 BROKEN = {
     "The database is PostgreSQL 16.": [
         ("database.tf", '"POSTGRES_16"', '"POSTGRES_15"'),
@@ -62,14 +54,3 @@ BROKEN = {
         ("database.tf", '? "REGIONAL" : "ZONAL"', '? "ZONAL" : "REGIONAL"'),
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))

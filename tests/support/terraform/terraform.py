@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.terraform_checks.provider import serving
+from tests.support.terraform.provider import serving
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 LOCK = CHECKOUT / "requirements" / "terraform.txt"
 BUNDLED = CHECKOUT / ".venv-terraform"
 OLDEST = (1, 11)  # mocks that are known at the plan

@@ -1,13 +1,5 @@
-"""Rules on the operations console: each fails on a copy that breaks it."""
+"""Copies that break rules, of the operations console."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "console"
 BROKEN = {
     "There is no console unless an environment asks for one.": [
         ("functions.tf", 'if name != "ops_console" || var.ops_console', "if true"),
@@ -35,14 +27,3 @@ BROKEN = {
         ("functions.tf", "publishes     = false", "publishes     = true"),
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))

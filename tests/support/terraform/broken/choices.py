@@ -1,13 +1,5 @@
-"""Rules on what is not asked for: each fails on a copy that breaks it."""
+"""Copies that break rules, of what is not asked for."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "choices"
 BROKEN = {
     "Workers are off unless an environment asks for them.": [
         ("workers.tf", "if worker.instances > 0", "if worker.instances >= 0"),
@@ -27,14 +19,3 @@ BROKEN = {
         ),
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))

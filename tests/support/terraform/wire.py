@@ -93,7 +93,7 @@ def _number(number: int, value: int) -> bytes:
 def _varint(value: int) -> bytes:
     """Answer seven bits a byte, the lowest first, the eighth where more follow."""
     answer = bytearray()
-    while value >= 0x80:  # noqa: PLR2004 the eighth bit
+    while value >= 0x80:
         answer.append(value & 0x7F | 0x80)
         value >>= 7
     answer.append(value)
@@ -119,6 +119,6 @@ def _read_varint(message: bytes, position: int) -> tuple[int, int]:
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 the eighth bit
+        if byte < 0x80:
             return value, position
         shift += 7

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.terraform_checks.terraform import (
+from tests.support.terraform.terraform import (
     CHECKOUT,
     Terraform,
     TerraformError,
@@ -103,13 +103,13 @@ def _tell(outcome: Outcome) -> None:
         print(outcome.output)
     if "does not support" in outcome.output:
         print("The stand-in knows the types that its schema has. To add those in use:")
-        print("  .venv/bin/python -m infra.terraform_checks.derive_schema")
+        print("  .venv/bin/python -m tests.support.terraform.derive_schema")
     sys.stdout.flush()
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m infra.terraform_checks",
+        prog="python -m tests.support.terraform",
         description=__doc__.splitlines()[0],
         epilog="example: make terraform ARGS='fmt validate --json'",
     )

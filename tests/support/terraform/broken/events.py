@@ -1,13 +1,5 @@
-"""Rules on Pub/Sub: each fails on a copy that breaks it."""
+"""Copies that break rules, of Pub/Sub."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "events"
 APPROVALS = "events.tf#google_pubsub_subscription.approvals"
 DEAD_LETTERS = "events.tf#google_pubsub_subscription.dead_letters"
 POLICY = """\
@@ -77,14 +69,3 @@ BROKEN = {
         (DEAD_LETTERS, "timeout_seconds + 10", "timeout_seconds - 10"),
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))

@@ -1,13 +1,5 @@
-"""Rules on clocks and alerts: each fails on a copy that breaks it."""
+"""Copies that break rules, of clocks and alerts."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "operations"
 BROKEN = {
     "The relay, which sweeps for approvals too, is called each minute.": [
         ("schedules.tf", '"* * * * *"', '"0 * * * *"'),
@@ -83,14 +75,3 @@ BROKEN = {
         ("alerts.tf", "content   = each.value.advice", 'content   = ""'),
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))

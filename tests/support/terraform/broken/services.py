@@ -1,13 +1,5 @@
-"""Rules on how processes run: each fails on a copy that breaks it."""
+"""Copies that break rules, of how processes run."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.terraform_checks.terraform import Terraform
-from tests.support.terraform_rules import cases, copied, failed, rules
-
-TOPIC = "services"
 ANYWHERE = '"INGRESS_TRAFFIC_ALL" : each.value.ingress'
 BROKEN = {
     "item_status is reachable from the internal network only.": [
@@ -58,14 +50,3 @@ BROKEN = {
         for each in ("var.identity_source", '"header"')
     ],
 }
-
-
-@pytest.mark.parametrize(("rule", "change"), cases(BROKEN))
-def test_a_broken_copy_fails_by_its_rule(
-    terraform: Terraform, tmp_path: Path, rule: str, change: tuple[str, str, str]
-) -> None:
-    assert rule in failed(terraform, copied(tmp_path, change), TOPIC)
-
-
-def test_every_rule_has_a_broken_copy() -> None:
-    assert sorted(BROKEN) == sorted(rules(TOPIC))
