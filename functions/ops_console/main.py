@@ -1,9 +1,7 @@
 """/ops/: what operators see and do, as pages that need no script.
 
-Lives here: routes and pages' frames. Not here: who may come in (`console_access.py`),
-what is done (`console_actions.py`), statements (`console_reads.py`). Surprise: whatever
-goes wrong is answered as a page, and an action always takes two requests: one that
-tells what will happen, and the form of that page.
+An action always takes two requests: a page that says what will happen, and the form of
+that page. Whatever goes wrong is a page, too.
 """
 
 from contextlib import suppress
@@ -133,8 +131,8 @@ def draw_chart(name: str) -> Response:
     """Answer a chart as an image."""
     _operator()
     labels, *series = zip(*_counted(name), strict=True)
-    named = dict(zip(("orders", "approvals", "dead letters"), series, strict=True))
-    return pages.draw(CHARTS[name], labels, named)
+    named = zip(("orders", "approvals", "dead letters"), series, strict=True)
+    return pages.draw(CHARTS[name], labels, dict(named))
 
 
 @app.get("/ops/charts/<name>/")

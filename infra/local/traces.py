@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
 from werkzeug.wrappers import Request, Response
+
+from infra.local.pages import render
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -28,24 +29,6 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "Cache-Control": "no-store",
 }
-STYLE = """
-:root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ccc;
-  --bar: #2a6fb0; --bad: #b3261e; --soft: #5a5a5a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e3; --paper: #17181a;
-  --line: #444; --bar: #6aa9e9; --bad: #ff8a80; --soft: #a8a8a8; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem auto;
-  padding: 0 1rem; color: var(--ink); background: var(--paper); }
-a { color: var(--bar); }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-td.number, th.number { text-align: right; white-space: nowrap; }
-small, summary { color: var(--soft); }
-summary { cursor: pointer; }
-.track { display: block; width: 100%; min-width: 8rem; height: .8rem; }
-.bad { color: var(--bad); }
-rect { fill: var(--bar); } rect.bad { fill: var(--bad); }
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +99,8 @@ class Traces:
         traces: dict[str, list[Span]] = {}
         for span in self.spans():
             traces.setdefault(span.trace_id, []).append(span)
-        rows = [_row(spans) for spans in traces.values() if not _is_routine(spans)]
-        rows = rows[-LISTED:][::-1]
-        head = "<tr><th>began<th>what<th class=number>ms<th class=number>spans<th>by"
-        body = f"<table><thead>{head}</thead><tbody>{Markup().join(rows)}</table>"
-        if not rows:
-            body = "<p>None yet: <code>make demo</code> makes some.</p>"
-        return _page("Traces", body)
+        listed = [spans for spans in traces.values() if not _is_routine(spans)]
+        return render("traces", traces=[_row(each) for each in listed[-LISTED:][::-1]])
 
     def _one(self, trace_id: str) -> str | None:
         spans = self.spans(trace_id)
@@ -130,17 +108,8 @@ class Traces:
             return None
         began = spans[0].began_ns
         whole = max(span.ended_ns for span in spans) - began or 1
-        rows = [
-            _bar(span, depth, 100 * (span.began_ns - began) / whole, whole)
-            for span, depth in _tree(spans)
-        ]
-        head = "<tr><th>span<th>service<th class=number>ms<th>when"
-        said = f"{len(spans)} spans in {whole / 1e6:.1f} ms"
-        above = Markup('<p><a href="/traces/">All traces</a></p><p>{}</p>').format(said)
-        body = (
-            f"{above}<table><thead>{head}</thead><tbody>{Markup().join(rows)}</table>"
-        )
-        return _page(f"Trace {trace_id}", body)
+        rows = list(_tree(spans))
+        return render("trace", id=trace_id, rows=rows, began=began, whole=whole)
 
 
 def _decoded(body: bytes) -> Iterator[Span]:
@@ -197,59 +166,15 @@ def _tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
         pending += [(child, depth + 1) for child in reversed(below)]
 
 
-def _row(spans: Sequence[Span]) -> Markup:
+def _row(spans: Sequence[Span]) -> dict[str, object]:
     first = spans[0]
-    took = max(span.ended_ns for span in spans) - first.began_ns
     moment = datetime.fromtimestamp(first.began_ns / 1e9, UTC)
-    return Markup(
-        '<tr><td>{}<td><a href="/traces/{}/">{}</a>{}<td class=number>{}'
-        "<td class=number>{}<td>{}"
-    ).format(
-        f"{moment:%H:%M:%S}",
-        first.trace_id,
-        first.name,
-        Markup(" <span class=bad>failed</span>")
-        if any(span.is_error for span in spans)
-        else "",
-        f"{took / 1e6:.1f}",
-        len(spans),
-        ", ".join(dict.fromkeys(span.service for span in spans)),
-    )
-
-
-def _bar(span: Span, depth: int, offset: float, whole: int) -> Markup:
-    about = [
-        Markup("<br><code>{}</code> {}").format(*a) for a in span.attributes.items()
-    ]
-    about += [
-        Markup('<br>linked to <a href="/traces/{}/">{}</a>').format(link, link)
-        for link in span.links
-    ]
-    bad = Markup(" <span class=bad>failed</span>") if span.is_error else ""
-    width = max(0.3, 100 * (span.ended_ns - span.began_ns) / whole)
-    return Markup(
-        '<tr><td style="padding-left:{}rem"><details><summary>{}{}</summary>'
-        "<small>{}{}</small></details><td>{}<td class=number>{}<td>"
-        '<svg class=track aria-hidden=true><rect x="{}%" width="{}%" height="100%"'
-        "{}/></svg>"
-    ).format(
-        depth,
-        span.name,
-        bad,
-        span.kind,
-        Markup().join(about),
-        span.service,
-        f"{span.milliseconds:.1f}",
-        f"{min(offset, 99.7):.2f}",
-        f"{width:.2f}",
-        Markup(" class=bad") if span.is_error else "",
-    )
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>'
-        f'{escape(title)}</title><meta name="viewport" content="width=device-width">'
-        f"<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}"
-        "</main></body></html>"
-    )
+    return {
+        "began": f"{moment:%H:%M:%S}",
+        "id": first.trace_id,
+        "name": first.name,
+        "is_error": any(span.is_error for span in spans),
+        "milliseconds": (max(s.ended_ns for s in spans) - first.began_ns) / 1e6,
+        "spans": len(spans),
+        "services": list(dict.fromkeys(span.service for span in spans)),
+    }

@@ -3,20 +3,17 @@
 The siblings themselves are in `test_sandbox.py`.
 """
 
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 import requests
 
 from infra.local.http_server import serving
 from infra.local.sandbox import Sandbox, running_sandbox
 from infra.local.sandbox.catalogue import MUG, TEAPOT
-from tests.support.bodies import USER, completed_order, order_created
+from tests.support.bodies import USER, order_created
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -96,30 +93,6 @@ def test_a_paused_queue_falls_behind_and_catches_up(sandbox: Sandbox) -> None:
 # Faults and records.
 
 
-def test_a_fault_lasts_as_many_calls_as_it_says(sandbox: Sandbox, read: Read) -> None:
-    sandbox.fault("product", status=503, times=2, path=MUG)
-    assert [read(MUG).status_code, read(TEAPOT).status_code] == [503, 200]
-    assert [read(MUG).status_code, read(MUG).status_code] == [503, 200]
-
-
-def test_a_fault_after_work_loses_only_the_answer(
-    sandbox: Sandbox, http: requests.Session
-) -> None:
-    sandbox.fault("analytics", status=504, after_work=True)
-    url = f"{sandbox.environ['ANALYTIC_SERVICE']}/api/analitic-order-completed/"
-    assert http.post(url, json=completed_order()).status_code == 504
-    assert len(sandbox.completed_orders) == 1
-
-
-def test_a_sibling_can_hang_up_and_talk_nonsense(sandbox: Sandbox, read: Read) -> None:
-    sandbox.fault("product", hang_up=True, times=1)
-    with pytest.raises(requests.ConnectionError):
-        read(MUG)
-    sandbox.fault("product", body="<html>")
-    assert read(MUG).text == "<html>"
-    assert [call.status for call in sandbox.calls_to("product")] == [None, 200]
-
-
 def test_faults_are_set_over_http_and_checked(
     sandbox: Sandbox, http: requests.Session, read: Read
 ) -> None:
@@ -140,38 +113,3 @@ def test_reset_brings_back_the_first_stock_and_no_carts(
     assert http.post(f"{sandbox.url}/sandbox/reset").status_code == 200
     assert sandbox.stock(TEAPOT) == 5
     assert sandbox.cart(USER) is None
-
-
-def test_overlapping_calls_are_one_wait(sandbox: Sandbox, read: Read) -> None:
-    sandbox.fault("product", delay_seconds=0.3)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(read, [MUG] * 8))
-    assert sandbox.waits("product") == 1
-    assert sandbox.most_at_once("product") == 8
-    read(MUG)
-    assert sandbox.waits("product") == 2
-
-
-def test_calls_are_recorded_with_their_headers(sandbox: Sandbox, read: Read) -> None:
-    read(MUG)
-    [call] = sandbox.calls
-    assert (call.sibling, call.method, call.status) == ("product", "GET", 200)
-    assert call.path == f"/api/products/variations/{MUG}"
-    assert call.headers["cache-control"] == "no-store"
-
-
-def test_a_hundred_kept_alive_connections_are_served_at_once(sandbox: Sandbox) -> None:
-    url = f"{sandbox.environ['PRODUCT_SERVICE']}/api/products/variations/{MUG}"
-    sandbox.fault("product", delay_seconds=1)
-
-    def read_twice(_: int) -> set[int]:
-        with requests.Session() as session:
-            session.trust_env = False
-            return {session.get(url, headers=NO_STORE).status_code for _ in range(2)}
-
-    began_at = time.monotonic()
-    with ThreadPoolExecutor(120) as pool:
-        answers = list(pool.map(read_twice, range(120)))
-    assert answers == [{200}] * 120
-    assert time.monotonic() - began_at < 10
-    assert sandbox.most_at_once("product") > 60

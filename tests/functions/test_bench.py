@@ -1,26 +1,19 @@
 """`make bench`, as small as can be; its clients and its siblings by themselves."""
 
-import http.client
 import json
 import os
-import select
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-import pytest
-
-from benchmarks import load, stage, traffic
+from benchmarks import load, traffic
 from benchmarks.load import Spell
-from benchmarks.siblings import caller
 from infra.local.http_server import HttpServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -123,15 +116,6 @@ def test_clients_count_and_time_what_was_asked_for() -> None:
     assert outcome.latencies == sorted(outcome.latencies)
 
 
-def test_clients_count_failures_and_keep_the_first() -> None:
-    with served(answering("500 Oh No", b"why")) as port:
-        outcome = asked(port)
-    assert outcome.unexpected == outcome.statuses[500] == outcome.sent > 3
-    assert outcome.said.startswith("HTTP/1.1 500")
-    assert outcome.said.endswith("why")
-    assert outcome.latencies == []
-
-
 def test_what_is_allowed_is_no_failure_and_no_success() -> None:
     with served(answering("503 Busy")) as port:
         outcome = asked(port, allowed=frozenset({503}))
@@ -156,57 +140,3 @@ def test_nobody_there_is_a_failure() -> None:
     outcome = asked(port)
     assert outcome.unexpected > 0
     assert outcome.sent == 0
-
-
-def test_requests_that_run_out_end_the_spell() -> None:
-    requests = [traffic.request("GET", "/", "u")] * 20
-    spell = Spell(clients=3, seconds=60, warm_up_seconds=0.0)
-    with served(answering("200 OK")) as port:
-        outcome = load.ask(port, requests, spell)
-    assert (outcome.sent, outcome.statuses[200]) == (20, 20)
-    assert outcome.seconds < 60
-
-
-@pytest.fixture(scope="module")
-def siblings_port() -> Iterator[int]:
-    with stage.siblings(0.05) as port:
-        yield port
-
-
-def read(port: int, path: str, user: str) -> Any:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, 10)) as link:
-        link.request("GET", path, headers={"x-user-id": user})
-        answer = link.getresponse()
-        assert answer.status == 200
-        return json.loads(answer.read())
-
-
-def test_a_cart_has_as_many_lines_as_its_callers_id_says_and_always_new_ones(
-    siblings_port: int,
-) -> None:
-    user = caller(7, 20)
-    first, second = [read(siblings_port, "/api/mycart/", user) for _ in range(2)]
-    assert first["user_uuid"] == user
-    assert len(first["items"]) == len(second["items"]) == 20
-    ids = {item["id"] for cart in (first, second) for item in cart["items"]}
-    assert len(ids) == 40
-
-
-def test_a_variation_is_the_one_that_was_asked_for_and_takes_its_time(
-    siblings_port: int,
-) -> None:
-    wanted = "a0000000-0000-4000-8000-000000000009"
-    began_at = time.monotonic()
-    found = read(siblings_port, f"/api/products/variations/{wanted}", caller(1, 1))
-    assert time.monotonic() - began_at >= 0.05
-    assert found["id"] == wanted
-    assert found["product_id"] == found["product"]["id"]
-
-
-def test_siblings_answer_an_event_once_it_is_whole(siblings_port: int) -> None:
-    with socket.create_connection(("127.0.0.1", siblings_port), 10) as link:
-        head = b"POST /events HTTP/1.1\r\ncontent-length: 10\r\n\r\n"
-        link.sendall(head + b"12345")
-        assert select.select([link], [], [], 0.1)[0] == []
-        link.sendall(b"67890")
-        assert link.recv(1000).startswith(b"HTTP/1.1 201 ")

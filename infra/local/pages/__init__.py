@@ -1,0 +1,17 @@
+"""Pages of a local run: the templates in this folder."""
+
+from pathlib import Path
+
+import jinja2
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def render(name: str, **shown: object) -> str:
+    """Return the page `name`.html with these values."""
+    return _TEMPLATES.get_template(f"{name}.html").render(**shown)
