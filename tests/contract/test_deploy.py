@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import deploy_steps, deploy_variables, package
+from infra import deploy_steps, package
 from infra.deploy import main
 from tests.support import image
 from tests.support.cloud import DIGEST, OLD, ROOT, Cloud, Done, make_cloud, words_of
@@ -308,18 +308,6 @@ def test_make_passes_function_and_environment_on() -> None:
     )
     words = shlex.split(done.stdout.replace("\\\n", " ").splitlines()[-1])
     assert words[-4:] == ["item_status", "--environment", "production", "--dry-run"]
-
-
-def test_what_it_names_of_terraform_is_there() -> None:
-    text = configuration()
-    resources = {f"{a}.{b}" for a, b in re.findall(r'resource "(\w+)" "(\w+)"', text)}
-    assert {deploy_steps.FOUNDATION, deploy_steps.MIGRATION_JOB} <= resources
-    assert f'output "{deploy_variables.FUNCTION_IMAGES}"' in text
-    variables = set(re.findall(r'variable "(\w+)"', text))
-    assert {"packages", "image", "project_id", "region", "package_bucket"} <= variables
-    assert re.search(rf'name += "{deploy_steps.JOB}"', text)
-    assert re.search(rf'repository_id += "{deploy_steps.REPOSITORY}"', text)
-    assert re.search(rf'account_id += "{deploy_steps.BUILD_ACCOUNT}"', text)
 
 
 def test_a_change_of_what_the_image_holds_is_another_tag() -> None:

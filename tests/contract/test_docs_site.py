@@ -149,22 +149,6 @@ def test_a_link_that_leads_nowhere_fails_and_is_named(copy: Path) -> None:
     assert "no-such-heading" in done.stderr
 
 
-def test_pictures_say_in_words_what_they_show() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)
-    assert len(pictures) == 2
-    for words, path in pictures:
-        assert len(words) > 40
-        drawn = (ROOT / "docs" / path).read_text()
-        assert "<title" in drawn
-        assert "<desc" in drawn
-        assert "prefers-color-scheme:dark" in drawn
-        # As wide as a phone, in letters that can be read there.
-        assert 'width="360"' in drawn
-        sizes = re.findall(r"font-size:([\d.]+)px", drawn)
-        assert min(map(float, sizes)) >= 12
-
-
 def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
     served: str,
 ) -> None:

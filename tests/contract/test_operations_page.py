@@ -179,27 +179,3 @@ def test_every_file_of_the_checkout_that_is_named_exists(page: Path) -> None:
     folders = r"(?<![\w./-])(?:infra|functions|common|docs|tests)"
     for name in re.findall(rf"{folders}/[\w./-]+\.\w+", text):
         assert (ROOT / name).exists(), name
-
-
-def test_a_stranger_is_told_what_was_never_run() -> None:
-    text = PAGES[0].read_text()
-    assert "No command on this page was ever run against a real cloud" in text
-    assert "no container was ever started" in text
-
-
-def test_the_first_deployment_goes_in_the_order_in_which_things_are_needed() -> None:
-    text = PAGES[0].read_text()
-    order = [
-        "export PROJECT=",
-        "gcloud services enable",
-        "gcloud storage buckets create",
-        'make deploy ENV="$ENV" ARGS=--foundation',
-        "gcloud sql users create order_migrations",
-        "gcloud secrets versions add order-migrations-password",
-        "gcloud secrets versions add rabbitmq-password",
-        "gcloud secrets versions add gateway-jwt-secret",
-        'make deploy ENV="$ENV"    ',
-        "/health/ready",
-    ]
-    places = [text.index(each) for each in order]
-    assert places == sorted(places)
