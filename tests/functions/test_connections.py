@@ -116,7 +116,7 @@ TOO_LARGE = {
     "sized": ({"Content-Length": str(MUCH)}, b"x" * MUCH),
     "chunked": (
         {"Transfer-Encoding": "chunked"},
-        b"10000\r\n" + b"x" * 65536 + b"\r\n",
+        (b"10000\r\n" + b"x" * 65536 + b"\r\n") * (MUCH // 65536) + b"0\r\n\r\n",
     ),
 }
 
