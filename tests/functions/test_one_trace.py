@@ -27,7 +27,7 @@ from tests.support.worker import CHECKOUT, eventually, ready, worker
 
 DELIVERED = 3
 STATUS = "order.item.status.updated"
-CHECKOUT_ROUTE = "POST /api/orders-from-shopcart/"
+CHECKOUT_ROUTE = "POST /api/orders-from-shopcart"
 STATUS_ROUTE = "PATCH /api/order-items/<id:item_id>/status"
 
 
@@ -278,7 +278,7 @@ def test_spans_of_a_process_that_ends_are_sent(
     environ = environment(**service.environ | collector.environ | slowly)
     with served("orders_crud", environ) as url:
         send("GET", f"{url}/api/orders/", headers={"X-User-ID": new_user()})
-    assert collector.named("GET /api/orders/")
+    assert collector.named("GET /api/orders")
 
 
 def test_where_a_process_halts_between_requests_spans_are_there_with_the_answer(
