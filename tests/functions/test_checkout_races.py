@@ -64,31 +64,22 @@ def test_two_checkouts_of_one_cart_make_one_order_and_one_set_of_events(
     assert told == {"order.item.created": 3 * ROUNDS, "order.created": ROUNDS}
 
 
+@pytest.mark.parametrize("has_keys", [False, True], ids=["no keys", "a key each"])
 def test_twenty_checkouts_of_one_cart_make_one_order(
-    service: Service, user: str
+    service: Service, user: str, *, has_keys: bool
 ) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG)
-    responses = at_once([checkout_sender(service, user)] * CALLERS)
+    keys = [{"Idempotency-Key": f"k-{n}"} if has_keys else {} for n in range(CALLERS)]
+    calls = [checkout_sender(service, user, **key) for key in keys]
+    responses = at_once(calls)
     statuses = Counter(response.status_code for response in responses)
     assert statuses == {201: 1, 200: CALLERS - 1}
     assert len({response.get_data() for response in responses}) == 1
     assert count(service, "orders") == 1
+    again = at_once(calls)
+    assert {response.get_data() for response in again} == {responses[0].get_data()}
     service.sweep()
     assert len(service.sandbox.events_of("order.created")) == 1
-
-
-def test_checkouts_of_one_cart_under_different_keys_make_one_order(
-    service: Service, user: str
-) -> None:
-    service.sandbox.add_to_cart(user, catalogue.MUG)
-    calls = [
-        checkout_sender(service, user, **{"Idempotency-Key": f"k-{number}"})
-        for number in range(CALLERS)
-    ]
-    responses = at_once(calls)
-    statuses = Counter(response.status_code for response in responses)
-    assert statuses == {201: 1, 200: CALLERS - 1}
-    assert count(service, "orders") == 1
 
 
 def test_checkouts_of_different_callers_do_not_hold_each_other_up(
@@ -102,49 +93,28 @@ def test_checkouts_of_different_callers_do_not_hold_each_other_up(
     assert len({response.get_json()["order_id"] for response in responses}) == CALLERS
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_twenty_checkouts_with_one_key_make_one_order_and_equal_answers(
-    service: Service, user: str, attempt: int
+@pytest.mark.parametrize(
+    ("kind", "items", "events"), [("checkout", 1, 2), ("order", 1, 1), ("item", 2, 3)]
+)
+def test_twenty_requests_with_one_key_are_done_once_and_answered_alike(
+    service: Service, user: str, kind: str, items: int, events: int
 ) -> None:
-    for _ in range(attempt + 1):
+    line = {"product_variation": catalogue.MUG, "quantity": 2}
+    if kind == "checkout":
         service.sandbox.add_to_cart(user, catalogue.MUG)
-    responses = at_once([checkout_sender(service, user, **KEY)] * CALLERS)
-    check_equal_or_in_flight(responses)
-    assert count(service, "orders") == 1
-    service.sweep()
-    assert len(service.sandbox.events_of("order.created")) == 1
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_twenty_new_orders_with_one_key_make_one_order_and_equal_answers(
-    service: Service, user: str, attempt: int
-) -> None:
-    line = {"product_variation": catalogue.MUG, "quantity": 1 + attempt}
-    body = {"items": [line, {"product_variation": catalogue.NAIL}]}
-    path = "/api/orders/"
-    send = sender(service, "orders_crud", "POST", path, user, headers=KEY, json=body)
-    first = check_equal_or_in_flight(at_once([send] * CALLERS))
-    assert count(service, "orders") == 1
-    assert count(service, "order_items") == 2
-    listed = service.crud("GET", path, user).get_json()
-    assert listed == [first.get_json()]
-    service.sweep()
-    assert len(service.sandbox.events) == 2
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_twenty_new_items_with_one_key_make_one_item_and_equal_answers(
-    service: Service, user: str, attempt: int
-) -> None:
-    order = service.ordered(user, 1)
-    body = {"order": order["id"], "product_variation": catalogue.MUG}
-    body["quantity"] = 1 + attempt
-    path = "/api/order-items/"
-    send = sender(service, "orders_crud", "POST", path, user, headers=KEY, json=body)
+        send = checkout_sender(service, user, **KEY)
+    else:
+        path, body = "/api/orders/", {"items": [line]}
+        if kind == "item":
+            path = "/api/order-items/"
+            body = {"order": service.ordered(user, 1)["id"], **line}
+        function = "orders_crud"
+        send = sender(service, function, "POST", path, user, headers=KEY, json=body)
     check_equal_or_in_flight(at_once([send] * CALLERS))
-    assert count(service, "order_items") == 2
+    assert count(service, "orders") == 1
+    assert count(service, "order_items") == items
     service.sweep()
-    assert len(service.sandbox.events_of("order.item.created")) == 2
+    assert len(service.sandbox.events) == events
 
 
 def test_one_key_for_two_different_requests_at_once_serves_one_and_refuses_the_other(

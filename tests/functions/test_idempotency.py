@@ -80,9 +80,9 @@ def cart_emptied(service: Service) -> None:
 
 @kinds
 @pytest.mark.parametrize(
-    "meanwhile", [lambda _: None, siblings_away, cart_emptied, Service.restart]
+    ("meanwhile", "slash"),
+    [(siblings_away, ""), (cart_emptied, "/"), (Service.restart, "/")],
 )
-@pytest.mark.parametrize("slash", ["/", ""])
 def test_same_request_again_is_answered_the_same_and_nothing_is_written_or_asked(
     service: Service,
     post: Post,
