@@ -88,7 +88,8 @@ def every_route_is_told(told: Document, routes: dict[str, set[Route]]) -> Iterat
 
 
 def shapes_are_those_of_the_structs(told: Document) -> Iterator[str]:
-    yield from differences(told["components"]["schemas"], structs_of(schemas))
+    structs = [each for each in structs_of(schemas) if each is not schemas.Ids]
+    yield from differences(told["components"]["schemas"], structs)
 
 
 def requests_have_no_defaults(told: Document) -> Iterator[str]:
