@@ -1,9 +1,9 @@
 """How long a cold start takes, beside the bare framework's, and what it may take.
 
-Lives here: the command, rounds, the table, the verdict. Not here: one start
-(`cold_starts.py`), what is asked first (`cold_world.py`), the budgets
-(`cold_budgets.toml`). Surprise: each start follows one of the bare framework, and only
-the ratio of the two is judged, so that other work on the machine meets both.
+Each start follows one of the bare framework, and only the ratio of the two is judged,
+so that other work on the machine meets both. Functions with a database are started with
+its URL, with the socket of a Cloud SQL instance, and with Google's connector, whose
+figures are told and not judged.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from infra.local.postgres_binaries import EmbeddedPostgresError
 BUDGETS = Path(__file__).with_name("cold_budgets.toml")
 LIVE = Ask("/health/live")
 BARE = "bare framework"
+WAYS = ("url", "socket", "connector")
+WITHOUT_DATABASE = "api_docs/main.py"
 _WHOLE = ("mebibytes",)
 
 
@@ -73,16 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         with world() as found:
-            bare, measured = _measure(found, names, arguments)
+            bare, measured = _measure(found, _rows(names, arguments), arguments)
     except (ColdStartError, EmbeddedPostgresError) as error:
         print(f"bench-cold: {error}", file=sys.stderr)
         return 2
     figures = {name: each.figures() for name, each in measured.items()}
+    budgets |= {f"{name} by socket": each for name, each in budgets.items()}
     over = {
         name: [
             f"{what} {value:.2f} > {budgets[name][what]}"
             for what, value in each.items()
-            if value > budgets[name].get(what, value)
+            if value > budgets.get(name, {}).get(what, value)
         ]
         for name, each in figures.items()
     }
@@ -103,10 +106,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if over else 0
 
 
+def _rows(
+    names: Sequence[str], arguments: argparse.Namespace
+) -> dict[str, tuple[str, str]]:
+    """Return the process and the way to the database of each row of the table."""
+    rows = {}
+    for name in names:
+        has_ways = name.endswith("main.py") and name != WITHOUT_DATABASE
+        for way in arguments.database if has_ways else ["url"]:
+            rows[name if way == "url" else f"{name} by {way}"] = (name, way)
+    return rows
+
+
 def _measure(
-    found: World, names: Sequence[str], arguments: argparse.Namespace
+    found: World, rows: dict[str, tuple[str, str]], arguments: argparse.Namespace
 ) -> tuple[list[Start], dict[str, Measured]]:
-    measured = {name: Measured() for name in names}
+    measured = {row: Measured() for row in rows}
     bare: list[Start] = []
     environ = dict(found.environ)
     with hello_world() as hello, tempfile.TemporaryDirectory() as nothing:
@@ -114,23 +129,25 @@ def _measure(
             environ["PYTHONDONTWRITEBYTECODE"] = "1"
             environ["PYTHONPYCACHEPREFIX"] = nothing  # hides what lies beside sources
 
-        def start(name: str) -> Start:
+        def start(row: str) -> Start:
+            name, way = rows[row]
             path = CHECKOUT / "functions" / name
+            settings = environ | dict(found.ways[way])
             if path.name != "main.py":
-                return load(path, environ)
+                return load(path, settings)
             target = path.parent.name
-            return serve(path, target, environ, LIVE, found.work[target])
+            return serve(path, target, settings, LIVE, found.work[target])
 
         # The first start of each fills the machine's file cache, and compiles.
         serve(hello, "hello", environ, Ask("/"))
-        for name in names:
-            start(name)
+        for row in rows:
+            start(row)
         for round_ in range(arguments.rounds):
             print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr)
-            for name, each in measured.items():
+            for row, each in measured.items():
                 bare.append(serve(hello, "hello", environ, Ask("/")))
                 each.bare.append(bare[-1])
-                each.starts.append(start(name))
+                each.starts.append(start(row))
     return bare, measured
 
 
@@ -150,14 +167,15 @@ def _tell(
     heads = ["first 200", "first work", "processor", "MiB"]
     widths = zip(heads, columns.values(), strict=True)
     row = "".join(f"{head:>{width}}" for head, width in widths)
-    print(f"{'x bare framework':<32}{row}  each round's first 200")
+    print(f"{'x bare framework':<48}{row}  each round's first 200")
     for name, each in measured.items():
-        cells = [f"{name:<32}"]
+        cells = [f"{name:<48}"]
+        allowed = budgets.get(name, {})
         for what, width in columns.items():
             found = each.figures().get(what)
             cell = "" if found is None else f"{found:.{0 if what in _WHOLE else 2}f}"
-            if what in budgets[name] and cell:
-                cell += f" <= {budgets[name][what]}"
+            if what in allowed and cell:
+                cell += f" <= {allowed[what]}"
             cells.append(f"{cell:>{width}}")
         rounds = " ".join(f"{ratio:.2f}" for ratio in each.ratios("live"))
         print("".join(cells) + f"  {rounds}")
@@ -175,6 +193,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="example: make bench-cold ARGS='--only orders_crud --rounds 5'",
     )
     parser.add_argument("--rounds", type=int, default=7, help="the median is told")
+    parser.add_argument(
+        "--database", nargs="+", choices=WAYS, default=WAYS, help="the ways to it"
+    )
     parser.add_argument("--only", nargs="*", help="processes whose name contains this")
     parser.add_argument(
         "--no-bytecode",

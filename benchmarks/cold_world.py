@@ -1,16 +1,18 @@
 """What functions find when they start: a database with orders, siblings, a sink.
 
-Lives here: the environment of a deployment and each function's first piece of work. Not
-here: starting (`cold_starts.py`). Surprise: a status change and an approval use their
-order up, so each start gets one of its own, made beforehand and not measured.
+A status change and an approval use their order up, so each start gets one of its own,
+made beforehand and not measured.
 """
 
 import contextlib
 import json
 import os
+import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.cold_starts import Ask
@@ -18,6 +20,7 @@ from common import migrations
 from infra.local.postgres import postgres_server
 from infra.local.sandbox import running_sandbox
 from tests.support import database
+from tests.support.cloud_sql import PASSWORD, cloud_sql, unix_socket
 from tests.support.service import Service, new_user
 
 JSON = {"Content-Type": "application/json"}
@@ -28,6 +31,7 @@ class World:
     """Where functions start: their variables, and what to ask each of them first."""
 
     environ: Mapping[str, str]
+    ways: Mapping[str, Mapping[str, str]]  # to the database: what says so
     work: Mapping[str, Callable[[], Ask]]
 
 
@@ -37,8 +41,8 @@ def world() -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         server = os.environ.get("TEST_DATABASE_URL")
         if server is None:
-            folder = stack.enter_context(database.scratch_folder())
-            server = stack.enter_context(postgres_server(folder, durable=False))
+            scratch = stack.enter_context(database.scratch_folder())
+            server = stack.enter_context(postgres_server(scratch, durable=False))
         url = stack.enter_context(database.database(server))
         with database.plain_engine(url) as engine:
             migrations.upgrade(engine)
@@ -46,8 +50,21 @@ def world() -> Iterator[World]:
         service = Service(url, sandbox)
         stack.callback(service.close)
         works = _Works(service)
+        environ = service.environ | {"LOG_LEVEL": "INFO", "THREADS": "8"}
+        ways = {"url": {"DATABASE_URL": environ.pop("DATABASE_URL")}}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if sys.platform == "linux":
+            instance = stack.enter_context(cloud_sql(url, folder))
+            mounted = stack.enter_context(unix_socket(url, instance.name))
+            by_socket = {
+                "CLOUD_SQL_SOCKET_DIR": mounted.folder,
+                "POSTGRES_PASSWORD": PASSWORD,
+            }
+            ways["socket"] = instance.settings(**by_socket)
+            ways["connector"] = instance.settings()
         yield World(
-            service.environ | {"LOG_LEVEL": "INFO", "THREADS": "8"},
+            environ,
+            ways,
             {
                 "api_docs": lambda: Ask("/openapi.json"),
                 "approval_handler": works.approve,

@@ -67,7 +67,6 @@ def create_app(
     `check_ready` raises ServiceError while the function cannot serve; `headers` go with
     every response. Routes answer with and without a trailing slash and never redirect,
     because a redirect would lose the prefix under which the gateway publishes them.
-    Rules are written without one: else werkzeug knows no 405 of the form without.
     """
     app = Flask(name, static_folder=None)
     app.url_map.strict_slashes = False

@@ -1,242 +1,217 @@
-"""Cloud SQL: connections to an instance by its name, through Google's connector.
+"""Connections to a Cloud SQL instance by its name, through Google's connector.
 
-Lives here: the one connector of a process, and the dial. Not here: settings
-(`endpoints.py`), what is said on a connection (`prepared.py`), what errors mean
-(`cloud_sql_errors.py`). Surprise: the connector asks for addresses, certificates and
-tokens, and says whom to believe; but we dial. It would do so on the loop that all its
-work shares, without a time-out: one mute server would end all connecting for good.
+Imported only where there is no socket of the instance, as it costs half a second. The
+connector opens the sockets, and takes no say in them: see `docs/operations.md`.
 """
 
 import asyncio
 import atexit
-import contextlib
 import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, replace
 
 import pg8000.dbapi
+from google.auth.exceptions import (
+    DefaultCredentialsError,
+    GoogleAuthError,
+    RefreshError,
+)
 from google.cloud.sql.connector import Connector
-from google.cloud.sql.connector.client import CloudSQLClient
-from google.cloud.sql.connector.connector import SERVER_PROXY_PORT
-from google.cloud.sql.connector.enums import DriverMapping
-from google.cloud.sql.connector.resolver import DefaultResolver
-from google.cloud.sql.connector.utils import format_database_user, generate_keys
+from google.cloud.sql.connector.exceptions import (
+    CloudSQLIPTypeError,
+    IncompatibleDriverError,
+)
 from sqlalchemy import event
 
 from common import logs, sessions
-from common.cloud_sql_errors import CloudSqlError, asking, dialling, logging_in
+from common.database_errors import sql_state
 from common.db import Engine, engine_by
 from common.endpoints import CloudSql
 from common.prepared import PreparedConnection
-from common.sessions import log_in
 
-# An answer of the API that is younger is not asked for again, however the dial ends.
-FRESH_SECONDS = 30
-# Nor is the API asked at once where it has just failed: it counts who asks.
+# The connector asks the API again after each failure, and the API counts who asks.
 PAUSE_SECONDS = 1.0
 CLOSE_SECONDS = 3
 SAME_REASON_SECONDS = 10  # so long a reason is not logged again
-_DRIVER = "pg8000"
 
 log = logs.get("cloud_sql")
 
+_REFUSALS = {  # by the Admin API
+    403: ": enable sqladmin.googleapis.com, and give the service account"
+    " roles/cloudsql.client, for IAM logins also roles/cloudsql.instanceUser",
+    404: ": check CLOUD_SQL_CONNECTION_NAME",
+}
+_LOGINS = {  # by SQLSTATE: the server refuses them
+    "3D": "the instance has no database {name}: check POSTGRES_DB",
+    "28": "the instance refuses {user}: check POSTGRES_USER and POSTGRES_PASSWORD;"
+    " by IAM it must be the user of the account that this runs as",
+}
+# The first that fits.
+_REASONS: dict[type[Exception], str] = {
+    DefaultCredentialsError: "there are no Google credentials: run as a service"
+    " account, or set GOOGLE_APPLICATION_CREDENTIALS to its key's file",
+    RefreshError: "Google gives no token: check that the service account and its key"
+    " exist and are not disabled",
+    GoogleAuthError: "Google cannot be reached for a token",
+    CloudSQLIPTypeError: "the instance has no {ip_type} address: give it one, or set"
+    " CLOUD_SQL_IP_TYPE to one it has",
+    IncompatibleDriverError: "the instance is not PostgreSQL",
+    ssl.SSLCertVerificationError: "who answers is not the instance: its certificate"
+    " is not by the instance's authority",
+    ValueError: "the instance is in another region: check CLOUD_SQL_CONNECTION_NAME",
+    OSError: "the Cloud SQL Admin API or the instance cannot be reached ({error}): it"
+    " must run, and its {ip_type} address must be within reach of this network",
+    pg8000.dbapi.InterfaceError: "the instance hung up before the login was done",
+    Exception: "the connector failed ({error})",
+}
 
-@dataclass(frozen=True)
-class Way:
-    """What to dial, whom to believe there, and as whom to log in."""
 
-    addresses: list[str]
-    context: ssl.SSLContext
-    user: str
-    asked_at: float
+class CloudSqlError(pg8000.dbapi.InterfaceError):  # type: ignore[misc]
+    """No connection could be made; the message says why and what to do, no secret."""
 
 
-class _Connector(Connector):
-    """Google's, which also tells the way instead of going it."""
+def _reason(error: Exception, database: CloudSql) -> str | None:
+    """Return what an operator has to know, None where the server itself says it.
+
+    The text of an error is not passed on: it may come from a request with a token.
+    """
+    status = getattr(error, "status", None)  # of a refusal, in aiohttp's words
+    if isinstance(error, pg8000.dbapi.DatabaseError):
+        state = sql_state(error)
+        known = [text for start, text in _LOGINS.items() if state.startswith(start)]
+        if not known:
+            return None
+    elif status is not None:
+        remedy = _REFUSALS.get(status, "")
+        known = [f"the Cloud SQL Admin API answers {status}{remedy}"]
+    else:
+        known = [text for kind, text in _REASONS.items() if isinstance(error, kind)]
+    return known[0].format(
+        name=database.name,
+        user=database.user,
+        ip_type=database.ip_type,
+        error=type(error).__name__,
+    )
+
+
+class _Running:
+    """A connector, and the loop on which it works; of one process."""
 
     def __init__(self, database: CloudSql) -> None:
-        loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
+        # What matters is raised to who asked; this would log what nobody waits for.
+        self.loop.set_exception_handler(lambda *_: None)
         try:
-            super().__init__(
+            self.connector = Connector(
                 ip_type=database.ip_type,
                 enable_iam_auth=database.has_iam_login,
                 refresh_strategy="lazy",  # a frozen instance does nothing by itself
                 sqladmin_api_endpoint=database.api_endpoint,
-                loop=loop,
+                loop=self.loop,
             )
         except BaseException:  # such as for want of credentials
-            loop.close()
+            self.loop.close()
             raise
-        self._database = database
-        self._known: Way | None = None
-        # What matters is raised to who asked; this would log what nobody waits for.
-        loop.set_exception_handler(lambda *_: None)
-        self._runner = threading.Thread(
-            target=_run, args=[loop], name="cloud-sql", daemon=True
-        )
-        self._runner.start()
-        # Also keeps it whole in a fork: it would take the parent's links down with it.
+        self._thread = threading.Thread(target=self._run, name="cloud-sql", daemon=True)
+        self._thread.start()
         atexit.register(self.close)
 
-    def ask(self, deadline: float) -> Way:
-        """Answer the way, from the API only where its last answer has run out.
-
-        Raises whatever the connector does, and TimeoutError at `deadline`.
-        """
-        asked = asyncio.run_coroutine_threadsafe(self._way(deadline), self._loop)
-        # The loop ends it in time, unless it is held up by what cannot be awaited.
-        return asked.result(max(0.0, deadline - time.monotonic()) + 0.1)
+    def end(self) -> None:
+        """End soon, and wait for nothing."""
+        atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop)
 
     def close(self) -> None:
-        """End its thread, and close what it has open; in the process that made it.
+        """End; in a fork, which has no such thread, do nothing."""
+        if self._thread.is_alive():
+            self.end()
+            self._thread.join(CLOSE_SECONDS)
 
-        The thread ends later where it waits for a token, and with the process at last.
-        """
-        if self._runner.is_alive():
-            atexit.unregister(self.close)
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-            self._runner.join(CLOSE_SECONDS)
+    def _run(self) -> None:
+        self.loop.run_forever()
+        self.loop.close()
 
     async def _end(self) -> None:
         try:
-            await self.close_async()
-            await self._loop.shutdown_default_executor()
+            await self.connector.close_async()
         finally:
-            self._loop.stop()
-
-    async def _way(self, deadline: float) -> Way:
-        await self._prepare()
-        # Not at all where whoever wanted it has gone: the loop may have been held up.
-        async with asyncio.timeout(_left(deadline)):
-            name = await DefaultResolver().resolve(self._database.instance)
-            cache = self._get_or_create_cache(name, self._enable_iam_auth)
-            try:
-                info = await cache.connect_info()
-                DriverMapping.validate_engine(_DRIVER, info.database_version)
-                addresses = info.get_preferred_ips(self._ip_type)
-                context = await info.create_ssl_context(self._enable_iam_auth)
-            except Exception:
-                await cache.force_refresh()
-                raise
-        known = self._known
-        if known is None or known.context is not context:
-            user = self._database.user
-            if self._enable_iam_auth:
-                user = format_database_user(info.database_version, user)
-            known = self._known = Way(addresses, context, user, time.monotonic())
-        return known
-
-    async def _prepare(self) -> None:
-        """Make what `connect_async` makes before it asks, and as it does."""
-        if self._keys is None:
-            self._keys = asyncio.create_task(generate_keys())
-        await self._keys  # all connecting is over if this is cancelled, so it is not
-        if self._client is None:
-            self._client = CloudSQLClient(
-                self._sqladmin_api_endpoint,
-                self._quota_project,
-                self._credentials,
-                driver=_DRIVER,
-            )
-        if self._resolver is None:
-            self._resolver = DefaultResolver()
-
-    def forget(self) -> None:
-        """Have the API asked again: what it said may no longer hold."""
-        for cache in list(self._cache.values()):
-            asyncio.run_coroutine_threadsafe(cache.force_refresh(), self._loop)
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+            self.loop.stop()
 
 
 class Instance:
-    """The way to the database of an instance. Safe to share between threads.
+    """Opens connections to an instance, by one connector, made at the first of them.
 
-    Holds one connector, made at the first connection. Belongs to one process.
+    Safe to share between threads; belongs to one process.
     """
 
     def __init__(self, database: CloudSql) -> None:
         self._database = database
-        self._connector: _Connector | None = None
+        self._running: _Running | None = None
         self._lock = threading.Lock()
-        self._pause: tuple[float, str] = (0.0, "")  # until when, and why
+        self._failure: tuple[float, str] = (0.0, "")  # when last, and why
         self._logged: tuple[float, str] = (0.0, "")
 
     def open(self) -> PreparedConnection:
-        """Connect, within `CONNECT_TIMEOUT_SECONDS`.
+        """Connect within `CONNECT_TIMEOUT_SECONDS`.
 
-        Raises CloudSqlError, whose reason has been logged, or what else the server
-        answers, such as that it has no connection left.
+        Raise CloudSqlError, whose reason has been logged, or what else the server says,
+        such as that it has no connection left.
         """
-        deadline = time.monotonic() + sessions.CONNECT_TIMEOUT_SECONDS
+        failed_at, reason = self._failure
+        if reason and time.monotonic() - failed_at < PAUSE_SECONDS:
+            raise CloudSqlError(reason)
         try:
-            connector, way = self._ask(deadline)
-            try:
-                return self._dial(way, deadline)
-            except Exception:
-                if time.monotonic() - way.asked_at > FRESH_SECONDS:
-                    connector.forget()
+            return PreparedConnection(self._connect())
+        except Exception as error:
+            found = _reason(error, self._database)
+            if found is None:
                 raise
-        except CloudSqlError as error:
-            self._log(str(error))
-            raise
+            self._failure = (time.monotonic(), found)
+            self._log(found)
+            raise CloudSqlError(found) from None  # its request holds a token
 
     def close(self) -> None:
         """Close the connector, if there is one; `open` makes another."""
         with self._lock:
-            connector, self._connector = self._connector, None
-        if connector is not None:
-            connector.close()
+            running, self._running = self._running, None
+        if running is not None:
+            running.close()
 
-    def _ask(self, deadline: float) -> tuple[_Connector, Way]:
-        until, reason = self._pause
-        if time.monotonic() < until:
-            raise CloudSqlError(reason)
+    def _connect(self) -> pg8000.dbapi.Connection:
+        with self._lock:
+            if self._running is None:
+                # The connector's sockets have no other; it dials on its loop, which one
+                # mute server would stop for good.
+                socket.setdefaulttimeout(sessions.READ_TIMEOUT_SECONDS)
+                self._running = _Running(self._database)
+            running = self._running
+        database = self._database
+        connecting = asyncio.run_coroutine_threadsafe(
+            running.connector.connect_async(
+                database.instance,
+                "pg8000",
+                user=database.user,
+                db=database.name,
+                password=database.password,
+                ssl_context=False,  # the socket has TLS already
+                **sessions.settings(),
+            ),
+            running.loop,
+        )
         try:
-            with self._lock:
-                if self._connector is None:
-                    self._connector = _Connector(self._database)
-                connector = self._connector
-            return connector, connector.ask(deadline)
-        except Exception as error:  # noqa: BLE001 it raises what its many parts do
-            reason = asking(error, self._database)
-            self._pause = (time.monotonic() + PAUSE_SECONDS, reason)
-            raise CloudSqlError(reason) from None  # its request holds a token
+            return connecting.result(sessions.CONNECT_TIMEOUT_SECONDS)
+        except TimeoutError:
+            connecting.cancel()
+            self._abandon(running)
+            raise
 
-    def _dial(self, way: Way, deadline: float) -> PreparedConnection:
-        failures = []
-        for address in way.addresses:
-            try:
-                return self._connect(way, address, deadline)
-            except pg8000.dbapi.DatabaseError as error:
-                if reason := logging_in(error, self._database):
-                    raise CloudSqlError(reason) from error
-                raise
-            except (OSError, pg8000.dbapi.InterfaceError) as error:
-                failures.append(dialling(error, address, self._database))
-        raise CloudSqlError("; ".join(failures))
-
-    def _connect(self, way: Way, address: str, deadline: float) -> PreparedConnection:
-        with contextlib.ExitStack() as undo:
-            plain = socket.create_connection(
-                (address, SERVER_PROXY_PORT), _left(deadline)
-            )
-            undo.enter_context(plain)
-            plain.settimeout(_left(deadline))
-            link = way.context.wrap_socket(plain, server_hostname=address)
-            undo.enter_context(link)
-            link.settimeout(_left(deadline))
-            login = replace(self._database, user=way.user)
-            opened = log_in(login, link)
-            undo.pop_all()
-            return opened
+    def _abandon(self, running: _Running) -> None:
+        """Have another connector made: this one's loop may be held up for long."""
+        with self._lock:
+            if self._running is running:
+                self._running = None
+        running.end()
 
     def _log(self, reason: str) -> None:
         now = time.monotonic()
@@ -248,7 +223,7 @@ class Instance:
 
 
 def make_engine(database: CloudSql, pool_size: int = 4) -> Engine:
-    """Answer an engine whose pool holds at most `pool_size` connections.
+    """Return an engine whose pool holds at most `pool_size` connections.
 
     Neither it nor its connector does anything before the first use.
     """
@@ -256,10 +231,3 @@ def make_engine(database: CloudSql, pool_size: int = 4) -> Engine:
     engine = engine_by(instance.open, pool_size)
     event.listen(engine, "engine_disposed", lambda _: instance.close())
     return engine
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

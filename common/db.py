@@ -123,7 +123,7 @@ def read(
 
 def session_of(connection: Connection) -> PreparedConnection:
     """Return what SQLAlchemy's connection speaks through."""
-    session = connection.connection.driver_connection
+    session: Any = connection.connection.dbapi_connection  # also of one detached
     assert isinstance(session, PreparedConnection)
     return session
 

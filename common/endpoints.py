@@ -8,6 +8,7 @@ password, not even in an error.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from common.environment import (
@@ -21,6 +22,7 @@ from common.environment import (
 
 AMQP_PORTS = {False: 5672, True: 5671}  # by whether there is TLS
 SSL_MODES = ("disable", "prefer", "require", "verify-full")
+SOCKET_FOLDER = "/cloudsql"  # where Cloud Run mounts those of instances
 IP_TYPES = ("private", "public", "psc")  # of a Cloud SQL instance; the first by default
 
 
@@ -34,11 +36,12 @@ class Database:
     user: str
     password: str | None = field(default=None, repr=False)
     sslmode: str = "prefer"
+    socket: str | None = None  # a Unix socket's path, in place of host and port
 
     @property
     def where(self) -> str:
-        """Answer what an operator is told of it."""
-        return f"{self.host}:{self.port}/{self.name}"
+        """Return what an operator is told of it."""
+        return f"{self.socket or f'{self.host}:{self.port}'}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,11 @@ def database(env: Mapping[str, str]) -> Database | CloudSql | None:
     )
 
 
-def _cloud_sql(env: Mapping[str, str]) -> CloudSql:
+def _cloud_sql(env: Mapping[str, str]) -> Database | CloudSql:
+    """Return the socket of an instance where there is one, else its name.
+
+    A socket that the platform mounts knows no IAM login, so that is the connector's.
+    """
     name = "CLOUD_SQL_CONNECTION_NAME"
     # A project may be a domain's: example.com:project:region:instance.
     pattern = r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*:[a-z][a-z0-9-]*"
@@ -111,6 +118,25 @@ def _cloud_sql(env: Mapping[str, str]) -> CloudSql:
     has_iam_login = flag(env, "CLOUD_SQL_IAM_AUTH", default=password is None)
     if not has_iam_login and password is None:
         raise ConfigError("POSTGRES_PASSWORD is not set, but CLOUD_SQL_IAM_AUTH=false")
+    connect = "CLOUD_SQL_CONNECT"
+    connect = choice(env, connect, ("socket", "connector")) if connect in env else ""
+    wants_iam_login = has_iam_login and "CLOUD_SQL_IAM_AUTH" in env
+    folder = env.get("CLOUD_SQL_SOCKET_DIR", SOCKET_FOLDER)
+    socket = f"{folder.rstrip('/')}/{env[name]}/.s.PGSQL.5432"
+    if connect == "socket" and wants_iam_login:
+        raise ConfigError("CLOUD_SQL_IAM_AUTH=true needs CLOUD_SQL_CONNECT=connector")
+    is_there = Path(socket).is_socket()
+    if connect == "socket" and not is_there:
+        raise ConfigError(f"CLOUD_SQL_CONNECT is socket, but there is none at {socket}")
+    if is_there and connect != "connector" and not wants_iam_login:
+        return Database(
+            host="localhost",
+            port=5432,
+            name=required(env, "POSTGRES_DB", name),
+            user=required(env, "POSTGRES_USER", name),
+            password=password,
+            socket=socket,
+        )
     return CloudSql(
         instance=env[name],
         name=required(env, "POSTGRES_DB", name),

@@ -62,17 +62,32 @@ def connect(database: Database, contexts: TlsContexts) -> PreparedConnection:
 def _connect(
     database: Database, tls: ssl.SSLContext | Literal[False]
 ) -> PreparedConnection:
-    address = (database.host, database.port)
     try:
-        link = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
-        # Without it a request that fills two segments waits for a delayed ACK.
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        link = _dial(database)
         if tls:
             link = _encrypt(link, tls, database.host)
     except OSError as error:
         raise pg8000.dbapi.InterfaceError("network error") from error
     return log_in(database, link)
+
+
+def _dial(database: Database) -> socket.socket:
+    """Connect a socket; its time-out is that of the login. Raises OSError."""
+    if database.socket is None:
+        address = (database.host, database.port)
+        link = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
+        # Without it a request that fills two segments waits for a delayed ACK.
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return link
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.settimeout(CONNECT_TIMEOUT_SECONDS)
+        link.connect(database.socket)
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 def _encrypt(link: socket.socket, context: ssl.SSLContext, host: str) -> socket.socket:

@@ -6,28 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from common import cloud_sql
+from common import cloud_sql as connector
 from infra.local.sandbox import Sandbox
-from tests.support.cloud_sql import CloudSqlInstance
-from tests.support.cloud_sql_world import PASSWORD, cloud_sql_world
+from tests.support.cloud_sql import PASSWORD, Instance, cloud_sql, unix_socket
 from tests.support.service import Service
 from tests.support.serving import environment, send, served
 
 
 @pytest.fixture
 def instance(
-    postgres_url: str,
-    template_database: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[CloudSqlInstance]:
-    with cloud_sql_world(postgres_url, template_database, tmp_path) as found:
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", found.key_file)
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Instance]:
+    with cloud_sql(database_url, tmp_path) as found:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
         yield found
 
 
 @pytest.fixture
-def service(instance: CloudSqlInstance, sandbox: Sandbox) -> Iterator[Service]:
+def service(instance: Instance, sandbox: Sandbox) -> Iterator[Service]:
     running = Service("", sandbox)
     running.set(**instance.settings(RUNNING_ON_CLOUDRUN="true"))
     running.set(IDENTITY_SOURCE="header")
@@ -35,52 +31,44 @@ def service(instance: CloudSqlInstance, sandbox: Sandbox) -> Iterator[Service]:
     running.close()
 
 
-@pytest.mark.parametrize("login", ["iam", "password"])
-def test_an_order_is_made_moved_approved_and_told(
-    service: Service, instance: CloudSqlInstance, user: str, login: str
-) -> None:
-    if login == "password":
-        service.set(POSTGRES_PASSWORD=PASSWORD)
-    order = service.ordered(user, 2, 1)
-    for item in order["items"]:
-        assert service.move(item["id"], 3).status_code == 200
-    service.trigger_approval(order["id"])
-    service.sweep()
-    read = service.crud("GET", f"/api/orders/{order['id']}/", user)
-    assert read.status_code == 200
-    assert read.get_json()["is_approved"]
-    assert {user for _, user in instance.server.served} == {instance.iam_user}
-    assert instance.api.count("connectSettings") == 1
-
-
+@pytest.mark.parametrize("way", ["connector", "socket"])
 def test_everything_that_a_customer_does_is_within_a_functions_rights(
-    service: Service, user: str
+    service: Service, instance: Instance, postgres_url: str, user: str, way: str
 ) -> None:
-    article = service.sandbox.add_article(amount=10)
-    line = {"product_variation": article, "quantity": 2}
-    order = service.crud("POST", "/api/orders/", user, json={"items": [line]})
-    assert order.status_code == 201
-    path = f"/api/orders/{order.get_json()['id']}/"
-    metadata = {"metadata": {"note": "ring"}}
-    for method, body in (("PATCH", metadata), ("GET", None), ("DELETE", None)):
-        done = service.crud(method, path, user, json=body)
-        assert done.status_code in (200, 204), done.get_data(as_text=True)
-    key = {"Idempotency-Key": "k"}
-    for _ in range(2):
-        again = service.crud("POST", "/api/orders/", user, json={}, headers=key)
-        assert again.status_code == 201
-    assert service.crud("GET", "/api/order-items/", user).status_code == 200
-    service.sweep()
+    with unix_socket(postgres_url, instance.name) as mounted:
+        if way == "socket":
+            service.set(CLOUD_SQL_SOCKET_DIR=mounted.folder, POSTGRES_PASSWORD=PASSWORD)
+        order = service.ordered(user, 2, 1)
+        for item in order["items"]:
+            assert service.move(item["id"], 3).status_code == 200
+        service.trigger_approval(order["id"])
+        service.sweep()
+        read = service.crud("GET", f"/api/orders/{order['id']}/", user)
+        assert read.get_json()["is_approved"]
+        line = {
+            "product_variation": service.sandbox.add_article(amount=10),
+            "quantity": 2,
+        }
+        key = {"Idempotency-Key": "k"}
+        body = {"items": [line]}
+        for _ in range(2):
+            made = service.crud("POST", "/api/orders/", user, json=body, headers=key)
+            assert made.status_code == 201
+        path = f"/api/orders/{made.get_json()['id']}/"
+        metadata = {"metadata": {"note": "ring"}}
+        for method, given in (("PATCH", metadata), ("GET", None), ("DELETE", None)):
+            done = service.crud(method, path, user, json=given)
+            assert done.status_code in (200, 204), done.get_data(as_text=True)
+        assert service.crud("GET", "/api/order-items/", user).status_code == 200
+        service.restart()
+    assert instance.count("connectSettings") == (way == "connector")
 
 
 def test_a_function_is_ready_as_long_as_the_instance_is(
-    service: Service,
-    instance: CloudSqlInstance,
-    user: str,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, instance: Instance, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 0)
-    instance.api.refusal = (403, "no, said at length")
+    monkeypatch.setattr(connector, "PAUSE_SECONDS", 0)
+    instance.refusal = 403
     for path, who in (("/health/ready", None), ("/api/orders/", user)):
         refused = service.call("orders_crud", "GET", path, user=who)
         assert refused.status_code == 503
@@ -88,28 +76,19 @@ def test_a_function_is_ready_as_long_as_the_instance_is(
         assert refused.get_json()["type"] == "/problems/database-unavailable"
         told = refused.get_data(as_text=True)
         assert not [word for word in ("403", "length", instance.name) if word in told]
-    instance.api.refusal = None
+    instance.refusal = None
     for path, who in (("/health/ready", None), ("/api/orders/", user)):
         assert service.call("orders_crud", "GET", path, user=who).status_code == 200
 
 
-def test_the_connector_is_closed_with_everything_else(
-    service: Service, instance: CloudSqlInstance, user: str
-) -> None:
-    for _ in range(2):
-        assert service.crud("GET", "/api/orders/", user).status_code == 200
-        service.restart()
-    assert instance.api.count("connectSettings") == 2
-
-
 def test_a_served_function_makes_its_connector_in_its_worker_and_ends_without_a_word(
-    service: Service, instance: CloudSqlInstance, user: str, tmp_path: Path
+    service: Service, instance: Instance, user: str, tmp_path: Path
 ) -> None:
     settings = {**service.environ, "THREADS": "4"}
     settings.pop("DATABASE_URL")
     log = tmp_path / "said"
     with served("orders_crud", environment(**settings), log) as url:
-        assert instance.api.asked == [], "not when it is loaded"
+        assert instance.asked == [], "not when it is loaded"
         headers = {"X-User-ID": user}
         made = send("POST", f"{url}/api/orders/", json={}, headers=headers)
         assert made.status_code == 201
@@ -118,7 +97,7 @@ def test_a_served_function_makes_its_connector_in_its_worker_and_ends_without_a_
                 lambda _: send("GET", f"{url}/api/orders/", headers=headers), range(12)
             )
         assert [each.json() for each in found] == [[made.json()]] * 12
-    assert instance.api.count("connectSettings") == 1
+    assert instance.count("connectSettings") == 1
     said = log.read_text()
     for word in ("Unclosed", "Traceback", "Error", "Warning", "never retrieved"):
         assert word not in said, said

@@ -1,24 +1,39 @@
 """Cloud SQL through Google's own connector, against a stand-in for what is Google's."""
 
+import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from common import cloud_sql, sessions
 from common.db import Engine, Statement, connect, ping
 from common.errors import DatabaseUnavailableError
-from common.sessions import READ_TIMEOUT_SECONDS
-from tests.support.cloud_sql import CloudSqlInstance
-from tests.support.cloud_sql_world import PASSWORD, engine_by_name
+from tests.support.cloud_sql import (
+    PASSWORD,
+    Authority,
+    Instance,
+    engine_by_name,
+    unix_socket,
+)
+from tests.support.worker import eventually
 
 ROOT = Path(__file__).parents[2]
-TYPES = {"private": "PRIVATE", "public": "PRIMARY", "psc": "PSC"}
+TYPES = {"private": "PRIVATE", "public": "PRIMARY"}
+
+
+@pytest.fixture
+def engine(instance: Instance) -> Iterator[Engine]:
+    """An engine on that instance, by its name."""
+    with engine_by_name(instance.settings()) as engine:
+        yield engine
 
 
 def value(engine: Engine, sql: str) -> object:
@@ -26,57 +41,32 @@ def value(engine: Engine, sql: str) -> object:
         return connection.execute(Statement(sql)).scalar_one()
 
 
-def loops() -> list[str]:
-    """Answer the threads that run a connector's loop."""
-    return [t.name for t in threading.enumerate() if t.name == "cloud-sql"]
+def loops() -> int:
+    """Answer how many threads run a connector's loop."""
+    return sum(t.name == "cloud-sql" for t in threading.enumerate())
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.01)
-
-
-def test_an_iam_login_is_by_a_token_and_without_a_password(
-    instance: CloudSqlInstance,
+@pytest.mark.parametrize("login", ["iam", "password"])
+def test_a_login_is_by_a_token_unless_there_is_a_password(
+    instance: Instance, login: str
 ) -> None:
-    with engine_by_name(instance) as engine:
+    password = {"POSTGRES_PASSWORD": PASSWORD} if login == "password" else {}
+    with engine_by_name(instance.settings(**password)) as engine:
         assert value(engine, "SELECT current_user") == instance.iam_user
-    known = instance.api.known
-    assert list(known.logins.values()) == [instance.account]
-    assert sorted(scope.rpartition(".")[2] for scope in known.tokens.values()) == [
-        "admin",
-        "login",
-    ]
-
-
-def test_a_service_account_may_be_named_in_full(instance: CloudSqlInstance) -> None:
-    with engine_by_name(instance, POSTGRES_USER=instance.account) as engine:
-        assert value(engine, "SELECT current_user") == instance.iam_user
-
-
-def test_a_password_login_is_without_a_login_token(instance: CloudSqlInstance) -> None:
-    with engine_by_name(instance, POSTGRES_PASSWORD=PASSWORD) as engine:
-        assert value(engine, "SELECT current_user") == instance.iam_user
-    assert instance.api.known.logins == {}
+    assert bool(instance.logins) is (login == "iam")
 
 
 @pytest.mark.parametrize("ip_type", TYPES)
 def test_the_setting_says_which_address_is_dialled(
-    instance: CloudSqlInstance, ip_type: str
+    instance: Instance, ip_type: str
 ) -> None:
-    with engine_by_name(instance, CLOUD_SQL_IP_TYPE=ip_type) as engine:
+    with engine_by_name(instance.settings(CLOUD_SQL_IP_TYPE=ip_type)) as engine:
         ping(engine)
-    address = instance.addresses[TYPES[ip_type]]
-    assert instance.server.served == [(address, instance.iam_user)]
+    assert instance.served == [instance.addresses[TYPES[ip_type]]]
 
 
-def test_a_session_is_set_up_as_elsewhere(instance: CloudSqlInstance) -> None:
-    with engine_by_name(instance) as engine, connect(engine) as connection:
-        link = connection.link._usock
-        assert link.getsockopt(6, 1), "TCP_NODELAY"
-        assert link.gettimeout() == READ_TIMEOUT_SECONDS
+def test_a_session_is_set_up_as_elsewhere(engine: Engine) -> None:
+    with connect(engine) as connection:
         for setting, expected in {
             "enable_seqscan": "off",
             "lock_timeout": "2s",
@@ -87,88 +77,28 @@ def test_a_session_is_set_up_as_elsewhere(instance: CloudSqlInstance) -> None:
             assert shown.scalar_one() == expected
 
 
-def test_one_connector_serves_all_threads_and_asks_once(
-    instance: CloudSqlInstance,
+def test_one_connector_serves_all_threads_from_the_first_use_to_the_end(
+    instance: Instance,
 ) -> None:
-    before = len(loops())
-    with engine_by_name(instance) as engine:
-        ping(engine)
-        links = [engine.open() for _ in range(3)]
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: ping(engine), range(64)))
-        assert len(loops()) == before + 1
-        for link in links:
-            link.close()
-    assert len(instance.server.served) >= 4
-    assert instance.api.count("connectSettings") == 1
-    assert instance.api.count("generateEphemeralCert") == 1
-
-
-def test_nothing_happens_before_the_first_use(instance: CloudSqlInstance) -> None:
-    before = len(loops())
-    with engine_by_name(instance):
-        assert len(loops()) == before
-    assert instance.api.asked == []
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of sockets")
-def test_closing_leaves_no_thread_and_no_socket(instance: CloudSqlInstance) -> None:
-    def open_here() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    wait_until(lambda: instance.server.links == 0)
-    threads, files = set(threading.enumerate()), open_here()
-    with engine_by_name(instance) as engine:
-        ping(engine)
-        assert open_here() > files
-    wait_until(lambda: instance.server.links == 0)
-    wait_until(lambda: open_here() <= files)
-    left = set(threading.enumerate()) - threads
-    assert not [t.name for t in left if t.name.startswith(("cloud-sql", "asyncio"))]
-
-
-def test_an_engine_that_was_closed_makes_another_connector(
-    instance: CloudSqlInstance,
-) -> None:
-    with engine_by_name(instance) as engine:
-        ping(engine)
+    before = loops()
+    with engine_by_name(instance.settings()) as engine:
+        assert (loops(), instance.asked) == (before, [])
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: value(engine, "SELECT pg_sleep(0.05)"), range(64)))
+        assert loops() == before + 1
+        assert len(instance.served) > 1
+        assert instance.count("connectSettings") == 1
         engine.dispose()
+        eventually(lambda: instance.links == 0)
+        assert loops() == before
         ping(engine)
-    assert instance.api.count("connectSettings") == 2
-
-
-def test_a_certificate_that_runs_out_is_asked_for_again(
-    instance: CloudSqlInstance,
-) -> None:
-    instance.api.known.certificate_seconds = 60  # the connector wants four minutes
-    with engine_by_name(instance) as engine:
-        engine.open().close()
-        engine.open().close()
-        assert instance.api.count("generateEphemeralCert") == 2
-        instance.api.known.certificate_seconds = 3600
-        for _ in range(3):
-            engine.open().close()
-        assert instance.api.count("generateEphemeralCert") == 3
-
-
-def test_a_certificate_that_ran_out_is_not_let_in(
-    instance: CloudSqlInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What the stand-in would say if the connector did not ask again.
-    buffer = "google.cloud.sql.connector.lazy._refresh_buffer"
-    monkeypatch.setattr(buffer, -3600)
-    instance.api.known.certificate_seconds = -1
-    with engine_by_name(instance) as engine, pytest.raises(DatabaseUnavailableError):
-        ping(engine)
+        assert instance.count("connectSettings") == 2
+    assert loops() == before
 
 
 # A process as the functions framework makes it: what is imported is forked.
 FORKED = """
-import atexit, os, sys, threading
-def look():
-    left = [each.name for each in threading.enumerate() if each.name == "cloud-sql"]
-    assert not left, left
-atexit.register(look)  # what is registered first is done last
+import os, sys
 from common import wiring
 from common.db import ping
 wiring.start("DATABASE")
@@ -182,16 +112,14 @@ if not child:
 _, status = os.waitpid(child, 0)
 assert status == 0, status
 ping(wiring.engine())
-wiring.engine().open().close()
 if sys.argv[2] == "closed":
     wiring.close()
 """
 
 
-@pytest.mark.parametrize("end", ["closed", "left"])
-@pytest.mark.parametrize("parent", ["unused", "used"])
+@pytest.mark.parametrize(("parent", "end"), [("unused", "left"), ("used", "closed")])
 def test_a_fork_makes_a_connector_of_its_own_and_leaves_the_parents_alone(
-    instance: CloudSqlInstance, parent: str, end: str
+    instance: Instance, parent: str, end: str
 ) -> None:
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), **instance.settings()}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
@@ -204,4 +132,176 @@ def test_a_fork_makes_a_connector_of_its_own_and_leaves_the_parents_alone(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert instance.api.count("connectSettings") == 2
+    assert instance.count("connectSettings") == 2
+
+
+# What cannot be reached is said, in time, and is over by itself.
+
+
+@pytest.fixture
+def at_once(
+    instance: Instance,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """What fails is tried again at once; nobody's log names a secret."""
+    monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
+    for name in ("", "orders", "google"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    yield
+    key = json.loads(instance.key_file.read_text())["private_key"]
+    said = "\n".join(f"{r.getMessage()} {r.__dict__}" for r in caplog.records)
+    for secret in (PASSWORD, key[100:140], *instance.tokens):
+        assert secret not in said
+
+
+def reason(caplog: pytest.LogCaptureFixture, engine: Engine) -> str:
+    """Answer what is logged when a connection is wanted that cannot be had."""
+    caplog.clear()
+    with pytest.raises(DatabaseUnavailableError):
+        ping(engine)
+    [line] = [r for r in caplog.records if r.name == "orders.cloud_sql"]
+    told: str = line.__dict__["fields"]["reason"]
+    return told
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(403, ": enable sqladmin"), (404, ": check CLOUD_SQL"), (429, "")],
+)
+def test_an_api_that_refuses_is_quoted_with_what_to_do(
+    instance: Instance,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    hint: str,
+) -> None:
+    instance.refusal = status
+    said = reason(caplog, engine)
+    assert said.startswith(f"the Cloud SQL Admin API answers {status}{hint}")
+    assert "at length" not in said
+    instance.refusal = None
+    ping(engine)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"POSTGRES_DB": "elsewhere"}, "has no database elsewhere"),
+        ({"POSTGRES_USER": "nobody@shop-42.iam"}, "refuses nobody@shop-42.iam"),
+        ({"CLOUD_SQL_CONNECTION_NAME": "a:b:c"}, "answers 404"),
+    ],
+    ids=["database", "user", "instance"],
+)
+def test_a_setting_that_is_wrong_is_named(
+    instance: Instance,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, str],
+    hint: str,
+) -> None:
+    with engine_by_name(instance.settings(**settings)) as engine:
+        said = reason(caplog, engine)
+    assert hint in said
+    assert "CLOUD_SQL_CONNECTION_NAME" in said or "POSTGRES_" in said
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_instance_that_is_not_what_was_meant_is_said_until_it_is(
+    instance: Instance, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    for field, value, hint in (
+        ("region", "us-central1", "is in another region"),
+        ("version", "MYSQL_8_0", "is not PostgreSQL"),
+        ("addresses", {"PRIMARY": "127.0.0.1"}, "has no private address"),
+    ):
+        before = getattr(instance, field)
+        setattr(instance, field, value)
+        assert hint in reason(caplog, engine)
+        setattr(instance, field, before)
+    ping(engine)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_absent_credentials_are_said_and_leave_no_thread(
+    instance: Instance,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = loops()
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/at/all")
+    assert "no Google credentials" in reason(caplog, engine)
+    assert loops() == before
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(instance.key_file))
+    ping(engine)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("mute", ["is_mute", "is_asleep"])
+def test_who_says_nothing_is_given_up_in_time(
+    instance: Instance,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    mute: str,
+) -> None:
+    setattr(instance, mute, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.5)
+        began = time.monotonic()
+        assert "cannot be reached (TimeoutError)" in reason(caplog, engine)
+        assert time.monotonic() - began < 3
+    setattr(instance, mute, False)
+    instance.released.set()
+    ping(engine)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_instance_with_another_certificate_is_not_believed_until_the_api_names_it(
+    instance: Instance, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ping(engine)
+    engine.pool.dispose()
+    instance.own = Authority()  # the connector knows the one before
+    assert "is not the instance" in reason(caplog, engine)
+    ping(engine)
+
+
+def test_a_reason_is_not_logged_again_and_again_nor_the_api_asked(
+    instance: Instance,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 60)
+    monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
+    instance.refusal = 403
+    for _ in range(5):
+        with pytest.raises(DatabaseUnavailableError):
+            ping(engine)
+    said = {r.created for r in caplog.records if r.name == "orders.cloud_sql"}
+    assert len(said) == 1
+    assert instance.count("connectSettings") == 1
+
+
+# The socket that the platform mounts.
+
+
+def test_a_socket_of_the_instance_is_taken_where_there_is_one(
+    instance: Instance, postgres_url: str
+) -> None:
+    with unix_socket(postgres_url, instance.name) as mounted:
+        folder = {"CLOUD_SQL_SOCKET_DIR": mounted.folder}
+        settings = instance.settings(POSTGRES_PASSWORD=PASSWORD, **folder)
+        with engine_by_name(settings) as engine:
+            assert value(engine, "SELECT current_user") == instance.iam_user
+            assert value(engine, "SHOW statement_timeout") == "10s"
+            mounted.cut()
+            ping(engine)
+            mounted.close()
+            with pytest.raises(DatabaseUnavailableError):
+                ping(engine)
+    assert (instance.asked, instance.served) == ([], [])

@@ -8,20 +8,19 @@ import pytest
 
 from common import migrations
 from infra.orderctl import main
-from tests.support.cloud_sql import CloudSqlInstance
-from tests.support.cloud_sql_world import role
+from tests.support.cloud_sql import Instance, role
 from tests.support.database import connect, database, execute
 from tests.support.orderctl import Said, orderctl
 
 DENIED = "42501"
 
 
-def by_name(instance: CloudSqlInstance, *arguments: object, **more: str) -> Said:
+def by_name(instance: Instance, *arguments: object, **more: str) -> Said:
     return orderctl("", *arguments, **instance.settings(**more))
 
 
 @pytest.fixture
-def migrating(postgres_url: str, instance: CloudSqlInstance) -> Iterator[str]:
+def migrating(postgres_url: str, instance: Instance) -> Iterator[str]:
     """An empty database that belongs to the instance's user: its own address."""
     with database(postgres_url) as url:
         instance.database = url.rpartition("/")[2]
@@ -54,7 +53,7 @@ def attempt(url: str, name: str, *statements: str) -> list[str]:
 
 
 def test_migrations_and_other_commands_work_over_it(
-    instance: CloudSqlInstance, migrating: str
+    instance: Instance, migrating: str
 ) -> None:
     said = by_name(instance, "migrate")
     assert (said.status, said.err) == (0, "")
@@ -66,7 +65,7 @@ def test_migrations_and_other_commands_work_over_it(
 
 
 def test_the_doctor_tells_how_the_database_is_reached(
-    instance: CloudSqlInstance,
+    instance: Instance,
 ) -> None:
     said = by_name(instance, "doctor")
     how = f"private address, IAM login as {instance.iam_user}"
@@ -78,9 +77,9 @@ def test_the_doctor_tells_how_the_database_is_reached(
 
 
 def test_an_instance_out_of_reach_is_one_line_that_says_why(
-    instance: CloudSqlInstance,
+    instance: Instance,
 ) -> None:
-    instance.api.refusal = (403, "no")
+    instance.refusal = 403
     said = by_name(instance, "doctor")
     assert (said.status, said.out) == (1, "")
     [line] = said.err.splitlines()
@@ -156,7 +155,7 @@ def test_a_role_that_does_not_exist_is_said_before_anything_is_changed(
 
 @pytest.mark.parametrize("has_rights", [False, True])
 def test_who_does_not_own_the_tables_cannot_give_rights(
-    postgres_url: str, instance: CloudSqlInstance, *, has_rights: bool
+    postgres_url: str, instance: Instance, *, has_rights: bool
 ) -> None:
     url = f"{postgres_url.rpartition('/')[0]}/{instance.database}"
     if not has_rights:

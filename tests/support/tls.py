@@ -200,13 +200,13 @@ class Front(Fronting):
                 pass_on(client, server)
 
 
-def pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:
+def pass_on(client: socket.socket, server: socket.socket) -> None:
     """Carry both ways from one thread: an SSL object is not for two at once."""
     while True:
         for source in select.select([client, server], [], [])[0]:
             data = source.recv(CHUNK)
-            while source is client and client.pending():
-                data += client.recv(CHUNK)
+            while isinstance(source, ssl.SSLSocket) and source.pending():
+                data += source.recv(CHUNK)
             if not data:
                 return
             (server if source is client else client).sendall(data)

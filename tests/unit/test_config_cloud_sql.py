@@ -1,5 +1,10 @@
 """Settings for Cloud SQL: what each means, its default, and what a bad one is told."""
 
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from common.config import load
@@ -39,6 +44,50 @@ def test_an_instance_is_meant_on_cloud_run_and_elsewhere(
     found = database(**both)
     assert isinstance(found, CloudSql)
     assert (found.password, found.has_iam_login) == ("s3cret", False)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """A socket as the platform mounts it, in a folder whose name is short enough."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CLOUD_SQL["CLOUD_SQL_CONNECTION_NAME"] / ".s.PGSQL.5432"
+        path.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            yield path
+
+
+@pytest.mark.parametrize(
+    ("said", "is_socket"),
+    [
+        ({}, True),
+        ({"CLOUD_SQL_CONNECT": "socket"}, True),
+        ({"CLOUD_SQL_CONNECT": "connector"}, False),
+        ({"CLOUD_SQL_IAM_AUTH": "true"}, False),
+    ],
+    ids=str,
+)
+def test_a_socket_is_taken_where_there_is_one_unless_the_connector_is_asked_for(
+    socket_path: Path, said: dict[str, str], *, is_socket: bool
+) -> None:
+    folder = {"CLOUD_SQL_SOCKET_DIR": str(socket_path.parents[1])}
+    found = database(**CLOUD_SQL, **folder, **said, POSTGRES_PASSWORD="s3cret")
+    assert isinstance(found, Database) is is_socket
+    assert not is_socket or found.socket == str(socket_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ({}, "CLOUD_SQL_CONNECT is socket, but there is none at /cloudsql/shop-42:"),
+        ({"CLOUD_SQL_IAM_AUTH": "true"}, "CLOUD_SQL_IAM_AUTH=true needs "),
+    ],
+)
+def test_a_socket_that_cannot_serve_is_refused_where_it_is_demanded(
+    said: dict[str, str], refused: str
+) -> None:
+    environ = {"CLOUD_SQL_CONNECT": "socket", "POSTGRES_PASSWORD": "s3cret", **said}
+    assert refusal(**CLOUD_SQL, **environ).startswith(refused)
 
 
 def test_a_url_wins_over_an_instance() -> None:
@@ -85,6 +134,7 @@ def test_an_instance_may_belong_to_a_project_of_a_domain(instance: str) -> None:
             for value in ("orders", "shop-42:orders", "a:b:c:d:e", "p:r:/i", "P:r:i")
         ),
         ("CLOUD_SQL_IP_TYPE", "any"),
+        ("CLOUD_SQL_CONNECT", "proxy"),
         ("CLOUD_SQL_IAM_AUTH", "yes"),
         ("CLOUD_SQL_API_ENDPOINT", "sqladmin.example"),
     ],

@@ -127,13 +127,6 @@ def test_a_line_for_people_is_one_line_with_what_matters(tmp_path: Path) -> None
     assert re.fullmatch(told, text), text
 
 
-def test_what_is_no_terminal_gets_json(tmp_path: Path) -> None:
-    logs.configure(logs.Options(file=str(tmp_path / "log")))
-    handlers = logging.getLogger("orders").handlers
-    [ours] = [each for each in handlers if isinstance(each, logs.LineHandler)]
-    assert isinstance(ours.formatter, logs.JsonFormatter)
-
-
 def test_a_terminal_gets_text_unless_json_is_asked_for() -> None:
     program = "from common import logs, wiring; wiring.use(); logs.get('x').info('y')"
 
