@@ -20,14 +20,20 @@ import pytest
 from common import identity
 from common.identity import Caller
 from tests.support.access import (
+    FAR,
     Access,
     Operation,
+    Target,
     documented_operations,
     read_table,
+    shown,
     unstated,
 )
 from tests.support.callers import WAYS, People, forged, honest
-from tests.support.shared import shared_service
+from tests.support.observed import history, problem
+from tests.support.service import Service, new_user
+from tests.support.shared import settings_kept, shared_service
+from tests.support.tokens import SECRET
 
 # Nothing is verified: who may call at all is the network's and IAM's to say.
 HEADER = read_table("""
@@ -88,6 +94,18 @@ CELLS = [
     for name in GUARDED
     if "demanded" not in way or name == "set_item_status"
 ]
+
+
+@pytest.fixture(scope="module")
+def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
+@pytest.fixture
+def service(shared: Service) -> Iterator[Service]:
+    with settings_kept(shared):
+        yield shared
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +251,58 @@ def test_a_hole_in_the_wall_is_seen(
         wrong = access.wrong(OPERATIONS[name], TABLES[access.way][name])
     access.service.restart()
     assert any(each.startswith(f"{name}, {seen}, ") for each in wrong), wrong
+
+
+# Beside the table.
+
+
+def test_a_user_is_stored_in_lower_case_with_dashes(
+    service: Service, user: str
+) -> None:
+    for spelled in (user.upper(), user.replace("-", ""), f" {user} "):
+        order = service.crud("POST", "/api/orders/", spelled, json={}).get_json()
+        assert order["user_id"] == user
+
+
+def test_the_caller_comes_before_the_body(service: Service) -> None:
+    for function, method, path in (
+        ("orders_crud", "POST", "/api/orders/"),
+        ("item_status", "PATCH", "/api/order-items/1/status/"),
+    ):
+        response = service.call(function, method, path, data="no json")
+        problem(response, 401, "unauthenticated")
+
+
+def test_an_internal_calls_user_is_who_moved_the_item(
+    service: Service, user: str
+) -> None:
+    [item] = service.ordered(user)["items"]
+    caller = new_user()
+    service.set(GATEWAY_JWT_SECRET=SECRET)
+    assert service.move(item["id"], 2, user=caller).status_code == 200
+    assert history(service, item["order"])[-1][3] == caller
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("access", ["header"], indirect=True)
+def test_a_condition_tells_a_stranger_no_more(access: Access, header: str) -> None:
+    target = access.order(People())
+    absent = Target(target.order + FAR, target.item + FAR, target.variation)
+    given = [("X-User-ID", new_user()), (header, '"7"')]
+    for name, row in HEADER.items():
+        if row["user"] == "404":
+            known = access.ask(OPERATIONS[name], given, target)
+            unknown = access.ask(OPERATIONS[name], given, absent)
+            assert known.status_code == 404, name
+            assert shown(known, target) == shown(unknown, absent), name
+
+
+def test_an_approved_order_of_somebody_else_is_404_for_a_new_item_not_409(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 3)
+    service.trigger_approval(order["id"])
+    body = {"order": order["id"], "product_variation": service.sandbox.add_article()}
+    response = service.crud("POST", "/api/order-items/", new_user(), json=body)
+    problem(response, 404, "not-found")

@@ -101,12 +101,12 @@ class Access:
         people, found = People(), []
         knocks = [*honest(self.way, people), *forged(self.way, people)]
         refused = [each for each in knocks if row[each.column] in REFUSALS]
-        target = self._order(people)
+        target = self.order(people)
         before = self._written()
         for knock in [*refused, *(each for each in knocks if each not in refused)]:
             expected = row[knock.column]
             if expected == "does":
-                target = self._order(people)
+                target = self.order(people)
             try:
                 self._check(operation, knock, expected, people, target)
             except AssertionError as error:
@@ -131,7 +131,7 @@ class Access:
             if expected == "404" or (expected == "401" and knock.is_honest):
                 absent = Target(target.order + FAR, target.item + FAR, target.variation)
                 other = self.ask(operation, knock.headers, absent)
-                assert _told(other, absent) == _told(response, target), "it tells"
+                assert shown(other, absent) == shown(response, target), "it tells"
         elif expected == "own":
             self._lay_in_cart(operation, knock)
             before = self._written_of(people.owner)
@@ -182,9 +182,9 @@ class Access:
         assert body.keys() == members, body
         is_challenged = response.headers.get("WWW-Authenticate") == "Bearer"
         assert is_challenged == (expected == "401"), "WWW-Authenticate"
-        shown = response.get_data(as_text=True).lower() + str(response.headers).lower()
+        said = response.get_data(as_text=True).lower() + str(response.headers).lower()
         for secret in (*vars(people).values(), target.variation):
-            assert secret not in shown, "it shows an id"
+            assert secret not in said, "it shows an id"
 
     def _check_own(
         self, operation: Operation, response: TestResponse, knock: Knock
@@ -226,7 +226,7 @@ class Access:
 
     # States.
 
-    def _order(self, people: People) -> Target:
+    def order(self, people: People) -> Target:
         """Have the owner order two of an article that nobody else has."""
         sandbox = self.service.sandbox
         article = sandbox.add_article(amount=10_000, shop_id=people.shop)
@@ -270,7 +270,7 @@ class Access:
         )
 
 
-def _told(response: TestResponse, target: Target) -> tuple[Any, ...]:
+def shown(response: TestResponse, target: Target) -> tuple[Any, ...]:
     """Answer all that a caller sees, without the ids that it asked for itself."""
     headers = dict(response.headers)
     headers.pop("Content-Length", None)  # an id more has some digits more
