@@ -36,15 +36,14 @@ class Message(Struct, frozen=True):
 
 def cloud_event_attributes(message: Message, prefix: str) -> dict[str, str]:
     """Answer the CloudEvents 1.0 attributes, named as one protocol binding does."""
-    attributes = {
-        "specversion": "1.0",
-        "id": message.event_id,
-        "type": message.type,
-        "source": SOURCE,
-        "subject": str(message.order_id),
-        "time": message.created_at.isoformat(),
+    return {
+        f"{prefix}specversion": "1.0",
+        f"{prefix}id": message.event_id,
+        f"{prefix}type": message.type,
+        f"{prefix}source": SOURCE,
+        f"{prefix}subject": str(message.order_id),
+        f"{prefix}time": message.created_at.isoformat(),
     }
-    return {f"{prefix}{name}": value for name, value in attributes.items()}
 
 
 class Result(enum.Enum):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pika
 from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.nbio_interface import AbstractStreamTransport
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from common import failpoints
@@ -31,6 +32,7 @@ EXCHANGE = "order_events"
 APP_ID = "order-service"
 CLOSE_TIMEOUT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 60  # taken for the broker's where it wants none
+_NOT_TRIED = (Result.NOT_TRIED, None)
 
 
 def connection_parameters(
@@ -59,27 +61,59 @@ def connection_parameters(
     )
 
 
-class _Services(SelectorIOServicesAdapter):  # type: ignore[misc] # pika has no types
-    """pika's I/O services, which keep the transport: it knows what is unwritten.
+class _Transport(AbstractStreamTransport):  # type: ignore[misc] # pika has no types
+    """pika's transport, of which everything that has gathered is written at once.
 
-    `SelectConnection` takes them as its `custom_ioloop`.
+    pika makes three small writes of a message, and each would be a packet of its own.
     """
 
-    transport: Any = None  # an AbstractStreamTransport, once there is one
+    def __init__(self, transport: AbstractStreamTransport) -> None:
+        self._transport = transport
+        self._gathered: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._gathered.append(data)
+
+    def flush(self) -> None:
+        """Hand over what has gathered; it is written as soon as it can be."""
+        if self._gathered:
+            self._transport.write(b"".join(self._gathered))
+            self._gathered.clear()
+
+    def get_write_buffer_size(self) -> int:
+        gathered = sum(map(len, self._gathered))
+        return gathered + int(self._transport.get_write_buffer_size())
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def get_protocol(self) -> Any:  # noqa: ANN401 pika's
+        return self._transport.get_protocol()
+
+
+class _Services(SelectorIOServicesAdapter):  # type: ignore[misc] # pika has no types
+    """pika's I/O services, for a `_Transport`; a connection's `custom_ioloop`."""
+
+    transport: _Transport | None = None
 
     def create_streaming_connection(
         self,
         protocol_factory: Callable[[], Any],
-        sock: Any,  # noqa: ANN401 pika's
-        on_done: Callable[[Any], None],
-        **tls: Any,  # noqa: ANN401 pika's
+        *arguments: Any,  # noqa: ANN401 pika's
+        **named: Any,  # noqa: ANN401 pika's
     ) -> Any:  # noqa: ANN401 pika's
-        def keep(result: Any) -> None:  # noqa: ANN401 pika's
-            if not isinstance(result, BaseException):
-                self.transport, _ = result
-            on_done(result)
+        def make_protocol() -> Any:  # noqa: ANN401 pika's
+            protocol = protocol_factory()
+            connection_made = protocol.connection_made
 
-        return super().create_streaming_connection(protocol_factory, sock, keep, **tls)
+            def keep(transport: AbstractStreamTransport) -> None:
+                self.transport = _Transport(transport)
+                connection_made(self.transport)
+
+            protocol.connection_made = keep
+            return protocol
+
+        return super().create_streaming_connection(make_protocol, *arguments, **named)
 
 
 class Connection:
@@ -90,8 +124,7 @@ class Connection:
         self.is_blocked = False  # the broker has said that it reads no further
         self.is_spent = False  # late confirms are due that nobody waits for any more
         self._has_tls = broker.has_tls
-        self._failure: str | None
-        self._failure = None
+        self._failure: str | None = None
         self._is_ready = False
         self._is_silent = False
         self._heard_at = time.monotonic()
@@ -101,6 +134,7 @@ class Connection:
         self._results: dict[int, tuple[Result, str | None]] = {}
         self._unroutable: set[str] = set()
         self._channel: Any = None
+        deadline = time.monotonic() + timeout
         try:
             parameters = connection_parameters(broker, timeout)
         except OSError as error:
@@ -118,7 +152,7 @@ class Connection:
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
         try:
-            self._run(lambda: self._is_ready or self._failure is not None, timeout)
+            self._run(lambda: self._is_ready or self._failure is not None, deadline)
         except ValueError as error:  # pika's, of who hangs up as soon as we are through
             self._failure = reason(error)
         if not self._is_ready:
@@ -129,9 +163,8 @@ class Connection:
     def is_usable(self) -> bool:
         """Read what has come meanwhile; return whether a publish may get a confirm.
 
-        A broker that has heard nothing for two heartbeats hangs up. Whether it did
-        cannot be seen where the network has forgotten the connection, or cut it. One
-        that is blocked waits for us; it is there as long as it sends heartbeats.
+        A broker that has heard nothing for two heartbeats hangs up; a network may keep
+        that to itself. One that is blocked waits for us, as long as it sends some.
         """
         heard_at = self._heard_at
         self._turn(0)
@@ -156,9 +189,10 @@ class Connection:
             if self._failure or self.is_blocked or time.monotonic() >= deadline:
                 break
             self._publish([m for m in batch if m.order_id not in held_back], deadline)
-            held_back |= {m.order_id for m in batch if not self._is_through(m)}
-        not_tried = (Result.NOT_TRIED, None)
-        return [Outcome(m.id, *self._results.get(m.id, not_tried)) for m in messages]
+            for message in batch:
+                if self._results.get(message.id, _NOT_TRIED)[0] not in THROUGH:
+                    held_back.add(message.order_id)
+        return [Outcome(m.id, *self._results.get(m.id, _NOT_TRIED)) for m in messages]
 
     def _publish(self, messages: Iterable[Message], deadline: float) -> None:
         self._waiting.clear()
@@ -175,17 +209,14 @@ class Connection:
                 mandatory=message.type in EXPECTED,
             )
             ends[message.id] = self._connection.bytes_sent
-        self._run(lambda: not self._unwritten(), deadline - time.monotonic())
+        self._run(lambda: not self._unwritten(), deadline)
         if not self._unwritten():
             failpoints.reach("publish rabbitmq after")
         failpoints.reach("confirm rabbitmq before")
-        self._run(self._is_settled, deadline - time.monotonic())
+        self._run(lambda: not self._waiting or self._failure is not None, deadline)
         failpoints.reach("confirm rabbitmq after")
         if self._waiting:
             self._give_up(ends)
-
-    def _is_settled(self) -> bool:
-        return not self._waiting or self._failure is not None
 
     def _give_up(self, ends: dict[int, int]) -> None:
         """Settle what nobody confirmed: in doubt, unless it cannot have arrived whole.
@@ -206,37 +237,40 @@ class Connection:
 
     def _unwritten(self) -> int:
         """Return how many bytes wait in this process; none on a lost connection."""
-        is_lost = self._services.transport is None or not self._connection.is_open
-        return 0 if is_lost else int(self._services.transport.get_write_buffer_size())
-
-    def _is_through(self, message: Message) -> bool:
-        result, _ = self._results.get(message.id, (Result.NOT_TRIED, None))
-        return result in THROUGH
+        transport = self._services.transport
+        if transport is None or not self._connection.is_open:
+            return 0
+        return transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close in good order if the broker answers soon, else hang up."""
         connection = self._connection
+
+        def is_closed() -> bool:
+            return bool(connection.is_closed)
+
         is_orderly = connection.is_open and not (self._unwritten() or self._is_silent)
-        # pika trips over an assertion, with all closed, where it was still opening.
+        # pika trips over an assertion, with all closed, where it was opening.
         with contextlib.suppress(AssertionError):
             if not (connection.is_closing or connection.is_closed):
                 connection.close()
             if is_orderly:
-                self._run(lambda: connection.is_closed, CLOSE_TIMEOUT_SECONDS)
+                self._run(is_closed, time.monotonic() + CLOSE_TIMEOUT_SECONDS)
             if not connection.is_closed and self._services.transport:
                 self._services.transport.abort()
-            self._run(lambda: connection.is_closed, CLOSE_TIMEOUT_SECONDS)
+            self._run(is_closed, time.monotonic() + CLOSE_TIMEOUT_SECONDS)
         self._loop.close()
 
-    def _run(self, is_done: Callable[[], bool], timeout: float) -> None:
-        """Run the loop until `is_done`, or until `timeout` seconds have passed."""
-        deadline = time.monotonic() + timeout
+    def _run(self, is_done: Callable[[], bool], deadline: float) -> None:
+        """Run the loop until `is_done` or `deadline`."""
         while not is_done() and (left := deadline - time.monotonic()) > 0:
             self._turn(left)
 
     def _turn(self, seconds: float) -> None:
         """Wait up to `seconds` for something to happen, and let pika act on it."""
         timer = self._loop.call_later(seconds, lambda: None)
+        if self._services.transport is not None:
+            self._services.transport.flush()
         self._loop.poll()
         self._loop.process_timeouts()
         self._loop.remove_timeout(timer)
@@ -250,10 +284,10 @@ class Connection:
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm)
         channel.exchange_declare(
-            EXCHANGE, exchange_type="topic", durable=True, callback=self._on_exchange
+            EXCHANGE, exchange_type="topic", durable=True, callback=self._on_ready
         )
 
-    def _on_exchange(self, _frame: object) -> None:
+    def _on_ready(self, _frame: object) -> None:
         self._is_ready = True
 
     def _on_failure(self, _source: object, error: object) -> None:
@@ -267,8 +301,7 @@ class Connection:
         self.is_blocked = False
 
     def _on_return(self, *returned: Any) -> None:  # noqa: ANN401 pika's
-        _channel, _method, properties, _body = returned
-        self._unroutable.add(properties.message_id)
+        self._unroutable.add(returned[2].message_id)  # of its properties
 
     def _on_confirm(self, frame: Any) -> None:  # noqa: ANN401 pika's
         method = frame.method
