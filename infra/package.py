@@ -36,7 +36,7 @@ _OTEL = {
 }
 
 _HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
-_DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000"}
+_DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000", "sqlalchemy"}
 _PAGES = {"itsdangerous", "jinja2"}
 # A deployment chooses its bus by a variable, so each comes along.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
@@ -59,6 +59,7 @@ LEFT_OUT = {
         "common.db",
         "common.idempotency",
         "common.publishing",
+        "common.readiness",
         "common.reads",
         "common.relay",
     }
