@@ -58,6 +58,7 @@ LEFT_OUT = {
         "common.cloud_sql",
         "common.db",
         "common.idempotency",
+        "common.owed",
         "common.publishing",
         "common.readiness",
         "common.reads",
