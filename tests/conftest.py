@@ -1,7 +1,7 @@
-"""Fixtures for all tests: databases, the broker, and the guard against the outside.
+"""Fixtures for all tests: databases, the broker, and the guard of the network.
 
-Lives here: what is set up and when. Not here: how (tests/support). Surprise: with
-REQUIRE_SERVICES=1 what cannot be had is a failure; without it, a skip with its reason.
+With REQUIRE_SERVICES=1 a server that is missing fails the test; without it, the test is
+skipped with its reason.
 """
 
 import os

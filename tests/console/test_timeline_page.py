@@ -1,9 +1,4 @@
-"""An order's timeline at the console: in words, in pages, and after its order is gone.
-
-Lives here: what the page makes of what `timeline.read_whole` answers. Not here: what
-that answers (`tests/functions/test_timeline.py`). Surprise: long lives are written by
-SQL, as a customer needs hours for one.
-"""
+"""An order's timeline in the console: in words, in pages, and after its deletion."""
 
 import re
 from typing import Any

@@ -1,8 +1,7 @@
-"""The document for Google API Gateway: valid, and by rules that are each broken once.
+"""The document for Google API Gateway: valid, and its rules each broken once.
 
-Lives here: what the gateway accepts, and what keeps it closed. Not here: the command
-(test_gateway_command.py). Surprise: where its documentation and its proxy's source are
-silent, a rule is stricter than the gateway may be.
+Where Google's documentation and the proxy's source are silent, a rule here is stricter
+than the gateway may be.
 """
 
 import copy

@@ -1,9 +1,7 @@
-"""Relays and approval workers by the handful, at once, over thousands of orders.
+"""Several relays and approval workers at once, over thousands of orders.
 
-Lives here: many processes that want the same rows and messages, and nothing that fails.
-Not here: what fails (`test_outages.py`, `test_crashes.py`). Surprise: nobody is killed
-and no link is cut, so not one event may come twice, unless a process says in its log
-that it gave up waiting for a confirm; a busy machine may bring that about.
+Nothing fails here, so no event may come twice unless a process logs that it gave up
+waiting for a confirm.
 """
 
 import os

@@ -1,9 +1,7 @@
 """Each event again, in the wrong order and too late: no harm, and one approval.
 
-Lives here: what a broker with at-least-once delivery may do to the approval handler.
-Not here: messages that nobody can understand (`test_poison_http.py`). Surprise: the
-events are what the service has published itself, of every type, also those that
-approval does not act on: a subscription without a filter brings them all.
+The events are the service's own, of every type, because a subscription without a filter
+delivers them all.
 """
 
 import json

@@ -1,8 +1,6 @@
-"""RabbitMQ away or going mad under load: requests notice nothing, and nothing is lost.
+"""RabbitMQ away or unreliable under load: requests go on, and nothing is lost.
 
-Lives here: the network between the service and the broker. Not here: the broker's own
-end (`test_restarts.py`). Surprise: FAULT_SECONDS is how long the trouble lasts; a
-minute needs it, `make test` takes less.
+FAULT_SECONDS is how long an outage lasts.
 """
 
 import os

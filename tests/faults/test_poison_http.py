@@ -1,9 +1,7 @@
-"""Thousands of deliveries that nobody can understand over HTTP, good ones in between.
+"""Thousands of malformed deliveries over HTTP, with good ones in between.
 
-Lives here: the approval handler as a process, posted at by a few clients. Not here: the
-same from RabbitMQ (`test_poison_rabbitmq.py`). Surprise: what is done to a recording at
-random may leave it readable. Whether it did, `envelopes.read` says, which has tests of
-its own; what was made from nothing is poison by construction.
+A recording spoiled at random may stay readable; whether it did, `envelopes.read`
+decides.
 """
 
 import json

@@ -1,9 +1,7 @@
 """Broker and database restarted under load, analytics down for hundreds of orders.
 
-Lives here: servers that go away and come back with what they had. Not here: the network
-in between (`test_outages.py`). Surprise: CRASH_ROUNDS is how often each is restarted.
-The database is made to be durable here, unlike for other tests: one that forgets its
-last commits when it is killed would be to blame for what is missing.
+CRASH_ROUNDS is how often each is restarted. The database is durable here, unlike in
+other tests: without that, it could lose commits by itself.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Processes killed at random moments under load: nothing is lost, nothing is doubled.
+"""Processes killed at random moments under load: nothing is lost or duplicated.
 
-Lives here: what the crash test cannot choose, moments at which several things are under
-way. Surprise: FAULT_SECONDS is how long it goes on; STORM_SEED repeats a run's choices,
-though not the moments at which the machine is ready for them.
+FAULT_SECONDS is how long it goes on. STORM_SEED repeats a run's choices, though not its
+exact timing.
 """
 
 import os

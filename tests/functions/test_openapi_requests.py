@@ -1,8 +1,6 @@
-"""Requests that nobody thought of, made from the API document, and their answers.
+"""Requests generated from the API document, valid and invalid, and their responses.
 
-Lives here: every operation, with what fits its description and what does not. Not here:
-the world they are sent into (tests/support/fuzzed.py). Surprise: the same requests each
-time, as their seed is fixed; FUZZ_EXAMPLES=2000 makes more, of each kind.
+The seed is fixed; FUZZ_EXAMPLES sets how many requests of each kind are made.
 """
 
 import os

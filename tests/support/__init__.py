@@ -1,4 +1,1 @@
-"""What several tests share: databases, the broker, the network's limits.
-
-Not here: fixtures, which stand in the conftest.py that offers them.
-"""
+"""What several tests share: databases, the broker, clients, and faults on purpose."""

@@ -1,9 +1,7 @@
-"""Holds what every caller is answered against a table, for one operation at a time.
+"""Check what every kind of caller gets from an operation against a table.
 
-Lives here: asking, and what an answer in the table's words means. Not here: the tables
-themselves (tests/functions/test_access_matrix.py), and the callers (`callers.py`).
-Surprise: `404` and `401` are held against the answer for an order that does not exist,
-so that a refusal cannot tell a stranger anything.
+`404` and `401` must equal the response for an order that does not exist, so that a
+refusal reveals nothing.
 """
 
 import json

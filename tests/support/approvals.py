@@ -1,9 +1,7 @@
-"""Orders on the brink of approval, and the envelopes that a trigger may come in.
+"""Orders about to be approved, and the envelopes in which a trigger may come.
 
-Lives here: states and wire formats for tests of approval, also those recorded in
-`tests/envelopes`, and how to spoil them. Not here: assertions. Surprise: the sandbox
-delivers no status event by itself in tests, so an order stays complete and unapproved
-until a test triggers it.
+The sandbox delivers no status event by itself in tests, so an order stays unapproved
+until a test triggers approval.
 """
 
 import base64

@@ -1,9 +1,4 @@
-"""Orders in every state, made by the service itself: what an audit has to look at.
-
-Lives here: making them. Not here: the audit. Surprise: an item without a shop cannot be
-ordered any more, only be left over from older days; such orders are written by
-`store.create_order` instead of a request.
-"""
+"""Orders in every state, made by the service itself, for tests of the audit."""
 
 import uuid
 from collections.abc import Iterator

@@ -1,8 +1,7 @@
-"""Bodies as the contract's sections 5 and 6 spell them, for tests of who reads them.
+"""Examples of the bodies in sections 5 and 6 of the contract.
 
-Lives here: one valid example of each, to be changed in one place. Not here: how the
-service makes them. Surprise: these are written by hand, so that a mistake in the
-service's own builders is not repeated by its tests.
+They are written by hand, so that a mistake in the service's own builders is not
+repeated here.
 """
 
 from typing import Any

@@ -1,9 +1,7 @@
-"""The service's own books against what its destinations really got.
+"""Compare the service's records with what its destinations received.
 
-Lives here: emptying queues, and what must be true of what was in them. Not here: what
-makes it difficult (`load.py`, `flaky.py`). Surprise: an event may come as often as the
-service says that it was in doubt about it, and once more. A repeat that it does not own
-up to is a failure, and so is one that comes after what follows it.
+An event may arrive once more for each time the service recorded it as in doubt; any
+other repeat fails, and so does one after a later event of its order.
 """
 
 import json

@@ -1,8 +1,6 @@
-"""A headless Chromium that is there already, watched: requests, errors, keys.
+"""A headless Chromium with its requests, errors and keyboard observed.
 
-Lives here: finding and starting it, walking a page by keyboard. Not here: what is to be
-seen. Surprise: it is Debian's, installed where we may; elsewhere the tests skip, and
-the run's summary says so.
+Without a browser the tests skip, and the run's summary says so.
 """
 
 import shutil

@@ -1,10 +1,4 @@
-"""Who may knock at a function, and how: honest callers, and forgers of every kind.
-
-Lives here: the headers that reach a function from each of them, for each way in which a
-deployment may know its callers. Not here: what they are answered (`access.py`, and the
-tables of tests/functions/test_access_matrix.py). Surprise: a forger is described by the
-honest caller that a forgery must not make more of.
-"""
+"""Callers of the functions, honest and forged, for each way of authentication."""
 
 import base64
 import json

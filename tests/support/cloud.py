@@ -1,10 +1,4 @@
-"""Stand-ins for `gcloud` and `terraform`: they write down how they were called.
-
-Lives here: both programs, as far as a deployment asks them anything, and what was asked
-of them. Not here: any cloud, nor the real programs' flags. Surprise: they are one
-script under two names, and hold what they know (which images there are, what is
-deployed) in a folder, as a cloud does.
-"""
+"""Stand-ins for `gcloud` and `terraform` that record how they were called."""
 
 import contextlib
 import io

@@ -1,9 +1,7 @@
-"""`compose.yaml` without containers: its services as processes on loopback.
+"""Run the services of `compose.yaml` as processes on loopback, without containers.
 
-Lives here: reading the file, telling each service where the others are, starting its
-command in what the image would hold, waiting as `depends_on` says. Not here: PostgreSQL
-and RabbitMQ, which the caller brings. Surprise: commands, variables and health checks
-are the file's own; only names and ports of containers are put in place.
+PostgreSQL and RabbitMQ come from the caller; commands, variables and health checks are
+the file's own.
 """
 
 import re

@@ -1,8 +1,6 @@
-"""The operations console as an operator uses it: pages, and forms that are sent.
+"""Use the operations console as an operator does: read pages and send forms.
 
-Lives here: reading a page's form, sending it from its own origin. Not here: a browser
-(`tests/console/test_browser.py`). Surprise: a form is sent with exactly the fields of
-the page, so that what a page forgets the test misses, too.
+A form is sent with exactly the fields of its page.
 """
 
 from html.parser import HTMLParser

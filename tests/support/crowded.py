@@ -1,8 +1,7 @@
-"""The service on a PostgreSQL that has fewer connections than its pools would take.
+"""The service on a PostgreSQL with fewer connections than its pools would open.
 
-Lives here: the database, its ordinary user, the processes as the platform starts them.
-Not here: the clients (`multitude.py`). Surprise: the user is no superuser, since for
-one of those PostgreSQL keeps three more connections.
+The database user is no superuser, since PostgreSQL reserves three connections for
+those.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
-"""PostgreSQL for tests: a server, a migrated template, a clone for each test.
+"""PostgreSQL for tests: a server, a migrated template, and a clone for each test.
 
-Lives here: making and dropping databases. Not here: what is in them. Surprise: cloning
-a template is a copy of 300 files, on a busy disk ten times as dear as in memory, where
-our own server is therefore kept if there is room; migrating takes half a second.
+A clone copies about 300 files, so the server's folder is in memory if there is room.
 """
 
 import os

@@ -1,7 +1,6 @@
-"""Debian's packages that tests need, installed where we may.
+"""Install Debian packages that tests need, where that is possible.
 
-Lives here: one way to install. Not here: what is done where that cannot be. Surprise:
-test processes run side by side and apt lets one in at a time, so they wait in turn.
+apt runs once at a time, so test processes wait for each other.
 """
 
 import fcntl

@@ -1,9 +1,6 @@
-"""What takes events, each kind as one and the same thing: for tests of every publisher.
+"""Destinations of every kind behind one interface, for tests of all publishers.
 
-Lives here: how to get a publisher to a kind of destination, look at what arrived, and
-have events refused. Not here: Pub/Sub (`pubsub_destinations.py`), what publishers
-promise (`tests/contract`). Surprise: each stands behind a link of its own, so that
-being cut, mute or away is the same for all of them.
+Each is reached through a link of its own, which can be cut, muted or refused.
 """
 
 import threading

@@ -1,7 +1,4 @@
-"""Variables of a deployment, complete and well formed, to be broken one at a time.
-
-Not here: what they are read as (`common/config.py`).
-"""
+"""Complete, valid variables of deployments, for tests that break one at a time."""
 
 DATABASE_URL = "postgresql://orders:s3cret@db:6432/shop"
 POSTGRES = {

@@ -1,8 +1,6 @@
-"""Pages of examples: runs their blocks in order, and compares what they say they print.
+"""Run the examples of a page in order and compare them with the output it shows.
 
-Lives here: pairing a block with the output shown below it, running, comparing. Not
-here: the pages and what they run against (`test_docs_examples.py`). Surprise: a block
-without an output below it must print nothing, so no output can be forgotten.
+A block without output below it must print nothing.
 """
 
 import contextlib

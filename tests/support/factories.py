@@ -1,8 +1,6 @@
-"""What rules are given: items, snapshots, cart lines, variations, outbox messages.
+"""Valid items, snapshots, cart lines, variations and messages for tests of rules.
 
-Lives here: one valid example of each, so that a test says only what matters to it, and
-what a change brings in words to compare. Not here: bodies of events (`bodies.py`).
-Surprise: an order's items may be given as bare statuses; their ids then count from 1.
+An order's items may be given as statuses alone; their ids then count from 1.
 """
 
 import json

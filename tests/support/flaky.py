@@ -1,8 +1,7 @@
-"""A link that fails at random moments, in every way that TCP has; seeded.
+"""A link that fails at random in every way TCP can, from a seed.
 
-Lives here: what goes wrong, and when. Not here: what must survive it. Surprise: cuts
-are counted in bytes as well as in seconds, so that they fall into the middle of a
-frame, and between a message that arrived and the confirm that did not.
+Cuts are counted in bytes as well as seconds, so that they fall inside a frame or
+between a message and its confirm.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
-"""A world in which generated requests find something: orders in every state, carts.
+"""Orders and carts that generated requests can find.
 
-Lives here: what a generated request is given so that it gets past the door. Not here:
-generating and judging (tests/functions/test_openapi_requests.py). Surprise: orders are
-written straight into the tables, because a checkout each would take most of the time.
+Orders are inserted directly, because a checkout for each would take most of the time.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,4 @@
-"""Identity-aware access as the console meets it: signed assertions, keys at an address.
-
-Lives here: signing, and a server that tells the public keys. Not here: who is believed
-(`common/console_access.py`). Surprise: a second key that is not told signs as well.
-"""
+"""Identity-Aware Proxy for tests: signed assertions, and a server of public keys."""
 
 import json
 import threading

@@ -1,9 +1,7 @@
-"""The image of `infra/Dockerfile`, replayed without an engine, as far as that goes.
+"""Replay the instructions of `infra/Dockerfile` without a container engine.
 
-Lives here: reading its instructions, copying what they copy, running what they run on
-our files. Not here: installing packages (this environment stands in for `/opt/venv`)
-and what only an engine can do: users, layers, the base image. Surprise: `.pyc` files
-are the image's own, so a file that it leaves out cannot come from this checkout.
+This environment stands in for `/opt/venv`; users, layers and the base image are not
+replayed.
 """
 
 import os

@@ -1,9 +1,7 @@
-"""A function's zip where nothing else is: unpacked, installed, started.
+"""Install a function's zip in a clean environment and start it there.
 
-Lives here: clean environments, and the framework's own command in them. Not here: the
-zips (`infra.package`). Surprise: environments are shared by the zips whose
-requirements are the same to the letter; what they are installed from is pip's index,
-as for `make venv`, since a wheel that is not asked for would prove nothing.
+Zips with the same requirements share an environment; packages come from pip's index, as
+in `make venv`.
 """
 
 import hashlib

@@ -1,9 +1,4 @@
-"""A TCP link that can be cut, muted, refused and moved: what networks do to services.
-
-Lives here: a fixed port on loopback and what becomes of connections to it. Not here:
-round trips (`proxy.py`), protocols. Surprise: the port stays the same while the server
-behind it stops and starts on another.
-"""
+"""A TCP link on a fixed port that can be cut, muted, refused, and pointed elsewhere."""
 
 import contextlib
 import socket

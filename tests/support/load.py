@@ -1,10 +1,7 @@
-"""Customers and shops who order and deliver at a steady pace, over HTTP, and are timed.
+"""Customers and shops that order and deliver at a steady pace over HTTP, timed.
 
-Lives here: clients in threads, the processes that serve them, the scheduler's sweeps.
-Not here: what fails meanwhile (`link.py`, `flaky.py`), what must hold afterwards
-(`books.py`). Surprise: a client takes turns between the groups of processes that it is
-given. What two groups took in the same seconds can be compared on any machine, however
-busy; what one took before and after cannot.
+Clients alternate between groups of processes, because only figures of the same seconds
+compare on a busy machine.
 """
 
 import contextlib

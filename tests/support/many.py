@@ -1,9 +1,6 @@
-"""Orders by the thousand, and requests by the thousand, in little time.
+"""Thousands of orders without requests, and clients that post from a list.
 
-Lives here: orders that the service's own rules and statements make without a request,
-and clients that post from a list. Not here: clients that behave like people
-(`load.py`). Surprise: events of such orders stay owed; nobody hands them over until a
-relay does.
+The orders' events stay pending until a relay publishes them.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
-"""Hundreds of clients, and siblings that answer at once, in one thread of their own.
+"""Hundreds of clients, and siblings that respond at once, in one thread.
 
-Lives here: loops of requests on kept-alive connections, and what came back when. Not
-here: the processes that serve them (`crowded.py`). Surprise: a client of two is hasty:
-told to come back later, it asks again at once. The other waits as long as it is told.
+Every second client ignores Retry-After.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Keeps the tests on this machine: a connection that would leave it is refused.
+"""Refuse connections that would leave this machine.
 
-Lives here: the guard. Not here: who puts it up (conftest.py). Surprise: refusals are
-collected as well as raised, since the code under test may swallow what is raised.
+Refusals are collected as well as raised, since the code under test may swallow the
+error.
 """
 
 import ipaddress

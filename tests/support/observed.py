@@ -1,8 +1,6 @@
-"""What the service did, seen from behind and from the wire, for tests of functions.
+"""What the service did, read from its tables and responses.
 
-Lives here: rows of every table, an item's history, announced events, the members of a
-problem. Not here: how a state is reached (`service.py`). Surprise: an event counts as
-announced whether it still waits in the outbox or has reached the sink.
+An event counts as announced whether it is still in the outbox or has reached the sink.
 """
 
 import json

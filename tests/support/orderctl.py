@@ -1,8 +1,6 @@
-"""`orderctl` within the test's own process: an operator, many times a second.
+"""Run `orderctl` within the test's own process.
 
-Lives here: running one command with settings, and what it said. Not here: the command
-as a process, which `test_orderctl.py` runs. Surprise: settings are read from the
-environment, and nothing of the test's own environment may be among them.
+The test's own environment is hidden from it.
 """
 
 import contextlib

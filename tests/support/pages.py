@@ -1,8 +1,6 @@
-"""Pages that people copy commands from: their blocks, and the commands in these.
+"""Read the commands from pages that people copy them from.
 
-Lives here: reading Markdown and shell as far as a check needs it. Not here: what the
-commands must be (`test_operations_page.py`). Surprise: a page is read as one script,
-because that is how somebody pastes it: what a block uses an earlier one has set.
+A page is read as one script, so a block may use what an earlier one has set.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""Races on purpose: several callers at once, each with a client of its own.
-
-Lives here: threads. Not here: what they call. Surprise: Flask's test client is for one
-thread, the app behind it for many.
-"""
+"""Run several callers at once, each with a client of its own."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

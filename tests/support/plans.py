@@ -1,8 +1,4 @@
-"""What PostgreSQL plans for a statement as the service prepares it.
-
-Lives here: preparing by name, plans, what is read and sorted in them. Not here: what a
-statement may cost. Surprise: a plan is for any values, and made once a connection.
-"""
+"""PostgreSQL's plans for statements as the service prepares them."""
 
 import json
 import re

@@ -1,7 +1,6 @@
-"""Looks at other processes: which run, and as what.
+"""Find out which processes run, and as what, on Linux and macOS.
 
-Lives here: what tests of starting and stopping need. Surprise: a small container has
-no `ps`, macOS no /proc; and where nobody buries them, the dead stay listed as zombies.
+Without a parent that waits for it, an ended process stays listed as a zombie.
 """
 
 import subprocess

@@ -1,8 +1,7 @@
-"""A TCP proxy between the service and what it talks to: counts, and cuts if told to.
+"""A TCP proxy that counts bytes, connections and round trips, and cuts on request.
 
-Lives here: bytes, connections, turns. Not here: protocols. Surprise: a round trip is
-counted as a change of turns, the client speaking after the server has; that holds for
-PostgreSQL and for HTTP alike, with no knowledge of either.
+A round trip is the client sending after the server has, which needs no knowledge of the
+protocol.
 """
 
 import contextlib

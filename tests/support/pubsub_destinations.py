@@ -1,8 +1,7 @@
-"""Pub/Sub as a destination like any other: our double, and the vendor's emulator.
+"""Pub/Sub as a destination: our double, and Google's emulator.
 
-Lives here: what `destinations.py` has for the others. Surprise: the vendor's client
-reads by itself where its emulator is, so a publisher is to be used inside of `pubsub`
-and `pubsub_emulator`, which say so to the process.
+Google's client reads the emulator's address from the environment, so use a publisher
+only within `pubsub` or `pubsub_emulator`.
 """
 
 import uuid

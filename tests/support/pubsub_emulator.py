@@ -1,8 +1,7 @@
-"""Google's own Pub/Sub emulator, where this machine has it, for what it can do.
+"""Google's Pub/Sub emulator, where it is installed.
 
-Lives here: finding, starting and ending it. Not here: our own (`pubsub.py`), which
-needs nothing and does more. Surprise: it takes seconds to start and knows no faults, so
-a run has at most one; and it ends when the test run does, even if that is killed.
+A run starts at most one, since that takes seconds; it ends with the test run, even if
+that is killed.
 """
 
 import os

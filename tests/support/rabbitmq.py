@@ -1,10 +1,7 @@
 """A real RabbitMQ for tests: found, or installed and started, and kept clean.
 
-Lives here: where it is, the siblings' queues, purging. Not here: publishing, and nodes
-of a test's own, which may be stopped and killed (`rabbitmq_node.py`). Surprise:
-the service's exchange and queues have fixed names, so two test processes in one vhost
-would read each other's messages. Each has a vhost of its own where root can make one;
-where not, an exclusive queue is the lock, and they wait for each other.
+Exchange and queues have fixed names, so each test process has a vhost of its own where
+root can make one; elsewhere an exclusive queue is the lock.
 """
 
 import os

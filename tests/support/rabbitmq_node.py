@@ -1,8 +1,6 @@
-"""A RabbitMQ node of a test's own: stopped, started, killed, and nobody else notices.
+"""A RabbitMQ node of a test's own, to be stopped, started and killed.
 
-Lives here: configuration, processes and ports of such a node. Not here: the machine's
-broker, which most tests share (`rabbitmq.py`). Surprise: it has an epmd of its own,
-too, and both end when the test run does, even if that is killed.
+It has an epmd of its own, and both end with the test run, even if that is killed.
 """
 
 import os

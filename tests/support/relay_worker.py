@@ -1,9 +1,4 @@
-"""The relay's worker as a process: starting it, what it says, when it listens.
-
-Lives here: what its tests share. Not here: what is owed (`relaying.py`), the approval
-worker (`worker.py`). Surprise: whether it listens is the database's to tell, by what
-its connections did last.
-"""
+"""The relay's worker as a process: start it, read its log, wait until it listens."""
 
 import json
 import os

@@ -1,8 +1,6 @@
-"""Events that are owed, and publishers that remember: for tests of outbox and relay.
+"""Pending events and recording publishers, for tests of outbox and relay.
 
-Lives here: rows in the outbox, a publisher that does as it is told, a relay on a
-database. Not here: real destinations. Surprise: nobody waits for a claim to run out or
-a backoff to pass, `let_time_pass` moves the rows' times instead.
+`let_time_pass` moves the rows' times, so that no test waits for a claim or a backoff.
 """
 
 import threading

@@ -1,8 +1,7 @@
-"""The functions under test, each behind its own test client, against a sandbox.
+"""The functions under test behind test clients, with the sandbox as siblings.
 
-Lives here: `Service`, which tests of functions drive. Not here: the siblings
-(`infra.local.sandbox`). Surprise: functions read their settings when they are loaded,
-so a test that changes one says so before it asks for a client.
+A function reads its settings when it is loaded, so change them before asking for its
+client.
 """
 
 import os

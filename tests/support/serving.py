@@ -1,9 +1,4 @@
-"""A function as the platform starts it: a process of the functions framework's own.
-
-Lives here: starting it, asking it. Not here: which variables each function needs.
-Surprise: it is gunicorn that serves, with threads and a queue in front of them; most
-other tests call the functions without either.
-"""
+"""Run a function in the functions framework's own server process."""
 
 import os
 import socket

@@ -1,8 +1,6 @@
-"""A service for a whole file of tests, each of which has a customer of its own.
+"""One service for a whole file of tests, each with a customer of its own.
 
-Lives here: what such a file makes its module's `service` fixture of. Not here: the one
-that every other test gets (`tests/functions/conftest.py`). Surprise: such tests compare
-before and after, and never count from zero.
+Such tests compare before and after, and never count from zero.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,4 @@
-"""TLS for tests: certificates of nobody's, and a front that speaks TLS for a server.
-
-Lives here: making an authority and a server's identity, taking TLS off what comes in.
-Not here: PostgreSQL's way of asking for TLS (`test_db_tls.py`). Surprise: a server's
-name is all that a certificate is good for; `localhost` is not `127.0.0.1`.
-"""
+"""Certificates for tests, and a front that terminates TLS for a server."""
 
 import contextlib
 import datetime as dt

@@ -1,7 +1,6 @@
-"""What a gateway adds to a request: signed tokens, and API Gateway's claims.
+"""Headers that a gateway adds: signed tokens, and API Gateway's claims.
 
-Lives here: headers for tests. Not here: verifying them. Surprise: any claim can be
-overridden or, with None, left out, to make a token that must not hold.
+Any claim can be replaced, or left out with None.
 """
 
 import base64

@@ -1,7 +1,4 @@
-"""A collector for tests: spans as they were exported over OTLP, and who caused what.
-
-Not here: making spans (`common/otel.py`), pages of them (`infra/local/traces.py`).
-"""
+"""Collect exported spans over OTLP, and find what caused each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

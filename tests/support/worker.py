@@ -1,8 +1,7 @@
-"""The approval worker as a process, and what a test asks its queues.
+"""The approval worker as a process, and its queues in RabbitMQ.
 
-Lives here: starting it, also with a defect or a failpoint, and looking into RabbitMQ.
-Not here: orders (`approvals.py`). Surprise: `prelude` is Python that runs in the worker
-before its `main`, with the module as `worker`.
+`prelude` is Python that runs in the worker before its `main`, with the module as
+`worker`.
 """
 
 import importlib.util

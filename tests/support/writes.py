@@ -1,8 +1,6 @@
-"""Every route that writes, with a body that it takes, for tests of what it refuses.
+"""Every route that writes, with a valid body, for tests of what is rejected.
 
-Lives here: routes, valid bodies, and sending one raw. Not here: what is wrong with a
-body. Surprise: a body is text, so that a test can break it in ways no JSON library
-would write.
+A body is text, so that a test can break it in ways no JSON library would.
 """
 
 import json

@@ -1,9 +1,7 @@
-"""What a process is killed in the middle of: states before, and truths in the end.
+"""What a process is killed in the middle of: states before, and checks afterwards.
 
-Lives here: preparing a case, and checking its outcome. Not here: which of them make a
-scenario (`scenarios.py`), killing (`nursery.py`). Surprise: a
-client repeats its request to the letter, as one would whose connection broke; that is
-why every POST has a key, or is a checkout, whose cart is its key.
+A client repeats its request unchanged, so every POST has a key or is a checkout, whose
+cart is its key.
 """
 
 import functools

@@ -1,9 +1,7 @@
-"""What an operator does at the console, as requests that a client repeats.
+"""An operator's actions in the console, as requests that a client repeats.
 
-Lives here: forms as a page would have them, and what must be true after a crash.
-Surprise: an action on a letter is begun, done and ended in three transactions, so that
-a crash in between leaves an entry which says that nobody knows; doing it again is the
-operator's decision, by a new form.
+An action on a dead letter takes three transactions; a crash in between leaves an entry
+with an unknown outcome, and repeating it takes a new form.
 """
 
 from collections.abc import Callable

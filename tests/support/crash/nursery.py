@@ -1,9 +1,7 @@
-"""Real processes by the hundred: a process that has imported everything, and forks.
+"""Fork service processes from one that has imported everything.
 
-Lives here: the forking process (`python -m tests.support.crash.nursery`) and what
-starts and talks to it. Not here: what the children are for. Surprise: a child passes
-the service's failpoints, writes the name of each to its trail, and at the one it was
-told to it kills itself with SIGKILL, in mid-statement: no handler, no clean-up.
+A child writes the name of each failpoint it passes to its trail, and kills itself with
+SIGKILL at the one chosen.
 """
 
 import contextlib

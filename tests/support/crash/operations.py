@@ -1,8 +1,7 @@
-"""States in which an operator acts, and what must be true after a crash of that.
+"""States in which an operator runs `orderctl`, and checks after a crash of that.
 
-Lives here: cases for commands of `orderctl`. Not here: requests (`cases.py`). Surprise:
-what the broker has heard stays heard, so an event that is put back in a test is put
-back as one in doubt.
+The broker cannot forget an event, so one that is put back by a test is put back as in
+doubt.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,6 @@
-"""Every way of writing, as something that a process can be killed in the middle of.
+"""Every kind of write as a scenario in which a process can be killed.
 
-Lives here: the table; `tests/faults/test_crashes.py` fails where a write is missing in
-it. Not here: states and checks (`cases.py`).
+`tests/faults/test_crashes.py` fails where a write is missing here.
 """
 
 from collections.abc import Callable

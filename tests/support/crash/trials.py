@@ -1,8 +1,6 @@
-"""Killing a scenario's process at each point it passes, and looking at what is left.
+"""Kill a scenario's process at each point it passes, and check what is left.
 
-Lives here: one trial, all trials, and the books against the broker. Not here: the
-scenarios. Surprise: what was published twice is held against what the service itself
-says is in doubt: a repeat that it does not own up to is a failure.
+An event published twice must be recorded as in doubt.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""The world in which processes are killed: database, siblings, broker, witnesses.
+"""Database, siblings and broker around the processes that are killed.
 
-Lives here: starting victims, asking them, and what reached the broker. Not here: which
-requests (`scenarios.py`). Surprise: a queue of our own hears every event, so that what
-was published is known from the broker and not from our own books.
+A queue of the tests' own receives every event, so that what was published is known from
+the broker.
 """
 
 import contextlib

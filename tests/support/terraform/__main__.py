@@ -1,8 +1,7 @@
-"""`make terraform`: format, configuration and rules of `infra/terraform`, checked.
+"""`make terraform`: check format, configuration and rules of `infra/terraform`.
 
-Lives here: the steps, and telling of them. Not here: Terraform (`terraform.py`), the
-rules (`infra/terraform/tests`). Surprise: every environment's variables get all the
-rules, so a step may run Terraform several times.
+Every environment's variables are checked against all rules, so a step may run Terraform
+several times.
 """
 
 import argparse

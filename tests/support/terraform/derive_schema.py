@@ -1,9 +1,7 @@
 """Derive the schema of the Google provider's types from its generated bindings.
 
-Lives here: reading the JavaScript in PyPI's `cdktn-provider-google`, which carries all
-that a check needs: types, required, optional, computed, nesting. Not here: serving it
-(`provider.py`). Surprise: the bindings do not tell which attributes are sensitive, nor
-limits other than none, one and at least one; write-only ones are known by their name.
+PyPI's `cdktn-provider-google` does not say which attributes are sensitive, nor limits
+beyond none, one and at least one; write-only ones are known by name.
 """
 
 import argparse

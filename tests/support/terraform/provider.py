@@ -1,9 +1,6 @@
-"""A stand-in for the Google provider, as much of it as checks ask for.
+"""A gRPC stand-in for the Google provider that serves the committed schema.
 
-Lives here: a gRPC server in this process that hands Terraform the committed schema, and
-refuses what only the provider may decide. Not here: the schema (`google_schema.json`),
-starting Terraform (`terraform.py`). Surprise: Terraform neither starts nor ends it; it
-reads where it is from TF_REATTACH_PROVIDERS, so one serves any number of runs.
+Terraform neither starts nor stops it, but finds it by TF_REATTACH_PROVIDERS.
 """
 
 import json

@@ -1,9 +1,6 @@
 """Rules of the Terraform configuration, and copies of it that break them.
 
-Lives here: what rules there are, making a copy with one thing wrong, which rules fail
-on it. Not here: the rules (`infra/terraform/tests`), what is broken for each
-(`broken`). Surprise: a rule is known by its message, word for word, so that it and
-its broken copies cannot drift apart.
+A rule is identified by its exact message.
 """
 
 import json

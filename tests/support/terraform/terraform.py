@@ -1,9 +1,7 @@
-"""Which Terraform there is, and how it is run.
+"""Find Terraform or install the bundled one, and run its commands.
 
-Lives here: finding the program, else installing the bundled one once; running one
-command of it. Not here: which commands are run (`__main__.py`). Surprise: its data go
-to a folder of their own, so that a `.terraform` of a real deployment is neither used
-nor touched, and its own settings file is not read.
+Its data go to a folder of their own, so that a real deployment's `.terraform` is not
+touched.
 """
 
 import hashlib

@@ -1,8 +1,6 @@
-"""Terraform's plugin protocol 6 in bytes, as much of it as the stand-in speaks.
+"""Encode the messages of Terraform's plugin protocol 6 that the stand-in needs.
 
-Lives here: the messages that carry a schema, a configuration and what is wrong with it,
-in protocol buffers' encoding. Not here: who sends them (`provider.py`). Surprise: the
-encoding is done by hand, since a dozen messages need three kinds of field.
+They are encoded by hand, since a dozen messages need three kinds of field.
 """
 
 import json
