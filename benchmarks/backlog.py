@@ -1,7 +1,6 @@
-"""A backlog of events as orders leave them behind, and what may become of it.
+"""Fill the outbox with orders' events, and check what arrived.
 
-Lives here: events, filling the outbox with them, and the check of what arrived. Not
-here: sending (`senders.py`). Surprise: bodies are the service's own, to the byte.
+Bodies are byte for byte the service's own.
 """
 
 import contextlib

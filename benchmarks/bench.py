@@ -1,8 +1,6 @@
-"""How fast the service is, beside what could be at most on the same machine.
+"""Measure the service's speed beside the most that the same machine allows.
 
-Lives here: the command, its options, its results' files. Not here: what is measured
-(`sections.py`). Surprise: everything is measured in turns with its ceiling, because
-only figures of one run compare.
+Everything alternates with its ceiling, because only figures of one run compare.
 """
 
 import argparse

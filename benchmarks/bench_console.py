@@ -1,9 +1,6 @@
-"""How long the console takes for each of its pages, with many orders behind it.
+"""Measure how long each page of the console takes with many orders.
 
-Lives here: the command, the pages, the table. Not here: rows (`fill.py`). Surprise: it
-asks the function in this process, so that the figures are the server's time and leave
-out network and browser; the first answer of each page is told beside the median, as an
-operator at night may be the first one to ask.
+The function runs in this process, so figures leave out network and browser.
 """
 
 import argparse

@@ -1,8 +1,7 @@
-"""What another index, or a fuller page, costs each checkout and each status change.
+"""Measure what another index or fill factor costs each checkout and status change.
 
-Lives here: the command, the candidates, the table. Not here: what the figures decided
-(`docs/capacity.md`). Surprise: bytes of the write-ahead log are told beside
-milliseconds; they are the same on a busy machine, and every replica pays them, too.
+Bytes of the write-ahead log are reported as well, since a busy machine does not change
+them.
 """
 
 import argparse

@@ -1,9 +1,6 @@
-"""What the service still serves beyond its capacity, and how soon it is as before.
+"""Measure what the service serves beyond its capacity, and how soon it recovers.
 
-Lives here: the command, turns, the table. Not here: clients and processes (`multitude`
-and `crowded` in `tests/support`), what the figures mean (`NOTES.md`). Surprise: numbers
-of clients take turns, and only figures of one run compare. Clients and siblings share
-one thread, which takes a part of the machine, too.
+Clients and siblings share one thread of the measured machine.
 """
 
 import argparse

@@ -1,8 +1,6 @@
-"""How many events a second the relay gets confirmed by RabbitMQ, beside the ceiling.
+"""Measure how many events a second the relay has confirmed, beside the ceiling.
 
-Lives here: the command, rounds, the table. Not here: what is measured (`senders.py`),
-what the figures mean (`NOTES.md`). Surprise: all of it goes through an exchange and a
-queue of its own, so it may run beside tests and on a broker that others use.
+Exchange and queue are the run's own, so it may share a broker with others.
 """
 
 import argparse

@@ -1,9 +1,7 @@
-"""Whether it stays fast at millions of orders: pages, sweeps, audit, relay, retention.
+"""Measure pages, sweeps, audit, relay and retention with millions of orders.
 
-Lives here: the command, the database, rounds, the table. Not here: rows (`fill.py`) and
-what is measured (`scale_cases.py`). Surprise: cases take turns, so that each meets the
-same noise; told are the first round, which reads from disk, the fastest tenth of the
-others, which ratios are of, and their median.
+Reported are the first round, which reads from disk, then of the others the fastest
+tenth, on which ratios are based, and the median.
 """
 
 import argparse

@@ -1,7 +1,6 @@
-"""An exchange of a run's own, and a queue that hears all of it.
+"""An exchange of the run's own, and a queue that receives everything sent to it.
 
-Lives here: what events of a benchmark go to. Not here: sending. Surprise: the queue is
-short and forgets its oldest messages, as if siblings had taken them.
+The queue is short and drops its oldest messages, as if siblings had consumed them.
 """
 
 import contextlib

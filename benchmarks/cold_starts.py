@@ -1,9 +1,6 @@
-"""One cold start: a process as a deployment starts it, until it has answered.
+"""Measure one cold start: from starting a process until its first response.
 
-Lives here: starting, asking, looking at memory; the bare framework's hello world. Not
-here: rounds and budgets (`bench_cold.py`), what is asked (`cold_world.py`). Surprise:
-without `--debug` the functions framework runs gunicorn, a master and a worker; what the
-master has loaded is there once, so memory is the sum of both shares.
+gunicorn runs a master and a worker, so memory is the sum of their proportional shares.
 """
 
 import contextlib

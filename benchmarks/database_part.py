@@ -1,8 +1,6 @@
-"""A checkout's statements through the service's own functions, without HTTP.
+"""Run a checkout's statements through the service's own functions, without HTTP.
 
-Lives here: all that touches what is inside `common`, and nothing else does. Not here:
-the ceiling (`pgbench.py`). Surprise: started as a program of its own, by the Python of
-whatever checkout is measured, and then spread over processes as a deployment's workers.
+It runs as a program, on the Python of the checkout that is measured.
 """
 
 import argparse

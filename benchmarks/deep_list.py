@@ -1,8 +1,6 @@
-"""One caller's long list of orders, its first page and pages far down.
+"""Find or fill one caller's long list of orders, and read its pages far down.
 
-Lives here: finding or filling the list, and asking for its pages. Not here: filling ten
-million. Surprise: with DATABASE_URL set the list of whoever has most orders there is
-read, and nothing is written; else a shorter one is made in the run's own database.
+With DATABASE_URL set, the longest list there is read and nothing is written.
 """
 
 import contextlib

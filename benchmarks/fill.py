@@ -1,9 +1,7 @@
-"""Fills a database with millions of orders as years of business leave them behind.
+"""Fill a database with millions of orders as years of business leave them behind.
 
-Lives here: the command, its order of work, progress. Not here: the rows themselves
-(`fill_statements.py`). Surprise: indexes and foreign keys that would be written in
-random order are dropped first and built at the end; an interrupted run has none, and
-the same command goes on where it ended.
+Indexes and foreign keys are dropped first and built at the end; after an interruption,
+run the same command again.
 """
 
 import argparse

@@ -1,8 +1,6 @@
-"""Rows of a database as years of business leave it, computed by PostgreSQL itself.
+"""Statements by which PostgreSQL generates years of orders, one for each table.
 
-Lives here: one INSERT ... SELECT a table, each for a range of order numbers. Not here:
-when they run (`fill.py`). Surprise: everything about an order follows from its number,
-so that each table is filled by itself and the audit finds them all of one mind.
+Every column follows from the order's number, so tables filled separately agree.
 """
 
 from common import events

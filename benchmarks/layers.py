@@ -1,8 +1,6 @@
-"""Where a request's processor time goes, layer by layer, from samples of stacks.
+"""Attribute a request's processor time to layers, from samples of stacks.
 
-Lives here: whose a stack is, and the figures of one operation. Not here: taking samples
-(`served.py`). Surprise: a sample belongs to the innermost frame that is anybody's; what
-the standard library does counts for whoever called it.
+A sample belongs to its innermost frame outside the standard library.
 """
 
 import json

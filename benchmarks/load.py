@@ -1,9 +1,7 @@
-"""Clients that ask without a pause, in one process of their own, and are timed.
+"""Clients that send requests without a pause from one process, timed.
 
-Lives here: the closed loop on raw sockets, and what it counts. Not here: what is asked
-(`traffic.py`). Surprise: a client takes a new connection now and then. Two workers of
-one server share new connections by chance and keep them; with kept ones alone a run
-would measure how they happened to fall.
+A client reconnects now and then: two workers share connections by chance, and kept ones
+would fix that chance for a run.
 """
 
 import itertools

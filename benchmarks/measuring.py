@@ -1,8 +1,6 @@
-"""Spells of load, measured: rate, latencies, processor time a request.
+"""Measure periods of load: rate, latencies, and processor time a request.
 
-Lives here: a measurement and what several rounds of it amount to. Not here: which are
-taken (`sections.py`). Surprise: figures of two things compare only within a round, so a
-ratio is the median of the rounds' ratios, never a ratio of medians.
+Figures compare only within a round, so a ratio is the median of the rounds' ratios.
 """
 
 import statistics

@@ -1,8 +1,6 @@
-"""The database's ceiling: the rows of a checkout, written by PostgreSQL's own pgbench.
+"""Measure the database's ceiling: a checkout's rows, written by pgbench.
 
-Lives here: running `checkout.sql` and reading how long it took. Not here: the service's
-own statements (`database_part.py`). Surprise: that is five prepared statements in one
-transaction, as a careful program would write them that has not one for everything.
+It uses five prepared statements in a transaction.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""Plots of a run as SVG: bars, drawn here.
-
-Lives here: two plots from a run's rows. Not here: figures. Surprise: no library. Bars
-in groups are fifty lines; matplotlib would bring ten packages into the lock for them.
-"""
+"""Draw a run's figures as SVG bars."""
 
 from collections.abc import Callable, Sequence
 from html import escape

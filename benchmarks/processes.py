@@ -1,9 +1,4 @@
-"""What other processes use: processor time and memory, with all their children.
-
-Lives here: reading both. Not here: starting processes (`stage.py`). Surprise: a small
-container has no `ps`, macOS no /proc; one counts in hundredths of a second, the other
-too, so a spell must be long enough.
-"""
+"""Read processor time and memory of other processes and their children."""
 
 import os
 import subprocess

@@ -1,8 +1,4 @@
-"""What a run says: a table for people, JSON for machines.
-
-Lives here: putting figures into words. Not here: figures. Surprise: each row names its
-ceiling of the same run; a rate by itself says more about the machine.
-"""
+"""Write a run's results as a table for people and JSON for machines."""
 
 import os
 import platform

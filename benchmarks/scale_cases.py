@@ -1,8 +1,6 @@
-"""What is measured on a large database: requests, sweeps, what operators ask.
+"""Cases measured on a large database: requests, sweeps, and operators' queries.
 
-Lives here: each case as a call of the service's own code. Not here: rounds and the
-table (`bench_scale.py`). Surprise: nothing here changes what is in the database; what
-does, the relay and retention, is measured once, after all else.
+Relay and retention change the database, so they are measured once, last.
 """
 
 import time

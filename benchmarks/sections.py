@@ -1,9 +1,4 @@
-"""What is measured, in which turn: each section of a run.
-
-Lives here: operations beside their ceilings, carts of many lines, pages far down, what
-happens past saturation, layers, memory, the relay. Not here: how (`measuring.py`).
-Surprise: every section takes turns between what it compares, in each of its rounds.
-"""
+"""Measure each section of a run, alternating between what it compares."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

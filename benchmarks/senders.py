@@ -1,8 +1,7 @@
-"""Ways to send a backlog, each in a process of its own, and taking in what arrived.
+"""Send a backlog by the relay, parts of it, or pika alone, each in its own process.
 
-Lives here: the relay, its parts alone, bare pika; exchange and queue of a run. Not
-here: what is told of them (`bench_relay.py`). Surprise: the service's exchange is
-renamed in the child that is measured, so that nobody else hears of its events.
+The service's exchange is renamed in the measured process, so that no other consumer
+receives its events.
 """
 
 import contextlib

@@ -1,9 +1,6 @@
-"""A function as the framework loads it, save for what only a benchmark may set.
+"""Load a function as the framework does, with the run's exchange and a profiler.
 
-Lives here: the exchange of this run, so that nobody else hears of its events, and
-samples of where processor time goes. Not here: settings that a deployment has, too.
-Surprise: the framework loads this file in place of the function's own `main.py`, and
-samples need a worker of one thread: signals come to the main one only.
+Profiling needs a worker with one thread, since signals reach only the main thread.
 """
 
 import importlib

@@ -1,8 +1,6 @@
-"""The sibling services in one lean process: they answer late, and cost next to nothing.
+"""Sibling services in one small process that respond late and use little time.
 
-Lives here: carts, variations, and taking in events, by sockets and a selector. Not
-here: what siblings really do (`infra/local/sandbox`). Surprise: a caller's id says how
-many lines its cart has (`caller`), and each reading gives the lines new ids, so that
+A caller's id says how many lines its cart has; each read gives them new ids, so that
 every checkout is a new order.
 """
 

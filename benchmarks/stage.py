@@ -1,8 +1,6 @@
-"""Everything that a run needs, started and stopped: database, bus, siblings, functions.
+"""Start and stop what a run needs: database, bus, siblings, functions.
 
-Lives here: processes and their variables. Not here: what is asked of them. Surprise:
-functions come from any checkout (`--checkout`), with that one's Python, so that two
-versions can be held against each other by one harness.
+Functions may come from another checkout, with its Python, so that two versions compare.
 """
 
 import contextlib

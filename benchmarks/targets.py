@@ -1,7 +1,6 @@
-"""What the service must show, as ratios, and whether a run showed it.
+"""Targets for a run's ratios, and whether it met them.
 
-Lives here: figures with their targets. Not here: measuring. Surprise: a figure that a
-run did not take is told as such, and does not count as missed.
+A figure that was not measured is reported as such, and does not count as missed.
 """
 
 from msgspec import Struct

@@ -1,8 +1,6 @@
-"""What is asked: whole HTTP requests, and the orders that they are about.
+"""The requests of each operation, and the orders they need.
 
-Lives here: each operation's requests, and filling the tables for them. Not here:
-sending (`load.py`). Surprise: requests are formatted before the clock runs, save those
-that may be sent only once.
+Requests are formatted before timing starts, except those that can be sent only once.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
-"""`make deploy`: package, upload, migrate and apply, all functions or some.
+"""`make deploy`: package, upload, migrate and apply, for all functions or some.
 
-Lives here: the command line, running one step after the other, what is said of it. Not
-here: the steps (`deploy_steps.py`). Surprise: packages are made under `--dry-run`, too,
-because their names are their contents' hashes; that reaches nobody else's machine.
+`--dry-run` makes the packages, too, because their names contain hashes of their
+contents.
 """
 
 import argparse

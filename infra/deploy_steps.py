@@ -1,8 +1,6 @@
-"""The commands of a deployment, in order, as a shell would be given them.
+"""The commands of a deployment, in order.
 
-Lives here: what is run, and what to do when it fails. Not here: running it
-(`deploy.py`). Surprise: a step is the text of a command and nothing else, so that what
-`--dry-run` prints is what is run.
+A step is only the text of a command, so what `--dry-run` prints is what runs.
 """
 
 import hashlib

@@ -1,9 +1,7 @@
-"""What Terraform is told of a deployment: which packages, and which image of ours.
+"""Write the Terraform variables of a deployment: its packages and image.
 
-Lives here: the file of variables that `make deploy` gives to `terraform apply`. Not
-here: which steps there are (`deploy_steps.py`). Surprise: it is a command of its own,
-because one function's deployment keeps what Terraform says of all others, which nobody
-knows before Terraform was asked.
+It is a command of its own because the packages of functions that are not deployed are
+known only after reading Terraform's outputs.
 """
 
 import argparse

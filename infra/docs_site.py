@@ -1,9 +1,7 @@
-"""`make docs`: the documentation as a site, in build/site.
+"""`make docs`: build the documentation as a site in build/site.
 
-Lives here: which files of the checkout are its pages (mkdocs calls `on_files`), and the
-command. Not here: what mkdocs is told (`mkdocs.yml`). Surprise: a page's address is its
-path in the checkout, so that a link between two pages is right on a code host as well;
-a link to anything else that is there becomes plain text, as no code is published.
+Pages keep their paths in the checkout, so links work on a code host, too; links to
+files that are no pages become plain text.
 """
 
 import argparse

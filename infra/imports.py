@@ -1,8 +1,7 @@
-"""What a function's sources reach: modules of ours, and packages of others.
+"""Find the modules and packages that a function's sources import.
 
-Lives here: reading import statements, also those inside of functions. Not here: what
-becomes of it (`package.py`). Surprise: nothing is imported to find out; what is only
-for type checkers does not count, and `find_spec("x")` does.
+Nothing is imported for that; imports for type checking do not count, and
+`find_spec("x")` does.
 """
 
 import ast

@@ -1,8 +1,7 @@
-"""A lock's lines: which of them some packages need, with what those need in turn.
+"""Find the lines of a lock that some packages need, with their dependencies.
 
-Lives here: reading a requirements file, following dependencies. Not here: making one
-(`make lock`). Surprise: a lock is for every Python and system, so a dependency counts
-whatever its marker says; the lock's own line carries the marker that matters.
+A dependency counts whatever its marker says; the lock's own line has the marker that
+matters.
 """
 
 import re

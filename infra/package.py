@@ -1,9 +1,6 @@
-"""`make package`: one zip for each function, with all that its deployment needs.
+"""`make package`: make one reproducible zip for each function's deployment.
 
-Lives here: what goes into a zip, and that the same input gives the same bytes. Not
-here: which modules and packages a function reaches (`imports.py`), which releases
-(`requirements/runtime.txt`). Surprise: the bytecode in it is never checked against its
-source, so that no clock and no unzip can have a cold start compile.
+Its bytecode is never checked against the sources, so that no cold start compiles.
 """
 
 import argparse

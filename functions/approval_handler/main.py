@@ -1,9 +1,7 @@
 """Approval's trigger over HTTP: takes events in any CloudEvents or Pub/Sub envelope.
 
-Lives here: what an answer means to whoever delivers. Not here: the decision
-(`common/approval.py`). Surprise: it is a plain HTTP function, not a CloudEvent one,
-because the framework's own conversion answers errors to envelopes it does not know, and
-an error means redelivery for ever.
+It is a plain HTTP function because the framework's CloudEvent functions reject
+envelopes they do not know, and an error means redelivery for ever.
 """
 
 import functions_framework

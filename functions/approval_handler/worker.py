@@ -1,9 +1,7 @@
 """Approval's trigger from RabbitMQ: consumes the queue `order_approval`, always on.
 
-Lives here: queues, acknowledgements, a graceful stop. Not here: the decision, and what
-a dead letter keeps (`common/approval.py`). Surprise: RabbitMQ cannot call a function,
-so this runs where a process may stay, such as a Cloud Run worker pool. It also empties
-the broker's own dead letters into our table, where operators see all of them.
+RabbitMQ cannot call a function, so this runs as a worker pool or similar. It also moves
+the broker's dead letters into our table.
 """
 
 import argparse

@@ -1,8 +1,7 @@
-"""PATCH /api/order-items/{id}/status/: a shop moves an item towards its end.
+"""PATCH /api/order-items/{id}/status/: a shop changes an item's status.
 
-Lives here: who may call, the decision's frame, the reply. Not here: which moves are
-legal (`common/orders.py`). Surprise: the shop service takes only 200 and stores the
-reply's `status`, so the same status again is a 200, too.
+The shop service accepts only 200 and stores the `status` it returns, so a repeated
+status is a 200, too.
 """
 
 import functions_framework

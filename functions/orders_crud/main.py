@@ -1,8 +1,6 @@
 """/api/orders/ and /api/order-items/: what owners read and change.
 
-Lives here: routes and the frame of each request. Not here: rules (`common/orders.py`)
-and SQL (`common/reads.py`, `common/store.py`). Surprise: what is somebody else's is
-answered like what does not exist.
+Another owner's order is treated like one that does not exist.
 """
 
 import time

@@ -1,9 +1,7 @@
-"""The sweep, called each minute by a scheduler: sends what is still owed.
+"""The sweep, called each minute by a scheduler: publishes pending events.
 
-Lives here: the order of chores and their time. Not here: how events are sent
-(`common/relay.py`), and the relay that is always on (`worker.py`). Surprise: it also
-approves complete orders whose trigger was lost, first, so that what those approvals owe
-goes out in the same sweep.
+It first approves complete orders whose trigger was lost, so that their events go out in
+the same sweep.
 """
 
 import functions_framework

@@ -1,9 +1,7 @@
-"""The relay always on: hears of what is owed within moments, and looks regularly.
+"""The relay always on: publishes pending events as soon as it is notified, and polls.
 
-Lives here: the loop, its pauses, a graceful stop. Not here: how events are sent
-(`common/relay.py`). Surprise: a commit does not notify. PostgreSQL lets notifying
-commits through one at a time, each with its flush; so only who handed over and left
-something behind does, and polling finds what a crash left.
+Most commits do not notify, since PostgreSQL serialises commits that do: only a
+publisher that leaves events behind does, and polling finds what a crash left.
 """
 
 import argparse

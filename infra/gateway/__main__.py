@@ -1,8 +1,6 @@
-"""`make gateway`: write the document that Google API Gateway is configured with.
+"""`make gateway`: write the document that configures Google API Gateway.
 
-Lives here: arguments, their checks, the file. Not here: what is in it (`document.py`),
-and creating a gateway of it (docs/gateway.md has the commands). Surprise: it is JSON,
-which API Gateway takes as well as YAML, and which needs no package to write.
+It is JSON, which API Gateway accepts like YAML.
 """
 
 import argparse

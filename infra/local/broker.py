@@ -1,9 +1,7 @@
-"""RabbitMQ in a local run: what the siblings' consumers and ours do on the platform.
+"""Run the siblings' and our consumers on RabbitMQ in a local run.
 
-Lives here: exchange and siblings' queues as the contract has them, a thread that moves
-messages into the sandbox, the approval worker as a process. Not here: publishing.
-Surprise: a message is acknowledged once it is stored in the sandbox's own queue, so
-pausing a queue and the shop's poison work the same with and without a broker.
+A message is acknowledged once it is in the sandbox's own queue, so pausing a queue
+works the same with and without a broker.
 """
 
 import logging

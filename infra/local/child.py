@@ -1,8 +1,6 @@
-"""Runs a script that must not outlive the process that started it.
+"""Run a script that must not outlive its parent: `python -m infra.local.child`.
 
-Lives here: `python -m infra.local.child script.py`, with a pipe for standard input.
-Not here: starting it (`broker.py`). Surprise: the pipe is never written to; its end,
-however the parent ended, is the signal to stop.
+Standard input is a pipe that is never written to; its end is the signal to stop.
 """
 
 import os

@@ -1,8 +1,6 @@
-"""`python -m infra.local.demo`: the story of an order, told and checked as it happens.
+"""`python -m infra.local.demo`: run the story of an order and check each step.
 
-Lives here: the command line, finding a running system or starting one for the while.
-Not here: the story (`story.py`). Surprise: exit status 1 means that something differed,
-so that this is an acceptance test as well.
+The exit status is 1 if anything differed, so this is an acceptance test as well.
 """
 
 import argparse

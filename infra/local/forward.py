@@ -1,8 +1,6 @@
-"""A WSGI app that is somebody else: each request goes on to another address.
+"""A WSGI app that forwards each request to another address.
 
-Lives here: what a gateway does with a request whose answer is elsewhere. Not here:
-whose it is (`gateway.py`). Surprise: nothing is tried twice, because a gateway cannot
-know whether the first try was heard; the caller has its `Idempotency-Key` for that.
+Nothing is retried, because a gateway cannot know whether the first attempt arrived.
 """
 
 import json

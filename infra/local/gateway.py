@@ -1,8 +1,7 @@
-"""One port for everything: which path goes to which function, or to the sandbox.
+"""Route paths to functions and the sandbox on one port, as the platform does.
 
-Lives here: the routing that gateway and load balancer do on the real platform. Not
-here: what is behind a path. Surprise: a function sees the path the caller used, whole;
-only below the gateway's own prefix is that prefix taken off, as the real one does.
+A function sees the caller's whole path, except below the gateway's own prefix, which is
+removed.
 """
 
 import re

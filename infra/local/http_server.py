@@ -1,9 +1,7 @@
-"""A threaded HTTP/1.1 server for WSGI apps on loopback, with connections kept alive.
+"""A threaded HTTP/1.1 server for WSGI apps on loopback, with kept connections.
 
-Lives here: sockets, threads, bytes. Not here: any route. One thread serves one
-connection, so apps of one server may call each other over HTTP without a deadlock.
-Surprise: werkzeug's own server answers `Connection: close` to everything and idles
-10 ms after each request, which would hide what pooled connections are worth.
+Werkzeug's server closes each connection and idles 10 ms after each request, which would
+hide what connection pools gain.
 """
 
 import contextlib

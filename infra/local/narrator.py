@@ -1,8 +1,6 @@
-"""Tells a story line by line and checks it: what was expected against what came.
+"""Print a story line by line, comparing what was expected with what came.
 
-Lives here: checks, waiting for what happens later, and the two ways of printing. Not
-here: the story (`story.py`). Surprise: a mismatch does not end the story; only a step
-that the next ones cannot do without does.
+A mismatch ends the story only if later steps need that result.
 """
 
 import contextlib

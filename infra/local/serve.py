@@ -1,9 +1,6 @@
-"""`python -m infra.local.serve`: the gateway, or the sandbox, as a process by itself.
+"""`python -m infra.local.serve`: the gateway or the sandbox as a process.
 
-Lives here: their command lines, for `compose.yaml`, where each part has a container.
-Not here: their work (`gateway.py`, `sandbox/`). Surprise: they serve loopback unless
-told otherwise, and nothing but people's tries belongs on the other side: the gateway
-believes every `X-User-ID`.
+They serve loopback by default, since the gateway accepts every `X-User-ID`.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """The story of an order, from a cart with too much in it to approval.
 
-Lives here: the steps and what each must show. Not here: how a system is found or
-started (`demo.py`). Surprise: the shopcart's queue is paused around the checkout,
-because a cart that is emptied too soon would hide what a double click does.
+The shopcart's queue is paused around the checkout, because a cart emptied too soon
+would hide what a double click does.
 """
 
 from collections import Counter

@@ -1,9 +1,7 @@
-"""Starts and stops the whole platform: database, functions, sandbox, on one port.
+"""Start and stop the whole platform: database, functions, sandbox, on one port.
 
-Lives here: the order of starting, and which variables that leaves for the functions.
-Not here: the command line (`run.py`). Surprise: a variable that is set replaces the
-part that would have been embedded; and as all functions share this process, their
-settings are put into its environment before they are loaded.
+A variable that is set replaces the embedded part; as functions share this process,
+settings go into its environment before they are loaded.
 """
 
 import contextlib

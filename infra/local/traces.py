@@ -1,8 +1,6 @@
-"""Traces of a local run: takes spans as a collector does, and shows them at `/traces/`.
+"""Collect a local run's spans over OTLP, and show them at `/traces/`.
 
-Lives here: OTLP over HTTP in, two pages out. Not here: who makes spans
-(`common/otel.py`). Surprise: nothing is kept but the newest spans, in memory; sweeps
-and health checks are not listed, as they would hide what somebody did.
+Only the newest spans are kept, in memory; sweeps and health checks are not listed.
 """
 
 import gzip

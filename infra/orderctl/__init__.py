@@ -1,9 +1,6 @@
-"""`orderctl`: what operators do from a terminal.
+"""`orderctl`: operators' commands in a terminal.
 
-Lives here: finding the command, its exit status, and errors in a line. Not here: the
-commands, a module for each kind; their work, which is in `common/`. Surprise: it reads
-the same environment as the functions, so it acts on whatever database and broker those
-variables name.
+It reads the functions' environment, so it acts on the database and broker named there.
 """
 
 import argparse

@@ -1,7 +1,4 @@
-"""`python -m infra.orderctl`.
-
-Lives here: nothing but the call. Not here: the commands. No surprise.
-"""
+"""`python -m infra.orderctl`."""
 
 import sys
 

@@ -1,8 +1,7 @@
-"""`orderctl audit`: all that had to be told was told, once, in order, and rightly.
+"""`orderctl audit`: check that all events were published, once and in order.
 
-Lives here: its options and words. Not here: what is compared (`common/audit.py`).
-Surprise: an event that may have gone out twice is told, but is no difference; only the
-destination could say.
+An event that may have been sent twice is reported, but is no difference: only the
+destination could tell.
 """
 
 import argparse

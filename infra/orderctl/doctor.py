@@ -1,8 +1,6 @@
-"""`orderctl doctor`: what keeps orders and events from going on.
+"""`orderctl doctor`: report what holds up orders and events, and repair it.
 
-Lives here: its options and words. Not here: what is looked at and mended
-(`common/diagnosis.py`). Surprise: after `--fix` it looks again, and its exit status is
-about what remains.
+After `--fix` it looks again; the exit status is about what remains.
 """
 
 import argparse

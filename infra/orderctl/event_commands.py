@@ -1,7 +1,6 @@
-"""`orderctl events`: look at events wherever they are, send again, confirm.
+"""`orderctl events`: find events wherever they are, send again, confirm.
 
-Lives here: options and words. Not here: the work (`common/backlog.py`). Surprise: an
-event is found by its id alone, but with `--order` at once; nothing is indexed by it.
+Finding an event without `--order` is slow, since no index has its id.
 """
 
 import argparse

@@ -1,8 +1,6 @@
-"""`orderctl dead-letters`: look at what was given up, try it again, or let it go.
+"""`orderctl dead-letters`: list, replay or discard dead letters.
 
-Lives here: options and words. Not here: the work (`common/dead_letters.py`). Surprise:
-of several letters each is settled by itself; one that cannot be replayed stays open,
-and the others are done all the same.
+Each is handled separately: one that cannot be replayed does not stop the others.
 """
 
 import argparse

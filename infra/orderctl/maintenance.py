@@ -1,7 +1,4 @@
-"""`orderctl migrate` and `orderctl relay`: what is done at a release, and each minute.
-
-Lives here: their options and words. Not here: the work. No surprise.
-"""
+"""`orderctl migrate` and `orderctl relay`: a release's migrations, and one sweep."""
 
 import argparse
 import time

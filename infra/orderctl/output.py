@@ -1,8 +1,7 @@
-"""What commands say, to people and to machines, and what they ask.
+"""Print commands' results for people and machines, and ask for confirmation.
 
-Lives here: answers, tables, the options that all commands share. Not here: what is
-said. Surprise: a table is cut to the terminal's width, its last column only; into a
-pipe or file it goes whole.
+Only a table's last column is cut, to the terminal's width; a pipe or file gets all of
+it.
 """
 
 import argparse

@@ -1,8 +1,7 @@
-"""The sandbox's analytics service: hears of completed orders, once each.
+"""The sandbox's analytics service, which receives completed orders.
 
-Lives here: its HTTP routes. It consumes no events. Surprise: its path is misspelled,
-ids are numeric strings although they look like keys, and a UUID for an id is no 4xx but
-a 500; an order it has heard of before is 200 instead of 201 and changes nothing.
+Its path is misspelled, ids are numeric strings, a UUID gets a 500, and a repeated order
+a 200 that changes nothing.
 """
 
 import json

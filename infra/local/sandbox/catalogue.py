@@ -1,7 +1,6 @@
-"""What the sandbox's product service sells at first: each row is there for a reason.
+"""What the sandbox's product service sells at first.
 
-Lives here: names, prices, stock. Not here: how they are read or change. Surprise:
-half of the rows cannot be ordered; they are the ways in which a cart line is wrong.
+Half of the rows cannot be ordered: each shows one way in which a cart line is wrong.
 """
 
 from dataclasses import dataclass

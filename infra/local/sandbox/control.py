@@ -1,8 +1,6 @@
-"""What people and the demo use to look into the sandbox and to break it.
+"""Routes under `/sandbox/` that inspect the sandbox and inject faults.
 
-Lives here: the JSON routes under `/sandbox/` that no real platform has. Not here: the
-siblings' own routes. Surprise: a fault is for a sibling's HTTP; to make it deaf to
-events, pause its queue.
+A fault is for a sibling's HTTP; to stop its events, pause its queue.
 """
 
 import dataclasses

@@ -1,9 +1,7 @@
-"""The local bus: takes CloudEvents over HTTP and owes each to its consumers' queues.
+"""The local event bus: takes CloudEvents over HTTP into its consumers' queues.
 
-Lives here: the `/events` endpoint and durable queues, one a consumer, as a broker has.
-Not here: what a consumer does. Surprise: a message that is refused steps aside until
-its next try, so that one poison message is redelivered for ever but blocks nobody; and
-the same event twice is two messages, as brokers do.
+A rejected message steps aside until its next attempt, so it blocks no other; the same
+event twice is two messages, as with a broker.
 """
 
 import contextlib

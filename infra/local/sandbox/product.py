@@ -1,8 +1,7 @@
 """The sandbox's product service: a catalogue with stock, lowered by `order.created`.
 
-Lives here: its HTTP routes and its event consumer. Not here: what is sold at first.
-Surprise: a read without `Cache-Control: no-store` may answer with the row that was
-read before it, product null; and each `order.created`, resent or not, lowers stock.
+A read without `Cache-Control: no-store` may return the previous row without its
+product; each `order.created`, repeated or not, lowers stock.
 """
 
 import sqlite3

@@ -1,8 +1,6 @@
-"""How a sandbox service is made of plain functions, and what they answer with.
+"""Make a sandbox service's Flask app from plain functions.
 
-Lives here: routes to a Flask app, JSON out, a body's fields in. Not here: any route.
-Surprise: a path is served as written, with or without its slash, as the real services
-do: who calls it otherwise gets a redirect or a 404.
+Paths are served exactly as written, with or without the trailing slash.
 """
 
 from collections.abc import Callable, Iterable

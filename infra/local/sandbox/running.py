@@ -1,8 +1,6 @@
-"""The sandbox as one object: siblings, event sink, faults and records, for tests too.
+"""The sandbox as one object: siblings, event sink, faults and records.
 
-Lives here: how the parts are put together, and what a test asks of them. Not here: the
-functions. Surprise: nothing is configured; whoever wants functions to talk to it takes
-`sandbox.environ` and sets it before they are loaded.
+It configures nothing: set `sandbox.environ` before functions are loaded.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
-"""The sandbox's shop service: rows from `order.item.created`, and an owner's action.
+"""The sandbox's shop service: rows from `order.item.created`, and owners' actions.
 
-Lives here: its HTTP routes and its event consumer. Not here: which transitions are
-allowed; the order service decides that. Surprise: it looks tolerant and is not. A body
-it cannot read is redelivered for ever, and of the status endpoint it takes only 200.
+An unreadable body is redelivered for ever, and from the status endpoint only 200 is
+success.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """The sandbox's shopcart service: carts by `X-User-ID`, emptied by `order.created`.
 
-Lives here: its HTTP routes and its event consumer. Not here: whether the line can be
-ordered; the real one does not look either. Surprise: adding what is in the cart already
-makes a second line, and an `order.created` without nested `data` is silently ignored.
+Adding what is in the cart already makes a second line, and an `order.created` without
+nested `data` is silently ignored.
 """
 
 import sqlite3

@@ -1,8 +1,6 @@
-"""What the sandbox siblings know: one SQLite file, or memory when no path is given.
+"""The sandbox's state: one SQLite file, or memory when no path is given.
 
-Lives here: tables and transactions. Not here: what a row means; that is in the
-sibling's module. Surprise: all siblings share the file, though never each other's
-tables, so that stopping and starting again loses nothing of any of them.
+Siblings share the file, but not each other's tables.
 """
 
 import contextlib

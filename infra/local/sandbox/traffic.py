@@ -1,8 +1,6 @@
-"""What passes through the sandbox: every call recorded, and faults made on purpose.
+"""Record every call that passes through the sandbox, and inject faults.
 
-Lives here: a WSGI layer in front of the siblings. Not here: what they answer. Surprise:
-a call is recorded before its answer leaves, so whoever has the answer sees the call;
-and faults live in memory only, so a restart is a clean bill of health.
+A call is recorded before its response is sent; faults are kept in memory only.
 """
 
 import json
