@@ -1,8 +1,8 @@
 """What the functions share: rules, tables, clients, publishers.
 
-Flat on purpose, one noun a module. Nothing here runs at import: no environment,
-no socket, no thread, because the framework imports first and forks afterwards.
-Surprise: garbage is not looked for while a function is loaded.
+Importing reads no environment and opens no socket or thread, because the framework
+imports first and forks afterwards. Garbage collection is rare while a function is
+loaded.
 """
 
 import gc

@@ -1,8 +1,7 @@
-"""Approval: an order whose items are all final is approved once, and analytics told.
+"""Approve an order once all its items are final, and report it to analytics.
 
-Lives here: the decision, and the sweep for what a lost trigger left behind. Not here:
-decoding triggers (`functions/approval_handler`), delivery (`outbox.py`). Surprise:
-analytics is told through the outbox like any broker, so an approval never waits for it.
+Analytics gets its event through the outbox like any broker, so an approval never waits
+for it.
 """
 
 import time

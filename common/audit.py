@@ -1,9 +1,7 @@
-"""The audit: what is owed, sent and pending, held against what happened.
+"""The audit: compare pending and published events with what happened to orders.
 
-Lives here: walking all orders in chunks, and the report. Not here: what is compared
-(`audit_checks.py`, `audit_events.py`). Surprise: it runs while orders are written. Each
-chunk is one snapshot, and every write of the service is one statement, so what is under
-way is seen whole or not at all.
+It runs while orders are written. Each chunk is one snapshot, and every write is one
+transaction, so a write is seen whole or not at all.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,6 @@
-"""What the audit asks of orders, items and their history, each time of a range of ids.
+"""The audit's checks of orders, items and their history, by ranges of ids.
 
-Lives here: SQL, and the names of everything that can differ. Not here: events and carts
-(`audit_events.py`), chunks, snapshots and the report (`audit.py`). Surprise: entries of
-before there was a ledger look like new ones that lack something; `is_new` tells them
-apart.
+Entries older than the ledger lack some columns; `is_new` tells them apart.
 """
 
 from common.backlog import DESTINATIONS

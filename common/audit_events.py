@@ -1,8 +1,7 @@
-"""What the audit asks of events and carts: all told, once, in order, and rightly.
+"""The audit's checks of events and carts: published once, in order, and correct.
 
-Lives here: those statements. Not here: orders and items (`audit_checks.py`), chunks and
-the report (`audit.py`). Surprise: bodies are compared as text, member by member. They
-are written to the byte, and what is no JSON any more must be found, not end the audit.
+Bodies are compared as text, so that one that is no longer JSON is found instead of
+ending the audit.
 """
 
 from common import events

@@ -1,9 +1,7 @@
-"""The backlog: events as an operator sees them, and what one may do about them.
+"""Find events for an operator, send one again, or confirm one that is held.
 
-Lives here: finding events wherever they are, sending one again, confirming one that is
-held. Not here: sending (`relay.py`), dead letters (`dead_letters.py`). Surprise:
-nothing is indexed by event id, because that would cost every write; without an order's
-id an event is searched for, in short steps from the newest to the oldest.
+No index has event ids, because every write would pay for it; without an order's id an
+event is searched for in short steps from the newest to the oldest.
 """
 
 from collections.abc import Iterable, Iterator

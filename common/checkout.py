@@ -1,8 +1,7 @@
-"""A cart against stock: what to fix, or what to order. Pure.
+"""Check a cart against stock: what to fix, or what to order. Pure.
 
-Lives here: the checks of a line in their order, selling prices, lines that name the
-same variation. Not here: reading carts and products (`clients/`). Surprises: stock may
-be negative, and a cart may hold a variation twice; the sum is what stock must cover.
+Stock may be negative, and a cart may hold a variation twice; the sum is what stock must
+cover.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,10 +1,8 @@
 """Settings from the environment: the only reader of `os.environ`.
 
-Lives here: every variable, its default, its check; those of addresses are named in
-`endpoints.py`. Not here: what is done with them. A function names what it cannot work
-without (`load(needs=...)`), so that a missing variable stops it at start instead of
-surprising its first caller. Surprise: the older service's names (`POSTGRES_*`,
-`RABBITMQ_*`, the four service URLs) are kept.
+`load(needs=...)` names what a function cannot work without, so that a missing variable
+stops it at start. The older service's names (`POSTGRES_*`, `RABBITMQ_*`, the four
+service URLs) are kept.
 """
 
 import os

@@ -1,8 +1,7 @@
-"""Who is at the console, and whether a form that comes back is one of ours.
+"""Authenticate the console's operators, and check the tokens of its forms.
 
-Lives here: identity-aware access's signed header, the roles, tokens of forms. Not here:
-what an operator may do (`console_actions.py`). Surprise: a form's token is signed with
-a random value that only that browser's cookie holds; instances share no secret.
+A form's token is signed with a random value that only that browser's cookie holds, so
+instances share no secret.
 """
 
 import functools

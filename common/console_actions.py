@@ -1,9 +1,7 @@
-"""What operators do: the same rules and writes as callers', with a reason that stays.
+"""Operators' actions: the same rules and writes as callers', with a recorded reason.
 
-Lives here: each action, what it must be told, and how it decides. Not here: rules
-(`orders.py`, `approval.py`), doing it once with an entry (`console_audit.py`).
-Surprise: a shop's rules hold for operators, too; final stays final, as everybody has
-been told so, and approval and analytics rest on it.
+A shop's rules hold for operators, too: final stays final, because siblings and approval
+rely on it.
 """
 
 from collections.abc import Callable, Mapping

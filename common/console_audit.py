@@ -1,9 +1,7 @@
-"""Actions are done once, and who did them stays: entries of `operator_actions`.
+"""Do each operator's action once, and record it in `operator_actions`.
 
-Lives here: beginning an entry, doing the action, ending the entry. Not here: what each
-action is (`console_actions.py`). Surprise: a form is good for one action. Who sends it
-twice is told what the first one did; a change of an order and its entry are one
-transaction, and nothing is written where a rule refuses.
+Sending a form twice returns the first result; a change of an order and its entry are
+one transaction.
 """
 
 from collections.abc import Mapping

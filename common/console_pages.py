@@ -1,8 +1,6 @@
-"""How the console's pages are made: templates, words for numbers, what will happen.
+"""Render the console's pages, with an action's effects in sentences.
 
-Lives here: rendering, filters of templates, an action's effects in sentences. Not here:
-routes (`functions/ops_console`). Surprise: effects are what the rules themselves answer
-for the order as it is, so that a page never promises what a form could not do.
+Effects come from the rules themselves, so that a page promises only what a form can do.
 """
 
 import hashlib

@@ -1,9 +1,7 @@
-"""What the console shows: orders that are looked for, operators' actions, counts.
+"""Queries of the console: search for orders, operators' actions, counts.
 
-Lives here: its statements, each bounded however many rows there are. Not here: one
-order (`timeline.py`), how things stand (`diagnosis.py`), events (`backlog.py`).
-Surprise: no index is kept for the console. Ids come in the order of time, so a time is
-found by halving ids, and what no index knows is looked for in 10,000 orders at a time.
+No index is kept for the console: ids follow time, so a time is found by bisection, and
+unindexed searches read 10,000 orders at a time.
 """
 
 import functools

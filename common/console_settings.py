@@ -1,8 +1,7 @@
-"""Settings of the operations console: who may look, who may act, who vouches for them.
+"""Settings `OPS_*` of the console: who may look, who may act, how they sign in.
 
-Lives here: the variables `OPS_*` and their checks. Not here: believing a request
-(`console_access.py`). Surprise: on Cloud Run only `iap` will do, and it must be said,
-so that no deployment is open for want of a variable.
+On Cloud Run only `iap` is accepted, and it must be set, so that no deployment is open
+by default.
 """
 
 import re

@@ -1,9 +1,7 @@
-"""One order's timeline, as an operator reads it: what happened, who was told, when.
+"""One order's timeline in words, for operators.
 
-Lives here: putting steps, deliveries and operators' actions into one order of time, in
-words. Not here: reading them (`timeline.py`, `console_reads.py`). Surprise: an event
-that was sent stands at the time at which it was confirmed, one that still waits at that
-at which it was recorded.
+A published event stands at the time of its confirm, a pending one at the time it was
+recorded.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,6 @@
-"""Dead letters: what can never succeed is kept here, for an operator to see and settle.
+"""Dead letters: keep what can never succeed, list, replay and discard it.
 
-Lives here: keeping one, listing, replaying and discarding. Not here: the outbox's own,
-which move in the statement that settles an attempt (`outbox.py`). Surprise: the body is
-kept as bytes, because what arrives broken need not be text.
+The body is kept as bytes, because a broken one need not be text.
 """
 
 from collections.abc import Callable, Mapping, Sequence

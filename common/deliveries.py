@@ -1,8 +1,6 @@
-"""One log line and one span a delivery: which event, where to, how it ended.
+"""Write a log line and a span for each attempt to publish an event.
 
-Lives here: what is told of every attempt to send an event. Not here: the attempt
-(`publishing/`), what becomes of the event (`relay.py`). Surprise: events that go out
-together share their milliseconds, as they share the wait.
+Events published together share their duration.
 """
 
 import logging

@@ -1,9 +1,6 @@
-"""A destination: its publisher, one thread at a time, and whether it is worth a try.
+"""A destination: its publisher, used by one thread at a time, and its availability.
 
-Lives here: when one that was away is left alone, and for how long. Not here: what
-becomes of events (`relay.py`), wire formats (`publishing/`). Surprise: after it was
-away, of all requests one at a time finds out whether it is back; to the others it costs
-nothing.
+After a failure, one request at a time tries whether it is back; the others skip it.
 """
 
 import threading

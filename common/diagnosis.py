@@ -1,9 +1,6 @@
-"""The diagnosis: what keeps orders and events from going on, and what mends it safely.
+"""Find what holds up orders and events, and make the repairs that are safe.
 
-Lives here: what a doctor looks at, and the repairs that can do no harm. Not here:
-whether everything was told (`audit.py`), what only a person can decide (`backlog.py`,
-`dead_letters.py`). Surprise: what is younger than the patience is under way, and no
-complaint; otherwise a busy system would never be well.
+What is younger than a few minutes counts as in progress.
 """
 
 from collections.abc import Collection, Sequence

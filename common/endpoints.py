@@ -1,8 +1,6 @@
-"""Where the database and the brokers are, as the environment tells it.
+"""Addresses of the database and the brokers, from the environment.
 
-Lives here: their addresses, from a URL or from the older service's variables. Not here:
-all other settings (`config.py`), connecting. Surprise: an address never shows its
-password, not even in an error.
+An address never shows its password, not even in an error.
 """
 
 import re

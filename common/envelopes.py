@@ -1,9 +1,6 @@
-"""Incoming events: from whatever envelope they arrive in to what approval needs.
+"""Decode incoming events from any envelope to what approval needs.
 
-Lives here: CloudEvents in binary and structured mode, Pub/Sub's push, raw and
-unwrapped, Eventarc's `messagePublished`, and the bare body that RabbitMQ carries. Not
-here: what is done about an event. Surprise: the envelope's own type is not trusted
-where the body says it too; the body is what the publisher signed off.
+The type that counts is the body's own, not the envelope's.
 """
 
 import base64

@@ -1,8 +1,6 @@
-"""One variable of the environment each, read and checked.
+"""Read and check one variable of the environment.
 
-Lives here: kinds of values, and what is said of a bad one. Not here: which variables
-there are (`config.py`, `endpoints.py`). Surprise: what comes in holds no empty value;
-set but empty is not set.
+The mapping passed in holds no empty values: empty counts as not set.
 """
 
 import re

@@ -1,8 +1,7 @@
-"""What can go wrong, each with its HTTP status.
+"""Exceptions that a caller may see, each with its HTTP status.
 
-Lives here: the exceptions that a caller may see. Not here: how they look on the wire
-(`http.py`). An exception's docstring is its default message to the caller; its slug is
-the last part of the stable `/problems/...` URI, so renaming one breaks callers.
+An exception's docstring is its default message to the caller; its slug is the last part
+of the stable `/problems/...` URI, so renaming one breaks callers.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,7 @@
-"""Named points at which a test may kill the process, to see what a crash leaves behind.
+"""Named points at which a test may kill the process, to see what a crash leaves.
 
-Lives here: the names of all points and the hook. Not here: who kills, which is a test's
-affair: nothing in a deployment can arm a point, no variable and no request. Surprise:
-statements have points of their own, `sql <name> before` and `sql <name> after`, by the
-name that `db.named` gives them.
+No variable or request can arm a point in a deployment. Statements have points of their
+own, `sql <name> before` and `sql <name> after`.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,7 @@
-"""Who calls: the user from the gateway's headers, the shop from a verified claim.
+"""Identify the caller: the user from the gateway's headers, the shop from a claim.
 
-Lives here: X-User-ID with the forwarded JWT, or Google API Gateway's claims; where one
-is believed, the other's headers mean nothing. Not here: what a caller may do
-(`orders.py`). Surprise: X-Shop-ID is never read. A client can send it, and the gateway
-passes it on when the token has none of its own.
+X-Shop-ID is never read: a client can send it, and the gateway passes it on when the
+token has none of its own.
 """
 
 import base64

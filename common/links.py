@@ -1,8 +1,7 @@
-"""Idle network links: whether the other side has hung up.
+"""Check whether an idle connection has been closed by the other side.
 
-Lives here: the questions that pools ask before they lend a link again. Not here:
-opening, speaking, closing. Surprise: `poll()`, because `select()` takes no descriptor
-beyond 1023, and an instance with large carts gets there.
+It uses `poll()`, because `select()` takes no descriptor beyond 1023, and an instance
+with large carts gets there.
 """
 
 import select

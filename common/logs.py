@@ -1,9 +1,7 @@
-"""One line a record, in Cloud Logging's fields, with the request it belongs to.
+"""Log one line a record, in Cloud Logging's fields, with the request's context.
 
-Lives here: formats, where lines go, and the context of the current request (request id,
-trace, order, who). Not here: what is worth logging. Surprise: the context is a
-ContextVar, so that rows written and events recorded while a request runs can carry its
-ids unasked; threads that work for one request share its record.
+The context is a ContextVar, so that rows written and events recorded during a request
+carry its ids; threads that work for one request share it.
 """
 
 import contextlib

@@ -1,9 +1,7 @@
-"""The tables, as SQLAlchemy Core sees them.
+"""The tables in SQLAlchemy Core; Alembic compares them with the migrations.
 
-Lives here: columns, constraints, indexes; alembic compares them with the migrations.
-Not here: statements (`store.py`, `outbox.py`, `idempotency.py`, `limits.py`). Surprise:
-an order's `version` moves with every change of the order *or of any of its items*; it
-is what makes concurrent changes of one order exclude each other.
+An order's `version` moves with every change of the order *or of any of its items*,
+which is how concurrent changes of one order exclude each other.
 """
 
 from sqlalchemy import (

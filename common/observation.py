@@ -1,9 +1,4 @@
-"""One request as it is seen from outside: its log line, its span, its times.
-
-Lives here: what is noted of every request, and its cost: a few microseconds. Not here:
-what is answered (`http.py`), what waits for whom is measured where it waits (`db.py`,
-`clients/`). Surprise: a wait is noted after the fact, in the request's own record.
-"""
+"""Observe one request: its log line, its span, its durations."""
 
 import time
 from typing import Any

@@ -1,8 +1,7 @@
-"""What may happen to an order and its items, and what follows from it.
+"""Rules of an order and its items: transitions, field rights, history, events.
 
-Lives here: transitions, field rights by state, and which history and events a change
-brings. Pure: a function takes a snapshot and answers a change, None when nothing is to
-be done, or raises. Not here: loading and saving (`store.py`), approval (`approval.py`).
+Pure: a function takes a snapshot and returns a change, None if nothing is to be done,
+or raises.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

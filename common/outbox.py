@@ -1,10 +1,7 @@
 """The outbox: events wait here, from the commit that caused them until confirmed.
 
-Lives here: the claim on what is due, and what becomes of a row after an attempt. Not
-here: how rows come in (`changes.py`), who sends when (`relay.py`), how a destination is
-spoken to (`publishing/`). Surprise: a claim is committed before the first byte is sent.
-A row whose claim ran out unsettled is therefore known to be in doubt, and not taken for
-one that was never tried.
+A claim is committed before the first byte is sent, so a row whose claim expired without
+a result is known to be in doubt.
 """
 
 import functools

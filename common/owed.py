@@ -1,9 +1,7 @@
-"""What a write owes: which event to which destination, and what it claims itself.
+"""Pending events of a write: which event to which destination, and its claims.
 
-Lives here: what a write is told of destinations, and what it leaves to be sent. Not
-here: the write (`changes.py`), the claim on what it did not claim (`outbox.py`).
-Surprise: a write claims what it records for whoever will send it right after, because a
-claim of its own would be one more round trip, and one more version of each row.
+A write claims the events it records for whoever publishes them next, because a separate
+claim would cost a round trip and another version of each row.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,8 +1,7 @@
 """List parameters: limit, cursor, filters; and the link to the next page.
 
-Lives here: reading them from a query string, with an error that names the parameter.
-Not here: the pages (`reads.py`). Surprise: a cursor is opaque to callers, and is only
-the last id they saw, so it stays valid whatever is written in between.
+A cursor is opaque to callers, and is only the last id they saw, so it stays valid
+whatever is written in between.
 """
 
 import base64

@@ -1,8 +1,6 @@
-"""What went wrong, as a caller reads it: problem details (RFC 9457).
+"""Turn an exception into problem details (RFC 9457).
 
-Lives here: the one place where an exception becomes a status and a body. Not here: what
-can go wrong (`errors.py`). Surprise: `error` repeats the title, as older front ends
-read nothing else.
+`error` repeats the title, as older front ends read nothing else.
 """
 
 import random

@@ -1,8 +1,6 @@
-"""Reads of orders and items: PostgreSQL builds the reply's JSON, nobody parses it.
+"""Read orders and items as JSON that PostgreSQL builds and nobody parses.
 
-Lives here: one order, one item, list pages. Not here: snapshots to decide on and the
-write (`store.py`). Surprise: whose it must be is part of every statement, so that
-somebody else's row and an absent one cannot be told apart.
+The owner is part of every statement, so another's row and an absent one look alike.
 """
 
 import functools

@@ -1,9 +1,7 @@
-"""The relay: sends what the outbox owes, right after a commit or in sweeps.
+"""The relay: publishes pending events, right after a commit or in sweeps.
 
-Lives here: who sends what when, and what an attempt's end means for the event. Not
-here: rows and claims (`outbox.py`), whether a destination is worth a try
-(`destination.py`), wire formats (`publishing/`). Surprise: a write may have claimed its
-events already; then sending them takes one statement, which settles them.
+A write may have claimed its events already; then publishing takes one statement, which
+records the results.
 """
 
 import contextvars

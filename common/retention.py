@@ -1,9 +1,7 @@
-"""Retention: what was kept long enough is deleted, in steps while there is time.
+"""Delete what has been kept long enough, in steps while there is time.
 
-Lives here: one round over all that is kept for a while. Not here: what each table keeps
-and for how long (`idempotency.py`, `outbox.py`). Surprise: any number of
-relays may do it at once; who comes second waits for the batch, finds it deleted, and
-ends or goes on.
+Any number of relays may do it at once: the second waits for the batch, finds it
+deleted, and goes on.
 """
 
 import time

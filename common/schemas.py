@@ -1,8 +1,7 @@
-"""What requests may contain and what replies contain, as msgspec structs.
+"""Shapes of requests and replies as msgspec structs, with errors that name the field.
 
-Lives here: shapes, bounds, and turning a broken body into an error that names the
-field. Not here: rules that need the database. Surprise: msgspec refuses `true`, `3.0`
-and `"3"` where an int belongs, and UNSET (absent) is told apart from null.
+msgspec rejects `true`, `3.0` and `"3"` where an int belongs; UNSET (absent) differs
+from null.
 """
 
 import re

@@ -1,9 +1,7 @@
-"""Signals: how far behind events and approvals are, as one log line a minute.
+"""Log once a minute how far behind events and approvals are.
 
-Lives here: measuring it, and the line. Not here: what each order or event waits for
-(`diagnosis.py`), when an operator is called. Surprise: `infra/terraform/alerts.tf`
-takes its numbers from this line by the names of the fields, so a renamed field is an
-alarm that stays silent; a test holds the two together.
+`infra/terraform/alerts.tf` reads this line by its fields' names, so a renamed field
+silences an alarm; a test compares the two.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,7 @@
-"""Orders on their way to a change: snapshots to decide on, and the second try.
+"""Change orders: load a snapshot, decide, write, and try again on a conflict.
 
-Lives here: loading, deciding and saving. Not here: rules (`orders.py`),
-the write itself (`changes.py`), replies to reads (`reads.py`). Surprise: rules decide
-in Python on a snapshot, and go through only if that snapshot still holds.
+Rules decide in Python on a snapshot, and a write succeeds only if that snapshot still
+holds.
 """
 
 import contextlib

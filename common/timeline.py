@@ -1,9 +1,7 @@
-"""An order's life, step by step: what its owner may see, and all that is recorded.
+"""Read an order's history, for its owner or in full for operators.
 
-Lives here: a page of either, in one statement each. Not here: writing history
-(`changes.py`), an operator's wording (`console_timeline.py`). Surprise: owners page
-from the first step on, operators from the last one back; and operators are also told
-of orders that were deleted, which to their owners never were.
+Owners page from the first step on, operators from the last one back; only operators see
+deleted orders.
 """
 
 import hashlib

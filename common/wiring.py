@@ -1,8 +1,7 @@
-"""What a process needs once: settings, engine, siblings, relay; built on first use.
+"""Build what a process needs once, on first use: settings, engine, siblings, relay.
 
-Lives here: construction and nothing else. Not here: what is done with it. Surprise: the
-framework imports a function in its master process and then forks the worker, so nothing
-is built at import, and a fork starts with nothing.
+The framework imports a function in its master process and then forks the worker, so
+nothing is built at import.
 """
 
 import gc

@@ -1,7 +1,6 @@
 """Alembic's entry: runs the revisions on the connection it is given.
 
-Lives here: only that. There is no alembic.ini and no offline mode; `orderctl migrate`
-is the way in. Surprise: each revision is a transaction of its own.
+There is no alembic.ini and no offline mode; each revision is a transaction.
 """
 
 from alembic import context

@@ -1,9 +1,7 @@
-"""The seam between the outbox and whatever takes events: the Publisher protocol.
+"""The Publisher protocol between the outbox and destinations.
 
-Lives here: what a publisher gets, what it answers, and the rule that a failure holds
-back its own order only. Not here: when to publish (`outbox.py`). Surprise: "not sent"
-and "not known whether sent" are different answers, because product's consumer lowers
-stock again on a repeat.
+A failure holds back only its own order. "Not sent" and "not known whether sent" are
+different results, because product's consumer lowers stock again on a repeat.
 """
 
 import enum

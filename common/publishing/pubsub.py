@@ -1,9 +1,7 @@
-"""Publishes to a topic of Google Cloud Pub/Sub, in the order of each order's events.
+"""Publish to a topic of Google Cloud Pub/Sub, in the order of each order's events.
 
-Lives here: the client, attributes, what an answer means. Not here: topics and
-subscriptions, which are the deployment's. Surprise: the vendor's client only queues,
-and one RPC carries what one order announces together; so what counts is each future,
-and after a refused RPC its events go one by one, to find the one that is to blame.
+Google's client only queues, and one RPC carries what one order publishes together;
+after a rejected RPC its events go one by one, to find the one at fault.
 """
 
 import concurrent.futures
