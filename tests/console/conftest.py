@@ -6,13 +6,9 @@ import pytest
 
 from tests.support.console import Console
 from tests.support.service import Service, new_user
-from tests.support.shared import settings_kept, shared_service
+from tests.support.shared import service_of_file, settings_kept
 
-
-@pytest.fixture(scope="module")
-def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+shared = pytest.fixture(service_of_file, scope="module")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tests.support.approvals import DELIVERED, completed, status_event
 from tests.support.rabbitmq import EXCHANGE, OWN_DEAD_LETTERS, clean_topology
 from tests.support.rabbitmq_node import OwnBroker
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 from tests.support.worker import (
     QUEUE,
     STATUS_UPDATED,
@@ -53,10 +52,7 @@ BAD_TYPES: list[Any] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as service:
-        yield service
+service = pytest.fixture(service_of_file, scope="module")
 
 
 class Poisoner:

@@ -11,7 +11,7 @@ from infra.local.gateway import FUNCTIONS, function_of
 from tests.support.access import documented_operations
 from tests.support.service import Service, new_user
 from tests.support.serving import environment, served
-from tests.support.shared import settings_kept, shared_service
+from tests.support.shared import service_of_file, settings_kept
 from tests.support.tokens import userinfo
 
 KNOW_USERS = {
@@ -21,10 +21,7 @@ KNOW_USERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+shared = pytest.fixture(service_of_file, scope="module")
 
 
 @pytest.fixture

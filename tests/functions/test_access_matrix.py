@@ -32,7 +32,7 @@ from tests.support.access import (
 from tests.support.callers import WAYS, People, forged, honest
 from tests.support.observed import history, problem
 from tests.support.service import Service, new_user
-from tests.support.shared import settings_kept, shared_service
+from tests.support.shared import service_of_file, settings_kept, shared_service
 from tests.support.tokens import SECRET
 
 # Nothing is verified: who may call at all is the network's and IAM's to say.
@@ -96,10 +96,7 @@ CELLS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+shared = pytest.fixture(service_of_file, scope="module")
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """Bodies that are no JSON, no object, too large, too deep, or of another type."""
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.observed import everything, problem
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 from tests.support.writes import WRITES, Write
+
+service = pytest.fixture(service_of_file, scope="module")
 
 MIB = 1024 * 1024
 USER = new_user()
@@ -59,12 +60,6 @@ MEDIA_TYPES = [
     "json",
     "é",
 ]
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

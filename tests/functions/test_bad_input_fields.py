@@ -1,15 +1,16 @@
 """Members of a body that are of the wrong type, out of bounds, or not to be stored."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.observed import everything, problem, refused_field
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 from tests.support.writes import WRITES
+
+service = pytest.fixture(service_of_file, scope="module")
 
 USER = new_user()
 
@@ -115,12 +116,6 @@ FIELDS: list[tuple[str, str, list[str]]] = [
     ("PATCH an item", "status", [*NO_INT, *TOO_LARGE, "0", "5", "-1"]),
     ("move an item", "status", [*NO_INT, *TOO_LARGE, "0", "5", "-1"]),
 ]
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,15 @@
 """Ids in paths, methods, keys and other headers that make no sense."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.observed import everything, problem, refused_field
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 from tests.support.writes import WRITES
+
+service = pytest.fixture(service_of_file, scope="module")
 
 USER = new_user()
 # What follows /api/orders/ and /api/order-items/ and is nobody's id.
@@ -42,12 +43,6 @@ IDS = [
     "%2e%2e",
 ]
 KEYS = ["", "a" * 256, "é", "a\tb", "a\x7fb", "ключ", "\x00", "a\x01"]
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

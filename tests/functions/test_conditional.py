@@ -1,7 +1,7 @@
 """ETag, If-None-Match and If-Match on orders, items and the status endpoint."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +9,9 @@ from werkzeug.test import TestResponse
 
 from tests.support.observed import everything, problem, refused_field
 from tests.support.service import Service
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+service = pytest.fixture(service_of_file, scope="module")
 
 
 def order_path(order: dict[str, Any]) -> str:

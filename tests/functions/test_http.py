@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,9 @@ from werkzeug.test import TestResponse
 
 from tests.support.observed import everything, problem
 from tests.support.service import FUNCTIONS, Service
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
+
+service = pytest.fixture(service_of_file, scope="module")
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ALL = sorted(path.parent.name for path in Path(FUNCTIONS).glob("*/main.py"))
@@ -34,12 +35,6 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("create_order_from_cart", "/api/orders-from-shopcart", {"POST", "OPTIONS"}),
 ]
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"}
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 def raw(

@@ -1,6 +1,5 @@
 """POST /api/order-items/ and GET /api/order-items/{id}/."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,13 +15,9 @@ from tests.support.observed import (
     refused_field,
 )
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+service = pytest.fixture(service_of_file, scope="module")
 
 
 def add(service: Service, user: str, **body: Any) -> TestResponse:

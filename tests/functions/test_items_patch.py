@@ -1,7 +1,6 @@
 """PATCH /api/order-items/{id}/: an owner changes the quantity, or cancels."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,15 +8,11 @@ from werkzeug.test import TestResponse
 
 from tests.support.observed import announced, everything, history, problem
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
+
+service = pytest.fixture(service_of_file, scope="module")
 
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 def ordered_item(service: Service, user: str, quantity: int = 2) -> dict[str, Any]:

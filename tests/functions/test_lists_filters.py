@@ -210,7 +210,7 @@ BAD: dict[str, list[str]] = {
         "2025-12-01T10:00:00Z\x00",
     ],
     "order": ["", "0", "-1", "1.0", "x", "٣", str(2**63), "9" * 4000, "1 ", "0x1"],
-    "status": ["", "0", "5", "-1", "1.0", "processing", "true", "1,2", "٣"],
+    "status": ["", "0", "01", "5", "-1", "1.0", "processing", "true", "1,2", "٣"],
     "shop_id": ["", "x", "null", USER[:-1], f"{{{USER}}}", f"urn:uuid:{USER}", "\x00"],
 }
 BAD["created_before"] = BAD["created_after"]

@@ -1,7 +1,6 @@
 """POST /api/orders/ and GET /api/orders/{id}/."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,9 @@ from tests.support.observed import (
     refused_field,
 )
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
+
+service = pytest.fixture(service_of_file, scope="module")
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
@@ -31,12 +32,6 @@ ITEM_MEMBERS = {
     "shop_id",
     "price",
 }
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 def check_item(item: dict[str, Any]) -> None:

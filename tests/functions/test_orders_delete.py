@@ -1,21 +1,16 @@
 """DELETE /api/orders/{id}/: only while nothing has shipped; the siblings hear it."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.observed import announced, everything, history, problem
 from tests.support.service import Service
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
+
+service = pytest.fixture(service_of_file, scope="module")
 
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 def test_a_deleted_order_is_gone_with_its_items(service: Service, user: str) -> None:

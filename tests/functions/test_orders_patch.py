@@ -1,6 +1,5 @@
 """PATCH /api/orders/{id}/: metadata by merge patch, and approval where it is due."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,13 +7,9 @@ from werkzeug.test import TestResponse
 
 from tests.support.observed import announced, everything, problem
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
 
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
+service = pytest.fixture(service_of_file, scope="module")
 
 
 def created(service: Service, user: str, **metadata: str) -> dict[str, Any]:
@@ -80,7 +75,7 @@ def test_a_merge_patch_is_taken_under_its_own_media_type(
         {},
         {"metadata": {}},
         {"metadata": {"a": "1"}},
-        {"metadata": {"absent": None}},
+        {"metadata": {"absent": None, "a\0": None}},
         {"is_approved": False},
         {"user_id": None},
         {"id": 5, "created_at": "x", "items": [], "is_complete": True, "version": 9},
@@ -99,9 +94,12 @@ def test_a_patch_that_changes_nothing_is_200_and_writes_nothing(
 
 
 def test_metadata_may_not_grow_beyond_50_keys(service: Service, user: str) -> None:
-    order = created(service, user, **{f"k{n}": "v" for n in range(50)})
+    order = finished(service, user)
+    patched(service, user, order, metadata={f"k{n}": "v" for n in range(50)})
     before = everything(service)
-    response = patched(service, user, order, metadata={"one-more": "v"})
+    response = patched(
+        service, user, order, metadata={"one-more": "v"}, is_approved=True
+    )
     assert "metadata" in problem(response, 400, "invalid-request")["errors"]
     assert everything(service) == before
 
@@ -217,6 +215,17 @@ def test_an_approval_cannot_be_taken_back(service: Service, user: str) -> None:
     response = patched(service, user, order, is_approved=False, metadata={"a": "1"})
     problem(response, 409, "order-approved")
     assert everything(service) == before
+
+
+def test_an_approved_order_takes_metadata_and_announces_nothing(
+    service: Service, user: str
+) -> None:
+    order = finished(service, user)
+    patched(service, user, order, is_approved=True)
+    told = announced(service, order["id"])
+    response = patched(service, user, order, is_approved=True, metadata={"a": "1"})
+    assert response.get_json()["metadata"] == {"a": "1"}
+    assert announced(service, order["id"]) == told
 
 
 def test_metadata_and_approval_go_through_together(service: Service, user: str) -> None:

@@ -1,7 +1,6 @@
 """PATCH /api/order-items/{id}/status/: a shop moves an item towards its end."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,18 +13,14 @@ from tests.support.observed import (
     refused_field,
 )
 from tests.support.service import Service, new_user
-from tests.support.shared import shared_service
+from tests.support.shared import service_of_file
+
+service = pytest.fixture(service_of_file, scope="module")
 
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 STATUSES = (1, 2, 3, 4)
 ALLOWED = {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)}
 ILLEGAL = {(a, b) for a in STATUSES for b in STATUSES if a != b} - ALLOWED
-
-
-@pytest.fixture(scope="module")
-def service(postgres_url: str, template_database: str) -> Iterator[Service]:
-    with shared_service(postgres_url, template_database) as running:
-        yield running
 
 
 def item_in(service: Service, user: str, status: int) -> dict[str, Any]:

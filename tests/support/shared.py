@@ -25,6 +25,12 @@ def shared_service(postgres_url: str, template_database: str) -> Iterator[Servic
             running.close()
 
 
+def service_of_file(postgres_url: str, template_database: str) -> Iterator[Service]:
+    """Yield a shared service; `pytest.fixture(service_of_file, scope="module")`."""
+    with shared_service(postgres_url, template_database) as running:
+        yield running
+
+
 @contextmanager
 def settings_kept(service: Service) -> Iterator[Service]:
     """Yield the service, and undo afterwards what a test changes of its settings."""
