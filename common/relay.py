@@ -61,10 +61,6 @@ class Relay:
         """Answer the destinations that are worth a try now."""
         return tuple(d.name for d in self._destinations.values() if d.admit())
 
-    def hand_over(self, order_id: int) -> None:
-        """Send whatever one order owes; as `send`."""
-        self.send(Owed(order_id))
-
     def send(self, owed: Owed | None) -> None:
         """Send what a write owes right after its commit, within a short bound.
 

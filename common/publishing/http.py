@@ -4,9 +4,11 @@ Retries are the outbox's. Analytics is a destination like a broker, so that what
 not heard of waits for it.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from common import failpoints
 from common.publishing import (
@@ -46,6 +48,7 @@ class _HttpPublisher:
         self._seconds = seconds
         self._meanings = {**_MEANINGS, **meanings}
         self._session: requests.Session | None = None
+        self._link: socket.socket | None = None  # the last one opened
 
     def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         """Send in order; see `Publisher.publish`."""
@@ -78,24 +81,62 @@ class _HttpPublisher:
 
     def _post(self, message: Message, seconds: float) -> int:
         """Return the status of the response; raise RequestException."""
-        import requests  # noqa: PLC0415 see _send
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 see _send
 
         if self._session is None:
-            self._session = requests.Session()
-            self._session.trust_env = False  # no proxy gets to see events
-        with self._session.post(
-            self._url,
-            data=message.body.encode(),
-            headers=self._headers(message),
-            timeout=(min(CONNECT_TIMEOUT_SECONDS, seconds), seconds),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+            self._session = self._make_session()
+        with (
+            self._at_most(seconds),
+            self._session.post(
+                self._url,
+                data=message.body.encode(),
+                headers=self._headers(message),
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, seconds), seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             # A connection is kept only when its response was read, within reason.
             with suppress(HTTPError):
                 response.raw.read(MAX_RESPONSE_BYTES)
             return response.status_code
+
+    @contextmanager
+    def _at_most(self, seconds: float) -> Iterator[None]:
+        """Hang up after `seconds`: the library's time-out is for one read each."""
+        watch = threading.Timer(seconds, self._hang_up)
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
+            watch.join()  # it may be hanging up, and not on the next request
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            with suppress(OSError):
+                self._link.shutdown(socket.SHUT_RDWR)
+
+    def _make_session(self) -> "requests.Session":
+        """Return a session that keeps what it connects as `_link`."""
+        import requests  # noqa: PLC0415 see _send
+        from urllib3.poolmanager import pool_classes_by_scheme  # noqa: PLC0415 see _send
+
+        def kept(pool: Any) -> Any:  # noqa: ANN401 two kinds of pool
+            class Connection(pool.ConnectionCls):  # type: ignore[misc]
+                def connect(connection) -> None:  # noqa: N805 the publisher is `self`
+                    super().connect()
+                    self._link = connection.sock
+
+            return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+        session = requests.Session()
+        session.trust_env = False  # no proxy gets to see events
+        adapter: Any = session.get_adapter(self._url)
+        adapter.poolmanager.pool_classes_by_scheme = {
+            scheme: kept(pool) for scheme, pool in pool_classes_by_scheme.items()
+        }
+        return session
 
 
 class SinkPublisher(_HttpPublisher):

@@ -12,7 +12,15 @@ from common import relay as relays
 from common.publishing import Message, Result
 from tests.support.database import execute
 from tests.support.parallel import at_once
-from tests.support.relaying import Recorder, column, let_time_pass, owe, owed, relay_to
+from tests.support.relaying import (
+    Recorder,
+    column,
+    hand_over,
+    let_time_pass,
+    owe,
+    owed,
+    relay_to,
+)
 
 PATIENCE_SECONDS = 60
 
@@ -38,7 +46,7 @@ def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
     def answer(sent: Message) -> Result:
         if sent.body == "a":
             owe(database_url, 4, "b")
-            later.hand_over(4)
+            hand_over(later, 4)
         return Result.SENT
 
     bus = Recorder(answer)
@@ -47,7 +55,7 @@ def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
         relay_to(database_url, bus=bus) as first,
         relay_to(database_url, bus=bus) as later,
     ):
-        first.hand_over(4)
+        hand_over(first, 4)
     assert bus.bodies == ["a", "b"]
 
 
@@ -58,7 +66,7 @@ def test_a_long_order_goes_out_whole_at_once(
     bus = Recorder()
     owe(database_url, 4, *"abcdefgh")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     assert bus.bodies == list("abcdefgh")
 
 
@@ -66,7 +74,7 @@ def test_a_refusal_is_not_tried_again_in_the_same_hand_over(database_url: str) -
     bus = Recorder(lambda _: Result.REFUSED)
     owe(database_url, 4, "a", "b")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     assert [m.body for m in bus.tried] == ["a"]
 
 
@@ -94,12 +102,12 @@ def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
             while owed(database_url) and time.monotonic() < deadline:
                 relay.sweep(5)
 
-    def hand_over() -> None:
+    def request() -> None:
         with relay_to(database_url, bus=bus) as relay:
             while owed(database_url) and time.monotonic() < deadline:
-                relay.hand_over(random.randint(1, 30))
+                hand_over(relay, random.randint(1, 30))
 
-    at_once([sweep, sweep, sweep, hand_over])
+    at_once([sweep, sweep, sweep, request])
 
     assert owed(database_url) == []
     for order_id in range(1, 31):
@@ -124,7 +132,7 @@ def test_an_event_stays_behind_what_another_relay_is_sending(
         relay_to(database_url, bus=slow) as one,
         relay_to(database_url, bus=fast) as other,
     ):
-        thread = threading.Thread(target=one.hand_over, args=[4])
+        thread = threading.Thread(target=hand_over, args=[one, 4])
         thread.start()
         assert is_sending.wait(PATIENCE_SECONDS)
         other.sweep(1)
@@ -194,7 +202,7 @@ def test_handing_over_publishes_this_order_and_no_other(database_url: str) -> No
     owe(database_url, 4, "mine")
     owe(database_url, 5, "other")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     assert bus.bodies == ["mine"]
     assert owed(database_url) == ["other"]
 
@@ -255,5 +263,5 @@ def test_a_destination_that_does_not_answer_delays_no_other(
         if way == "sweep":
             relay.sweep(PATIENCE_SECONDS)
         else:
-            relay.hand_over(4)
+            hand_over(relay, 4)
     assert slow.bodies == fast.bodies == ["first", "last"]

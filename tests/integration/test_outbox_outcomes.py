@@ -20,6 +20,7 @@ from tests.support.relaying import (
     Recorder,
     column,
     engine_on,
+    hand_over,
     let_time_pass,
     owe,
     owed,
@@ -102,7 +103,7 @@ def test_an_absent_destination_costs_no_attempt_and_is_left_alone_for_a_while(
         assert [m.body for m in bus.tried] == ["a"]
         assert column(database_url, "attempts") == [0, 0, 0]
         assert column(database_url, "sending_since") == [None] * 3
-        relay.hand_over(5)
+        hand_over(relay, 5)
         relay.sweep(5)
         assert [m.body for m in bus.tried] == ["a"]
     back = Recorder()
@@ -120,8 +121,8 @@ def test_after_the_pause_a_destination_is_tried_again(
     bus = Recorder(lambda _: next(answers))
     owe(database_url, 4, "a")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
-        relay.hand_over(4)
+        hand_over(relay, 4)
+        hand_over(relay, 4)
     assert bus.bodies == ["a"]
 
 
@@ -150,8 +151,8 @@ def test_a_destination_that_does_not_confirm_is_left_alone_for_a_while(
     owe(database_url, 4, "a")
     owe(database_url, 5, "b")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
-        relay.hand_over(5)
+        hand_over(relay, 4)
+        hand_over(relay, 5)
     assert [m.body for m in bus.tried] == ["a"]
     assert column(database_url, "attempts") == [1, 0]
 
@@ -171,10 +172,10 @@ def test_who_waited_for_a_destination_in_vain_does_not_try_it_again(
     for order_id in range(1, 6):
         owe(database_url, order_id, str(order_id))
     with relay_to(database_url, bus=bus) as relay:
-        first = threading.Thread(target=relay.hand_over, args=[1])
+        first = threading.Thread(target=hand_over, args=[relay, 1])
         first.start()
         assert is_trying.wait(10)
-        rest = [threading.Thread(target=relay.hand_over, args=[n]) for n in (2, 3, 4)]
+        rest = [threading.Thread(target=hand_over, args=[relay, n]) for n in (2, 3, 4)]
         for thread in rest:
             thread.start()
         waiting = relay._destinations["bus"]._waiting
@@ -205,7 +206,7 @@ def test_a_publisher_that_raises_loses_nothing_and_harms_no_other_destination(
     owe(database_url, 4, "a", to="broken")
     owe(database_url, 4, "b", to="well")
     with relay_to(database_url, broken=Broken(), well=well) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     assert well.bodies == ["b"]
     assert owed(database_url) == ["a"]
     assert column(database_url, "attempts") == [1]
@@ -231,7 +232,7 @@ def test_what_was_sent_but_not_noted_is_sent_again_under_the_same_id(
 
         bus = Recorder(answer)
         with relay_to(link.through(database_url), bus=bus) as relay:
-            relay.hand_over(4)
+            hand_over(relay, 4)
             with pytest.raises(DatabaseUnavailableError):
                 relay.sweep(1)
             link.restore()
@@ -256,7 +257,7 @@ def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
     def oversleep(_: Message) -> Result:
         let_time_pass(database_url)
         with relay_to(database_url, bus=other) as awake:
-            awake.hand_over(4)
+            hand_over(awake, 4)
         return Result.REFUSED
 
     def look(_: Message) -> Result:
@@ -264,7 +265,7 @@ def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
 
     other.answer = look
     with relay_to(database_url, bus=Recorder(oversleep)) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     assert column(database_url, "attempts") == [2]
     assert column(database_url, "doubts") == [2], "a doubt is forgotten"
     assert len(other.tried) == 1
@@ -277,7 +278,7 @@ def test_a_doubtful_event_is_sent_again_by_default(
     bus = Recorder(lambda m: Result.SENT if m.is_doubtful else Result.UNCONFIRMED)
     owe(database_url, 4, "a", event_type=event_type)
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     let_time_pass(database_url)
     with relay_to(database_url, bus=bus) as relay:
         relay.sweep(5)
@@ -343,5 +344,5 @@ def test_what_was_sent_is_written_down_however_long_a_connection_takes(
             assert is_held.wait(10)
             return Result.SENT
 
-        Relay(engine, {"bus": Recorder(send)}).hand_over(4)
+        hand_over(Relay(engine, {"bus": Recorder(send)}), 4)
     assert owed(database_url) == []

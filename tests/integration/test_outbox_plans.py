@@ -15,7 +15,7 @@ from tests.support.plans import (
     prepared,
     rows_read,
 )
-from tests.support.relaying import Recorder, owe, relay_to
+from tests.support.relaying import Recorder, hand_over, owe, relay_to
 
 # Two destinations, five events an order.
 ORDERS = 5000
@@ -132,7 +132,7 @@ def test_a_claim_does_not_look_at_what_waits_behind_something_that_backs_off(
     )
     bus = Recorder(lambda _: result)
     with relay_to(url, bus=bus) as relay:
-        relay.hand_over(1)
+        hand_over(relay, 1)
     assert len(bus.tried) == 1
     assert cost_of_a_claim(url) < 6 * BATCH
 
@@ -145,7 +145,7 @@ def test_what_waited_behind_a_backoff_goes_out_with_it(
     bus = Recorder(lambda _: answers.pop() if answers else Result.SENT)
     owe(database_url, 4, *"abcdefgh")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
         assert bus.bodies == []
         relay.sweep(1)
         assert bus.bodies == []
@@ -165,9 +165,9 @@ def test_what_is_recorded_behind_a_backoff_waits_for_it_and_keeps_its_place(
     bus = Recorder(lambda _: answers.pop() if answers else Result.SENT)
     owe(database_url, 4, "a")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
         owe(database_url, 4, "b")
-        relay.hand_over(4)
+        hand_over(relay, 4)
         assert bus.bodies == []
         execute(database_url, "UPDATE outbox SET available_at = now() WHERE body = 'a'")
         relay.sweep(5)
@@ -179,7 +179,7 @@ def test_what_goes_nowhere_for_now_keeps_its_time(database_url: str) -> None:
     bus = Recorder(lambda _: Result.UNAVAILABLE)
     owe(database_url, 4, "a", "b")
     with relay_to(database_url, bus=bus) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     late = "SELECT count(*) FROM outbox WHERE available_at <> created_at"
     assert execute(database_url, late) == [[0]]
 
@@ -205,6 +205,6 @@ def test_a_backoff_puts_off_what_no_batch_has_reached(
     owe(database_url, 4, *"abcd")
     execute(database_url, "UPDATE outbox SET attempts = 9")
     with relay_to(database_url, bus=Recorder(lambda _: Result.REFUSED)) as relay:
-        relay.hand_over(4)
+        hand_over(relay, 4)
     late = "SELECT count(*) FROM outbox WHERE available_at > now()"
     assert execute(database_url, late) == [[4]]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from common import events
-from common.publishing import Outcome, Publisher, Result
+from common.publishing import Outcome, Publisher, Result, http
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.factories import item, message, order
@@ -153,6 +153,38 @@ def test_an_answer_that_does_not_come_in_time_is_in_doubt() -> None:
         began = time.monotonic()
         assert publish(publisher, seconds=1).result is Result.UNCONFIRMED
         assert time.monotonic() - began < 4
+        publisher.close()
+
+
+@pytest.mark.parametrize("kind", [SinkPublisher, AnalyticsPublisher])
+@pytest.mark.parametrize(
+    ("head", "result"),
+    [
+        ("HTTP/1.1 2", Result.UNCONFIRMED),
+        ("HTTP/1.1 200 X\nX-Slow:", Result.SENT),
+        ("HTTP/1.1 200 X\nContent-Length: 4000\n\n", Result.SENT),
+        ("HTTP/1.1 200 X\nConnection: close\n\n", Result.SENT),
+        ("HTTP/1.1 200 X\nTransfer-Encoding: chunked\n\nfa0\n", Result.SENT),
+    ],
+)
+@pytest.mark.timeout(30)
+def test_an_answer_that_drips_in_ends_in_time_and_counts_by_its_status(
+    kind: type[SinkPublisher | AnalyticsPublisher],
+    head: str,
+    result: Result,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "SINK_SECONDS", 1.0)
+    monkeypatch.setattr(http, "ANALYTICS_SECONDS", 1.0)
+    with odd_server() as server:
+        server.replies = (server.drips(head, seconds=0.2),)
+        publisher = kind(server.url)
+        began = time.monotonic()
+        assert publish(publisher).result is result
+        assert time.monotonic() - began < 4
+        server.replies = (says("HTTP/1.1 200 X\nContent-Length: 0\n\n"),)
+        assert publish(publisher).result is Result.SENT
+        assert server.connections == 2
         publisher.close()
 
 

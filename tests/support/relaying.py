@@ -12,6 +12,7 @@ from typing import Any
 from common import config
 from common.db import Engine, make_engine
 from common.endpoints import Database
+from common.owed import Owed
 from common.publishing import Message, Outcome, Result, publish_each
 from common.relay import Relay
 from tests.support.database import execute
@@ -74,6 +75,11 @@ def relay_to(
         yield Relay(
             engine, publishers, hold_doubtful_order_created=hold_doubtful_order_created
         )
+
+
+def hand_over(relay: Relay, order_id: int) -> None:
+    """Send what one order owes, as a request does that found it owed."""
+    relay.send(Owed(order_id))
 
 
 def owe(

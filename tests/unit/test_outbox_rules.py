@@ -19,6 +19,7 @@ from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
 from tests.support.factories import item, message, order
+from tests.support.relaying import hand_over
 
 SENT, UNROUTABLE, REFUSED = Result.SENT, Result.UNROUTABLE, Result.REFUSED
 DEFERRED = Result.DEFERRED
@@ -271,7 +272,7 @@ def test_a_destination_that_is_away_costs_a_hand_over_and_a_sweep_nothing(
     asked: list[str] = []
     tried = relay(Destination(**{"order.item.created": result}), asked=asked)
     ends(tried, message())
-    tried.hand_over(4)
+    hand_over(tried, 4)
     with contextlib.suppress(ConnectionRefusedError, ServiceError):
         tried.sweep(10.0)
     assert bool(asked) is asks
@@ -313,5 +314,5 @@ def test_after_a_pause_one_at_a_time_finds_out_whether_it_is_back(
 
 def test_a_hand_over_never_raises() -> None:
     asked: list[str] = []
-    relay(asked=asked).hand_over(4)
+    hand_over(relay(asked=asked), 4)
     assert asked
