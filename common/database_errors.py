@@ -71,9 +71,10 @@ def sql_state(error: BaseException) -> str:
     return _field(error, "C")
 
 
-def message(error: BaseException) -> str:
-    """Return what the server says of an error, '' where it was not the server."""
-    return _field(error, "M")
+def reason(error: BaseException) -> str:
+    """Return what the server, or the network, says of an error."""
+    cause = error.__cause__ or error
+    return _field(error, "M") or str(cause) or type(cause).__name__
 
 
 def violated_constraint(error: BaseException) -> str:

@@ -84,6 +84,7 @@ def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection
             return engine.connect()
         except NoneFreeError as error:
             if time.monotonic() >= deadline:
+                log.warning("no connection was free in time")
                 raise BusyError from error
 
 
@@ -177,23 +178,38 @@ def _on_error(failed: ExceptionContext) -> ServiceError | None:
         failure = database_errors.sql_state(error) or type(error).__name__
         _note(failed.connection, failed.execution_context, failure)
     found = database_errors.meaning(error)
+    if found is not Meaning.DEFECT:  # which is logged as such, with its traceback
+        _report(found, failed)
     if found is Meaning.UNAVAILABLE:
         failed.is_disconnect = True
         return DatabaseUnavailableError()
     if found is Meaning.BUSY:
         return BusyError()
     if found is Meaning.NOT_SET_UP:
-        told = {
-            "reason": database_errors.message(error),
-            "run": database_errors.remedy(error),
-        }
-        log.error("the database is not set up", extra={"fields": told})
         return DatabaseUnavailableError("The database is not set up for this service.")
     if is_running and not database_errors.is_servers(error):
         # Nobody knows what this connection says next; of the others it tells nothing.
         failed.is_disconnect = True
         failed.invalidate_pool_on_disconnect = False
     return None
+
+
+def _report(found: Meaning, failed: ExceptionContext) -> None:
+    """Log what the server or the network said; callers are not told."""
+    error = failed.original_exception
+    context = failed.execution_context
+    fields: dict[str, str | None] = {
+        "reason": database_errors.reason(error),
+        "sqlstate": database_errors.sql_state(error) or None,
+        "statement": context.execution_options.get("name") if context else None,
+    }
+    if found is Meaning.NOT_SET_UP:
+        fields["run"] = database_errors.remedy(error)
+        log.error("the database is not set up", extra={"fields": fields})
+        return
+    state = "unavailable" if found is Meaning.UNAVAILABLE else "busy"
+    told = (state, fields["reason"])
+    log.warning("the database is %s: %s", *told, extra={"fields": fields})
 
 
 _PING = named("db.ping", "SELECT 1")

@@ -123,7 +123,12 @@ def _cloud_sql(env: Mapping[str, str]) -> Database | CloudSql:
     socket = f"{folder.rstrip('/')}/{env[name]}/.s.PGSQL.5432"
     if connect == "socket" and wants_iam_login:
         raise ConfigError("CLOUD_SQL_IAM_AUTH=true needs CLOUD_SQL_CONNECT=connector")
-    is_there = Path(socket).is_socket()
+    try:
+        is_there = Path(socket).is_socket()
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise ConfigError(
+            f"{name}: no socket is at {socket}: {error.strerror}"
+        ) from None
     if connect == "socket" and not is_there:
         raise ConfigError(f"CLOUD_SQL_CONNECT is socket, but there is none at {socket}")
     if is_there and connect != "connector" and not wants_iam_login:

@@ -62,7 +62,7 @@ def _fail(message: str, status: int) -> int:
 
 def _unavailable(error: DatabaseUnavailableError) -> str:
     if database_errors.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
-        said = database_errors.message(error)
+        said = database_errors.reason(error)
         return (
             f"the database is not set up ({said}): run {database_errors.remedy(error)}"
         )

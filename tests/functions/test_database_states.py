@@ -1,5 +1,6 @@
 """A database that is there and does not do: what callers are told, and recovery."""
 
+import socket
 import threading
 import time
 import uuid
@@ -189,7 +190,11 @@ def test_the_oldest_schema_that_is_ready_has_all_that_the_code_uses(
 )
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_the_database_refuses_is_a_503_and_lost_connections_are_not_kept(
-    database_url: str, state: str, told: type[Exception], size: int
+    database_url: str,
+    state: str,
+    told: type[Exception],
+    size: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     execute(
         database_url,
@@ -204,6 +209,23 @@ def test_what_the_database_refuses_is_a_503_and_lost_connections_are_not_kept(
         after = backends(engine, size)
     is_lost = told is DatabaseUnavailableError and state not in NOT_SET_UP
     assert before.isdisjoint(after) if is_lost else before == after
+    [line] = caplog.records
+    # What is prepared anew, because it seems to be forgotten, is still there.
+    logged = "42P05" if state == "26000" else state
+    assert vars(line)["fields"]["sqlstate"] == logged
+    assert vars(line)["fields"]["reason"]
+    assert line.levelname == ("ERROR" if state in NOT_SET_UP else "WARNING")
+
+
+def test_why_no_connection_comes_about_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"postgresql://a:secret@127.0.0.1:{server.getsockname()[1]}/b"
+    with engine_on(nobody) as engine, pytest.raises(DatabaseUnavailableError):
+        connect(engine)
+    [line] = caplog.records
+    assert "refused" in line.getMessage()
 
 
 NOT_SET_UP = ("42P01", "42703", "42501", "3F000")

@@ -79,6 +79,10 @@ def test_a_socket_is_taken_where_there_is_one_unless_the_connector_is_asked_for(
 @pytest.mark.parametrize(
     ("said", "refused"),
     [
+        (
+            {"CLOUD_SQL_SOCKET_DIR": "/x" * 3000},
+            "CLOUD_SQL_CONNECTION_NAME: no socket is at /x",
+        ),
         ({}, "CLOUD_SQL_CONNECT is socket, but there is none at /cloudsql/shop-42:"),
         ({"CLOUD_SQL_IAM_AUTH": "true"}, "CLOUD_SQL_IAM_AUTH=true needs "),
     ],
