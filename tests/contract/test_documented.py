@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from jsonschema.exceptions import ValidationError
+from jsonschema_rs import ValidationError
 
 from common import events, http
 from common.api_docs.documents import parsed
@@ -79,24 +79,24 @@ MESSAGE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("part", "name", "value", "said"),
     [
-        ("body", "shop_id", GONE, "'shop_id' is a required property"),
-        ("body", "order_id", 4, "4 is not of type 'string'"),
-        ("body", "status", "3", "'3' is not of type 'integer'"),
+        ("body", "shop_id", GONE, '"shop_id" is a required property'),
+        ("body", "order_id", 4, '4 is not of type "string"'),
+        ("body", "status", "3", '"3" is not of type "integer"'),
         ("body", "status", 5, "5 is greater than the maximum"),
-        ("body", "shop_id", None, "None is not of type 'string'"),
-        ("body", "shop_id", "mine", "'mine' is not a 'uuid'"),
-        ("body", "occurred_at", "today", "'today' is not a 'date-time'"),
+        ("body", "shop_id", None, 'null is not of type "string"'),
+        ("body", "shop_id", "mine", '"mine" is not a "uuid"'),
+        ("body", "occurred_at", "today", '"today" is not a "date-time"'),
         ("body", "colour", "red", "'colour' was unexpected"),
         ("body", "event_type", "order.created", "event_type"),
         ("body", "order_id", "5", "order 5, but headers say {'4'}"),
-        ("headers", "cloudEvents:id", GONE, "'cloudEvents:id' is a required"),
+        ("headers", "cloudEvents:id", GONE, '"cloudEvents:id" is a required'),
         ("headers", "cloudEvents:type", "order.created", "says order.created"),
         ("headers", "tenant", "7", "'tenant' was unexpected"),
-        ("headers", "traceparent", "me", "'me' does not match"),
-        ("properties", "app_id", GONE, "'app_id' is a required property"),
+        ("headers", "traceparent", "me", '"me" does not match'),
+        ("properties", "app_id", GONE, '"app_id" is a required property'),
         ("properties", "type", "order.created", "says order.created"),
         ("properties", "delivery_mode", 1, "2 was expected"),
-        ("properties", "timestamp", "now", "'now' is not of type 'integer'"),
+        ("properties", "timestamp", "now", '"now" is not of type "integer"'),
         ("properties", "message_id", "mine", "message_id"),
     ],
 )

@@ -96,7 +96,6 @@ def ids(destination: Destination, count: int) -> list[str]:
 def test_a_body_arrives_to_the_byte(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An event's body arrives to the byte."""
     body = '{"name":"Größe 4 \\u00e9 ☃"' + " " * 300_000 + "}"
     assert send(publisher, message(body=body)) == [SENT]
     [came] = destination.arrived(1)
@@ -106,7 +105,6 @@ def test_a_body_arrives_to_the_byte(
 def test_an_event_says_what_it_is(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An event carries id, type, order, time and trace, as CloudEvents name them."""
     sent = message(order_id=7, type=CREATED, traceparent=TRACE)
     assert send(publisher, sent) == [SENT]
     [came] = destination.arrived(1)
@@ -125,7 +123,6 @@ def test_an_event_says_what_it_is(
 def test_an_event_of_no_request_has_no_trace(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An event that no request has caused carries no trace."""
     assert send(publisher, message(traceparent=None)) == [SENT]
     [came] = destination.arrived(1)
     assert came.traceparent is None
@@ -134,7 +131,6 @@ def test_an_event_of_no_request_has_no_trace(
 def test_a_resend_has_the_same_id(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A resend carries the event's id, so that consumers can tell."""
     send(publisher, event(1))
     send(publisher, message(id=1, event_id="e-1", attempts=2, is_doubtful=True))
     assert ids(destination, 2) == ["e-1", "e-1"]
@@ -146,7 +142,6 @@ def test_a_resend_has_the_same_id(
 def test_one_orders_events_arrive_in_their_order(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """One order's events arrive in the order in which they happened."""
     types = [ITEM, ITEM, ITEM, CREATED, STATUS, STATUS, STATUS, APPROVED]
     batch = [event(n, event_type=each) for n, each in enumerate(types)]
     assert set(send(publisher, *batch)) == {SENT}
@@ -156,7 +151,6 @@ def test_one_orders_events_arrive_in_their_order(
 def test_a_hundred_orders_at_once(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """Of a hundred orders with eight events each, all arrive, once, and in order."""
     batch = [event(n, order_id=1 + n % 100) for n in range(800)]
     for begin in range(0, 800, 200):  # as many as the relay claims at once
         assert set(send(publisher, *batch[begin : begin + 200], seconds=60)) == {SENT}
@@ -168,7 +162,6 @@ def test_a_hundred_orders_at_once(
 def test_different_orders_do_not_wait_for_each_other(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An order's event does not wait for the confirm of another order's."""
     send(publisher, event(1))
     destination.link.is_mute = True
     orders = [event(n, order_id=n) for n in (2, 3, 4)]
@@ -182,7 +175,6 @@ def test_different_orders_do_not_wait_for_each_other(
 def test_a_refused_event_holds_back_its_own_order_only(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An event that is refused holds back its own order, and no other."""
     destination.refuse(APPROVED)
     batch = [
         event(1, 4, STATUS),
@@ -200,7 +192,6 @@ def test_a_refused_event_holds_back_its_own_order_only(
 def test_what_was_refused_goes_out_once_it_is_taken(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """What was refused goes out, with all that waited for it, once it is taken."""
     destination.refuse(APPROVED)
     batch = [event(1, 4, APPROVED), event(2, 4, STATUS)]
     assert send(publisher, *batch) == [REFUSED, NOT_TRIED]
@@ -215,7 +206,6 @@ def test_what_was_refused_goes_out_once_it_is_taken(
 def test_a_destination_that_is_not_there_is_unavailable(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """Where nobody is there, nothing counts as sent, tried or in doubt."""
     destination.link.refuse()
     orders = [event(n, order_id=n) for n in (1, 2, 3)]
     assert send(publisher, *orders) == [UNAVAILABLE, NOT_TRIED, NOT_TRIED]
@@ -227,7 +217,6 @@ def test_a_destination_that_is_not_there_is_unavailable(
 def test_a_reason_is_one_line_and_names_no_host(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """Why an event was not sent is told in one line, which names no host."""
     destination.link.refuse()
     outcomes = publisher.publish([event(1)], time.monotonic() + 20)
     destination.link.restore()
@@ -241,7 +230,6 @@ def test_a_reason_is_one_line_and_names_no_host(
 def test_a_destination_that_goes_away_is_unavailable_and_comes_back(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A destination that goes away between two publishes leaves nothing in doubt."""
     assert send(publisher, event(1)) == [SENT]
     destination.link.refuse()
     destination.link.wait_until_quiet()
@@ -255,7 +243,6 @@ def test_a_destination_that_goes_away_is_unavailable_and_comes_back(
 def test_a_destination_that_says_nothing_costs_bounded_time(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A destination that says nothing costs seconds, and loses nothing."""
     destination.link.is_mute = True
     began = time.monotonic()
     assert send(publisher, event(1))[0] in (UNAVAILABLE, UNCONFIRMED)
@@ -270,7 +257,6 @@ def test_a_destination_that_says_nothing_costs_bounded_time(
 def test_an_answer_that_is_withheld_leaves_doubt_within_the_deadline(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """An event without a confirm is in doubt, by the deadline; what follows waits."""
     send(publisher, event(1))
     destination.link.is_mute = True
     began = time.monotonic()
@@ -283,7 +269,6 @@ def test_an_answer_that_is_withheld_leaves_doubt_within_the_deadline(
 def test_late_confirms_are_not_taken_for_later_events(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """After a doubt the next publish starts anew: its confirms are its own."""
     send(publisher, event(1))
     destination.link.is_mute = True
     assert send(publisher, event(2), seconds=1) == [UNCONFIRMED]
@@ -295,7 +280,6 @@ def test_late_confirms_are_not_taken_for_later_events(
 def test_a_link_cut_in_mid_publish_leaves_doubt_and_the_next_publish_works(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A link cut in mid-publish leaves the event in doubt; the next try works."""
     send(publisher, event(1))
     destination.link.is_mute = True
     cut = threading.Timer(0.3, destination.link.cut)
@@ -315,7 +299,6 @@ def test_a_link_cut_in_mid_publish_leaves_doubt_and_the_next_publish_works(
 def test_after_the_deadline_nothing_is_tried(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """Where no time is left for an answer, nothing is tried."""
     assert send(publisher, event(1), seconds=-1) == [NOT_TRIED]
     assert send(publisher, event(1), seconds=0.1) == [NOT_TRIED]
     assert send(publisher, event(2)) == [SENT]
@@ -326,7 +309,6 @@ def test_after_the_deadline_nothing_is_tried(
 def test_one_connection_serves_many_publishes(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """One connection serves many publishes."""
     for number in range(5):
         assert send(publisher, event(number)) == [SENT]
     assert destination.link.attempts == 1
@@ -335,7 +317,6 @@ def test_one_connection_serves_many_publishes(
 def test_an_idle_link_that_was_cut_is_opened_again_unnoticed(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A connection that was cut while idle is opened again, unnoticed."""
     send(publisher, event(1))
     destination.link.cut()
     destination.link.wait_until_quiet()
@@ -346,7 +327,6 @@ def test_an_idle_link_that_was_cut_is_opened_again_unnoticed(
 def test_a_publisher_that_was_closed_publishes_again(
     publisher: Publisher, destination: Destination
 ) -> None:
-    """A publisher that was closed leaves no connection, and may publish again."""
     assert send(publisher, event(1)) == [SENT]
     publisher.close()
     publisher.close()

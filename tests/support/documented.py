@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from werkzeug.test import TestResponse
 
 from common.api_docs import documents
@@ -55,9 +55,7 @@ def resolve(part: dict[str, Any]) -> dict[str, Any]:
 
 def checked(schema: dict[str, Any]) -> Draft202012Validator:
     """Return a validator that looks at formats, too."""
-    return Draft202012Validator(
-        schema, format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
+    return Draft202012Validator(schema, validate_formats=True)
 
 
 @functools.cache
