@@ -12,7 +12,7 @@ from tests.support.approvals import (
     is_approved,
     status_event,
 )
-from tests.support.parallel import at_once, sender
+from tests.support.parallel import sender
 from tests.support.service import Service, new_user
 
 WAITING = """
@@ -47,33 +47,6 @@ def test_many_triggers_at_once_approve_exactly_once(
     assert len(service.sandbox.events_of("order.approved")) == 1
     [heard] = service.sandbox.completed_orders
     assert heard["times_heard"] == 1
-
-
-def test_two_last_items_at_once_approve_exactly_once(
-    service: Service, user: str
-) -> None:
-    order = service.ordered(user, 1, 1)
-    moves = [
-        sender(
-            service,
-            "item_status",
-            "PATCH",
-            f"/api/order-items/{item['id']}/status/",
-            user,
-            json={"status": DELIVERED},
-        )
-        for item in order["items"]
-    ]
-    assert [r.status_code for r in at_once(moves)] == [200, 200]
-    headers, data = binary(json.dumps(status_event(order["id"])).encode())
-    trigger = sender(
-        service, "approval_handler", "POST", "/", user, headers=headers, data=data
-    )
-    at_once([trigger, trigger])
-    assert is_approved(service, order["id"])
-    assert len(service.sandbox.events_of("order.approved")) == 1
-    [heard] = service.sandbox.completed_orders
-    assert (heard["times_heard"], len(heard["items"])) == (1, 2)
 
 
 def test_analytics_hears_of_delivered_items_only_in_major_units(
@@ -220,18 +193,3 @@ def test_a_complete_order_that_got_another_item_is_not_approved(
     service.trigger_approval(order["id"])
     assert service.sweep()["approved"] == []
     assert not is_approved(service, order["id"])
-
-
-def test_deleting_the_last_open_item_lets_the_order_be_approved(
-    service: Service, user: str
-) -> None:
-    order = service.ordered(user, 1, 1)
-    done, open_item = (item["id"] for item in order["items"])
-    service.move(done, DELIVERED)
-    path = f"/api/order-items/{open_item}/"
-    assert service.crud("DELETE", path, user).status_code == 204
-    event = service.sandbox.events_of("order.item.status.updated")[-1]
-    assert event.json["order_item_id"] == str(open_item)
-    headers = dict(event.attributes)
-    service.call("approval_handler", "POST", "/", headers=headers, data=event.body)
-    assert is_approved(service, order["id"])

@@ -103,20 +103,6 @@ def _on_the_wire(text: str) -> str:
     return text.encode().decode("latin-1")
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_unknown_methods_are_405_and_nothing_is_written(
-    service: Service, order: dict[str, Any], name: str
-) -> None:
-    write = WRITES[name]
-    path = write.path.format(order=order["id"], item=order["items"][0]["id"])
-    before = everything(service)
-    for method in ("PUT", "BREW", "PROPFIND", "QUERY", "TRACE", "CONNECT", "X" * 300):
-        response = service.call(write.function, method, path, user=USER, json={})
-        problem(response, 405, "method-not-allowed")
-        assert "OPTIONS" in response.headers["Allow"]
-    assert everything(service) == before
-
-
 def test_headers_that_make_no_sense_do_no_harm(
     service: Service, order: dict[str, Any]
 ) -> None:

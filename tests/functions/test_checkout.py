@@ -97,14 +97,6 @@ def test_location_keeps_the_prefix_of_the_gateway(service: Service, user: str) -
     assert response.headers["Location"] == f"/order/api/orders/{order_id}/"
 
 
-@pytest.mark.parametrize("path", [PATH, PATH.rstrip("/")])
-def test_path_answers_with_and_without_its_slash(
-    service: Service, user: str, path: str
-) -> None:
-    service.sandbox.add_to_cart(user, catalogue.MUG)
-    assert post(service, user, path=path).status_code == 201
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -119,14 +111,6 @@ def test_path_answers_with_and_without_its_slash(
 def test_body_is_ignored(service: Service, user: str, body: dict[str, Any]) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG)
     assert post(service, user, **body).status_code == 201
-
-
-def test_user_id_is_normalised_before_the_cart_is_asked_for(
-    service: Service, user: str
-) -> None:
-    service.sandbox.add_to_cart(user, catalogue.MUG)
-    response = post(service, user.upper().replace("-", ""))
-    assert response.get_json()["order"]["user_id"] == user
 
 
 @pytest.mark.parametrize("user_id", [None, "", "not-a-uuid", "1"])
@@ -166,15 +150,6 @@ def test_only_the_callers_cart_is_ordered(service: Service, user: str) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG, 1)
     [item] = service.checkout(user).get_json()["order"]["items"]
     assert item["product_variation"] == catalogue.MUG
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_other_methods_are_405_and_name_the_allowed_one(
-    service: Service, user: str, method: str
-) -> None:
-    response = service.call("create_order_from_cart", method, PATH, user=user)
-    assert response.status_code == 405
-    assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
 
 @pytest.mark.parametrize(

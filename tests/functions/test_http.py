@@ -25,6 +25,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
         "/api/orders/{order}",
         {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"},
     ),
+    ("orders_crud", "/api/orders/{order}/timeline", {"GET", "HEAD", "OPTIONS"}),
     ("orders_crud", "/api/order-items", {"GET", "HEAD", "POST", "OPTIONS"}),
     (
         "orders_crud",
@@ -34,7 +35,8 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("item_status", "/api/order-items/{item}/status", {"PATCH", "OPTIONS"}),
     ("create_order_from_cart", "/api/orders-from-shopcart", {"POST", "OPTIONS"}),
 ]
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
+METHODS |= {"BREW", "PROPFIND", "QUERY", "CONNECT", "X" * 300}
 
 
 def raw(

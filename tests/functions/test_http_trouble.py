@@ -6,20 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from common.logs import JsonFormatter
 from tests.support.observed import problem
 from tests.support.service import Service
-
-NOBODY = "postgresql://nobody:secret-word@127.0.0.1:1/nowhere"
-WITH_DATABASE = (
-    "approval_handler",
-    "create_order_from_cart",
-    "item_status",
-    "orders_crud",
-    "outbox_relay",
-)
 
 
 @contextmanager
@@ -39,42 +28,6 @@ def logged() -> Iterator[list[dict[str, Any]]]:
         yield lines
     finally:
         logger.removeHandler(handler)
-
-
-@pytest.mark.parametrize("function", WITH_DATABASE)
-def test_without_its_database_a_function_is_live_but_not_ready(
-    service: Service, function: str
-) -> None:
-    service.set(DATABASE_URL=NOBODY)
-    assert service.call(function, "GET", "/health/live").status_code == 200
-    response = service.call(function, "GET", "/health/ready")
-    body = problem(response, 503, "database-unavailable")
-    assert body["down"] == ["database"]
-    assert int(response.headers["Retry-After"]) > 0
-    assert "secret-word" not in response.get_data(as_text=True)
-
-
-def test_without_its_database_every_route_is_503_with_retry_after(
-    service: Service, user: str
-) -> None:
-    service.set(DATABASE_URL=NOBODY)
-    for method, path in (
-        ("GET", "/api/orders/"),
-        ("POST", "/api/orders/"),
-        ("GET", "/api/orders/1/"),
-        ("PATCH", "/api/orders/1/"),
-        ("DELETE", "/api/orders/1/"),
-        ("GET", "/api/order-items/"),
-        ("GET", "/api/order-items/1/"),
-        ("PATCH", "/api/order-items/1/"),
-        ("DELETE", "/api/order-items/1/"),
-    ):
-        response = service.crud(method, path, user, json={})
-        problem(response, 503, "database-unavailable")
-        assert int(response.headers["Retry-After"]) > 0
-        assert "127.0.0.1" not in response.get_data(as_text=True)
-    response = service.move(1, 2)
-    problem(response, 503, "database-unavailable")
 
 
 def test_the_unexpected_is_a_500_problem_that_tells_the_caller_nothing(

@@ -229,14 +229,19 @@ def test_somebody_elses_user_id_in_the_body_is_403(service: Service, user: str) 
 def test_what_cannot_be_sold_is_409_with_the_reason_and_nothing_is_written(
     service: Service, user: str, article: dict[str, Any], reason: str
 ) -> None:
+    order = service.ordered(user)
     good = service.sandbox.add_article()
     bad = service.sandbox.add_article(**article)
     lines = [{"product_variation": v, "quantity": 2} for v in (good, bad)]
     before = everything(service)
-    response = service.crud("POST", "/api/orders/", user, json={"items": lines})
-    body = problem(response, 409, "item-unavailable")
-    assert body["reason"] == reason
-    assert body["product_variation"] == bad
+    for path, body in (
+        ("/api/orders/", {"items": lines}),
+        ("/api/order-items/", lines[1] | {"order": order["id"]}),
+    ):
+        told = problem(
+            service.crud("POST", path, user, json=body), 409, "item-unavailable"
+        )
+        assert (told["reason"], told["product_variation"]) == (reason, bad), path
     assert everything(service) == before
 
 

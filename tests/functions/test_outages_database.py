@@ -31,6 +31,17 @@ CALLS: dict[str, Call] = {
     "read": lambda service, user: service.crud("GET", "/api/orders/1/", user),
     "create": lambda service, user: service.crud("POST", "/api/orders/", user, json={}),
     "delete": lambda service, user: service.crud("DELETE", "/api/orders/1/", user),
+    "patch": lambda service, user: service.crud(
+        "PATCH", "/api/orders/1/", user, json={}
+    ),
+    "items": lambda service, user: service.crud("GET", "/api/order-items/", user),
+    "item": lambda service, user: service.crud("GET", "/api/order-items/1/", user),
+    "patch item": lambda service, user: service.crud(
+        "PATCH", "/api/order-items/1/", user, json={}
+    ),
+    "delete item": lambda service, user: service.crud(
+        "DELETE", "/api/order-items/1/", user
+    ),
     "status": lambda service, _: service.move(1, 2),
     "approval": lambda service, _: service.call(
         "approval_handler", "POST", "/", json=status_event(1)

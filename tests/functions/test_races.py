@@ -80,16 +80,6 @@ def test_two_last_items_that_become_final_at_once_approve_exactly_once(
         assert [item["id"] for item in heard["items"]] == [str(first)]
 
 
-def test_many_triggers_of_one_complete_order_approve_exactly_once(
-    service: Service, user: str
-) -> None:
-    order = service.ordered(user, 1)
-    assert service.move(order["items"][0]["id"], 3).status_code == 200
-    responses = at_once([trigger(service, order["id"])] * CALLERS)
-    assert {response.status_code for response in responses} == {204}
-    check_approved_once(service, order["id"])
-
-
 def test_trigger_sweep_and_owner_at_once_approve_exactly_once(
     service: Service,
 ) -> None:

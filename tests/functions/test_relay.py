@@ -8,8 +8,7 @@ import pytest
 
 from common import approval
 from tests.support.approvals import DELIVERED, completed
-from tests.support.parallel import at_once, sender
-from tests.support.service import Service, new_user
+from tests.support.service import Service
 
 
 def is_back(service: Service) -> None:
@@ -49,35 +48,6 @@ def test_it_approves_first_so_that_what_that_owes_goes_out_in_the_same_sweep(
     assert len(service.sandbox.completed_orders) == 1
 
 
-def test_events_of_several_orders_keep_their_order(service: Service) -> None:
-    service.sandbox.fault("sink", status=503)
-    orders = [service.ordered(new_user(), 1, 1) for _ in range(3)]
-    is_back(service)
-    assert service.sweep()["events"] == {"sent": 9}
-    for order in orders:
-        subject = str(order["id"])
-        types = [
-            event.type
-            for event in service.sandbox.events
-            if event.attributes["ce-subject"] == subject
-        ]
-        assert types == ["order.item.created"] * 2 + ["order.created"]
-
-
-def test_sweeps_at_once_send_everything_once(service: Service) -> None:
-    service.sandbox.fault("sink", status=503)
-    for _ in range(6):
-        service.ordered(new_user(), 1, 1, 1)
-    is_back(service)
-    sweep = sender(service, "outbox_relay", "POST", "/", new_user())
-    replies = at_once([sweep] * 4)
-    assert [reply.status_code for reply in replies] == [200] * 4
-    service.sweep()
-    ids = [event.id for event in service.sandbox.events]
-    assert len(ids) == 24
-    assert len(set(ids)) == 24
-
-
 def test_a_sink_that_is_away_is_told_in_the_reply_and_is_no_error(
     service: Service, user: str
 ) -> None:
@@ -85,14 +55,6 @@ def test_a_sink_that_is_away_is_told_in_the_reply_and_is_no_error(
     service.ordered(user)
     service.restart()
     assert service.sweep()["events"] == {"unavailable": 1, "not tried": 1}
-
-
-def test_expired_idempotency_keys_are_forgotten(service: Service, user: str) -> None:
-    headers = {"Idempotency-Key": "k"}
-    service.crud("POST", "/api/orders/", user, json={}, headers=headers)
-    assert service.sweep()["purged_keys"] == 0
-    service.rows("UPDATE idempotency_records SET expires_at = now()")
-    assert service.sweep()["purged_keys"] == 1
 
 
 def test_events_sent_longer_ago_than_they_are_kept_are_forgotten(
@@ -162,18 +124,6 @@ def test_the_traceparent_of_the_request_travels_with_its_events(
     service.sweep()
     found = {event.attributes["traceparent"] for event in service.sandbox.events}
     assert found == {trace}
-
-
-def test_by_default_a_doubtful_order_created_is_sent_again_under_its_id(
-    service: Service, user: str
-) -> None:
-    service.sandbox.fault("sink", hang_up=True, after_work=True, path="/events")
-    service.ordered(user)
-    is_back(service)
-    service.sweep()
-    items = service.sandbox.events_of("order.item.created")
-    assert [event.id for event in items] == [items[0].id] * 2
-    assert len(service.sandbox.events_of("order.created")) == 1
 
 
 @pytest.mark.parametrize(("policy", "times"), [("resend", 2), ("hold", 1)])

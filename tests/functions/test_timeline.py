@@ -172,17 +172,6 @@ def test_what_is_deleted_or_somebody_elses_was_never_there(
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("ending", ["", "/"])
-def test_it_answers_with_and_without_its_slash_and_to_head(
-    service: Service, user: str, ending: str
-) -> None:
-    asked = path(service.ordered(user)).rstrip("/") + ending
-    answer = service.crud("GET", asked, user)
-    head = service.crud("HEAD", asked, user)
-    assert (answer.status_code, head.status_code, head.data) == (200, 200, b"")
-    assert head.headers["ETag"] == answer.headers["ETag"]
-
-
 def test_what_the_caller_has_is_not_sent_again(service: Service, user: str) -> None:
     order = finished(service, user)
     tag = service.crud("GET", path(order), user).headers["ETag"]

@@ -1,7 +1,6 @@
 """Events over HTTP: to a CloudEvents sink, and to analytics; what each answer means."""
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from common.publishing import Outcome, Publisher, Result, http
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
 from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.factories import item, message, order
-from tests.support.link import link_to
 from tests.support.odd_server import odd_server, says
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -79,21 +77,6 @@ def test_an_event_arrives_as_a_binary_cloudevent_to_the_letter(
     assert call.headers["traceparent"] == TRACE
 
 
-def test_an_event_of_no_request_has_no_trace(
-    sandbox: Sandbox, sink: SinkPublisher
-) -> None:
-    publish(sink, traceparent=None)
-    [call] = sandbox.calls_to("sink")
-    assert "traceparent" not in call.headers
-
-
-def test_a_resend_carries_the_same_id(sandbox: Sandbox, sink: SinkPublisher) -> None:
-    publish(sink)
-    publish(sink, attempts=2, is_doubtful=True)
-    first, second = sandbox.events
-    assert first == second
-
-
 @pytest.mark.parametrize(
     ("status", "result"),
     [
@@ -127,33 +110,8 @@ def test_a_redirect_is_not_followed() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_refused_connection_is_unavailable_and_nothing_is_in_doubt() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    publisher = SinkPublisher(f"http://127.0.0.1:{port}/internal")
-    outcome = publish(publisher)
-    assert outcome.result is Result.UNAVAILABLE
-    assert "internal" not in (outcome.reason or "")
-
-
 def test_a_name_that_does_not_exist_is_unavailable_and_nothing_is_in_doubt() -> None:
     assert publish(SinkPublisher("http://sink.invalid")).result is Result.UNAVAILABLE
-
-
-def test_a_connection_cut_before_the_answer_is_in_doubt() -> None:
-    with odd_server(lambda _: None) as server:
-        publisher = SinkPublisher(server.url)
-        assert publish(publisher).result is Result.UNCONFIRMED
-        publisher.close()
-
-
-def test_an_answer_that_does_not_come_in_time_is_in_doubt() -> None:
-    with odd_server(lambda _: server.wait(30)) as server:
-        publisher = SinkPublisher(server.url)
-        began = time.monotonic()
-        assert publish(publisher, seconds=1).result is Result.UNCONFIRMED
-        assert time.monotonic() - began < 4
-        publisher.close()
 
 
 @pytest.mark.parametrize("kind", [SinkPublisher, AnalyticsPublisher])
@@ -186,49 +144,6 @@ def test_an_answer_that_drips_in_ends_in_time_and_counts_by_its_status(
         assert publish(publisher).result is Result.SENT
         assert server.connections == 2
         publisher.close()
-
-
-def test_nothing_is_begun_that_there_is_no_time_left_for(
-    sandbox: Sandbox, sink: SinkPublisher
-) -> None:
-    assert publish(sink, seconds=0.1).result is Result.NOT_TRIED
-    assert sandbox.calls_to("sink") == []
-
-
-def test_a_connection_is_kept_alive_and_replaced_after_the_sink_closed_it(
-    sandbox: Sandbox,
-) -> None:
-    with link_to(sandbox.url) as link:
-        publisher = SinkPublisher(f"http://127.0.0.1:{link.port}/events")
-        results = [publish(publisher).result for _ in range(3)]
-        assert link.attempts == 1
-        link.cut()
-        link.wait_until_quiet()
-        results.append(publish(publisher).result)
-        publisher.close()
-        assert results == [Result.SENT] * 4
-        assert link.attempts == 2
-
-
-def test_a_batch_keeps_its_order_and_a_refusal_holds_back_its_own_order_only(
-    sandbox: Sandbox, sink: SinkPublisher
-) -> None:
-    batch = [
-        message(id=number, order_id=order_id, event_id=name, body=f'"{name}"')
-        for number, (order_id, name) in enumerate(
-            [(4, "a"), (5, "x"), (4, "b"), (5, "y"), (4, "c")], start=1
-        )
-    ]
-    sandbox.fault("sink", status=400, times=1)
-    outcomes = sink.publish(batch, time.monotonic() + 10)
-    assert [outcome.result for outcome in outcomes] == [
-        Result.REFUSED,
-        Result.SENT,
-        Result.NOT_TRIED,
-        Result.SENT,
-        Result.NOT_TRIED,
-    ]
-    assert [event.id for event in sandbox.events] == ["x", "y"]
 
 
 def test_an_event_that_is_put_off_lets_other_orders_pass(

@@ -215,15 +215,6 @@ def test_a_service_that_loses_its_way_is_not_asked_for_more(
     assert len(double.requests) == 2
 
 
-def test_a_lost_answer_is_in_doubt_and_a_resend_has_the_same_id(
-    double: Double, publisher: PubSubPublisher
-) -> None:
-    double.spoil(Code.UNAVAILABLE, is_stored=True)
-    assert send(publisher, event(1)) == [UNCONFIRMED]
-    assert send(publisher, event(1)) == [SENT]
-    assert ids(double) == ["e-1", "e-1"]
-
-
 # One RPC for several events.
 
 

@@ -4,6 +4,8 @@ An event counts as announced whether it is still in the outbox or has reached th
 """
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from werkzeug.test import TestResponse
@@ -18,6 +20,7 @@ TABLES = (
     "idempotency_records",
     "dead_letters",
 )
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 MEMBERS = {"type", "title", "status", "detail", "instance", "error"}
 
 
@@ -57,6 +60,22 @@ def announced(service: Service, order_id: int) -> list[dict[str, Any]]:
     bodies = [event.json for event in service.sandbox.events]
     bodies += [json.loads(row["body"]) for row in waiting]
     return [body for body in bodies if _order_id(body) == order_id]
+
+
+def check_moved(
+    event: Mapping[str, Any], item: Mapping[str, Any], previous: int, status: int
+) -> None:
+    """Check that the event says, to the letter, that the item's status changed."""
+    assert re.fullmatch(MOMENT, event["occurred_at"])
+    assert event == {
+        "event_type": "order.item.status.updated",
+        "order_item_id": str(item["id"]),
+        "order_id": str(item["order"]),
+        "shop_id": item["shop_id"],
+        "status": status,
+        "previous_status": previous,
+        "occurred_at": event["occurred_at"],
+    }
 
 
 def _order_id(body: dict[str, Any]) -> int:

@@ -4,7 +4,6 @@ import base64
 import json
 import time
 from typing import Any
-from uuid import UUID
 
 import jwt
 import pytest
@@ -13,8 +12,8 @@ from werkzeug.datastructures import Headers
 from common import config
 from common.config import Settings
 from common.environment import ConfigError
-from common.errors import ForbiddenError, UnauthenticatedError
-from common.identity import Caller, check_shop, identify
+from common.errors import UnauthenticatedError
+from common.identity import Caller, identify
 from tests.support.bodies import SHOP, USER
 from tests.support.factories import OWNER, STRANGER
 from tests.support.factories import SHOP as SHOP_ID
@@ -46,14 +45,6 @@ def bearing(authorization: str, user: str = USER, **more: str) -> Headers:
 
 
 # The user.
-
-
-@pytest.mark.parametrize(
-    "text", [USER, USER.upper(), USER.replace("-", ""), f" {USER}"]
-)
-def test_the_user_is_normalised_to_lower_case_with_dashes(text: str) -> None:
-    caller = identify(Headers({"x-user-id": text}), OPEN)
-    assert str(caller.user_id) == USER
 
 
 @pytest.mark.parametrize("headers", [{}, *({"X-User-ID": v} for v in ("", "x", "42"))])
@@ -165,12 +156,6 @@ def test_an_empty_authorization_is_no_internal_call() -> None:
         identify(bearing(""), VERIFYING, accepts_internal=True)
 
 
-@pytest.mark.parametrize("how", [OPEN, VERIFYING], ids=["open", "verifying"])
-def test_an_internal_call_has_a_user_and_no_token(how: Settings) -> None:
-    caller = identify(Headers({"X-User-ID": USER}), how, accepts_internal=True)
-    assert caller == Caller(OWNER, shop_id=None, has_token=False)
-
-
 # Google API Gateway.
 
 
@@ -252,45 +237,6 @@ def test_where_nobody_said_whom_to_believe_nobody_is() -> None:
             identify(headers, UNSETTLED, accepts_internal=accepts_internal)
 
 
-# Whose item it is.
-
-DEMANDING = settings(GATEWAY_JWT_SECRET=SECRET, STATUS_REQUIRE_SHOP_CLAIM="true")
-OWN = Caller(OWNER, SHOP_ID, has_token=True)
-OTHER = Caller(OWNER, UUID("50000000-0000-4000-8000-000000000002"), has_token=True)
-NO_CLAIM = Caller(OWNER, None, has_token=True)
-INTERNAL = Caller(OWNER)
-
-
-@pytest.mark.parametrize(
-    ("caller", "shop_id", "how", "refused"),
-    [
-        (OWN, SHOP_ID, VERIFYING, None),
-        (OWN, SHOP_ID, DEMANDING, None),
-        (OWN, None, VERIFYING, ForbiddenError),
-        (OTHER, SHOP_ID, VERIFYING, ForbiddenError),
-        (OTHER, SHOP_ID, DEMANDING, ForbiddenError),
-        (NO_CLAIM, SHOP_ID, VERIFYING, ForbiddenError),
-        (NO_CLAIM, SHOP_ID, OPEN, ForbiddenError),
-        (NO_CLAIM, None, VERIFYING, ForbiddenError),
-        (INTERNAL, SHOP_ID, VERIFYING, None),
-        (INTERNAL, SHOP_ID, OPEN, None),
-        (INTERNAL, None, OPEN, None),
-        (INTERNAL, SHOP_ID, DEMANDING, UnauthenticatedError),
-    ],
-)
-def test_only_the_items_shop_or_the_shop_service_moves_it(
-    caller: Caller,
-    shop_id: UUID | None,
-    how: Settings,
-    refused: type[Exception] | None,
-) -> None:
-    if refused is None:
-        check_shop(caller, shop_id, how)
-        return
-    with pytest.raises(refused):
-        check_shop(caller, shop_id, how)
-
-
 # Whom a deployment believes.
 
 ON_CLOUD_RUN = [
@@ -315,20 +261,6 @@ def test_on_cloud_run_a_function_that_knows_users_is_told_whom_to_believe(
     assert said == (
         "IDENTITY_SOURCE is not set: on Cloud Run it must be said, header or apigateway"
     )
-
-
-@pytest.mark.parametrize("environ", ON_CLOUD_RUN, ids=str)
-def test_on_cloud_run_a_function_without_users_needs_no_such_word(
-    environ: dict[str, str],
-) -> None:
-    assert config.load(environ, needs=()).identity_source is None
-
-
-@pytest.mark.parametrize("source", ["header", "apigateway"])
-@pytest.mark.parametrize("environ", ON_CLOUD_RUN, ids=str)
-def test_on_cloud_run_what_is_said_holds(environ: dict[str, str], source: str) -> None:
-    environ = environ | {"IDENTITY_SOURCE": source}
-    assert config.load(environ, needs=("IDENTITY",)).identity_source == source
 
 
 @pytest.mark.parametrize("secret", ["", "  "])

@@ -195,40 +195,6 @@ def ends(relay_: Relay, *batch: Message) -> dict[int, Result]:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"type": "order.created"},
-        {"is_doubtful": True},
-        {"type": "order.approved", "is_doubtful": True},
-    ],
-)
-def test_only_a_doubtful_order_created_is_held(changes: dict[str, Any]) -> None:
-    destination = Destination()
-    assert ends(relay(destination, hold=True), message(**changes)) == {1: SENT}
-
-
-def test_trap_a_doubtful_order_created_waits_for_an_operator_where_asked() -> None:
-    destination = Destination()
-    found = ends(relay(destination, hold=True), message(**IN_DOUBT))
-    assert found == {1: HELD}
-    assert destination.came == []
-
-
-def test_a_doubtful_order_created_is_resent_by_default() -> None:
-    destination = Destination()
-    assert ends(relay(destination), message(**IN_DOUBT)) == {1: SENT}
-    assert destination.came == [1]
-
-
-def test_a_held_event_holds_back_what_follows_in_its_order_only() -> None:
-    destination = Destination()
-    batch = [message(**IN_DOUBT), message(id=2), message(id=3, order_id=5)]
-    found = ends(relay(destination, hold=True), *batch)
-    assert found == {1: HELD, 2: NOT_TRIED, 3: SENT}
-    assert destination.came == [3]
-
-
-@pytest.mark.parametrize(
     ("first", "expected"),
     [(SENT, [SENT, HELD, NOT_TRIED]), (REFUSED, [REFUSED, NOT_TRIED, NOT_TRIED])],
 )
@@ -244,25 +210,6 @@ def test_what_comes_before_a_doubtful_event_goes_first(
 
 
 # A destination that is away.
-
-
-@pytest.mark.parametrize(
-    ("result", "is_paused"),
-    [
-        (SENT, False),
-        (UNROUTABLE, False),
-        (REFUSED, False),
-        (UNCONFIRMED, True),
-        (UNAVAILABLE, True),
-    ],
-)
-def test_a_destination_that_is_away_is_left_alone_for_a_while(
-    result: Result, *, is_paused: bool
-) -> None:
-    destination = Destination(**{"order.item.created": result})
-    paused = relay(destination)
-    ends(paused, message())
-    assert paused._destinations["http"].admit() is not is_paused
 
 
 @pytest.mark.parametrize(("result", "asks"), [(SENT, True), (UNAVAILABLE, False)])

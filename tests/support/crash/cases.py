@@ -36,7 +36,7 @@ class Case:
     publish: Callable[[], object] | None = None  # what a worker hears
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Scenario:
     """A way of writing: through which `view` of which function.
 
