@@ -4,7 +4,7 @@ No index has event ids, because every write would pay for it; without an order's
 event is searched for in short steps from the newest to the oldest.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -190,22 +190,17 @@ _SLICES = [
 
 def find_order(engine: Engine, event_id: UUID) -> int:
     """Answer the order that an event is about, by searching; raises NotFoundError."""
-    for order_id in _search(engine, event_id):
-        if order_id is not None:
-            return order_id
-    raise NotFoundError(
-        f"There is no event {event_id}: what was sent is deleted after a while."
-    )
-
-
-def _search(engine: Engine, event_id: UUID) -> Iterator[int | None]:
     for statement in _SLICES:
         before: int | None = 2**63 - 1
         while before is not None:
             given = {"before": before, "step": STEP, "event_id": str(event_id)}
             with connect(engine) as connection:
                 before, order_id = connection.execute(statement, given).one()
-            yield order_id
+            if order_id is not None:
+                return int(order_id)
+    raise NotFoundError(
+        f"There is no event {event_id}: what was sent is deleted after a while."
+    )
 
 
 class Done(Struct, frozen=True):

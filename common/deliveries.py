@@ -91,16 +91,15 @@ def trace(
     return passed_on, spans
 
 
-def end(spans: Mapping[int, Span], outcomes: Sequence[Outcome]) -> None:
-    """End the spans of what was tried; of what was not none remains."""
-    for outcome in outcomes:
-        if outcome.result is not Result.NOT_TRIED and (span := spans.get(outcome.id)):
+def end(
+    destination: str, spans: Mapping[int, Span], outcomes: Sequence[Outcome]
+) -> None:
+    """Count what was tried, and end its spans; of what was not none remains."""
+    if not tracing.is_on():
+        return
+    tried = [each for each in outcomes if each.result is not Result.NOT_TRIED]
+    metrics.count_deliveries(destination, [each.result.value for each in tried])
+    for outcome in tried:
+        if span := spans.get(outcome.id):
             is_sent = outcome.result is Result.SENT
             span.end(error=None if is_sent else outcome.result.value)
-
-
-def count(destination: str, outcomes: Sequence[Outcome]) -> None:
-    """Count how attempts ended."""
-    if tracing.is_on():
-        tried = [o.result for o in outcomes if o.result is not Result.NOT_TRIED]
-        metrics.count_deliveries(destination, [result.value for result in tried])

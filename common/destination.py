@@ -9,14 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common import logs
-from common.publishing import SHORTEST_SECONDS, Message, Outcome, Publisher, Result
+from common.publishing import (
+    AWAY,
+    SHORTEST_SECONDS,
+    Message,
+    Outcome,
+    Publisher,
+    Result,
+    outcomes,
+)
 
 PROBE_PATIENCE_SECONDS = 1.0
 LONG_SECONDS = 2.0
 # How long a destination is left alone that was not there: doubled from the first on.
 PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 10.0
-_IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 
 log = logs.get("relay")
 
@@ -32,10 +39,6 @@ class _Turn:
     is_over: bool = False
 
 
-def _not_tried(messages: Sequence[Message]) -> list[Outcome]:
-    return [Outcome(message.id, Result.NOT_TRIED) for message in messages]
-
-
 class Destination:
     """A publisher that threads share, and whether it is worth a try."""
 
@@ -45,7 +48,6 @@ class Destination:
         self._changed = threading.Condition()
         self._waiting: list[_Turn] = []
         self._busy_since: float | None = None
-        self._state = threading.Lock()
         self._failures = 0  # in a row
         self._paused_until = 0.0
 
@@ -57,7 +59,7 @@ class Destination:
         busy_since = self._busy_since
         if busy_since is not None and _now() - busy_since > LONG_SECONDS:
             return False
-        with self._state:
+        with self._changed:
             if _now() < self._paused_until:
                 return False
             if self._failures:
@@ -85,7 +87,7 @@ class Destination:
             if mine in self._waiting:
                 if self._busy_since is not None:  # and patience has run out
                     self._waiting.remove(mine)
-                    return _not_tried(messages)
+                    return outcomes(messages, {})
                 turns, self._waiting = self._waiting, []
                 self._busy_since = _now()
             else:  # taken along by another thread, which ends by the same deadline
@@ -113,25 +115,25 @@ class Destination:
         ]
         for turn in turns:
             if turn not in open_:
-                turn.outcomes = _not_tried(turn.messages)
+                turn.outcomes = outcomes(turn.messages, {})
         if not open_:
             return
         messages = [message for turn in open_ for message in turn.messages]
         try:
             deadline = min(turn.deadline for turn in open_)
-            outcomes = self._publisher.publish(messages, deadline)
+            ended = self._publisher.publish(messages, deadline)
         except Exception as error:  # a defect, which must not keep others' events
             log.exception("a publisher broke its promise")
             reason = type(error).__name__
-            outcomes = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
-        self._note({outcome.result for outcome in outcomes})
-        ended = {outcome.id: outcome for outcome in outcomes}
+            ended = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
+        self._note({outcome.result for outcome in ended})
+        by_id = {outcome.id: outcome for outcome in ended}
         for turn in open_:
-            turn.outcomes = [ended[message.id] for message in turn.messages]
+            turn.outcomes = [by_id[message.id] for message in turn.messages]
 
     def _note(self, results: set[Result]) -> None:
-        with self._state:
-            if not results.isdisjoint(_IS_AWAY):
+        with self._changed:
+            if not results.isdisjoint(AWAY):
                 self._failures += 1
                 self._pause()
             elif results != {Result.NOT_TRIED}:

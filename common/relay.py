@@ -6,7 +6,6 @@ records the results.
 
 import contextvars
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,21 +113,33 @@ class Relay:
                 outcomes += slow.result()
             else:
                 slow.add_done_callback(lambda late: self._settle_late(claimed, late))
-        with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
-            has_more = outbox.settle(
-                connection,
-                *_sorted(claimed, outcomes),
-                order_id=order_id,
-                destinations=[destination.name for destination in destinations],
-            )
+        names = [destination.name for destination in destinations]
+        has_more = self._settle(claimed, outcomes, order_id, names)
         return has_more and all(o.result in THROUGH for o in outcomes)
+
+    def _settle(
+        self,
+        claimed: Sequence[Claimed],
+        outcomes: Sequence[Outcome],
+        order_id: int | None = None,
+        names: Iterable[str] = (),
+    ) -> bool:
+        """Record how attempts ended; see `outbox.settle`."""
+        by_id = {message.id: message for message in claimed}
+        sent = [o.id for o in outcomes if o.result is Result.SENT]
+        verdicts = [
+            verdict(by_id[o.id], o) for o in outcomes if o.result is not Result.SENT
+        ]
+        with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
+            return outbox.settle(
+                connection, sent, verdicts, order_id=order_id, destinations=names
+            )
 
     def _settle_late(
         self, claimed: Sequence[Claimed], late: "Future[list[Outcome]]"
     ) -> None:
         try:
-            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
-                outbox.settle(connection, *_sorted(claimed, late.result()))
+            self._settle(claimed, late.result())
         except ServiceError as error:  # the claim ends, and it is sent again
             log.warning("analytics is in doubt: %s", error.detail)
 
@@ -150,11 +161,9 @@ class Relay:
         """
         deadline = time.monotonic() + seconds
         busy = set(self._destinations)
-        are_idle = threading.Event()
 
         def sweep(destination: Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
-            is_last_look = False
             try:
                 while time.monotonic() < deadline and not should_stop():
                     longest = min(patience, max(1.0, deadline - time.monotonic()))
@@ -164,14 +173,12 @@ class Relay:
                         busy.add(destination.name)
                         continue
                     busy.discard(destination.name)
-                    if not busy or is_last_look:
+                    if not busy:
                         break
                     # While another is slow this one may come to be owed more.
-                    is_last_look = are_idle.wait(GLANCE_SECONDS)
+                    time.sleep(GLANCE_SECONDS)
             finally:
                 busy.discard(destination.name)
-                if not busy:
-                    are_idle.set()
             return counts
 
         swept, slow = _side_by_side(sweep, list(self._destinations.values()))
@@ -194,8 +201,7 @@ class Relay:
         try:
             outcomes = self._publish(destination, claimed, patience)
         finally:
-            with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
-                outbox.settle(connection, *_sorted(claimed, outcomes))
+            self._settle(claimed, outcomes)
         return outcomes
 
     def close(self) -> None:
@@ -214,8 +220,7 @@ class Relay:
         seconds = time.perf_counter() - began
         outcomes += _hold_back(held_back, open_, outcomes)
         deliveries.tell(destination.name, messages, outcomes, seconds)
-        deliveries.end(spans, outcomes)
-        deliveries.count(destination.name, outcomes)
+        deliveries.end(destination.name, spans, outcomes)
         return outcomes
 
 
@@ -277,16 +282,6 @@ def _log_failure(late: "Future[Counter[str]]") -> None:
 def _is_risky(message: Message) -> bool:
     """Tell whether a resend could lower stock a second time."""
     return message.is_doubtful and message.type == events.ORDER_CREATED
-
-
-def _sorted(
-    claimed: Sequence[Claimed], outcomes: Sequence[Outcome]
-) -> tuple[list[int], list[Verdict]]:
-    """Answer the ids of rows that were sent, and what becomes of the others."""
-    by_id = {message.id: message for message in claimed}
-    sent = [o.id for o in outcomes if o.result is Result.SENT]
-    others = [o for o in outcomes if o.result is not Result.SENT]
-    return sent, [verdict(by_id[outcome.id], outcome) for outcome in others]
 
 
 def verdict(message: Message, outcome: Outcome) -> Verdict:

@@ -6,7 +6,7 @@ different results, because product's consumer lowers stock again on a repeat.
 
 import enum
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -65,6 +65,11 @@ class Result(enum.Enum):
 
 # What needs no further attempt, and so holds nothing back.
 THROUGH = frozenset({Result.SENT, Result.UNROUTABLE})
+# What says that nobody is there: whoever else has something waits.
+AWAY = frozenset({Result.UNAVAILABLE, Result.UNCONFIRMED})
+
+End = tuple[Result, str | None]  # how an attempt ended, and why if not well
+NOT_TRIED: End = (Result.NOT_TRIED, None)
 
 
 class ConnectError(Exception):
@@ -77,6 +82,11 @@ class Outcome(Struct, frozen=True):
     id: int
     result: Result
     reason: str | None = None
+
+
+def outcomes(messages: Iterable[Message], ends: Mapping[int, End]) -> list[Outcome]:
+    """Return an outcome for each message, by its id; without an end it is NOT_TRIED."""
+    return [Outcome(m.id, *ends.get(m.id, NOT_TRIED)) for m in messages]
 
 
 class Publisher(Protocol):
@@ -120,25 +130,24 @@ SHORTEST_SECONDS = 0.5
 CONNECT_TIMEOUT_SECONDS = 2.0  # to a broker
 
 # Gets the message and the seconds it may take.
-Send = Callable[[Message, float], tuple[Result, str | None]]
+Send = Callable[[Message, float], End]
 
 
 def publish_each(
     messages: Sequence[Message], deadline: float, send: Send
 ) -> list[Outcome]:
     """Send one after the other, keeping `Publisher.publish`'s promises."""
-    outcomes: list[Outcome] = []
+    ends: dict[int, End] = {}
     held_back: set[int] = set()
-    is_down = False
     for message in messages:
         left = deadline - time.monotonic()
-        if is_down or message.order_id in held_back or left < SHORTEST_SECONDS:
-            outcomes.append(Outcome(message.id, Result.NOT_TRIED))
-            held_back.add(message.order_id)
+        if left < SHORTEST_SECONDS:
+            break
+        if message.order_id in held_back:
             continue
-        result, reason = send(message, left)
-        outcomes.append(Outcome(message.id, result, reason))
+        result, _ = ends[message.id] = send(message, left)
+        if result in AWAY:
+            break
         if result not in THROUGH:
             held_back.add(message.order_id)
-        is_down |= result in (Result.UNAVAILABLE, Result.UNCONFIRMED)
-    return outcomes
+    return outcomes(messages, ends)

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from common import failpoints
 from common.endpoints import PubSub
 from common.publishing import (
+    AWAY,
     CONNECT_TIMEOUT_SECONDS,
+    NOT_TRIED,
     SHORTEST_SECONDS,
     THROUGH,
     ConnectError,
+    End,
     Message,
     Outcome,
     Result,
     cloud_event_attributes,
+    outcomes,
     waves,
 )
 
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Confirm = concurrent.futures.Future[str]
-End = tuple[Result, str | None]
 
 CONFIRM_TIMEOUT_SECONDS = 5.0
 GRACE_SECONDS = 0.2  # gRPC's own word on a time-out comes before ours
@@ -49,8 +52,6 @@ _MEANINGS: dict[str, End] = {
     "OUT_OF_RANGE": (Result.REFUSED, "refused: out of range"),
     "RESOURCE_EXHAUSTED": (Result.DEFERRED, "quota exhausted"),
 }
-_NOT_TRIED: End = (Result.NOT_TRIED, None)
-_IS_AWAY = (Result.UNAVAILABLE, Result.UNCONFIRMED)
 # None of these left, in the client's and in gRPC's own words.
 _CANCELLED = "Batch cancelled because prior ordered message"
 _UNSENT = {
@@ -76,11 +77,11 @@ class PubSubPublisher:
                 ends = batch.publish(messages)
             except ConnectError as error:
                 ends[messages[0].id] = (Result.UNAVAILABLE, str(error))
-        if any(result in _IS_AWAY for result, _ in ends.values()):
+        if any(result in AWAY for result, _ in ends.values()):
             # Nothing that the client still holds may go out after we have spoken; and
             # its pauses between attempts to connect are not to delay our next one.
             self.close()
-        return [Outcome(m.id, *ends.get(m.id, _NOT_TRIED)) for m in messages]
+        return outcomes(messages, ends)
 
     def close(self) -> None:
         """Close the channel; the next `publish` opens another.
@@ -146,8 +147,8 @@ class _Batch:
         is_there = True
         for message, end in zip(messages, ends, strict=True):
             is_repeated = end[0] is Result.UNAVAILABLE and not is_there
-            self._ends[message.id] = _NOT_TRIED if is_repeated else end
-            is_there &= end[0] not in _IS_AWAY
+            self._ends[message.id] = NOT_TRIED if is_repeated else end
+            is_there &= end[0] not in AWAY
         if is_there:
             # What failed has paused its key.
             for order_id in {m.order_id for m in messages if not self._has_gone(m)}:
@@ -184,7 +185,7 @@ class _Batch:
 
     def _find_culprit(self, group: Sequence[Message]) -> bool:
         """Send one by one what was refused as one; tell whether anybody is there."""
-        self._ends |= dict.fromkeys((m.id for m in group[1:]), _NOT_TRIED)
+        self._ends |= dict.fromkeys((m.id for m in group[1:]), NOT_TRIED)
         for message in group:
             if not _has_time(self._deadline):
                 break
@@ -315,7 +316,7 @@ def meaning(error: BaseException) -> End:
     """Answer what an error of the client's means for an event."""
     kind, text = type(error).__name__, str(error)
     if kind == "PublishToPausedOrderingKeyException" or _CANCELLED in text:
-        return _NOT_TRIED
+        return NOT_TRIED
     for words, why in _UNSENT.items():
         if words in text:
             return Result.UNAVAILABLE, why

@@ -1,7 +1,7 @@
 """Publishes to RabbitMQ's topic exchange `order_events`, with publisher confirms."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common.endpoints import RabbitMQ
@@ -12,6 +12,7 @@ from common.publishing import (
     Message,
     Outcome,
     Result,
+    outcomes,
 )
 
 if TYPE_CHECKING:
@@ -35,19 +36,19 @@ class RabbitMQPublisher:
         """
         left = deadline - time.monotonic()
         if left <= 0:
-            return _all_not_tried(messages)
+            return outcomes(messages, {})
         try:
             connection = self._usable_connection(min(left, CONNECT_TIMEOUT_SECONDS))
         except ConnectError as error:
-            lost = Outcome(messages[0].id, Result.UNAVAILABLE, str(error))
-            return [lost, *_all_not_tried(messages[1:])]
+            lost = (Result.UNAVAILABLE, str(error))
+            return outcomes(messages, {messages[0].id: lost})
         left = deadline - time.monotonic()
         if left < SHORTEST_SECONDS:
-            return _all_not_tried(messages)
-        outcomes = connection.publish(messages, min(left, CONFIRM_TIMEOUT_SECONDS))
+            return outcomes(messages, {})
+        ended = connection.publish(messages, min(left, CONFIRM_TIMEOUT_SECONDS))
         if connection.is_spent:
             self.close()
-        return outcomes
+        return ended
 
     def _usable_connection(self, timeout: float) -> "Connection":
         """Return the open connection, opening it if need be; raise ConnectError.
@@ -70,7 +71,3 @@ class RabbitMQPublisher:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _all_not_tried(messages: Iterable[Message]) -> list[Outcome]:
-    return [Outcome(message.id, Result.NOT_TRIED) for message in messages]

@@ -19,12 +19,15 @@ from common.endpoints import RabbitMQ
 from common.events import EXPECTED
 from common.publishing import (
     CONNECT_TIMEOUT_SECONDS,
+    NOT_TRIED,
     THROUGH,
     ConnectError,
+    End,
     Message,
     Outcome,
     Result,
     cloud_event_attributes,
+    outcomes,
     waves,
 )
 
@@ -32,7 +35,6 @@ EXCHANGE = "order_events"
 APP_ID = "order-service"
 CLOSE_TIMEOUT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 60  # taken for the broker's where it wants none
-_NOT_TRIED = (Result.NOT_TRIED, None)
 
 
 def connection_parameters(
@@ -131,7 +133,7 @@ class Connection:
         self._received = 0  # bytes, by then
         self._published = 0
         self._waiting: dict[int, Message] = {}
-        self._results: dict[int, tuple[Result, str | None]] = {}
+        self._results: dict[int, End] = {}
         self._unroutable: set[str] = set()
         self._channel: Any = None
         deadline = time.monotonic() + timeout
@@ -190,9 +192,9 @@ class Connection:
                 break
             self._publish([m for m in batch if m.order_id not in held_back], deadline)
             for message in batch:
-                if self._results.get(message.id, _NOT_TRIED)[0] not in THROUGH:
+                if self._results.get(message.id, NOT_TRIED)[0] not in THROUGH:
                     held_back.add(message.order_id)
-        return [Outcome(m.id, *self._results.get(m.id, _NOT_TRIED)) for m in messages]
+        return outcomes(messages, self._results)
 
     def _publish(self, messages: Iterable[Message], deadline: float) -> None:
         self._waiting.clear()
