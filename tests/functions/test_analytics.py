@@ -12,6 +12,7 @@ from tests.support.service import Service, new_user
 from tests.support.worker import eventually
 
 LINES, SECONDS_A_LINE = 60, 0.1  # of an order, each read of the product service
+LONGEST_SECONDS = 15 + 60 + 10  # until it is begun, has answered, and that is kept
 BOUND_SECONDS = 4.0  # of a request's wait for deliveries, on a busy machine
 
 
@@ -76,4 +77,16 @@ def test_the_relay_s_worker_sends_other_events_meanwhile(
             service.set(EVENT_SINK_URL=sink)
         eventually(lambda: len(service.rows("SELECT 1 FROM outbox")) == 1)
         assert service.sandbox.completed_orders == []
+        told_once(service, order)
+
+
+def test_no_other_relay_tells_it_again_meanwhile(
+    service: Service, tmp_path: Path
+) -> None:
+    order = completed(service, new_user(), DELIVERED)["id"]
+    with relay_worker(service, tmp_path / uuid.uuid4().hex, "--poll-seconds=0.2"):
+        assert service.trigger_approval(order).status_code == 204
+        claim = "SELECT available_at - sending_since AS lasts FROM outbox"
+        [row] = service.rows(f"{claim} WHERE destination = 'analytics'")
+        assert row["lasts"].total_seconds() > LONGEST_SECONDS
         told_once(service, order)
