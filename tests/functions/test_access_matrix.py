@@ -101,6 +101,7 @@ shared = pytest.fixture(service_of_file, scope="module")
 
 @pytest.fixture
 def service(shared: Service) -> Iterator[Service]:
+    shared.restart()  # another service may have run since: a process has one wiring
     with settings_kept(shared):
         yield shared
 
