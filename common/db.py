@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoneFreeError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from common import database_errors, failpoints, logs, sessions, tracing
+from common import database_errors, failpoints, logs, sessions
 from common.database_errors import Meaning
 from common.endpoints import Database
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
@@ -33,8 +33,9 @@ log = logs.get("db")
 def named(name: str, sql: str) -> Statement:
     """Return a statement that says its name in its first line.
 
-    The server's own statistics and logs (`pg_stat_statements`, `pg_stat_activity`) then
-    show which one they speak of, and tests of crashes know all of them (`STATEMENTS`).
+    The server's own statistics and logs (`pg_stat_statements`, `pg_stat_activity`) and
+    ours then show which one they speak of, and tests of crashes know all of them
+    (`STATEMENTS`).
     """
     STATEMENTS[name] = sql
     statement = sqlalchemy.text(f"-- {name}\n{sql.strip()}")
@@ -66,8 +67,6 @@ def engine_by(creator: Callable[[], PreparedConnection], pool_size: int = 4) -> 
         hide_parameters=True,
     )
     event.listen(engine, "checkout", _check_link)
-    event.listen(engine, "before_cursor_execute", _before)
-    event.listen(engine, "after_cursor_execute", _after)
     event.listen(engine, "handle_error", _on_error)
     return engine
 
@@ -139,32 +138,6 @@ def _check_link(
         raise InvalidatePoolError
 
 
-def _before(connection: Connection, _: object, *given: Any) -> None:  # noqa: ANN401 SQLAlchemy's
-    _statement, _parameters, context, _many = given
-    if failpoints.is_armed() and (name := context.execution_options.get("name")):
-        failpoints.reach(f"sql {name} before")
-    connection.info["began"] = time.perf_counter()
-
-
-def _after(connection: Connection, _: object, *given: Any) -> None:  # noqa: ANN401 SQLAlchemy's
-    _statement, _parameters, context, _many = given
-    _note(connection, context, None)
-    if failpoints.is_armed() and (name := context.execution_options.get("name")):
-        failpoints.reach(f"sql {name} after")
-
-
-def _note(connection: Connection, context: Any, failure: str | None) -> None:  # noqa: ANN401 SQLAlchemy's
-    """Note how long a statement took, for the request's log line and its trace."""
-    if noted := logs.current():
-        now = time.perf_counter()
-        seconds = now - connection.info.get("began", now)
-        noted.database.append(seconds)
-        name = context.execution_options.get("name")
-        if name and tracing.is_on():
-            told = {"db.system.name": "postgresql", "db.query.summary": name}
-            tracing.note(name, tracing.Kind.CLIENT, seconds, told, failure)
-
-
 def _on_error(failed: ExceptionContext) -> ServiceError | None:
     """Decide whether a connection is lost, and return what the caller is told.
 
@@ -174,9 +147,6 @@ def _on_error(failed: ExceptionContext) -> ServiceError | None:
     if isinstance(error, NoneFreeError):
         return BusyError()
     is_running = failed.execution_context is not None
-    if is_running and failed.connection is not None:
-        failure = database_errors.sql_state(error) or type(error).__name__
-        _note(failed.connection, failed.execution_context, failure)
     found = database_errors.meaning(error)
     if found is not Meaning.DEFECT:  # which is logged as such, with its traceback
         _report(found, failed)

@@ -16,6 +16,7 @@ from typing import Any
 import pg8000.dbapi
 from pg8000.converters import make_params
 
+from common import failpoints, logs, tracing
 from common.database_errors import is_plan_stale, sql_state
 from common.links import has_hung_up
 
@@ -170,8 +171,20 @@ class Cursor:
         self._rows: Iterator[Any] = iter(())
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        """Run a statement."""
-        context = self.connection.run(sql, parameters)
+        """Run a statement, and note how long it took."""
+        name = _said_name(sql) if failpoints.is_armed() or tracing.is_on() else ""
+        if name:
+            failpoints.reach(f"sql {name} before")
+        began, failure = time.perf_counter(), None
+        try:
+            context = self.connection.run(sql, parameters)
+        except BaseException as error:
+            failure = sql_state(error) or type(error).__name__
+            raise
+        finally:
+            _note(name, time.perf_counter() - began, failure)
+        if name:
+            failpoints.reach(f"sql {name} after")
         self.rowcount = context.row_count
         self.description = None
         if context.columns:
@@ -206,6 +219,24 @@ class Cursor:
 
     def setinputsizes(self, *sizes: object) -> None:
         """Do nothing: the server infers types."""
+
+
+@functools.cache
+def _said_name(sql: str) -> str:
+    """Return the name that a statement says in its first line, '' for none."""
+    return sql.partition("\n")[0].removeprefix("-- ") if sql.startswith("-- ") else ""
+
+
+def _note(name: str, seconds: float, failure: str | None) -> None:
+    """Note how long a statement took, for the request's log line and its trace.
+
+    Here and not in SQLAlchemy's events, which cost a fifth of a statement.
+    """
+    if noted := logs.current():
+        noted.database.append(seconds)
+        if name and tracing.is_on():
+            told = {"db.system.name": "postgresql", "db.query.summary": name}
+            tracing.note(name, tracing.Kind.CLIENT, seconds, told, failure)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import functions_framework
-from flask import Request, Response, g, request
+from flask import Request, Response, request
 from werkzeug.datastructures import MultiDict
 
 from common import (
@@ -22,6 +22,7 @@ from common import (
     console_reads,
     dead_letters,
     diagnosis,
+    logs,
     paging,
     store,
     timeline,
@@ -61,7 +62,8 @@ pages = console_pages.Pages(Path(__file__).parent / "pages")
 def show_problem(response: Response) -> Response:
     """Return a page in place of a problem document; its status stays."""
     if response.mimetype == PROBLEM_JSON and not request.path.startswith("/health/"):
-        pages.replace_problem(response, g.context.request_id)
+        context = logs.current()
+        pages.replace_problem(response, context.request_id if context else "")
     return response
 
 
