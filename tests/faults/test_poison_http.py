@@ -20,7 +20,7 @@ from tests.support.load import end_all, start_group
 from tests.support.many import Delivery, completed_orders, post_all
 from tests.support.service import Service
 
-JUNK, SPOILED, GOOD = 3500, 3500, 200
+JUNK, SPOILED, GOOD = 700, 700, 100
 SEED = 20251206
 PATHS = ("/", "/", "/any/path", "/dead-letters")
 # What no HTTP client can put into a header.

@@ -24,7 +24,7 @@ from tests.support.worker import (
     worker,
 )
 
-POISON, GOOD = 3000, 100
+POISON, GOOD = 600, 50
 SEED = 20251124
 STRUCTURED = "application/cloudevents+json"
 # None of these is the numeric string of an order's id.

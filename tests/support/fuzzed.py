@@ -82,8 +82,8 @@ class World:
         """Have a request be the owner's, and leave it as it is otherwise."""
         case.headers["X-User-ID"] = OWNER
 
-    def lead_in(self, case: AnyCase, choose: Choose) -> None:
-        """Have a generated request be about something that exists, as a rule."""
+    def lead_in(self, case: AnyCase, state: str | None, choose: Choose) -> None:
+        """Have a request be about an order in `state`, as a rule its owner's."""
         name = case.operation.definition.raw["operationId"]
         if choose([True] * 9 + [False]):
             case.headers["X-User-ID"] = choose([OWNER] * 4 + [STRANGER, NEWCOMER])
@@ -91,7 +91,6 @@ class World:
             case.headers["If-None-Match"] = "*"
         if name == "get_problem_type" and choose([True, False]):
             case.path_parameters["name"] = choose(sorted(pages.problems()))
-        state = choose([*STATES, "absent", None])
         if state is not None and "id" in case.path_parameters:
             order_id, item_id = self.order(state)
             is_order = "/orders/" in case.operation.path
