@@ -114,8 +114,8 @@ def copy(tmp_path: Path) -> Path:
         unneeded = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, target / name, ignore=unneeded)
     (target / "requirements").mkdir()
-    lock = target / "requirements" / "runtime.txt"
-    lock.write_bytes((ROOT / "requirements" / "runtime.txt").read_bytes())
+    for name in ("pyproject.toml", "requirements/runtime.txt"):
+        (target / name).write_bytes((ROOT / name).read_bytes())
     return target
 
 
