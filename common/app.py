@@ -67,6 +67,7 @@ def create_app(
     `check_ready` raises ServiceError while the function cannot serve; `headers` go with
     every response. Routes answer with and without a trailing slash and never redirect,
     because a redirect would lose the prefix under which the gateway publishes them.
+    Rules are written without one: else werkzeug knows no 405 of the form without.
     """
     app = Flask(name, static_folder=None)
     app.url_map.strict_slashes = False
@@ -188,14 +189,15 @@ def _last(response: Response, unread: IO[bytes]) -> Response:
     """
     last = cast("Response", _LastResponse.force_type(response))
     last.headers["Connection"] = "close"
-    last.call_on_close(partial(_discard, unread))
+    last.call_on_close(partial(_discard, unread, request.environ))
     return last
 
 
-def _discard(unread: IO[bytes]) -> None:
+def _discard(unread: IO[bytes], environ: "WSGIEnvironment") -> None:
     deadline = time.monotonic() + DISCARD_SECONDS
     left = MAX_DISCARDED_BYTES
-    while left > 0 and time.monotonic() < deadline:
+    while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+        _set_timeout(environ, seconds)
         try:
             piece = unread.read(_PIECE_BYTES)
         except Exception:  # noqa: BLE001 whatever the server says: it is over

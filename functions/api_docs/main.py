@@ -48,14 +48,14 @@ def get_document() -> Response:
     return _reply(pages.document("openapi", "json"), http.JSON)
 
 
-@app.get("/api/schema/")
+@app.get("/api/schema")
 def get_schema() -> Response:
     """Return the API document as JSON or YAML."""
     media_type = _wanted(API_TYPES)
     return _negotiated(pages.document("openapi", API_TYPES[media_type]), media_type)
 
 
-@app.get("/api/schema/events/")
+@app.get("/api/schema/events")
 def get_events() -> Response:
     """Return the event document as JSON or YAML, or a page for people."""
     media_type = _wanted(EVENT_TYPES)
@@ -64,8 +64,8 @@ def get_events() -> Response:
     return _negotiated(pages.document("asyncapi", EVENT_TYPES[media_type]), media_type)
 
 
-@app.get("/api/schema/swagger-ui/", defaults={"name": "swagger-ui"})
-@app.get("/api/schema/redoc/", defaults={"name": "redoc"})
+@app.get("/api/schema/swagger-ui", defaults={"name": "swagger-ui"})
+@app.get("/api/schema/redoc", defaults={"name": "redoc"})
 def get_page(name: str) -> Response:
     """Return a page for people."""
     return _reply(pages.page(f"{name}.html", _up()), HTML)
@@ -82,8 +82,8 @@ def get_asset(name: str) -> Response:
     return _reply(content, pages.ASSETS[name], kept)
 
 
-@app.get("/problems/", defaults={"name": None})
-@app.get("/problems/<name>/")
+@app.get("/problems", defaults={"name": None})
+@app.get("/problems/<name>")
 def get_problem_types(name: str | None) -> Response:
     """Return what one type of problem means, or each, as a page or as JSON."""
     if name is not None and name not in pages.problems():

@@ -27,7 +27,7 @@ def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
     return Response(status=204)
 
 
-@app.post("/dead-letters/")
+@app.post("/dead-letters")
 def keep_given_up() -> Response:
     """Keep whatever the broker's own dead-letter topic or queue forwards."""
     approval.keep_given_up(wiring.engine(), *_message())

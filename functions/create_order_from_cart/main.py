@@ -29,7 +29,7 @@ wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_S
 app = create_app("create_order_from_cart", wiring.check_ready)
 
 
-@app.post("/api/orders-from-shopcart/")
+@app.post("/api/orders-from-shopcart")
 def create_order() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
     user_id = http.caller(wiring.settings()).user_id

@@ -18,7 +18,7 @@ wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
 app = create_app("item_status", wiring.check_ready)
 
 
-@app.patch("/api/order-items/<id:item_id>/status/")
+@app.patch("/api/order-items/<id:item_id>/status")
 def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
     settings = wiring.settings()

@@ -108,7 +108,7 @@ def style() -> Response:
     return response
 
 
-@app.get("/ops/")
+@app.get("/ops")
 def home() -> Response:
     """Show how things stand."""
     operator = _operator()
@@ -137,7 +137,7 @@ def draw_chart(name: str) -> Response:
     return pages.draw(CHARTS[name], labels, dict(named))
 
 
-@app.get("/ops/charts/<name>/")
+@app.get("/ops/charts/<name>")
 def show_chart(name: str) -> Response:
     """Show a chart with its numbers."""
     operator = _operator()
@@ -145,7 +145,7 @@ def show_chart(name: str) -> Response:
     return pages.render("chart", operator, chart=name, title=CHARTS[name], rows=rows)
 
 
-@app.get("/ops/orders/")
+@app.get("/ops/orders")
 def find_orders() -> Response:
     """Find orders; an id leads to that order."""
     operator, given = _operator(), _given()
@@ -167,7 +167,7 @@ def find_orders() -> Response:
     )
 
 
-@app.get("/ops/orders/<id:order_id>/")
+@app.get("/ops/orders/<id:order_id>")
 def show_order(order_id: int) -> Response:
     """Show one order, or what is left of it, with a page of its timeline."""
     operator = _operator()
@@ -189,7 +189,7 @@ def show_order(order_id: int) -> Response:
     )
 
 
-@app.get("/ops/events/")
+@app.get("/ops/events")
 def list_events() -> Response:
     """List events that wait, are held or were sent."""
     operator, given = _operator(), _given()
@@ -199,7 +199,7 @@ def list_events() -> Response:
     return pages.render("events", operator, here="events/", rows=rows, query=query)
 
 
-@app.get("/ops/events/<id:order_id>/<uuid:event_id>/")
+@app.get("/ops/events/<id:order_id>/<uuid:event_id>")
 def show_event(order_id: int, event_id: Any) -> Response:  # noqa: ANN401 a UUID
     """Show an event for each of its destinations."""
     operator = _operator()
@@ -208,7 +208,7 @@ def show_event(order_id: int, event_id: Any) -> Response:  # noqa: ANN401 a UUID
     return pages.render("event", operator, rows=rows)
 
 
-@app.get("/ops/letters/")
+@app.get("/ops/letters")
 def list_letters() -> Response:
     """List dead letters, oldest first."""
     operator, given = _operator(), _given()
@@ -227,7 +227,7 @@ def list_letters() -> Response:
     return pages.render("letters", operator, here="letters/", **shown)
 
 
-@app.get("/ops/letters/<id:letter_id>/")
+@app.get("/ops/letters/<id:letter_id>")
 def show_letter(letter_id: int) -> Response:
     """Show one dead letter, with what it says."""
     operator = _operator()
@@ -237,7 +237,7 @@ def show_letter(letter_id: int) -> Response:
     return pages.render("letter", operator, letter=letter, **shown)
 
 
-@app.get("/ops/actions/")
+@app.get("/ops/actions")
 def list_actions() -> Response:
     """List what operators did, newest first."""
     operator = _operator()
@@ -249,7 +249,7 @@ def list_actions() -> Response:
     return pages.render("actions", operator, here="actions/", **shown)
 
 
-@app.get("/ops/actions/<id:action_id>/")
+@app.get("/ops/actions/<id:action_id>")
 def show_action(action_id: int) -> Response:
     """Show one action, and how it ended."""
     operator = _operator()
@@ -290,7 +290,7 @@ def _cookie_name() -> str:
     return "__Host-ops" if console and console.identity == "iap" else "ops"
 
 
-@app.get("/ops/do/<name>/")
+@app.get("/ops/do/<name>")
 def ask(name: str) -> Response:
     """Tell what an action will do, and ask for the reason. Nothing is done."""
     operator = _actor()
@@ -319,7 +319,7 @@ def ask(name: str) -> Response:
     return response
 
 
-@app.post("/ops/do/<name>/")
+@app.post("/ops/do/<name>")
 def act(name: str) -> Response:
     """Do it, once, and lead to its entry."""
     operator = _actor()

@@ -87,19 +87,19 @@ def _linked(response: Response, next_after: int | None) -> Response:
     return response
 
 
-@app.get("/api/orders/")
+@app.get("/api/orders")
 def list_orders() -> Response:
     """Answer a page of the caller's orders."""
     return _list("orders", ORDER_FILTERS)
 
 
-@app.get("/api/order-items/")
+@app.get("/api/order-items")
 def list_items() -> Response:
     """Answer a page of the caller's order items."""
     return _list("order_items", ITEM_FILTERS)
 
 
-@app.get("/api/orders/<id:order_id>/")
+@app.get("/api/orders/<id:order_id>")
 def get_order(order_id: int) -> Response:
     """Answer one order."""
     user_id = _user_id()
@@ -107,7 +107,7 @@ def get_order(order_id: int) -> Response:
         return http.document(reads.read_order(connection, order_id, user_id))
 
 
-@app.get("/api/orders/<id:order_id>/timeline/")
+@app.get("/api/orders/<id:order_id>/timeline")
 def get_timeline(order_id: int) -> Response:
     """Answer a page of what happened to one order, oldest first."""
     user_id = _user_id()
@@ -117,7 +117,7 @@ def get_timeline(order_id: int) -> Response:
     return _linked(http.document(page.document), page.next_after)
 
 
-@app.get("/api/order-items/<id:item_id>/")
+@app.get("/api/order-items/<id:item_id>")
 def get_item(item_id: int) -> Response:
     """Answer one order item."""
     user_id = _user_id()
@@ -125,7 +125,7 @@ def get_item(item_id: int) -> Response:
         return http.document(reads.read_item(connection, item_id, user_id))
 
 
-@app.post("/api/orders/")
+@app.post("/api/orders")
 def create_order() -> Response:
     """Create an order by hand, priced and checked against the product service."""
     user_id = _user_id()
@@ -155,7 +155,7 @@ def _created(path: str, body: Order | Item) -> Answer:
     return Answer(201, headers, schemas.encode(body))
 
 
-@app.patch("/api/orders/<id:order_id>/")
+@app.patch("/api/orders/<id:order_id>")
 def patch_order(order_id: int) -> Response:
     """Change metadata, or ask for the approval of a complete order."""
     user_id = _user_id()
@@ -170,7 +170,7 @@ def patch_order(order_id: int) -> Response:
     return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
 
 
-@app.delete("/api/orders/<id:order_id>/")
+@app.delete("/api/orders/<id:order_id>")
 def delete_order(order_id: int) -> Response:
     """Delete an order of which nothing has shipped."""
     user_id = _user_id()
@@ -183,7 +183,7 @@ def delete_order(order_id: int) -> Response:
     return Response(status=204)
 
 
-@app.post("/api/order-items/")
+@app.post("/api/order-items")
 def create_item() -> Response:
     """Add an item to an order that is not approved."""
     user_id = _user_id()
@@ -213,7 +213,7 @@ def create_item() -> Response:
     return http.answer(answer)
 
 
-@app.patch("/api/order-items/<id:item_id>/")
+@app.patch("/api/order-items/<id:item_id>")
 def patch_item(item_id: int) -> Response:
     """Change the quantity of an item that is Processing, or cancel it."""
     user_id = _user_id()
@@ -240,7 +240,7 @@ def patch_item(item_id: int) -> Response:
     return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
 
 
-@app.delete("/api/order-items/<id:item_id>/")
+@app.delete("/api/order-items/<id:item_id>")
 def delete_item(item_id: int) -> Response:
     """Delete an item that is Processing."""
     user_id = _user_id()

@@ -11,7 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.app import MAX_BODY_BYTES, MAX_DISCARDED_BYTES, SILENCE_SECONDS
+from common.app import (
+    DISCARD_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_DISCARDED_BYTES,
+    SILENCE_SECONDS,
+)
 from tests.support.service import Service, new_user
 from tests.support.serving import environment, served
 from tests.support.shared import shared_service
@@ -225,7 +230,11 @@ def test_a_client_that_falls_silent_in_a_body_gives_its_thread_back(url: str) ->
         began = time.monotonic()
         status, told, _ = client.response()
         assert (status, told["connection"]) == (400, "close")
-        assert time.monotonic() - began == pytest.approx(SILENCE_SECONDS, abs=5)
+        answered = time.monotonic()
+        assert answered - began == pytest.approx(SILENCE_SECONDS, abs=5)
+        client.link.settimeout(2 * SILENCE_SECONDS)
+        assert client.link.recv(1) == b""
+        assert time.monotonic() - answered < DISCARD_SECONDS + 3
 
 
 # What never reaches a route.

@@ -49,7 +49,7 @@ def test_a_request_is_a_line_with_its_times(
         service.checkout(user, traceparent=TRACEPARENT)
     [line] = lines(tmp_path / "log", "request")
     named = (line["method"], line["route"], line["status"])
-    assert named == ("POST", "/api/orders-from-shopcart/", 201)
+    assert named == ("POST", "/api/orders-from-shopcart", 201)
     assert 0 < line["database_ms"] < line["latency_ms"]
     assert 0 < line["upstream_ms"] < line["latency_ms"]
     assert line["statements"] >= 2

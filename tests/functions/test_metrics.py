@@ -73,7 +73,7 @@ def test_requests_are_counted_by_method_route_and_status(
         service.call("orders_crud", f"BREW{number}", "/nowhere/")
     method, status = "http.request.method", "http.response.status_code"
     assert collector.requests() == {
-        (f"{method}=GET", f"{status}=200", "http.route=/api/orders/"): 2,
+        (f"{method}=GET", f"{status}=200", "http.route=/api/orders"): 2,
         (f"{method}=GET", f"{status}=404"): 1,
         (f"{method}=_OTHER", f"{status}=404"): 5,
     }
