@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import flask
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
 from common import logs
 from common.errors import InvalidRequestError, ServiceError
@@ -40,7 +40,7 @@ log = logs.get("http")
 
 
 class _IdConverter(BaseConverter):
-    """An id in a path: digits that fit 64 bits; all else is a 404.
+    """An id in a path: digits; what does not fit 64 bits is nobody's.
 
     werkzeug's own converter takes any script's digits, and any number of them.
     """
@@ -48,11 +48,12 @@ class _IdConverter(BaseConverter):
     regex = r"[0-9]{1,19}"
 
     def to_python(self, value: str) -> int:
-        """Return the id. Raise ValidationError if it does not fit."""
+        """Return the id, 0 if it does not fit.
+
+        A ValidationError would make it a path that other methods know: a 405.
+        """
         number = int(value)
-        if number > MAX_ID:
-            raise ValidationError
-        return number
+        return number if number <= MAX_ID else 0
 
 
 def create_app(

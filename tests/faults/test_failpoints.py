@@ -51,7 +51,8 @@ def writing() -> set[str]:
     """Answer the names of all statements that write."""
     for module in pkgutil.iter_modules(common.__path__, "common."):
         importlib.import_module(module.name)
-    return {name for name, sql in STATEMENTS.items() if WRITES.search(sql)}
+    unquoted = {name: re.sub(r"'[^']*'", "", sql) for name, sql in STATEMENTS.items()}
+    return {name for name, sql in unquoted.items() if WRITES.search(sql)}
 
 
 def test_every_statement_says_its_name() -> None:
