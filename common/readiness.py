@@ -38,8 +38,10 @@ def check(engine: Engine) -> None:
             connection, _ASK, {"tables": tables}
         ).one()
         if is_read_only:
-            connection.invalidate()  # a new session may find that it no longer is
-            raise DatabaseUnavailableError("The database takes no writes.")
+            connection.invalidate()
+    if is_read_only:
+        engine.dispose()  # new sessions may find that it no longer is
+        raise DatabaseUnavailableError("The database takes no writes.")
     if revision < NEEDED_REVISION:
         raise DatabaseUnavailableError(
             f"The database's schema is at {revision or 'nothing'}, and this release"
