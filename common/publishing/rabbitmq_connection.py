@@ -5,6 +5,7 @@ heartbeat is answered, and `is_usable` says when that was too long.
 """
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -47,8 +48,6 @@ def connection_parameters(
     """
     ssl_options = None
     if broker.has_tls:
-        import ssl  # noqa: PLC0415 only where it is used
-
         context = ssl.create_default_context(cafile=broker.ca_file)
         ssl_options = pika.SSLOptions(context, broker.host)
     return pika.ConnectionParameters(
@@ -127,8 +126,7 @@ class Connection:
         self.is_spent = False  # late confirms are due that nobody waits for any more
         self._has_tls = broker.has_tls
         self._failure: str | None = None
-        self._is_ready = False
-        self._is_silent = False
+        self._is_ready = self._is_silent = False
         self._heard_at = time.monotonic()
         self._received = 0  # bytes, by then
         self._published = 0

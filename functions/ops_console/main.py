@@ -1,7 +1,6 @@
 """/ops/: what operators see and do, as pages that need no script.
 
-An action always takes two requests: a page that says what will happen, and the form of
-that page. Whatever goes wrong is a page, too.
+An action takes two requests: a page that says what will happen, and that page's form.
 """
 
 from contextlib import suppress
