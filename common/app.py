@@ -142,6 +142,8 @@ def _read_body(request: Request, max_bytes: int) -> None:
     environ = request.environ
     _set_timeout(environ, SILENCE_SECONDS)
     try:
+        if (request.content_length or 0) > max_bytes:
+            raise RequestEntityTooLarge  # noqa: TRY301 as get_data does of one more
         body = request.get_data()
     except RequestEntityTooLarge:
         raise _too_large(max_bytes) from None

@@ -16,6 +16,7 @@ import requests
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import config, tracing, wiring
+from common.errors import ServiceError
 from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
 from infra.local.http_server import HttpServer
@@ -143,7 +144,7 @@ def _migrate(settings: config.Settings) -> None:
     engine = wiring.engine_on(settings.database)
     try:
         upgrade(engine)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ServiceError) as error:
         reason = str(getattr(error, "orig", error)).splitlines()[0]
         raise StartError(f"the database cannot be used: {reason}") from error
     finally:

@@ -23,6 +23,7 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", "8"))
 SEED = int(os.environ.get("STORM_SEED", "7"))
 CLIENTS = 4
 PATIENCE_SECONDS = 60
+OK = (200, 201)
 FUNCTIONS = ("create_order_from_cart", "item_status")
 WORKERS = {"approval_worker": (), "relay_worker": ("--poll-seconds", "0.2")}
 
@@ -81,8 +82,8 @@ class Crowd:
 
     def _ask(self, function: str, request: Request) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._world.send(self.instances[function], request) not in (200, 201):
-            assert time.monotonic() < deadline, f"{request.path} is never answered"
+        while (got := self._world.send(self.instances[function], request)) not in OK:
+            assert time.monotonic() < deadline, f"{request.path} is only answered {got}"
             time.sleep(0.02)
 
 
