@@ -26,6 +26,10 @@ from tests.support.service import Service
 
 KILLED = -9
 
+# Longer than any request takes. The port of a process that was killed may be somebody
+# else's by now, who never answers.
+ANSWER_SECONDS = 20
+
 
 @dataclass
 class Request:
@@ -94,7 +98,7 @@ class World:
 
     def send(self, child: Child, request: Request) -> int | None:
         """Answer the status of the reply; None: the link broke before there was one."""
-        link = http.client.HTTPConnection("127.0.0.1", child.port, PATIENCE_SECONDS)
+        link = http.client.HTTPConnection("127.0.0.1", child.port, ANSWER_SECONDS)
         headers = dict(request.headers)
         body = request.body
         if body is not None and not isinstance(body, bytes):
