@@ -1,5 +1,6 @@
 """The relay's worker as a process of its own: woken, polling, stopped, bereft."""
 
+import json
 import signal
 import time
 import uuid
@@ -289,12 +290,15 @@ def test_once_does_all_that_is_due_and_ends(service: Service, user: str) -> None
     assert is_approved(service, order["id"])
 
 
-def test_once_without_a_database_fails_in_one_line(service: Service) -> None:
+def test_once_without_a_database_fails_in_one_line_after_the_reason(
+    service: Service,
+) -> None:
     away = "postgresql://postgres:x@127.0.0.1:1/orders"
     done = relay_worker_ended(service, "--once", DATABASE_URL=away)
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("outbox relay: ")
+    logged, line = done.stderr.splitlines()
+    assert json.loads(logged)["logger"] == "orders.db"
+    assert line.startswith("outbox relay: ")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "61", "nan", "often"])

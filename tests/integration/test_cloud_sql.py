@@ -278,6 +278,7 @@ def test_a_reason_is_not_logged_again_and_again_nor_the_api_asked(
 ) -> None:
     monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 60)
     monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
+    caplog.set_level(logging.WARNING, "orders")  # whatever an earlier test has set
     instance.refusal = 403
     for _ in range(5):
         with pytest.raises(DatabaseUnavailableError):
