@@ -4,6 +4,7 @@ With REQUIRE_SERVICES=1 a server that is missing fails the test; without it, the
 skipped with its reason.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,16 @@ def _stay_on_this_machine(_refused: list[str]) -> Iterator[None]:
     yield
     tried, _refused[:] = list(_refused), []
     assert not tried, f"the test tried to reach {tried}"
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """Our own records, too, however an earlier test has configured their logger."""
+    monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
+    caplog.set_level(logging.INFO, "orders")
+    return caplog
 
 
 @pytest.fixture(scope="session")

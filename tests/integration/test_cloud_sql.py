@@ -146,7 +146,6 @@ def at_once(
 ) -> Iterator[None]:
     """What fails is tried again at once; nobody's log names a secret."""
     monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 0)
-    monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
     for name in ("", "orders", "google"):
         caplog.set_level(logging.DEBUG, logger=name)
     yield
@@ -277,8 +276,6 @@ def test_a_reason_is_not_logged_again_and_again_nor_the_api_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cloud_sql, "PAUSE_SECONDS", 60)
-    monkeypatch.setattr(logging.getLogger("orders"), "propagate", True)
-    caplog.set_level(logging.WARNING, "orders")  # whatever an earlier test has set
     instance.refusal = 403
     for _ in range(5):
         with pytest.raises(DatabaseUnavailableError):

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,16 +30,6 @@ from tests.support.relaying import (
 CREATED = "order.created"
 
 
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    ours = logging.getLogger("orders")
-    before = ours.propagate
-    ours.propagate = True
-    caplog.set_level(logging.INFO, "orders")  # whatever others have configured
-    yield caplog
-    ours.propagate = before
-
-
 def test_a_sent_event_is_gone(database_url: str) -> None:
     owe(database_url, 4, "a")
     with relay_to(database_url, bus=Recorder()) as relay:
@@ -49,7 +39,7 @@ def test_a_sent_event_is_gone(database_url: str) -> None:
 
 
 def test_exhausted_attempts_make_a_dead_letter_and_an_error_and_let_others_pass(
-    database_url: str, logged: pytest.LogCaptureFixture
+    database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = Recorder(lambda m: Result.REFUSED if m.body == "bad" else Result.SENT)
     owe(database_url, 4, "bad", "later")
@@ -75,12 +65,12 @@ def test_exhausted_attempts_make_a_dead_letter_and_an_error_and_let_others_pass(
     ]
     assert bus.bodies == ["later"]
     assert owed(database_url) == []
-    errors = [r for r in logged.records if r.levelno == logging.ERROR]
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert [r.message for r in errors] == ["an event became a dead letter"]
 
 
 def test_an_unroutable_event_is_kept_as_a_dead_letter_and_holds_up_nobody(
-    database_url: str, logged: pytest.LogCaptureFixture
+    database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = Recorder(lambda m: Result.UNROUTABLE if m.body == "a" else Result.SENT)
     owe(database_url, 4, "a", "b")
@@ -88,7 +78,7 @@ def test_an_unroutable_event_is_kept_as_a_dead_letter_and_holds_up_nobody(
         assert relay.sweep(5) == {"unroutable": 1, "sent": 1}
     assert column(database_url, "body", "dead_letters") == [b"a"]
     assert owed(database_url) == []
-    levels = [r.levelname for r in logged.records if r.levelname != "INFO"]
+    levels = [r.levelname for r in caplog.records if r.levelname != "INFO"]
     assert levels == ["WARNING"]
 
 
@@ -200,7 +190,7 @@ class Broken:
 
 
 def test_a_publisher_that_raises_loses_nothing_and_harms_no_other_destination(
-    database_url: str, logged: pytest.LogCaptureFixture
+    database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     well = Recorder()
     owe(database_url, 4, "a", to="broken")
@@ -210,7 +200,7 @@ def test_a_publisher_that_raises_loses_nothing_and_harms_no_other_destination(
     assert well.bodies == ["b"]
     assert owed(database_url) == ["a"]
     assert column(database_url, "attempts") == [1]
-    assert "ERROR" in [r.levelname for r in logged.records]
+    assert "ERROR" in [r.levelname for r in caplog.records]
     mended = Recorder()
     let_time_pass(database_url)
     with relay_to(database_url, broken=mended) as relay:

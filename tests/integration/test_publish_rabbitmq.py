@@ -188,7 +188,7 @@ def test_a_broker_without_a_name_or_a_listener_is_unavailable_at_once(
     for to in (make_publisher(port), make_publisher(5672, host="broker.invalid")):
         began = time.monotonic()
         assert send(to, "a", "b") == [Result.UNAVAILABLE, Result.NOT_TRIED]
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
@@ -232,7 +232,7 @@ def test_a_wrong_password_is_unavailable_and_not_shown(
     assert "hush" not in (outcome.reason or "")
 
 
-@pytest.mark.parametrize(("seconds", "at_most"), [(0.25, 1.3), (0.75, 1.8), (10, 4)])
+@pytest.mark.parametrize(("seconds", "at_most"), [(0.25, 3), (0.75, 3), (10, 6)])
 def test_a_broker_that_says_nothing_costs_no_more_than_the_time_there_is(
     make_publisher: MakePublisher, seconds: float, at_most: float
 ) -> None:
