@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import flask
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, MapAdapter
 
 from common import logs
 from common.errors import InvalidRequestError, ServiceError
@@ -25,6 +25,7 @@ from common.schemas import MAX_ID
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask.typing import ResponseReturnValue
 
 MAX_BODY_BYTES = 1024 * 1024
 # How much of a body over the limit is read and thrown away, and for how long. It is as
@@ -78,6 +79,7 @@ def create_app(
     # One more than fits: werkzeug cuts a chunked body off here without an error.
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
     app.config["ORDERS_HEADERS"] = headers or {}
+    app.config["ORDERS_URLS"] = app.url_map.bind("localhost")  # no rule has a host
     app.register_error_handler(ServiceError, problem)
     app.register_error_handler(HTTPException, http_problem)
     app.register_error_handler(Exception, _unexpected)
@@ -106,24 +108,43 @@ def respond(app: Flask, incoming: Request) -> Response:
         app.name,
     ) as context:
         seen = Observation(context, incoming.method)
-        with app.request_context(environ) as entered:
-            unread = environ["wsgi.input"]
-            try:
-                if environ.keys() & _SAYS_BODY:
-                    _read_body(entered.request, app.config["MAX_CONTENT_LENGTH"] - 1)
-            except (ServiceError, HTTPException) as error:
-                refused = app.make_response(app.handle_user_exception(error))
-                response = _last(app.process_response(refused), unread)
-            else:
-                response = app.full_dispatch_request()
-            rule = entered.request.url_rule
+        with app.app_context():
+            response = _dispatch(app, incoming)
         headers = response.headers
         headers["X-Request-ID"] = context.request_id
         if response.status_code == HTTPStatus.NO_CONTENT:
             del headers["Content-Type"]  # every response is born with one
         headers.update(app.config["ORDERS_HEADERS"])
+        rule = incoming.url_rule
         seen.end(rule.rule if rule else None, response.status_code)
     return response
+
+
+def _dispatch(app: Flask, incoming: Request) -> Response:
+    """Do what Flask's `full_dispatch_request` does, but for its signals.
+
+    The framework has made the request and its context already: a second one of each
+    would cost as much as the views do.
+    """
+    urls: MapAdapter = app.config["ORDERS_URLS"]
+    incoming.url_rule = None  # that of the framework, which knows but one
+    unread = incoming.environ["wsgi.input"]
+    is_read = False
+    try:
+        if incoming.environ.keys() & _SAYS_BODY:
+            _read_body(incoming, app.config["MAX_CONTENT_LENGTH"] - 1)
+        is_read = True
+        matched = urls.match(incoming.path, incoming.method, return_rule=True)
+        incoming.url_rule, incoming.view_args = matched[0], dict(matched[1])
+        if incoming.method == "OPTIONS":  # Flask would tell the framework's methods
+            allowed = ", ".join(urls.allowed_methods(incoming.path))
+            returned: ResponseReturnValue = Response(headers={"Allow": allowed})
+        else:
+            returned = app.dispatch_request()
+    except Exception as error:  # noqa: BLE001 the app's handlers tell them apart
+        returned = app.handle_user_exception(error)
+    response = app.process_response(app.make_response(returned))
+    return response if is_read else _last(response, unread)
 
 
 def _unexpected(error: Exception) -> Response:
@@ -151,8 +172,7 @@ def _read_body(request: Request, max_bytes: int) -> None:
         raise InvalidRequestError("The body is malformed or incomplete.") from error
     finally:
         # The framework would read what is left of it, however large.
-        environ["wsgi.input"] = io.BytesIO()
-        environ["wsgi.input_terminated"] = True
+        request.stream = io.BytesIO()
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if len(body) < (request.content_length or 0):
