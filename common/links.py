@@ -4,6 +4,7 @@ It uses `poll()`, because `select()` takes no descriptor beyond 1023, and an ins
 with large carts gets there.
 """
 
+import contextlib
 import select
 import socket
 import sys
@@ -24,9 +25,10 @@ def has_hung_up(idle: socket.socket) -> bool:
     connection without letting another thread have the interpreter; elsewhere any word
     counts as the end.
     """
-    if _IS_LINUX and idle.family != socket.AF_UNIX:
-        state = idle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return state != _ESTABLISHED
+    if _IS_LINUX:
+        with contextlib.suppress(OSError):  # a Unix socket has no such state
+            state = idle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return state != _ESTABLISHED
     return has_spoken(idle)
 
 

@@ -1,16 +1,20 @@
 """Sessions on PostgreSQL: how they are opened, over what, and with which settings."""
 
 import contextlib
+import io
 import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pg8000.dbapi
 
 from common.endpoints import CloudSql, Database
 from common.prepared import PreparedConnection
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 2
@@ -31,6 +35,7 @@ PLANNING = {
     "enable_seqscan": "off",
     "jit": "off",
 }
+_FLUSH = b"H\0\0\0\4"  # of the protocol
 _TLS_REQUEST = struct.pack("!ii", 8, 80877103)
 
 TlsContexts = Sequence[ssl.SSLContext | Literal[False]]
@@ -113,7 +118,7 @@ def log_in(login: Database | CloudSql, link: socket.socket) -> PreparedConnectio
                 login.user,
                 database=login.name,
                 password=login.password or "",
-                sock=link,
+                sock=link if isinstance(link, ssl.SSLSocket) else _Unflushed(link),
                 ssl_context=False,
                 **settings(),
             )
@@ -122,6 +127,28 @@ def log_in(login: Database | CloudSql, link: socket.socket) -> PreparedConnectio
             raise pg8000.dbapi.InterfaceError("network error") from error
         undo.pop_all()
     return PreparedConnection(connection, link)
+
+
+class _Unflushed:
+    """A socket as pg8000 takes one, past which no request to flush gets.
+
+    pg8000 asks the server for what it has after each step of a statement, though it
+    reads only after the last one: three packets and three wake-ups in place of one.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self.close = link.close
+        self._link = link
+
+    def makefile(self, mode: Literal["rwb"]) -> io.BufferedRWPair:
+        """Return the file that pg8000 reads and writes."""
+        raw = self._link.makefile(mode, buffering=0)
+        return _UnflushedFile(raw, raw)
+
+
+class _UnflushedFile(io.BufferedRWPair):
+    def write(self, data: "ReadableBuffer") -> int:
+        return 0 if data == _FLUSH else super().write(data)
 
 
 def tls_contexts(database: Database) -> TlsContexts:
