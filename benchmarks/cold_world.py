@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.cold_starts import Ask
 from common import migrations
 from infra.local.postgres import postgres_server
-from infra.local.sandbox import running_sandbox
 from tests.support import database
 from tests.support.cloud_sql import PASSWORD, cloud_sql, unix_socket
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service, new_user
 
 JSON = {"Content-Type": "application/json"}

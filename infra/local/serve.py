@@ -18,7 +18,7 @@ from infra.local.broker import SiblingsConsumer
 from infra.local.forward import forward_to
 from infra.local.gateway import FUNCTIONS, Gateway
 from infra.local.http_server import LOOPBACK, HttpServer
-from infra.local.sandbox import Sandbox
+from infra.local.sandbox.running import Sandbox
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
 from infra.local.http_server import HttpServer
 from infra.local.postgres import postgres_server
-from infra.local.sandbox import Sandbox
+from infra.local.sandbox.running import Sandbox
 from infra.local.traces import Traces
 
 CHECKOUT = Path(__file__).parents[2]

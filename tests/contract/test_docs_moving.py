@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from infra.local.sandbox import Sandbox
 from tests.support import database, pages
 from tests.support.orderctl import orderctl
 from tests.support.pages import ROOT
+from tests.support.sandbox import Sandbox
 from tests.support.service import Service
 
 PAGE = ROOT / "docs" / "moving.md"

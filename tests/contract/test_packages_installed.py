@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from infra import package
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support import database
 from tests.support.installed import Installed, install
 from tests.support.pubsub import PubSub, running_pubsub
+from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.serving import send
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,6 @@ import pytest
 import requests
 
 from infra.local.http_server import serving
-from infra.local.sandbox import Sandbox
 from infra.local.sandbox.catalogue import (
     CANDLE,
     CLOCK,
@@ -32,6 +31,7 @@ from tests.support.bodies import (
     order_created,
     order_item_created,
 )
+from tests.support.sandbox import Sandbox
 
 NO_STORE = {"Cache-Control": "no-store"}
 

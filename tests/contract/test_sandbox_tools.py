@@ -11,9 +11,9 @@ from uuid import uuid4
 import requests
 
 from infra.local.http_server import serving
-from infra.local.sandbox import Sandbox, running_sandbox
 from infra.local.sandbox.catalogue import MUG, TEAPOT
 from tests.support.bodies import USER, order_created
+from tests.support.sandbox import Sandbox, running_sandbox
 
 NO_STORE = {"Cache-Control": "no-store"}
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import pika
 import pytest
 
-from infra.local.sandbox import running_sandbox
 from tests.support.approvals import (
     DELIVERED,
     ENVELOPES,
@@ -27,6 +26,7 @@ from tests.support.crash.nursery import Child, Nursery
 from tests.support.crash.world import World
 from tests.support.load import end_all, start_group
 from tests.support.many import Delivery, post_all
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service, new_user
 from tests.support.worker import counts, eventually
 

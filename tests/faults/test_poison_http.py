@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import pytest
 
 from common import dead_letters, envelopes, wiring
-from infra.local.sandbox import running_sandbox
 from tests.support.approvals import ENVELOPES, sendable, spoiled, status_event
 from tests.support.books import audited, settle
 from tests.support.crash.nursery import Nursery
 from tests.support.load import end_all, start_group
 from tests.support.many import Delivery, completed_orders, post_all
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service
 
 JUNK, SPOILED, GOOD = 700, 700, 100

@@ -20,7 +20,6 @@ from common.migrations import upgrade
 from common.outbox import BATCH
 from common.publishing import Message, Result
 from infra.local.postgres import postgres_server
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support import database
 from tests.support.approvals import binary, status_event
 from tests.support.books import (
@@ -38,6 +37,7 @@ from tests.support.many import Delivery, completed_orders, post_all
 from tests.support.rabbitmq import EXCHANGE, Broker, clean_topology
 from tests.support.rabbitmq_node import OwnBroker
 from tests.support.relaying import Recorder, owe, relay_to
+from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service
 from tests.support.worker import channel_of, eventually
 

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common import wiring
-from infra.local.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service, new_user
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common import cloud_sql as connector
-from infra.local.sandbox import Sandbox
 from tests.support.cloud_sql import PASSWORD, Instance, cloud_sql, unix_socket
+from tests.support.sandbox import Sandbox
 from tests.support.service import Service
 from tests.support.serving import environment, send, served
 

@@ -17,10 +17,10 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from common.api_docs.documents import parsed
-from infra.local.sandbox import running_sandbox
 from tests.support import database
 from tests.support.documented import check, operations
 from tests.support.fuzzed import STATES, World
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))

@@ -9,10 +9,10 @@ from werkzeug.test import TestResponse
 
 from common.migrations import upgrade
 from infra.local.postgres import postgres_server
-from infra.local.sandbox import Sandbox
 from tests.support.approvals import status_event
 from tests.support.database import plain_engine, scratch_folder
 from tests.support.link import Link, link_to
+from tests.support.sandbox import Sandbox
 from tests.support.service import Service, new_user
 
 FUNCTIONS = (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.sandbox import Call, catalogue
+from infra.local.sandbox import catalogue
+from infra.local.sandbox.traffic import Call
 from tests.support.parallel import at_once, checkout_sender
 from tests.support.proxy import proxy
 from tests.support.service import Service, new_user

@@ -13,11 +13,11 @@ from common.audit import audit
 from common.backlog import Query
 from common.db import Engine, connect
 from common.errors import ConflictError, NotFoundError
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.audited import never
 from tests.support.database import execute
 from tests.support.parallel import sender
 from tests.support.relaying import engine_on
+from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service, new_user
 
 SECONDS = 6.0

@@ -12,13 +12,13 @@ from common.db import connect
 from common.dead_letters import DeadLetter, bury
 from common.errors import BusyError
 from common.owed import Bus
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.approvals import status_event
 from tests.support.audited import SINK, Tampering, never
 from tests.support.database import execute
 from tests.support.orderctl import Said, orderctl
 from tests.support.parallel import at_once
 from tests.support.relaying import column, engine_on
+from tests.support.sandbox import Sandbox, running_sandbox
 
 JUNK = b"\xff\x00 no text"
 EVENT = {"content-type": "application/json", "ce-id": "x", "ce-type": "y"}

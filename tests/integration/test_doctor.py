@@ -7,12 +7,12 @@ import pytest
 
 from common import migrations
 from common.diagnosis import PATIENCE_SECONDS
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl
 from tests.support.parallel import in_background
 from tests.support.relaying import column, owe
+from tests.support.sandbox import Sandbox, running_sandbox
 
 OLD = f"now() - interval '{PATIENCE_SECONDS + 60} seconds'"
 USER = "00000000-0000-4000-8000-000000000001"

@@ -11,11 +11,11 @@ from unittest import mock
 import pytest
 
 from common import dead_letters, migrations, retention
-from infra.local.sandbox import Sandbox, running_sandbox
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
 from tests.support.orderctl import orderctl as ctl
 from tests.support.relaying import owe, owed
+from tests.support.sandbox import Sandbox, running_sandbox
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ import pytest
 from common import events
 from common.publishing import Outcome, Publisher, Result, http
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support.factories import item, message, order
 from tests.support.odd_server import odd_server, says
+from tests.support.sandbox import Sandbox, running_sandbox
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SENT_AT = datetime(2025, 12, 1, 10, 0, 0, 58493, tzinfo=UTC)

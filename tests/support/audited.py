@@ -13,9 +13,9 @@ from common.idempotency import Answer
 from common.orders import Line
 from common.owed import Bus
 from common.schemas import CANCELLED, DELIVERED, SHIPPED
-from infra.local.sandbox import running_sandbox
 from tests.support.database import connect, database, execute
 from tests.support.relaying import engine_on
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service, new_user
 
 SINK = "http"

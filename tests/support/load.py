@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from pika.adapters.blocking_connection import BlockingChannel
 
-from infra.local.sandbox import Sandbox
 from tests.support.crash.nursery import PATIENCE_SECONDS, Child, Nursery
 from tests.support.crash.world import Request
+from tests.support.sandbox import Sandbox
 from tests.support.service import new_user
 
 CHECKOUT = "/api/orders-from-shopcart/"

@@ -15,7 +15,7 @@ import jsonschema_rs
 
 from common.api_docs import documents
 from common.events import ANALYTICS, ANALYTICS_NOTIFICATION
-from infra.local.sandbox import Sandbox
+from tests.support.sandbox import Sandbox
 
 # The headers of each transport; that of analytics is no transport of the bus.
 HEADERS = {

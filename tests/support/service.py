@@ -21,10 +21,10 @@ from werkzeug.test import TestResponse
 
 from common import wiring
 from infra.local.gateway import function_of
-from infra.local.sandbox import Sandbox
 from tests.support import database
 from tests.support.documented import documented, operation_for
 from tests.support.published import published_to_sandbox
+from tests.support.sandbox import Sandbox
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 VARIABLES = (

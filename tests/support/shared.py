@@ -6,8 +6,8 @@ Such tests compare before and after, and never count from zero.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from infra.local.sandbox import running_sandbox
 from tests.support import database
+from tests.support.sandbox import running_sandbox
 from tests.support.service import Service
 
 

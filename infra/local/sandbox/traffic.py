@@ -177,18 +177,6 @@ class Traffic:
         return None
 
 
-def count_waits(calls: Iterable[Call]) -> int:
-    """Answer how many times somebody waited for one answer before the next call.
-
-    Calls that overlap are one wait; give siblings a delay, or fast answers never do.
-    """
-    waits, last_end = 0, float("-inf")
-    for call in sorted(calls, key=lambda call: call.ended_at):
-        if call.began_at >= last_end:
-            waits, last_end = waits + 1, call.ended_at
-    return waits
-
-
 def _respond(
     app: "WSGIApplication",
     environ: "WSGIEnvironment",

@@ -16,12 +16,12 @@ from unittest import mock
 
 from pika.adapters.blocking_connection import BlockingChannel
 
-from infra.local.sandbox import Sandbox, running_sandbox
 from tests.support import database
 from tests.support.crash.nursery import PATIENCE_SECONDS, Child, Nursery
 from tests.support.published import published_to_pubsub, published_to_rabbitmq
 from tests.support.pubsub import PubSub, running_pubsub
 from tests.support.rabbitmq import EXCHANGE, Broker
+from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service
 
 KILLED = -9
