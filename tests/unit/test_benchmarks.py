@@ -88,7 +88,7 @@ def test_at_most_is_the_other_way_around() -> None:
 def test_a_target_is_taken_from_what_was_measured() -> None:
     shown = targets.shown(metered(read=[30], hello=[100]))
     [found] = [each for each in shown if each.value is not None]
-    assert (found.target.at_least, found.value, found.holds) == (0.45, 0.3, False)
+    assert (found.target.at_least, found.value, found.holds) == (0.4, 0.3, False)
 
 
 def test_cold_starts_are_taken_from_whoever_measured_them() -> None:
