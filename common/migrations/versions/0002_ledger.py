@@ -4,223 +4,135 @@
 code runs; this once it does, because no release has run on 0001.
 """
 
-import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_ENTRIES_OF_BEFORE = """
-    INSERT INTO order_history (order_id, kind, changed_by, changed_at)
-    SELECT id, 'order.created', user_id, created_at FROM orders
-    UNION ALL
-    SELECT id, 'order.approved', NULL, approved_at FROM orders WHERE is_approved
+# What happened stays as it was written; only retention may delete it.
+_APPEND_ONLY = """
+    CREATE FUNCTION {table}_is_append_only() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '{table} is append-only'; END $$;
+    CREATE TRIGGER {table}_is_append_only BEFORE UPDATE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION {table}_is_append_only();
 """
-# Busy tables of short-lived rows: cleaned by number, not by share.
-_BUSY = (
-    "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,"
-    " autovacuum_vacuum_cost_delay = 0"
-)
-
-
-def _moment(name: str, *, nullable: bool = False) -> "sa.Column[object]":
-    default = None if nullable else sa.text("clock_timestamp()")
-    return sa.Column(
-        name, sa.DateTime(timezone=True), nullable=nullable, server_default=default
-    )
-
-
-def _count(name: str) -> "sa.Column[int]":
-    return sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False)
-
-
-def _is_resend() -> "sa.Column[bool]":
-    return sa.Column(
-        "is_resend", sa.Boolean(), server_default=sa.text("false"), nullable=False
-    )
+_UPDATABLE = """
+    DROP TRIGGER {table}_is_append_only ON {table};
+    DROP FUNCTION {table}_is_append_only();
+"""
+_RENAMED = """
+    ALTER TABLE {old} RENAME TO {new};
+    ALTER INDEX {old}_pkey RENAME TO {new}_pkey;
+    ALTER INDEX {old}_order_id_id_idx RENAME TO {new}_order_id_id_idx;
+    ALTER SEQUENCE {old}_id_seq RENAME TO {new}_id_seq;
+    ALTER TABLE {new}
+      RENAME CONSTRAINT {old}_from_status_check TO {new}_from_status_check;
+    ALTER TABLE {new}
+      RENAME CONSTRAINT {old}_to_status_check TO {new}_to_status_check;
+"""
 
 
 def upgrade() -> None:
     """Apply."""
-    op.add_column("orders", sa.Column("cart_id", sa.BigInteger(), nullable=True))
-    _make_order_history()
-    op.add_column("outbox", _count("doubts"))
-    op.add_column("outbox", _is_resend())
-    op.add_column("outbox", _moment("held_since", nullable=True))
-    op.create_index(
-        op.f("outbox_destination_available_at_id_idx"),
-        "outbox",
-        ["destination", "available_at", "id"],
-    )
-    op.create_index(
-        "outbox_held_idx",
-        "outbox",
-        ["id"],
-        postgresql_where=sa.text("held_since IS NOT NULL"),
-    )
-    op.execute(f"ALTER TABLE outbox SET ({_BUSY})")
-    op.create_table(
-        "sent_events",
-        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("destination", sa.Text(), nullable=False),
-        sa.Column("order_id", sa.BigInteger(), nullable=False),
-        sa.Column("event_id", sa.Uuid(), nullable=False),
-        sa.Column("event_type", sa.Text(), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("traceparent", sa.Text(), nullable=True),
-        _moment("created_at"),
-        _count("attempts"),
-        _count("doubts"),
-        _is_resend(),
-        _moment("sent_at"),
-        sa.PrimaryKeyConstraint("id", name=op.f("sent_events_pkey")),
-    )
-    op.create_index(
-        op.f("sent_events_order_id_id_idx"), "sent_events", ["order_id", "id"]
-    )
-    retention = op.create_table(
-        "retention",
-        sa.Column("table_name", sa.Text(), nullable=False),
-        sa.Column("kept_from", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("table_name", name=op.f("retention_pkey")),
-    )
-    # Until this revision what was sent was deleted.
-    op.execute(
-        retention.insert().values(table_name="sent_events", kept_from=sa.func.now())
-    )
-    _add_settling()
-
-
-def _make_order_history() -> None:
-    op.execute("DROP TRIGGER item_history_is_append_only ON item_history")
-    op.execute("DROP FUNCTION item_history_is_append_only()")
-    op.rename_table("item_history", "order_history")
-    for old, new in (
-        ("item_history_pkey", "order_history_pkey"),
-        ("item_history_order_id_id_idx", "order_history_order_id_id_idx"),
-    ):
-        op.execute(f"ALTER INDEX {old} RENAME TO {new}")
-    for name in ("from_status", "to_status"):
-        op.execute(
-            "ALTER TABLE order_history RENAME CONSTRAINT"
-            f" item_history_{name}_check TO order_history_{name}_check"
-        )
-    op.execute("ALTER SEQUENCE item_history_id_seq RENAME TO order_history_id_seq")
-    op.add_column("order_history", sa.Column("kind", sa.Text(), nullable=True))
+    op.execute("ALTER TABLE orders ADD COLUMN cart_id bigint")
+    op.execute(_UPDATABLE.format(table="item_history"))
+    op.execute(_RENAMED.format(old="item_history", new="order_history"))
     op.execute("""
+        ALTER TABLE order_history
+          ADD COLUMN kind text,
+          ADD COLUMN event_id uuid,
+          ADD COLUMN destinations text[] NOT NULL DEFAULT '{}',
+          ALTER COLUMN item_id DROP NOT NULL,
+          ALTER COLUMN to_status DROP NOT NULL;
         UPDATE order_history SET kind =
-          CASE WHEN from_status IS NULL THEN 'item.created' ELSE 'item.moved' END
+          CASE WHEN from_status IS NULL THEN 'item.created' ELSE 'item.moved' END;
+        ALTER TABLE order_history
+          ALTER COLUMN kind SET NOT NULL,
+          ADD CONSTRAINT order_history_kind_check CHECK (
+            kind IN ('order.created', 'order.approved', 'order.deleted',
+              'item.created', 'item.moved', 'item.removed')),
+          ADD CONSTRAINT order_history_item_id_check
+            CHECK ((kind LIKE 'item.%') = (item_id IS NOT NULL)),
+          ADD CONSTRAINT order_history_destinations_check
+            CHECK ((event_id IS NULL) = (destinations = '{}'));
+        INSERT INTO order_history (order_id, kind, changed_by, changed_at)
+        SELECT id, 'order.created', user_id, created_at FROM orders
+        UNION ALL
+        SELECT id, 'order.approved', NULL, approved_at FROM orders WHERE is_approved;
     """)
-    op.alter_column("order_history", "kind", nullable=False)
-    for name in ("item_id", "to_status"):
-        op.alter_column("order_history", name, nullable=True)
-    op.add_column("order_history", sa.Column("event_id", sa.Uuid(), nullable=True))
-    op.add_column(
-        "order_history",
-        sa.Column(
-            "destinations",
-            postgresql.ARRAY(sa.Text()),
-            server_default=sa.text("'{}'"),
-            nullable=False,
-        ),
-    )
-    for name, condition in (
-        (
-            "kind",
-            (
-                "kind IN ('order.created', 'order.approved', 'order.deleted',"
-                " 'item.created', 'item.moved', 'item.removed')"
-            ),
-        ),
-        ("item_id", "(kind LIKE 'item.%') = (item_id IS NOT NULL)"),
-        ("destinations", "(event_id IS NULL) = (destinations = '{}')"),
-    ):
-        op.create_check_constraint(
-            op.f(f"order_history_{name}_check"), "order_history", condition
-        )
-    op.execute(_ENTRIES_OF_BEFORE)
-    # What happened stays as it was written; only retention may delete it.
+    op.execute(_APPEND_ONLY.format(table="order_history"))
     op.execute("""
-        CREATE FUNCTION order_history_is_append_only() RETURNS trigger
-        LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'order_history is append-only'; END $$
-    """)
-    op.execute("""
-        CREATE TRIGGER order_history_is_append_only BEFORE UPDATE ON order_history
-        FOR EACH ROW EXECUTE FUNCTION order_history_is_append_only()
-    """)
+        ALTER TABLE outbox
+          ADD COLUMN doubts integer NOT NULL DEFAULT 0,
+          ADD COLUMN is_resend boolean NOT NULL DEFAULT false,
+          ADD COLUMN held_since timestamptz;
+        CREATE INDEX outbox_destination_available_at_id_idx
+          ON outbox (destination, available_at, id);
+        CREATE INDEX outbox_held_idx ON outbox (id) WHERE held_since IS NOT NULL;
+        -- A busy table of short-lived rows: cleaned by number, not by share.
+        ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0,
+          autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 
+        CREATE TABLE sent_events (
+          id bigint PRIMARY KEY,
+          destination text NOT NULL,
+          order_id bigint NOT NULL,
+          event_id uuid NOT NULL,
+          event_type text NOT NULL,
+          body text NOT NULL,
+          traceparent text,
+          created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+          attempts integer NOT NULL DEFAULT 0,
+          doubts integer NOT NULL DEFAULT 0,
+          is_resend boolean NOT NULL DEFAULT false,
+          sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+        CREATE INDEX sent_events_order_id_id_idx ON sent_events (order_id, id);
 
-def _add_settling() -> None:
-    op.add_column("dead_letters", sa.Column("settled_as", sa.Text(), nullable=True))
-    op.add_column("dead_letters", _moment("settled_at", nullable=True))
-    op.create_check_constraint(
-        op.f("dead_letters_settled_as_check"),
-        "dead_letters",
-        "settled_as IN ('replayed', 'discarded')",
-    )
-    op.create_check_constraint(
-        op.f("dead_letters_settled_at_check"),
-        "dead_letters",
-        "(settled_as IS NULL) = (settled_at IS NULL)",
-    )
-    op.create_index(
-        "dead_letters_open_idx",
-        "dead_letters",
-        ["id"],
-        postgresql_where=sa.text("settled_as IS NULL"),
-    )
-    op.create_index(
-        op.f("dead_letters_settled_at_idx"),
-        "dead_letters",
-        ["settled_at"],
-        postgresql_where=sa.text("settled_at IS NOT NULL"),
-    )
+        CREATE TABLE retention (
+          table_name text PRIMARY KEY,
+          kept_from timestamptz NOT NULL
+        );
+        -- Until this revision what was sent was deleted.
+        INSERT INTO retention VALUES ('sent_events', now());
+
+        ALTER TABLE dead_letters
+          ADD COLUMN settled_as text,
+          ADD COLUMN settled_at timestamptz,
+          ADD CONSTRAINT dead_letters_settled_as_check
+            CHECK (settled_as IN ('replayed', 'discarded')),
+          ADD CONSTRAINT dead_letters_settled_at_check
+            CHECK ((settled_as IS NULL) = (settled_at IS NULL));
+        CREATE INDEX dead_letters_open_idx ON dead_letters (id)
+          WHERE settled_as IS NULL;
+        CREATE INDEX dead_letters_settled_at_idx ON dead_letters (settled_at)
+          WHERE settled_at IS NOT NULL;
+    """)
 
 
 def downgrade() -> None:
     """Undo. What 0001 has no place for is lost: of orders' histories, and of doubts."""
-    op.drop_index("dead_letters_settled_at_idx", "dead_letters")
-    op.drop_index("dead_letters_open_idx", "dead_letters")
-    op.drop_column("dead_letters", "settled_as")
-    op.drop_column("dead_letters", "settled_at")
-    op.drop_table("retention")
-    op.drop_table("sent_events")
-    names = ", ".join(part.split(" = ")[0] for part in _BUSY.split(", "))
-    op.execute(f"ALTER TABLE outbox RESET ({names})")
-    op.drop_index("outbox_held_idx", "outbox")
-    op.drop_index("outbox_destination_available_at_id_idx", "outbox")
-    for name in ("held_since", "is_resend", "doubts"):
-        op.drop_column("outbox", name)
-    op.execute("DROP TRIGGER order_history_is_append_only ON order_history")
-    op.execute("DROP FUNCTION order_history_is_append_only()")
-    op.execute("DELETE FROM order_history WHERE item_id IS NULL OR to_status IS NULL")
-    for name in ("kind", "event_id", "destinations"):
-        op.drop_column("order_history", name)
-    for name in ("item_id", "to_status"):
-        op.alter_column("order_history", name, nullable=False)
-    for name in ("from_status", "to_status"):
-        op.execute(
-            "ALTER TABLE order_history RENAME CONSTRAINT"
-            f" order_history_{name}_check TO item_history_{name}_check"
-        )
-    op.execute("ALTER SEQUENCE order_history_id_seq RENAME TO item_history_id_seq")
-    for old, new in (
-        ("order_history_pkey", "item_history_pkey"),
-        ("order_history_order_id_id_idx", "item_history_order_id_id_idx"),
-    ):
-        op.execute(f"ALTER INDEX {old} RENAME TO {new}")
-    op.rename_table("order_history", "item_history")
     op.execute("""
-        CREATE FUNCTION item_history_is_append_only() RETURNS trigger
-        LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'item_history is append-only'; END $$
+        DROP INDEX dead_letters_settled_at_idx, dead_letters_open_idx,
+          outbox_held_idx, outbox_destination_available_at_id_idx;
+        ALTER TABLE dead_letters DROP COLUMN settled_as, DROP COLUMN settled_at;
+        DROP TABLE retention, sent_events;
+        ALTER TABLE outbox
+          RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold,
+            autovacuum_vacuum_cost_delay),
+          DROP COLUMN held_since, DROP COLUMN is_resend, DROP COLUMN doubts;
     """)
+    op.execute(_UPDATABLE.format(table="order_history"))
     op.execute("""
-        CREATE TRIGGER item_history_is_append_only BEFORE UPDATE ON item_history
-        FOR EACH ROW EXECUTE FUNCTION item_history_is_append_only()
+        DELETE FROM order_history WHERE item_id IS NULL OR to_status IS NULL;
+        ALTER TABLE order_history
+          DROP COLUMN kind, DROP COLUMN event_id, DROP COLUMN destinations,
+          ALTER COLUMN item_id SET NOT NULL,
+          ALTER COLUMN to_status SET NOT NULL;
     """)
-    op.drop_column("orders", "cart_id")
+    op.execute(_RENAMED.format(old="order_history", new="item_history"))
+    op.execute(_APPEND_ONLY.format(table="item_history"))
+    op.execute("ALTER TABLE orders DROP COLUMN cart_id")

@@ -1,6 +1,5 @@
 """A count of each user's requests, for limits that hold over all instances."""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
@@ -11,27 +10,22 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
-    op.create_table(
-        "user_requests",
-        sa.Column("user_id", sa.Uuid(), nullable=False),
-        sa.Column("requests", sa.Integer(), nullable=False),
-        sa.Column("window_ends_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("user_id", name=op.f("user_requests_pkey")),
-        sa.CheckConstraint("requests > 0", name=op.f("user_requests_requests_check")),
-        # Nothing is lost that would not be gone in a minute; no write waits for a disk.
-        prefixes=["UNLOGGED"],
-    )
-    op.create_index(
-        op.f("user_requests_window_ends_at_idx"), "user_requests", ["window_ends_at"]
-    )
-    # A row is written at each request: its versions stay in one page, which needs room.
-    op.execute(
-        "ALTER TABLE user_requests SET (fillfactor = 50,"
-        " autovacuum_vacuum_scale_factor = 0.02,"
-        " autovacuum_analyze_scale_factor = 0.02)"
-    )
+    op.execute("""
+        -- Nothing is lost that would not be gone in a minute; no write waits for a
+        -- disk. A row is written at each request: its versions stay in one page, which
+        -- needs room.
+        CREATE UNLOGGED TABLE user_requests (
+          user_id uuid PRIMARY KEY,
+          requests integer NOT NULL,
+          window_ends_at timestamptz NOT NULL,
+          CONSTRAINT user_requests_requests_check CHECK (requests > 0)
+        ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02,
+          autovacuum_analyze_scale_factor = 0.02);
+        CREATE INDEX user_requests_window_ends_at_idx
+          ON user_requests (window_ends_at);
+    """)
 
 
 def downgrade() -> None:
     """Undo."""
-    op.drop_table("user_requests")
+    op.execute("DROP TABLE user_requests")
