@@ -6,31 +6,12 @@ ending the audit.
 
 from common import events
 from common.audit_checks import HISTORY, RANGE
-from common.backlog import DESTINATIONS
+from common.backlog import found
 from common.db import named
 from common.reads import MOMENT
 from common.schemas import DELIVERED
 
-# An event's places: 'pending', 'sent', 'dead' (given up, open or discarded) and
-# 'replayed' (was dead; another row has it now).
-_FOUND = f"""
-{DESTINATIONS},
-found AS MATERIALIZED (
-  SELECT 'pending' AS place, q.id, q.destination, q.order_id,
-    CAST(q.event_id AS text) AS event_id, q.event_type, q.body, q.is_resend, q.doubts,
-    q.created_at, CAST(NULL AS timestamptz) AS sent_at, false AS is_open
-  FROM destinations d CROSS JOIN LATERAL (
-    SELECT * FROM outbox x WHERE x.destination = d.name AND x.order_id {RANGE}) q
-  UNION ALL
-  SELECT 'sent', id, destination, order_id, CAST(event_id AS text), event_type, body,
-    is_resend, doubts, created_at, sent_at, false
-  FROM sent_events WHERE order_id {RANGE}
-  UNION ALL
-  SELECT CASE settled_as WHEN 'replayed' THEN 'replayed' ELSE 'dead' END, id,
-    destination, order_id, event_id, event_type, encode(body, 'escape'),
-    false, 0, created_at, NULL, settled_as IS NULL
-  FROM dead_letters WHERE source = 'outbox' AND order_id {RANGE}
-)"""  # noqa: S608 fragments of our own
+_FOUND = found(RANGE, " AND source = 'outbox'")
 
 _OWED = """
 owed AS MATERIALIZED (
@@ -194,7 +175,7 @@ copies AS MATERIALIZED (
     count(*) FILTER (WHERE place IN ('pending', 'sent') AND NOT is_resend) AS firsts,
     count(*) FILTER (WHERE place IN ('pending', 'sent') AND is_resend) AS resends,
     count(*) FILTER (WHERE place = 'dead') AS dead,
-    count(*) FILTER (WHERE is_open) AS still_dead,
+    count(*) FILTER (WHERE place = 'dead' AND settled_as IS NULL) AS still_dead,
     count(*) FILTER (WHERE place IN ('dead', 'replayed')) - count(DISTINCT created_at)
       FILTER (WHERE place IN ('dead', 'replayed')) AS twins,
     max(CASE WHEN place = 'pending' THEN 'infinity' ELSE sent_at END)

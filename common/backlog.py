@@ -22,12 +22,12 @@ class Row(Struct, frozen=True):
     """One event on its way to one destination.
 
     `place` is 'pending', 'held', 'sent' or 'dead'. `reason` says why it was not sent,
-    or died. `body` is None in a list.
+    or died. `body` is None in a list, `event_id` of a message that came in and died.
     """
 
     place: str
     id: int  # of the row, or of the dead letter
-    event_id: str
+    event_id: str | None
     event_type: str
     destination: str
     order_id: int
@@ -56,29 +56,50 @@ DESTINATIONS = """destinations AS MATERIALIZED (
   SELECT name FROM next WHERE name IS NOT NULL
 )"""
 
-_SHARED = """'id', e.id, 'event_id', e.event_id, 'event_type', e.event_type,
-  'destination', e.destination, 'order_id', e.order_id, 'created_at', e.created_at"""
-_TRIED = "'attempts', e.attempts, 'doubts', e.doubts, 'is_resend', e.is_resend"
-_PENDING = f"""json_build_object(
-  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END, {_SHARED},
-  {_TRIED}, 'available_at', e.available_at, 'sending_since', e.sending_since,
-  'held_since', e.held_since, 'reason', e.last_error{{body}})"""
-_SENT = f"""json_build_object('place', 'sent', {_SHARED}, {_TRIED},
-  'sent_at', e.sent_at{{body}})"""
-_DEAD = f"""json_build_object('place', 'dead', {_SHARED},
-  'attempts', e.headers -> 'attempts', 'settled_as', e.settled_as,
-  'reason', e.reason, 'body', encode(e.body, 'escape'))"""
-_BODY = ", 'body', e.body"
+# A message that came in and died may have the id of an event that went out.
+_FOUND = """{destinations},
+found AS MATERIALIZED (
+  SELECT 'pending' AS place, q.id, q.destination, q.order_id,
+    CAST(q.event_id AS text) AS event_id, q.event_type, q.body, q.created_at,
+    q.attempts, q.doubts, q.is_resend, q.available_at, q.sending_since, q.held_since,
+    CAST(NULL AS timestamptz) AS sent_at, CAST(NULL AS text) AS settled_as,
+    q.last_error AS reason
+  FROM destinations d CROSS JOIN LATERAL (
+    SELECT * FROM outbox x WHERE x.destination = d.name AND x.order_id {of}) q
+  UNION ALL
+  SELECT 'sent', id, destination, order_id, CAST(event_id AS text), event_type, body,
+    created_at, attempts, doubts, is_resend, NULL, NULL, NULL, sent_at, NULL, NULL
+  FROM sent_events WHERE order_id {of}
+  UNION ALL
+  SELECT CASE settled_as WHEN 'replayed' THEN 'replayed' ELSE 'dead' END, id,
+    coalesce(destination, ''), order_id, CASE source WHEN 'outbox' THEN event_id END,
+    coalesce(event_type, ''), encode(body, 'escape'), created_at,
+    CASE source WHEN 'outbox' THEN CAST(headers -> 'attempts' AS int) END, 0, false,
+    NULL, NULL, NULL, NULL, settled_as, reason
+  FROM dead_letters WHERE order_id {of}{letters}
+)"""
+
+
+def found(of: str, letters: str = "") -> str:
+    """Return the CTE `found`: every row of the events of some orders, as `ROW` shows.
+
+    `of` narrows down `order_id`, and `letters` what counts as a dead letter. A letter
+    that was replayed is in a place of its own: another row has its event now.
+    """
+    return _FOUND.format(destinations=DESTINATIONS, of=of, letters=letters)
+
+
+ROW = """to_jsonb(found) || jsonb_build_object('place', CASE
+    WHEN held_since IS NOT NULL THEN 'held'
+    WHEN settled_as IS NOT NULL THEN 'dead' ELSE place END)"""
+_PENDING = """to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
+  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END)"""
+_SENT = "to_jsonb(e) - 'body' || jsonb_build_object('place', 'sent')"
 
 _WANTED = """
   (CAST(:type AS text) IS NULL OR e.event_type = CAST(:type AS text))
   AND (CAST(:destination AS text) IS NULL
     OR e.destination = CAST(:destination AS text))"""
-_IN_ORDER = f"""WITH {DESTINATIONS}
-SELECT {{row}}, e.id AS at FROM destinations d CROSS JOIN LATERAL (
-  SELECT * FROM outbox x
-  WHERE x.destination = d.name AND x.order_id = CAST(:order_id AS bigint)) e
-WHERE"""  # noqa: S608 fragments of our own
 _LIST = """
 SELECT CAST(coalesce(json_agg(row ORDER BY at {direction}), '[]') AS text) FROM (
   {source} {wanted}
@@ -86,11 +107,15 @@ SELECT CAST(coalesce(json_agg(row ORDER BY at {direction}), '[]') AS text) FROM 
 """
 _HELD = " AND e.held_since IS NOT NULL"
 _SOURCES = {
-    "pending": f"SELECT {_PENDING.format(body='')}, e.id FROM outbox e WHERE",  # noqa: S608 fragments of our own
-    "pending_of_order": _IN_ORDER.format(row=_PENDING.format(body="")),
-    "sent": f"""SELECT {_SENT.format(body="")}, e.id FROM (
+    "pending": f"SELECT {_PENDING}, e.id FROM outbox e WHERE",  # noqa: S608 fragments of our own
+    "pending_of_order": f"""WITH {DESTINATIONS}
+      SELECT {_PENDING}, e.id FROM destinations d CROSS JOIN LATERAL (
+        SELECT * FROM outbox x
+        WHERE x.destination = d.name AND x.order_id = CAST(:order_id AS bigint)) e
+      WHERE""",  # noqa: S608 fragments of our own
+    "sent": f"""SELECT {_SENT}, e.id FROM (
       SELECT * FROM sent_events ORDER BY id DESC LIMIT {NEWEST}) e WHERE""",  # noqa: S608 fragments of our own
-    "sent_of_order": f"""SELECT {_SENT.format(body="")}, e.id FROM sent_events e
+    "sent_of_order": f"""SELECT {_SENT}, e.id FROM sent_events e
       WHERE e.order_id = CAST(:order_id AS bigint) AND""",  # noqa: S608 fragments of our own
 }
 _LISTS = {
@@ -142,18 +167,9 @@ def read_many(connection: Connection, query: Query) -> list[Row]:
 _EVENT = named(
     "backlog.event",
     f"""
-SELECT CAST(coalesce(json_agg(row ORDER BY destination, at), '[]') AS text) FROM (
-  {_IN_ORDER.format(row="e.destination, " + _PENDING.format(body=_BODY))}
-    e.event_id = CAST(:event_id AS uuid)
-  UNION ALL
-  SELECT e.destination, {_SENT.format(body=_BODY)}, e.id FROM sent_events e
-  WHERE e.order_id = CAST(:order_id AS bigint)
-    AND e.event_id = CAST(:event_id AS uuid)
-  UNION ALL
-  SELECT e.destination, {_DEAD}, e.id FROM dead_letters e
-  WHERE e.order_id = CAST(:order_id AS bigint)
-    AND e.event_id = CAST(:event_id AS text) AND e.source = 'outbox'
-) AS found(destination, row, at)
+WITH {found("= CAST(:order_id AS bigint)")}
+SELECT CAST(coalesce(json_agg({ROW} ORDER BY destination, id), '[]') AS text)
+FROM found WHERE event_id = CAST(:event_id AS text)
 """,  # noqa: S608 fragments of our own
 )
 

@@ -10,11 +10,12 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from common.backlog import Row
 from common.console_access import operator_id
 from common.console_reads import Action
 from common.events import ANALYTICS
 from common.orders import STATUS_NAMES
-from common.timeline import Delivery, Step, Timeline
+from common.timeline import Step, Timeline
 
 
 class Entry(Struct, frozen=True):
@@ -38,7 +39,7 @@ def entries(page: Timeline, actions: Iterable[Action]) -> list[Entry]:
     found = [
         *(_happened(step, known) for step in page.steps),
         *(
-            _became(each, page.order_id)
+            _became(each)
             for deliveries in (*(step.deliveries for step in page.steps), others)
             for each in deliveries
         ),
@@ -85,34 +86,29 @@ def _item_words(step: Step) -> Iterator[str]:
     yield f"{STATUS_NAMES.get(step.from_status or 0, '?')} to {to}"
 
 
-_WORDS = {"sent": "sent", "held": "held, in doubt"}
+_WORDS = {"sent": "sent", "held": "held, in doubt", "pending": "waits"}
 
 
-def _became(one: Delivery, order_id: int) -> Entry:
-    if one.is_letter:
-        return _buried(one)
-    what = "Analytics" if one.destination == ANALYTICS else f"Event {one.type}"
+def _became(one: Row) -> Entry:
+    if one.place == "dead":
+        return Entry(
+            at=one.created_at,
+            kind="dead",
+            title=f"Dead letter {one.id}, {one.settled_as or 'open'}",
+            details=one.reason or "",
+            link=f"letters/{one.id}/",
+        )
+    what = "Analytics" if one.destination == ANALYTICS else f"Event {one.event_type}"
     said = [f"{one.attempts or 0} attempt{'' if one.attempts == 1 else 's'}"]
     said += [f"{one.doubts} in doubt"] if one.doubts else []
     said += ["an operator's resend"] if one.is_resend else []
-    said += [one.error] if one.error else []
+    said += [one.reason] if one.reason else []
     return Entry(
         at=one.sent_at or one.created_at,
-        kind=one.state if one.state in _WORDS else "pending",
-        title=f"{what} to {one.destination}: {_WORDS.get(one.state, 'waits')}",
+        kind=one.place,
+        title=f"{what} to {one.destination}: {_WORDS[one.place]}",
         details="; ".join(said),
-        link=f"events/{order_id}/{one.event_id}/",
-    )
-
-
-def _buried(letter: Delivery) -> Entry:
-    state = "open" if letter.state == "dead" else letter.state
-    return Entry(
-        at=letter.created_at,
-        kind="dead",
-        title=f"Dead letter {letter.id}, {state}",
-        details=letter.error or "",
-        link=f"letters/{letter.id}/",
+        link=f"events/{one.order_id}/{one.event_id}/",
     )
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import Struct, json
 
 from common import events
-from common.backlog import DESTINATIONS
+from common.backlog import ROW, Row, found
 from common.db import Connection, named
 from common.errors import NotFoundError
 from common.paging import MAX_LIMIT, ListQuery
@@ -102,34 +102,8 @@ def read_page(
     return OwnersPage(Document(body, digest), next_after)
 
 
-class Delivery(Struct, frozen=True):
-    """An event on its way to one destination, or what became of it.
-
-    `state` is 'pending', 'sending', 'held', 'sent', 'dead' (nobody has dealt with it),
-    'replayed' or 'discarded'. `id` is the row's in the outbox, also once it is sent,
-    or the dead letter's. `event_id` None: a dead letter that came in from elsewhere.
-    """
-
-    state: str
-    id: int
-    destination: str
-    type: str
-    created_at: datetime
-    event_id: UUID | None = None
-    attempts: int | None = None
-    doubts: int | None = None
-    is_resend: bool = False
-    sent_at: datetime | None = None
-    error: str | None = None
-
-    @property
-    def is_letter(self) -> bool:
-        """Tell whether it ended as a dead letter, settled or not."""
-        return self.state in ("dead", "replayed", "discarded")
-
-
 class Step(Struct, frozen=True):
-    """One entry of the history with the deliveries of its event.
+    """One entry of the history with what became of its event, by destination.
 
     `actor_kind` as in `models.order_history`; None: written before it was recorded.
     """
@@ -146,7 +120,7 @@ class Step(Struct, frozen=True):
     changed_by: UUID | None
     request_id: str | None
     destinations: list[str]
-    deliveries: list[Delivery]
+    deliveries: list[Row]
 
     @property
     def forgotten(self) -> Sequence[str]:
@@ -159,14 +133,14 @@ class Timeline(Struct, frozen=True):
     """A page of all that is recorded of one order; `owner` None: it is deleted.
 
     `steps`, oldest first, are those before the page's start, which happened at `until`
-    (None: the newest ones). `others` are the newest deliveries that no step tells of.
+    (None: the newest ones). `others` are the newest rows that no step tells of.
     """
 
     order_id: int
     owner: UUID | None
     until: datetime | None
     steps: list[Step]
-    others: list[Delivery]
+    others: list[Row]
     next_before: int | None
 
     def covers(self, at: datetime) -> bool:
@@ -181,35 +155,16 @@ _ALL_STEPS = _STEPS.format(
 _WHOLE = named(
     "timeline.whole",
     f"""
-WITH {DESTINATIONS},
+WITH {found("= CAST(:id AS bigint)")},
 step AS MATERIALIZED ({_ALL_STEPS}),
-found AS MATERIALIZED (
-  SELECT CASE WHEN q.held_since IS NOT NULL THEN 'held'
-      WHEN q.sending_since IS NOT NULL THEN 'sending' ELSE 'pending' END AS state,
-    q.id, q.destination, CAST(q.event_id AS text) AS event_id, q.event_type AS type,
-    q.created_at, q.attempts, q.doubts, q.is_resend,
-    CAST(NULL AS timestamptz) AS sent_at, q.last_error AS error
-  FROM destinations d CROSS JOIN LATERAL (
-    SELECT * FROM outbox x
-    WHERE x.destination = d.name AND x.order_id = CAST(:id AS bigint)) q
-  UNION ALL
-  SELECT 'sent', id, destination, CAST(event_id AS text), event_type, created_at,
-    attempts, doubts, is_resend, sent_at, NULL
-  FROM sent_events WHERE order_id = CAST(:id AS bigint)
-  UNION ALL  -- what came in may have the id of an event that went out
-  SELECT coalesce(settled_as, 'dead'), id, coalesce(destination, ''),
-    CASE source WHEN 'outbox' THEN event_id END, coalesce(event_type, ''), created_at,
-    NULL, NULL, false, NULL, reason
-  FROM dead_letters WHERE order_id = CAST(:id AS bigint)
-),
 delivered AS MATERIALIZED (
   SELECT event_id AS of_event,
-    json_agg(to_jsonb(found) ORDER BY destination, created_at, id) AS rows
+    json_agg({ROW} - 'body' ORDER BY destination, created_at, id) AS rows
   FROM found WHERE event_id IN (SELECT CAST(event_id AS text) FROM step)
   GROUP BY event_id
 ),
 other AS (
-  SELECT * FROM found
+  SELECT {ROW} - 'body' AS row FROM found
   WHERE event_id IS NULL OR event_id NOT IN (
     SELECT CAST(h.event_id AS text) FROM order_history h
     WHERE h.order_id = CAST(:id AS bigint) AND h.event_id IS NOT NULL)
@@ -232,7 +187,7 @@ SELECT CAST(json_build_object(
     WHERE order_id = CAST(:id AS bigint) AND id = CAST(:before AS bigint)),
   'steps', coalesce(json_agg(entry ORDER BY id)
     FILTER (WHERE n <= CAST(:limit AS int)), '[]'),
-  'others', coalesce((SELECT json_agg(other) FROM other), '[]'),
+  'others', coalesce((SELECT json_agg(row) FROM other), '[]'),
   'next_before', {_NEXT.format(last="min")}) AS text)
 FROM shown
 HAVING count(*) > 0 OR EXISTS (SELECT FROM now_is)""",  # noqa: S608 fragments of our own

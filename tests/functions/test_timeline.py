@@ -247,7 +247,7 @@ def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> N
 
 
 def deliveries(step: Step) -> list[tuple[str, str]]:
-    return [(each.destination, each.state) for each in step.deliveries]
+    return [(each.destination, each.place) for each in step.deliveries]
 
 
 def test_operators_see_each_delivery_of_each_event(service: Service, user: str) -> None:
@@ -275,8 +275,9 @@ def test_operators_see_what_keeps_an_event(
     order = service.ordered(user)
     service.rows(STATES[state])
     first = whole(service, order).steps[0]
-    assert deliveries(first) == [("http", state)]
+    assert deliveries(first) == [("http", "held" if state == "held" else "pending")]
     assert first.deliveries[0].sent_at is None
+    assert (first.deliveries[0].sending_since is not None) == (state == "sending")
 
 
 def test_a_dead_letter_and_what_is_kept_no_longer_are_told_apart(
@@ -290,7 +291,7 @@ def test_a_dead_letter_and_what_is_kept_no_longer_are_told_apart(
         " FROM gone WHERE event_type = 'order.created' RETURNING id"
     )
     item, made = whole(service, order).steps
-    assert (deliveries(made), made.deliveries[0].error) == (
+    assert (deliveries(made), made.deliveries[0].reason) == (
         [("http", "dead")],
         "refused",
     )
