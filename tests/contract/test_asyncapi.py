@@ -17,7 +17,7 @@ from common import config, events, publishing
 from common.api_docs.documents import parsed, resolve
 from common.publishing import rabbitmq_connection
 from tests.support.published import HEADERS
-from tests.support.shapes import GONE, broken_copy, differences, structs_of
+from tests.support.shapes import differences, structs_of
 
 ROOT = Path(__file__).parents[2]
 Document = dict[str, Any]
@@ -200,68 +200,3 @@ def test_a_schema_is_one(name: str) -> None:
     jsonschema.Draft7Validator.check_schema(
         parsed("asyncapi")["components"]["schemas"][name]
     )
-
-
-# Each rule is shown what breaks it: where, and what stands there instead.
-
-SCHEMAS = "components schemas"
-DELETED = "components messages order.deleted"
-BREAKAGES: dict[Callable[..., Iterator[str]], list[tuple[str, object]]] = {
-    objects_have_what_they_must: [
-        ("asyncapi", "2.6.0"),
-        (f"{DELETED} payload", GONE),
-        ("channels pubsub colour", "red"),
-        ("operations a/b", {}),
-    ],
-    references_lead_somewhere: [
-        (f"{DELETED} payload $ref", "#/components/schemas/Lost"),
-        (f"{DELETED} payload description", "beside it"),
-    ],
-    everything_is_used: [
-        (f"{SCHEMAS} Left", {}),
-        ("operations publish_to_pubsub", GONE),
-        ("servers rabbitmq variables port", GONE),
-    ],
-    bodies_are_those_of_the_structs: [
-        (f"{SCHEMAS} OrderDeleted", GONE),
-        (f"{SCHEMAS} OrderDeleted required", []),
-        (f"{SCHEMAS} OrderDeleted properties user_id", GONE),
-        (f"{SCHEMAS} NumericString pattern", "^[0-9]+$"),
-        (f"{SCHEMAS} OrderDeleted properties event_type const", "order.lost"),
-    ],
-    every_event_goes_through_every_transport: [
-        (DELETED, GONE),
-        ("channels pubsub messages order.deleted", GONE),
-    ],
-    examples_are_such_messages: [
-        (f"{DELETED} examples 0 payload order_id", 4),
-        (f"{DELETED} name", "order.lost"),
-    ],
-    addresses_are_those_that_are_used: [
-        ("channels rabbitmq bindings amqp exchange name", "events"),
-        ("channels pubsub address", "events"),
-    ],
-    queues_are_those_that_brokers_are_given: [
-        ("channels order_approval bindings amqp queue durable", False),
-        (f"{DELETED} description", "`lost`"),
-    ],
-}
-
-
-@pytest.mark.parametrize(
-    ("rule", "place", "value"),
-    [
-        pytest.param(rule, *each, id=f"{rule.__name__}: {each[0]}")
-        for rule, broken in BREAKAGES.items()
-        for each in broken
-    ],
-)
-def test_a_document_that_says_something_else_is_noticed(
-    rule: Callable[[Document], Iterator[str]], place: str, value: object
-) -> None:
-    broken = broken_copy(parsed("asyncapi"), place, value)
-    assert list(rule(broken))
-
-
-def test_every_rule_is_broken_once() -> None:
-    assert BREAKAGES.keys() == set(RULES)

@@ -56,30 +56,19 @@ def value(words: list[str], option: str) -> str | None:
 
 
 @every_page
-def test_every_block_is_a_script_to_bash(page: Path) -> None:
+def test_the_blocks_of_a_page_are_one_script_in_which_shellcheck_finds_nothing(
+    page: Path,
+) -> None:
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    checks = [[shellcheck, "--exclude", UNCHECKED, "-"]] if shellcheck else []
     found = pages.shell_blocks(page)
     assert found
-    for block in found:
+    for command in [["bash", "-n"], *checks]:
+        script = "#!/bin/bash\n" + "\n".join(found)
         done = subprocess.run(
-            ["bash", "-n"], input=block, text=True, check=False, capture_output=True
+            command, input=script, text=True, check=False, capture_output=True
         )
-        assert (done.returncode, done.stderr) == (0, ""), block
-
-
-@every_page
-def test_shellcheck_finds_nothing_in_the_page_as_one_script(page: Path) -> None:
-    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
-    if shellcheck is None:
-        pytest.skip("no shellcheck: it is on no package index for this kind of machine")
-    script = "#!/bin/bash\n" + "\n".join(pages.shell_blocks(page))
-    done = subprocess.run(
-        [shellcheck, "--exclude", UNCHECKED, "-"],
-        input=script,
-        text=True,
-        check=False,
-        capture_output=True,
-    )
-    assert not done.stdout
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @every_page
@@ -169,13 +158,20 @@ def test_outputs_and_variables_and_addresses_are_terraform_s(page: Path) -> None
 
 
 @every_page
-def test_every_link_leads_to_a_file(page: Path) -> None:
+def test_every_link_and_every_file_of_the_checkout_that_is_named_exists(
+    page: Path,
+) -> None:
     assert not [each for each in pages.links(page) if not each.exists()]
-
-
-@every_page
-def test_every_file_of_the_checkout_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
     folders = r"(?<![\w./-])(?:infra|functions|common|docs|tests)"
     for name in re.findall(rf"{folders}/[\w./-]+\.\w+", text):
         assert (ROOT / name).exists(), name
+
+
+def test_every_alert_has_a_section_of_its_name_and_no_section_is_of_none() -> None:
+    alerts = re.findall(
+        r'^      title +=\s"(.*)"$', (TERRAFORM / "alerts.tf").read_text(), re.MULTILINE
+    )
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    assert len(alerts) > 5
+    assert re.findall(r"^##+ (Orders: .*)$", runbook, re.MULTILINE) == alerts

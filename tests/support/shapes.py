@@ -21,26 +21,6 @@ WORDS = {
 }
 
 
-GONE = object()
-
-
-def broken_copy(
-    document: dict[str, Any], place: str | tuple[str, ...], value: object
-) -> dict[str, Any]:
-    """Return a copy with `value`, or nothing if it is `GONE`, at a path of steps."""
-    steps = place.split() if isinstance(place, str) else place
-    found: dict[str, Any] = json.loads(json.dumps(document))  # of each alias, too
-    part: Any = found
-    *way, last = (int(each) if len(each) == 1 else each for each in steps)
-    for step in way:
-        part = part[step]
-    if value is GONE:
-        del part[last]
-    else:
-        part[last] = value
-    return found
-
-
 def structs_of(module: ModuleType) -> list[type[Struct]]:
     """Return the structs that a module defines."""
     return [
