@@ -16,7 +16,6 @@ from infra.deploy import main
 from tests.support import image
 from tests.support.cloud import DIGEST, OLD, ROOT, Cloud, Done, make_cloud, words_of
 
-TERRAFORM = ROOT / "infra" / "terraform"
 FUNCTIONS = sorted(package.NEEDS.keys() - {"ops_console"})  # off there
 PROJECT = "acme-orders-staging"
 BUCKET = "acme-orders-staging-packages"
@@ -44,13 +43,16 @@ def cloud(new_cloud: NewCloud) -> Cloud:
 
 @pytest.fixture(scope="module")
 def whole(new_cloud: NewCloud) -> tuple[Cloud, Done]:
-    """A cloud that everything was deployed to, once."""
+    """Return a cloud that everything was deployed to, once."""
     cloud = new_cloud()
     return cloud, cloud.deploy("--yes")
 
 
-def configuration() -> str:
-    return "\n".join(path.read_text() for path in sorted(TERRAFORM.glob("*.tf")))
+@pytest.fixture(scope="module")
+def one(new_cloud: NewCloud) -> tuple[Cloud, Done]:
+    """Return a cloud that one function was deployed to."""
+    cloud = new_cloud()
+    return cloud, cloud.deploy("--yes", "item_status")
 
 
 def kinds(calls: list[list[str]]) -> list[str]:
@@ -110,56 +112,41 @@ def test_the_bucket_gets_the_packages_that_make_package_makes(
     whole: tuple[Cloud, Done], tmp_path: Path
 ) -> None:
     cloud, _ = whole
-    made = package.build(tmp_path / "zips", FUNCTIONS)
+    [made] = package.build(tmp_path, ["item_status"])
     uploaded = cloud.uploaded(BUCKET)
-    assert sorted(uploaded) == [f"{each.function}/{each.sha256}.zip" for each in made]
-    for name, content in uploaded.items():
-        assert hashlib.sha256(content).hexdigest() in name
+    shas = {
+        name.partition("/")[0]: hashlib.sha256(content).hexdigest()
+        for name, content in uploaded.items()
+    }
+    assert sorted(shas) == FUNCTIONS
+    assert shas["item_status"] == made.sha256
+    assert uploaded.keys() == {f"{name}/{sha}.zip" for name, sha in shas.items()}
     said = cloud.told
     assert sorted(said["packages"].values()) == sorted(uploaded)
     assert said["image"] == f"{REGISTRY}/tools@{DIGEST}"
-    for each in made:
-        service = each.function.replace("_", "-")
-        assert f"{REGISTRY}/{service}:{each.sha256}" in cloud.images
+    for name, sha in shas.items():
+        assert f"{REGISTRY}/{name.replace('_', '-')}:{sha}" in cloud.images
 
 
-def test_images_that_there_are_are_not_built_again(cloud: Cloud) -> None:
-    assert cloud.deploy("--yes", "item_status").status == 0
-    assert cloud.deploy("--yes", "item_status").status == 0
-    assert len(cloud.images) == 1
-    builds = [words for words in cloud.calls if words[1:3] == ["builds", "submit"]]
-    assert len(builds) == 1
-
-
-def test_a_dry_run_of_everything_runs_nothing_and_prints_what_is_run(
-    cloud: Cloud, whole: tuple[Cloud, Done]
+@pytest.mark.parametrize(
+    ("deployed", "arguments"), [("whole", []), ("one", ["item_status"])]
+)
+def test_a_dry_run_runs_nothing_and_prints_what_is_run(
+    cloud: Cloud, deployed: str, arguments: list[str], request: pytest.FixtureRequest
 ) -> None:
-    dry = cloud.deploy("--dry-run", "--yes")
+    dry = cloud.deploy("--dry-run", "--yes", *arguments)
     promised = promises(dry)
     assert cloud.calls == []
-    assert promised == whole[0].calls
+    assert promised == request.getfixturevalue(deployed)[0].calls
     # As a script it does the same.
     cloud.paste(dry.out)
     assert cloud.calls == promised
 
 
-def test_a_dry_run_of_one_function_runs_nothing_and_prints_what_is_run(
-    cloud: Cloud, new_cloud: NewCloud
-) -> None:
-    dry = cloud.deploy("--dry-run", "--yes", "item_status")
-    promised = promises(dry)
-    assert cloud.calls == []
-    cloud.paste(dry.out)
-    assert cloud.calls == promised
-    other = new_cloud()
-    assert other.deploy("--yes", "item_status").status == 0
-    assert other.calls == promised
-
-
 def test_one_function_is_deployed_and_all_others_stay_what_they_are(
-    cloud: Cloud,
+    one: tuple[Cloud, Done],
 ) -> None:
-    done = cloud.deploy("--yes", "item_status")
+    cloud, done = one
     assert done.status == 0, done.err
     said = cloud.told
     [made] = cloud.uploaded(BUCKET)
@@ -208,12 +195,15 @@ def test_it_stops_at_what_fails_and_says_what_to_do(
     assert hint in done.err.split("what now: ")[1]
 
 
-def test_the_same_command_goes_on_once_the_trouble_is_over(cloud: Cloud) -> None:
+def test_the_same_command_goes_on_once_the_trouble_is_over_and_builds_no_image_twice(
+    cloud: Cloud,
+) -> None:
     cloud.fail_at("-var-file")
     assert cloud.deploy("--yes", "item_status").status == 7
     cloud.mend()
     assert cloud.deploy("--yes", "item_status").status == 0
-    assert len(cloud.images) == 1
+    builds = [words for words in cloud.calls if words[1:3] == ["builds", "submit"]]
+    assert len(builds) == len(cloud.images) == 1
 
 
 def test_a_revision_that_is_not_ready_fails_it(cloud: Cloud) -> None:
@@ -278,7 +268,7 @@ def test_another_environment_is_another_state_and_another_project(cloud: Cloud) 
         (["--environment", "moon"], "invalid choice: 'moon'"),
         (["--foundation", "item_status"], "--foundation is not about functions"),
     ],
-    ids=str,
+    ids=["function", "environment", "both"],
 )
 def test_wrong_usage_is_told_before_anything_is_done(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]

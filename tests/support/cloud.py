@@ -1,6 +1,7 @@
 """Stand-ins for `gcloud` and `terraform` that record how they were called."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from infra import deploy
+from infra import deploy, package
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "d" * 64
@@ -59,6 +60,12 @@ elif " cp " in line:
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(pathlib.Path(source).read_bytes())
 """
+
+
+@functools.cache
+def _build(folder: Path, *functions: str) -> list[package.Package]:
+    """Make these packages as a deployment does, once in each folder."""
+    return package.build(folder, functions)
 
 
 class Done(NamedTuple):
@@ -137,6 +144,7 @@ class Cloud:
         with (
             mock.patch.dict(os.environ, PATH=path),
             mock.patch("sys.stdin", io.StringIO()),
+            mock.patch.object(deploy, "build", lambda at, each: _build(at, *each)),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
