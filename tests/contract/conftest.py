@@ -1,10 +1,12 @@
-"""Fixtures for tests of the sandbox: one that runs, and ways to ask it."""
+"""Fixtures for contracts: a sandbox and ways to ask it, packages of functions."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
+from infra import package
 from tests.support.sandbox import Sandbox, running_sandbox
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -35,3 +37,11 @@ def read(sandbox: Sandbox, http: requests.Session) -> Read:
         return http.get(f"{base}/api/products/variations/{variation}", headers=headers)
 
     return read_variation
+
+
+@pytest.fixture(scope="session")
+def zips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the package of each function."""
+    folder = tmp_path_factory.mktemp("zips")
+    package.build(folder, sorted(package.NEEDS))
+    return folder

@@ -1,10 +1,11 @@
 """The sandbox siblings set the very traps that the contract warns of.
 
 What passes against them should pass against the real services, and what forgets a trap
-should fail; so each trap has a test here that would notice if it were gone.
+should fail.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +32,7 @@ from tests.support.bodies import (
     order_created,
     order_item_created,
 )
-from tests.support.sandbox import Sandbox
+from tests.support.sandbox import Sandbox, running_sandbox
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -46,6 +47,18 @@ def hear(sandbox: Sandbox, body: dict[str, Any]) -> None:
     sandbox.wait_until(lambda: not sandbox.owed())
 
 
+def answering(seen: list[Environ], *statuses: str) -> App:
+    """Return an app that notes requests and replies with each status in turn."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        seen.append(environ)
+        status = statuses[min(len(seen), len(statuses)) - 1]
+        start_response(status, [("Content-Type", "application/json")])
+        return [b'{"id": 9, "status": 3}']
+
+    return app
+
+
 # Product.
 
 
@@ -57,84 +70,58 @@ def test_product_mixes_rows_up_without_no_store(read: Read) -> None:
     assert read(TEAPOT).json()["id"] == TEAPOT
 
 
-def test_product_keeps_stock_in_amount_and_has_decoys_beside_it(read: Read) -> None:
-    variation = read(TEAPOT).json()
-    assert variation["amount"] == 5
-    assert variation["count"] != 5
-    assert variation["amount_limit"] != 5
-
-
-def test_product_lowers_stock_again_when_order_created_is_resent(
-    sandbox: Sandbox,
+def test_product_sells_things_that_cannot_be_ordered(
+    sandbox: Sandbox, http: requests.Session, read: Read
 ) -> None:
-    body = order_created(USER, [(TEAPOT, 4)])
-    hear(sandbox, body)
-    assert sandbox.stock(TEAPOT) == 1
-    hear(sandbox, body)
-    assert sandbox.stock(TEAPOT) == -3
-
-
-def test_product_ignores_a_flat_order_created(sandbox: Sandbox) -> None:
-    flat = {"event_type": "order.created", **order_created(USER, [(MUG, 1)])["data"]}
-    hear(sandbox, flat)
-    assert sandbox.stock(MUG) == 1000
-
-
-def test_product_prices_are_numbers_with_their_decimal_text(read: Read) -> None:
+    teapot = read(TEAPOT).json()
+    assert teapot["amount"] == 5 not in (teapot["count"], teapot["amount_limit"])
     assert '"price":1.005,' in read(NAIL).text
-
-
-def test_product_sells_things_that_cannot_be_ordered(read: Read) -> None:
     assert read(VASE).json()["amount"] == -3
     assert read(LAMP).json()["product"]["is_active"] is False
     assert read(GIFT).json()["product"]["shop_id"] is None
     assert read(POSTER).json()["price"] is None
     assert read(POSTER).json()["product"]["base_price"] == 12.0
     assert "is_active" not in read(CANDLE).json()["product"]
-
-
-def test_product_knows_404_and_422(read: Read) -> None:
     assert read(UNKNOWN).status_code == 404
     assert read("no-uuid").status_code == 422
-
-
-def test_product_is_read_on_its_own_where_it_is_not_nested(
-    sandbox: Sandbox, http: requests.Session, read: Read
-) -> None:
-    clock, leaflet = read(CLOCK).json(), read(LEAFLET).json()
-    assert clock["product"] is None
-    assert leaflet["product"] is None
     base = f"{sandbox.environ['PRODUCT_SERVICE']}/api/products"
-    found = http.get(f"{base}/{clock['product_id']}", headers=NO_STORE)
-    assert found.json()["title"] == "Clock"
-    lost = http.get(f"{base}/{leaflet['product_id']}", headers=NO_STORE)
-    assert lost.status_code == 404
+    for variation, status in ((CLOCK, 200), (LEAFLET, 404)):
+        told = read(variation).json()
+        assert told["product"] is None
+        found = http.get(f"{base}/{told['product_id']}", headers=NO_STORE)
+        assert found.status_code == status
+
+
+def test_product_lowers_stock_again_when_order_created_is_resent(
+    sandbox: Sandbox,
+) -> None:
+    body = order_created(USER, [(TEAPOT, 4)])
+    for stock in (1, -3):
+        hear(sandbox, body)
+        assert sandbox.stock(TEAPOT) == stock
+    hear(sandbox, {"event_type": "order.created", **body["data"]})  # flat
+    assert sandbox.stock(TEAPOT) == -3
 
 
 # Shopcart.
 
 
-def test_shopcart_gives_a_line_a_new_id_each_time_it_is_added(
+def test_shopcart_gives_a_line_a_new_id_each_time_and_changes_only_the_callers(
     sandbox: Sandbox, http: requests.Session
 ) -> None:
     base = sandbox.environ["SHOPCART_SERVICE"]
-    caller = {"X-User-ID": USER.upper()}
+    owner, stranger = {"X-User-ID": USER.upper()}, {"X-User-ID": str(uuid4())}
     line = {"product_variation_id": MUG, "quantity": 2}
-    assert http.get(f"{base}/api/mycart/", headers=caller).status_code == 404
-    first = http.post(f"{base}/api/mycart/items/", json=line, headers=caller).json()
-    second = http.post(f"{base}/api/mycart/items/", json=line, headers=caller).json()
+    assert http.get(f"{base}/api/mycart/", headers=owner).status_code == 404
+    first, second = (
+        http.post(f"{base}/api/mycart/items/", json=line, headers=owner).json()
+        for _ in range(2)
+    )
     assert first["id"] != second["id"]
-    cart = http.get(f"{base}/api/mycart/", headers=caller).json()
+    cart = http.get(f"{base}/api/mycart/", headers=owner).json()
     assert cart["user_uuid"] == USER
     assert cart["items"] == [first, second]
-
-
-def test_shopcart_changes_and_removes_only_the_callers_lines(
-    sandbox: Sandbox, http: requests.Session
-) -> None:
-    line = sandbox.add_to_cart(USER, MUG, 2)
-    url = f"{sandbox.environ['SHOPCART_SERVICE']}/api/items/{line}"
-    owner, stranger = {"X-User-ID": USER}, {"X-User-ID": str(uuid4())}
+    url = f"{base}/api/items/{first['id']}"
     assert http.put(url, json={"quantity": 5}, headers=stranger).status_code == 404
     assert http.put(url, json={"quantity": -3}, headers=owner).status_code == 422
     assert http.put(url, json={"quantity": 5}, headers=owner).status_code == 200
@@ -158,44 +145,22 @@ def test_shopcart_empties_the_cart_only_for_a_nested_order_created(
 # Shop.
 
 
-def test_shop_keeps_a_row_for_each_item_it_hears_of(sandbox: Sandbox) -> None:
-    hear(sandbox, order_item_created())
-    hear(sandbox, order_item_created())
-    [row] = sandbox.shop_rows
-    assert (row["order_item_id"], row["order_id"], row["price"]) == (9, 4, 1999)
-
-
-@pytest.mark.parametrize(
-    "poison",
-    [
+def test_shop_redelivers_poison_for_ever_but_blocks_nobody(sandbox: Sandbox) -> None:
+    for poison in (
         {"order_item_id": None},
         {"order_item_id": str(uuid4())},
         {"order_id": None},
         {"shop_id": None},
         {"product_id": None},
-    ],
-)
-def test_shop_redelivers_poison_for_ever_but_blocks_nobody(
-    sandbox: Sandbox, poison: dict[str, object]
-) -> None:
-    sandbox.hear(order_item_created(**poison))
-    sandbox.hear(order_item_created(order_item_id="10"))
-    sandbox.wait_until(lambda: len(sandbox.shop_rows) == 1)
-    assert sandbox.shop_rows[0]["order_item_id"] == 10
-    sandbox.wait_until(lambda: sandbox.owed("shop") == 1)
+    ):
+        sandbox.hear(order_item_created(**poison))
+    for _ in range(2):
+        sandbox.hear(order_item_created())
+    sandbox.wait_until(lambda: sandbox.owed("shop") == 5)
+    [row] = sandbox.shop_rows
+    assert (row["order_item_id"], row["order_id"], row["price"]) == (9, 4, 1999)
     assert sandbox.deliver() == 0
-    assert sandbox.owed("shop") == 1
-
-
-def order_service_answering(status: str, seen: list[Environ]) -> App:
-    """Answer a WSGI app that stands where the status endpoint would."""
-
-    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
-        seen.append(environ)
-        start_response(status, [("Content-Type", "application/json")])
-        return [b'{"id": 9, "status": 3}']
-
-    return app
+    assert sandbox.owed("shop") == 5
 
 
 @pytest.mark.parametrize(
@@ -206,7 +171,7 @@ def test_shop_takes_only_200_and_stores_the_replys_status(
 ) -> None:
     hear(sandbox, order_item_created())
     seen: list[Environ] = []
-    with serving(order_service_answering(answer, seen)) as url:
+    with serving(answering(seen, answer)) as url:
         sandbox.order_service_url = url
         reply = http.post(
             f"{sandbox.environ['SHOP_SERVICE']}/api/shop-orders/9/status/",
@@ -225,20 +190,72 @@ def test_shop_takes_only_200_and_stores_the_replys_status(
 # Analytics.
 
 
-def test_analytics_hears_an_order_once_and_first_answers_201(
+def test_analytics_hears_an_order_once_and_falls_over_an_id_that_is_no_string(
     sandbox: Sandbox, http: requests.Session
 ) -> None:
     url = f"{sandbox.environ['ANALYTIC_SERVICE']}/api/analitic-order-completed/"
+    for wrong in ("0c0c0c0c-0000-4000-8000-000000000001", 4, None):
+        assert http.post(url, json=completed_order(id=wrong)).status_code == 500
     assert http.post(url, json=completed_order()).status_code == 201
     assert http.post(url, json=completed_order(items=[])).status_code == 200
     [order] = sandbox.completed_orders
     assert order == {**completed_order(), "times_heard": 2}
 
 
-@pytest.mark.parametrize("order_id", ["0c0c0c0c-0000-4000-8000-000000000001", 4, None])
-def test_analytics_falls_over_an_id_that_is_no_numeric_string(
-    sandbox: Sandbox, http: requests.Session, order_id: object
+# The sink, faults, and a record of calls.
+
+
+def test_sink_answers_202_once_an_event_is_stored_for_good(
+    tmp_path: Path, http: requests.Session
 ) -> None:
-    url = f"{sandbox.environ['ANALYTIC_SERVICE']}/api/analitic-order-completed/"
-    assert http.post(url, json=completed_order(id=order_id)).status_code == 500
-    assert sandbox.completed_orders == []
+    path = tmp_path / "sandbox.sqlite3"
+    body = order_created(USER, [(MUG, 2)])
+    attributes = {
+        "ce-id": str(uuid4()),
+        "ce-type": "order.created",
+        "ce-source": "//order-service",
+        "ce-specversion": "1.0",
+        "ce-subject": "4",
+    }
+    with running_sandbox(path=path, deliver=False) as sandbox:
+        url = sandbox.environ["EVENT_SINK_URL"]
+        assert http.post(url, json=body, headers=attributes).status_code == 202
+        del attributes["ce-id"]
+        assert http.post(url, json=body, headers=attributes).status_code == 400
+    with running_sandbox(path=path) as sandbox:
+        sandbox.wait_until(lambda: not sandbox.owed())
+        assert sandbox.stock(MUG) == 998
+        [event] = sandbox.events
+        assert (event.type, event.attributes["ce-subject"]) == ("order.created", "4")
+        assert event.json == body
+
+
+def test_sink_posts_status_updates_to_the_approval_handler_until_it_takes_them() -> (
+    None
+):
+    seen: list[Environ] = []
+    body = {"event_type": "order.item.status.updated", "order_item_id": "9"}
+    with (
+        serving(answering(seen, "503 Busy", "200 OK")) as url,
+        running_sandbox(approval_url=url) as sandbox,
+    ):
+        hear(sandbox, body)
+    assert [call["HTTP_CE_TYPE"] for call in seen] == [body["event_type"]] * 2
+    assert seen[0]["HTTP_CE_ID"] == seen[1]["HTTP_CE_ID"]
+
+
+def test_faults_are_set_over_http_and_a_reset_brings_back_stock_and_no_carts(
+    sandbox: Sandbox, http: requests.Session, read: Read
+) -> None:
+    url = f"{sandbox.url}/sandbox/faults/product"
+    assert http.put(url, json={"status": "503"}).status_code == 400
+    assert http.put(url, json={"stauts": 503}).status_code == 400
+    assert http.put(url, json={"status": 503}).status_code == 200
+    assert read(MUG).status_code == 503
+    assert http.delete(url).status_code == 200
+    assert read(MUG).status_code == 200
+    sandbox.add_to_cart(USER, MUG, 2)
+    sandbox.restock(TEAPOT, 0)
+    assert http.post(f"{sandbox.url}/sandbox/reset").status_code == 200
+    assert sandbox.stock(TEAPOT) == 5
+    assert sandbox.cart(USER) is None

@@ -45,7 +45,7 @@ class Installed:
         digest = hashlib.sha256(asked.read_bytes()).hexdigest()
         if digest not in self._environments:
             folder = self._folder / f"environment-{len(self._environments)}"
-            done = install(folder, asked)
+            done = _install(folder, asked)
             assert done.returncode == 0, done.stdout + done.stderr
             self._environments[digest] = folder
         return self._environments[digest]
@@ -100,7 +100,7 @@ class Installed:
         return {"PATH": f"{programs}{os.pathsep}{os.defpath}", **settings}
 
 
-def install(folder: Path, asked: Path) -> "subprocess.CompletedProcess[str]":
+def _install(folder: Path, asked: Path) -> "subprocess.CompletedProcess[str]":
     """Make an environment and install a requirements file into it; answer how it went.
 
     Dependencies are followed, as the platform's build does: a pin too few is refused.
