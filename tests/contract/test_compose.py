@@ -1,6 +1,8 @@
-"""`compose.yaml` as a text: what each service is, needs, and lets in."""
+"""`compose.yaml` as a text: what each service is, needs, and lets in.
 
-import ast
+`test_compose_run.py` starts it: what a command or a setting would break shows there.
+"""
+
 import re
 import shutil
 import subprocess
@@ -19,36 +21,14 @@ from tests.support.image import ROOT
 
 SERVICES = services()
 OURS = sorted(name for name, service in SERVICES.items() if is_ours(service))
+OTHERS = {"postgres", "rabbitmq", "migrate", "sandbox", "gateway"}
 ON_SCHEDULE = {"approval_handler", "outbox_relay"}  # nobody calls them from outside
 ENTRIES = [
     *(f"functions/{name}/main.py" for name in FUNCTIONS),
     "functions/outbox_relay/worker.py",
     "functions/approval_handler/worker.py",
 ]
-
-
-def entry(service: dict[str, Any]) -> str | None:
-    """Answer which file of `functions/` a service runs, if any."""
-    files = [each for each in service.get("command", []) if each.endswith(".py")]
-    return files[0] if files else None
-
-
-def needs(path: str) -> list[str]:
-    """Answer what an entry point says that it cannot work without."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="wiring"), attr="start"),
-                args=arguments,
-            ):
-                return [str(ast.literal_eval(each)) for each in arguments]
-    raise AssertionError(f"{path} starts nothing")
-
-
-def gateway_arguments() -> Any:
-    command = SERVICES["gateway"]["command"]
-    assert command[:3] == ["python", "-m", "infra.local.serve"]
-    return serve._arguments(command[3:])
+every_service = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
 def test_docker_compose_accepts_it() -> None:
@@ -69,50 +49,29 @@ def test_docker_compose_accepts_it() -> None:
 
 
 def test_each_function_and_worker_is_a_service_of_its_own() -> None:
-    ran = [found for each in SERVICES.values() if (found := entry(each))]
-    assert sorted(ran) == sorted(ENTRIES)
-    assert {path.parent.name for path in ROOT.glob("functions/*/main.py")} == set(
-        FUNCTIONS
-    )
-    others = {"postgres", "rabbitmq", "migrate", "sandbox", "gateway"}
-    assert len(SERVICES) == len(ENTRIES) + len(others)
-    assert others < SERVICES.keys()
+    words = [word for each in SERVICES.values() for word in each.get("command", [])]
+    assert sorted(word for word in words if word.endswith(".py")) == sorted(ENTRIES)
+    functions = {path.parent.name for path in ROOT.glob("functions/*/main.py")}
+    assert functions == set(FUNCTIONS)
+    assert len(SERVICES) == len(ENTRIES) + len(OTHERS)
+    assert SERVICES.keys() > OTHERS
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_is_served_as_its_target_under_its_service_s_name(
-    function: str,
-) -> None:
-    command = SERVICES[function.replace("_", "-")]["command"]
-    source = f"functions/{function}/main.py"
-    assert command == ["functions-framework", "--source", source, "--target", function]
-    assert re.search(rf"^def {function}\(", (ROOT / source).read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("path", ENTRIES)
-def test_an_entry_point_has_the_settings_that_it_asks_for(path: str) -> None:
-    [service] = [each for each in SERVICES.values() if entry(each) == path]
-    settings = config.load(environment(service), needs=needs(path))
-    if settings.database:
+def test_each_service_has_the_settings_that_it_works_with_and_no_others() -> None:
+    for name in SERVICES.keys() - OTHERS - {"api-docs"}:
+        settings = config.load(environment(SERVICES[name]), needs=["DATABASE"])
+        assert settings.database, name
+        assert settings.analytics_url, name
         assert settings.bus == ("rabbitmq",)
-        assert settings.analytics_url
-
-
-def test_migrations_and_sandbox_have_theirs_and_no_others() -> None:
     migrate = environment(SERVICES["migrate"])
     assert config.load(migrate, needs=["DATABASE"]).rabbitmq is None
     sandbox = environment(SERVICES["sandbox"])
     assert config.load(sandbox, needs=["RABBITMQ"]).database is None
-    assert SERVICES["migrate"]["command"] == ["orderctl", "migrate"]
+    database = environment(SERVICES["postgres"])
+    assert database.items() <= environment(SERVICES["orders-crud"]).items()
 
 
-def test_what_the_database_is_told_is_what_the_functions_say() -> None:
-    told = environment(SERVICES["postgres"])
-    assert told.items() <= environment(SERVICES["orders-crud"]).items()
-    assert SERVICES["postgres"]["image"].startswith("postgres:16")
-
-
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@every_service
 def test_addresses_name_services_and_the_port_that_these_serve(name: str) -> None:
     said = [*environment(SERVICES[name]).values(), *SERVICES[name].get("command", [])]
     hosts = re.findall(r"http://([^/:]+):(\d+)", " ".join(said))
@@ -122,11 +81,12 @@ def test_addresses_name_services_and_the_port_that_these_serve(name: str) -> Non
         assert environment(SERVICES[name]).get(variable, "postgres") in SERVICES
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@every_service
 def test_a_service_waits_for_services_that_can_tell_when_they_are_there(
     name: str,
 ) -> None:
-    for other, wait in SERVICES[name].get("depends_on", {}).items():
+    waits = SERVICES[name].get("depends_on", {})
+    for other, wait in waits.items():
         awaited = SERVICES[other]
         match wait["condition"]:
             case "service_healthy":
@@ -135,15 +95,11 @@ def test_a_service_waits_for_services_that_can_tell_when_they_are_there(
                 assert awaited["restart"] == "no"
             case condition:
                 assert condition == "service_started"
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_nothing_of_ours_that_has_a_database_starts_before_its_schema(
-    name: str,
-) -> None:
-    if name != "migrate" and "POSTGRES_HOST" in environment(SERVICES[name]):
-        waits = SERVICES[name]["depends_on"]["migrate"]
-        assert waits == {"condition": "service_completed_successfully"}
+    # Nothing of ours that has a database starts before its schema.
+    if name in set(OURS) - {"migrate"} and "POSTGRES_HOST" in environment(
+        SERVICES[name]
+    ):
+        assert waits["migrate"] == {"condition": "service_completed_successfully"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -152,36 +108,22 @@ def test_what_is_ours_can_write_nothing_and_gain_nothing(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "user" not in service  # the image's, which is not root
-    assert not service.get("privileged")
-    assert not service.get("volumes")
+    assert service["pull_policy"] == "never"
+    # The user is the image's, which is not root.
+    assert not {"user", "privileged", "volumes"} & service.keys()
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_an_image_is_pinned_by_a_tag_that_names_a_version(name: str) -> None:
-    image = SERVICES[name]["image"]
-    assert image == "order-service:local" or re.fullmatch(r"[a-z]+:\d+[\w.-]*", image)
-
-
-def test_the_image_is_built_once_and_never_looked_for_elsewhere() -> None:
-    builds = {name: each["build"] for name, each in SERVICES.items() if "build" in each}
-    [(name, build)] = builds.items()
-    assert name == "migrate"
-    assert (ROOT / build["dockerfile"]).is_file()
-    assert build["context"] == "."
-    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
-
-
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_ports_are_open_to_this_machine_only(name: str) -> None:
-    for port in SERVICES[name].get("ports", []):
+@every_service
+def test_images_are_pinned_ports_are_this_machine_s_and_mounts_exist(name: str) -> None:
+    service = SERVICES[name]
+    ours = "order-service:local"
+    assert service["image"] == ours or re.fullmatch(
+        r"[a-z]+:\d+[\w.-]*", service["image"]
+    )
+    for port in service.get("ports", []):
         assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
-
-
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_what_is_mounted_exists_or_is_a_volume(name: str) -> None:
     volumes = yaml.safe_load(COMPOSE.read_text())["volumes"]
-    for mount in SERVICES[name].get("volumes", []):
+    for mount in service.get("volumes", []):
         source, target, *options = mount.split(":")
         if source.startswith("./"):
             assert (ROOT / source).is_file(), source
@@ -191,7 +133,22 @@ def test_what_is_mounted_exists_or_is_a_volume(name: str) -> None:
         assert Path(target).is_absolute()
 
 
-def test_the_gateway_knows_each_function_by_its_service() -> None:
+def test_the_image_is_built_once() -> None:
+    builds = {name: each["build"] for name, each in SERVICES.items() if "build" in each}
+    [(name, build)] = builds.items()
+    assert name == "migrate"
+    assert (ROOT / build["dockerfile"]).is_file()
+    assert build["context"] == "."
+
+
+def gateway_arguments(*lacking: str) -> Any:
+    words = SERVICES["gateway"]["command"][3:]
+    return serve._arguments([w for w in words if not any(n in w for n in lacking)])
+
+
+def test_the_gateway_knows_each_function_by_its_service(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     where = dict(gateway_arguments().function)
     assert where == {
         name: f"http://{name.replace('_', '-')}:8080" for name in FUNCTIONS
@@ -199,40 +156,24 @@ def test_the_gateway_knows_each_function_by_its_service() -> None:
     assert gateway_arguments().sandbox == "http://sandbox:8080"
     waits = SERVICES["gateway"]["depends_on"]
     assert waits.keys() == {name.replace("_", "-") for name in FUNCTIONS} | {"sandbox"}
-
-
-def routes_of(function: str) -> set[str]:
-    """Answer the paths that a function serves, as its source has them."""
-    text = (ROOT / "functions" / function / "main.py").read_text()
-    return set(re.findall(r'@app\.\w+\(\s*"(/[^"]*)"', text))
-
-
-@pytest.mark.parametrize("path", sorted(parsed("openapi")["paths"]))
-def test_the_gateway_leads_each_documented_path_to_the_function_that_serves_it(
-    path: str,
-) -> None:
-    function = function_of(re.sub(r"{[^}]*}", "7", path))
-    routes = {re.sub(r"<[^>]*>", "{}", route) for route in routes_of(function)}
-    served = {route.rstrip("/") for route in routes}
-    if not path.startswith("/health/"):  # every function has these
-        shape = re.sub(r"{[^}]*}", "{}", path)
-        assert shape.rstrip("/") in served, f"{function} serves {sorted(served)}"
-
-
-def test_the_gateway_leads_to_every_function_that_is_called_from_outside() -> None:
-    paths = [re.sub(r"{[^}]*}", "7", path) for path in parsed("openapi")["paths"]]
-    led = {function_of(path) for path in paths}
-    assert led | {"api_docs", "ops_console"} == set(FUNCTIONS) - ON_SCHEDULE
-
-
-def test_a_gateway_that_does_not_know_every_function_does_not_start(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    command = SERVICES["gateway"]["command"][3:]
-    lacking = [each for each in command if "item_status" not in each]
     with pytest.raises(SystemExit):
-        serve._arguments(lacking)
+        gateway_arguments("item_status")
     assert "--function: once each of" in capsys.readouterr().err
+
+
+def test_the_gateway_leads_each_documented_path_to_the_function_that_serves_it() -> (
+    None
+):
+    led = set()
+    for path in parsed("openapi")["paths"]:
+        function = function_of(re.sub(r"{[^}]*}", "7", path))
+        led.add(function)
+        text = (ROOT / "functions" / function / "main.py").read_text()
+        routes = re.findall(r'@app\.\w+\(\s*"(/[^"]*)"', text)
+        served = {re.sub(r"<[^>]*>", "{}", route).rstrip("/") for route in routes}
+        if not path.startswith("/health/"):  # every function has these
+            assert re.sub(r"{[^}]*}", "{}", path).rstrip("/") in served, path
+    assert led | {"api_docs", "ops_console"} == set(FUNCTIONS) - ON_SCHEDULE
 
 
 def test_passwords_are_the_word_local_and_said_to_be() -> None:

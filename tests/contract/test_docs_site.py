@@ -172,10 +172,8 @@ def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
         page.locator(".md-search-result__link").first.wait_for()
         found = []
         # A page of its own for each: a browser remembers which colours it had.
-        for page in (
-            browser.new_page(color_scheme="dark"),
-            browser.new_page(color_scheme="light"),
-        ):
+        for scheme_ in ("dark", "light"):
+            page = browser.new_page(color_scheme=scheme_)
             page.goto(f"{served}/docs/runbook/")
             found += Axe().run(page).response["violations"]
     assert not [each["id"] for each in found if each["impact"] in SERIOUS]

@@ -53,19 +53,13 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
     assert not linted([tool("shellcheck"), str(script)])
 
 
-def test_both_stages_are_of_one_base_whose_tag_names_python_and_debian() -> None:
-    bases = {each.rest.split()[0] for each in of("FROM")}
+def test_both_stages_are_of_one_pinned_base_and_the_last_is_not_root_s() -> None:
+    [base] = {each.rest.split()[0] for each in of("FROM")}
     assert len(of("FROM")) == 2
-    [base] = bases
     assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", base)
-
-
-def test_it_does_not_run_as_root() -> None:
     *_, last = of("USER")
     assert last.stage == 1
-    user, group = last.rest.split(":")
-    assert int(user) >= 1000
-    assert int(group) >= 1000
+    assert all(int(each) >= 1000 for each in last.rest.split(":"))
 
 
 def test_packages_come_from_the_lock_by_hash_and_as_wheels() -> None:
@@ -95,15 +89,10 @@ def test_nothing_is_set_that_is_a_secret_or_belongs_to_a_deployment() -> None:
     assert not of("ARG")
 
 
-@pytest.mark.parametrize("source", [source for source, _ in image.copies()])
-def test_what_is_copied_exists_and_is_sent(source: str) -> None:
-    assert (ROOT / source).exists()
-    assert is_sent(source)
-
-
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
+        *((source, True) for source, _ in image.copies()),
         ("common/http.py", True),
         ("common/migrations/versions/0001_orders_items_outbox.py", True),
         ("functions/api_docs/pages/redoc.html", True),
@@ -130,7 +119,6 @@ def test_the_context_holds_what_is_copied_and_nothing_else(
     "command",
     [
         ["orderctl", "--help"],
-        ["orderctl", "migrate", "--help"],
         *[["python", worker, "--help"] for worker in WORKERS],
         ["python", "-m", "infra.local.serve", "--help"],
         ["functions-framework", "--help"],
@@ -142,12 +130,6 @@ def test_a_command_starts_in_it(built: Image, command: list[str]) -> None:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "usage" in said.lower()
-
-
-def test_the_command_without_any_is_orderctl_s_help() -> None:
-    [command] = of("CMD")
-    assert command.rest == '["orderctl", "--help"]'
-    assert not of("ENTRYPOINT")
 
 
 def test_every_module_of_ours_is_compiled_and_comes_from_the_image(
