@@ -5,8 +5,11 @@ SIGKILL at the one chosen.
 """
 
 import contextlib
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -137,14 +140,21 @@ def nursery(folder: Path) -> Iterator[Nursery]:
 
 def main() -> None:
     """Answer one line for each line of standard input, until it ends."""
-    # What children need, imported once. grpc is not: it does not survive a fork.
-    import alembic  # noqa: F401, PLC0415
+    # What children need, imported once: a child has better things to do. Without what
+    # loads grpc, which does not survive a fork.
     import functions_framework  # noqa: F401, PLC0415
     import pika  # noqa: F401, PLC0415
     import requests  # noqa: F401, PLC0415
 
-    from common import http, relay, wiring  # noqa: F401, PLC0415
+    import common  # noqa: PLC0415
+    from infra import orderctl  # noqa: F401, PLC0415
+    from infra.local import http_server  # noqa: F401, PLC0415
 
+    for module in pkgutil.iter_modules(common.__path__, "common."):
+        if module.name not in {"common.cloud_sql", "common.otel"}:
+            importlib.import_module(module.name)
+    assert "grpc" not in sys.modules
+    gc.freeze()
     children: set[int] = set()
     for line in sys.stdin:
         question = json.loads(line)
