@@ -1,26 +1,47 @@
-"""Each rule of the configuration fails on a copy that breaks it, and has one."""
+"""Each rule of the configuration fails on a copy that breaks it, and has one.
 
-import importlib
+`broken.txt` has the copies: under each topic its rules, and below a rule in which file
+what becomes of what (`\\n` is the end of a line).
+"""
+
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.terraform.rules import CONFIGURATION, copied, failed, rules
+from tests.support.terraform.rules import CONFIGURATION, Change, copied, failed, rules
 from tests.support.terraform.terraform import Terraform
 
 TOPICS = sorted(
     path.name.removesuffix(".tftest.hcl")
     for path in (CONFIGURATION / "tests").glob("*.tftest.hcl")
 )
-BROKEN = {
-    topic: importlib.import_module(f"tests.support.terraform.broken.{topic}").BROKEN
-    for topic in TOPICS
-}
+CHANGE = r"^ {4}(\S+): (.*?) -> ?(.*)$"
+_EVERY_LINE = re.MULTILINE | re.DOTALL
+
+
+def broken() -> dict[str, dict[str, list[Change]]]:
+    """Return the changes that break each rule of each topic."""
+    found: dict[str, dict[str, list[Change]]] = {}
+    text = Path(__file__).with_name("broken.txt").read_text(encoding="utf-8")
+    for topic, part in re.findall(r"^# (\w+)\n(.*?)(?=^# |\Z)", text, _EVERY_LINE):
+        found[topic] = {
+            rule: [
+                (place, old.replace("\\n", "\n"), new.replace("\\n", "\n"))
+                for place, old, new in re.findall(CHANGE, changes, re.MULTILINE)
+            ]
+            for rule, changes in re.findall(
+                r"^(\S.*)\n((?: .*\n)*)", part, re.MULTILINE
+            )
+        }
+    return found
+
+
+BROKEN = broken()
 COPIES = [
     pytest.param(topic, rule, change, id=f"{topic}-{rule[:60]}-{number}")
-    for topic, broken in BROKEN.items()
-    for rule, changes in broken.items()
+    for topic, rules_ in BROKEN.items()
+    for rule, changes in rules_.items()
     for number, change in enumerate(changes, 1)
 ]
 
@@ -39,6 +60,7 @@ def test_a_broken_copy_fails_by_its_rule(
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_rule_has_a_broken_copy(topic: str) -> None:
     assert sorted(BROKEN[topic]) == sorted(rules(topic))
+    assert all(BROKEN[topic].values())
 
 
 def test_an_environment_that_asks_for_too_many_connections_is_told_how_many(

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.terraform.__main__ import environments, run
-from tests.support.terraform.derive_schema import types_in
+from tests.support.terraform.derive_schema import (
+    formatted,
+    reduced,
+    schema_of,
+    types_in,
+)
+from tests.support.terraform.provider import SCHEMA
 from tests.support.terraform.rules import CONFIGURATION, failed
 from tests.support.terraform.terraform import Terraform
 
@@ -51,6 +57,14 @@ def test_every_kind_of_resource_is_mocked() -> None:
     text = mocks.read_text("utf-8")
     mocked = re.findall(r'^mock_(resource|data) "(\w+)"', text, re.MULTILINE)
     assert set(mocked) == types_in(CONFIGURATION)
+
+
+def test_the_schema_that_is_served_is_the_one_that_terraform_reads(
+    terraform: Terraform,
+) -> None:
+    """What writes the schema's file, asked of the stand-in, writes the same."""
+    text = SCHEMA.read_text("utf-8")
+    assert formatted(reduced(schema_of(terraform))) + "\n" == text
 
 
 def test_every_function_is_deployed() -> None:
