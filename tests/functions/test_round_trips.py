@@ -61,9 +61,9 @@ def make_order(service: Service, user: str, key: str | None) -> int:
 
 def cost(link: Proxy, request: Callable[[], object]) -> int:
     """Answer how many round trips the request takes, on warm connections only."""
-    link.forget()
+    link.count_anew()
     request()
-    assert link.connections == 0
+    assert link.attempts == 0
     return len(link.turns)
 
 

@@ -56,7 +56,7 @@ def test_a_statement_used_before_is_one_round_trip(database_url: str) -> None:
         statement = Statement("SELECT CAST(:number AS int)")
         with connect(engine) as connection:
             connection.execute(statement, {"number": 1})
-        wire.forget()
+        wire.count_anew()
         with connect(engine) as connection:
             assert connection.execute(statement, {"number": 7}).scalar_one() == 7
         assert len(wire.turns) == 1
@@ -68,7 +68,7 @@ def test_a_transaction_of_two_statements_is_four_round_trips(
     with proxy(database_url) as wire, engine_on(wire.url) as engine:
         statement = Statement("SELECT CAST(:number AS int)")
         for _ in range(2):
-            wire.forget()
+            wire.count_anew()
             with transaction(engine) as connection:
                 for number in range(2):
                     connection.execute(statement, {"number": number})
