@@ -10,6 +10,7 @@ from common.backlog import found
 from common.db import named
 from common.reads import MOMENT
 from common.schemas import DELIVERED
+from common.timeline import EVENT_TYPE
 
 _FOUND = found(RANGE, " AND source = 'outbox'")
 
@@ -84,14 +85,9 @@ SELECT * FROM found UNION ALL SELECT * FROM recorded
 """,  # noqa: S608 fragments of our own
 )
 
-_TYPES = f"""CASE w.kind
-    WHEN 'order.created' THEN '{events.ORDER_CREATED}'
-    WHEN 'order.approved' THEN CASE w.destination
-      WHEN '{events.ANALYTICS}' THEN '{events.ANALYTICS_NOTIFICATION}'
-      ELSE '{events.ORDER_APPROVED}' END
-    WHEN 'order.deleted' THEN '{events.ORDER_DELETED}'
-    WHEN 'item.created' THEN '{events.ITEM_CREATED}'
-    ELSE '{events.STATUS_UPDATED}' END"""
+_TYPES = f"""CASE WHEN w.kind = 'order.approved'
+      AND w.destination = '{events.ANALYTICS}' THEN '{events.ANALYTICS_NOTIFICATION}'
+    ELSE {EVENT_TYPE.format("w")} END"""
 
 # What a body must contain, and what how many times; a null is what nobody knows.
 _MATCHED = f"""

@@ -6,10 +6,10 @@ service URLs) are kept.
 """
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from common.console_settings import Console, console
 from common.endpoints import (
     CloudSql,
     Database,
@@ -32,11 +32,29 @@ from common.environment import (
 DESTINATIONS = ("rabbitmq", "pubsub", "http")
 IDENTITY_SOURCES = ("header", "apigateway")
 SHORTEST_KEY = 16  # characters
+IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
+_ADDRESS = re.compile(r"[^\s@,<>\"']+@[^\s@,<>\"']+")
+_AUDIENCE = re.compile(r"/projects/[0-9]+/\S+")
 # Settings of earlier versions that promised something nobody would keep now.
 REMOVED = {
     "USER_CONCURRENCY": "the platform's concurrency and instances bound requests",
     "USER_REQUESTS_PER_MINUTE": "the gateway's quotas limit what a user may ask",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Console:
+    """Who is believed to be an operator: `identity` is 'iap' or 'header'.
+
+    Addresses are lower case. `operators` None: whoever is let through may act, save
+    `viewers`, who may only look.
+    """
+
+    identity: str
+    iap_audience: str = ""
+    iap_keys_url: str = IAP_KEYS_URL
+    operators: frozenset[str] | None = None
+    viewers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +132,7 @@ def load(
         upstream_deadline_seconds=seconds(env, "UPSTREAM_DEADLINE_SECONDS", 8.0),
         pool_size=integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
-        console=console(env),
+        console=_console(env),
         log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
         log_format=_log_format(env),
         log_file=env.get("LOG_FILE"),
@@ -245,3 +263,37 @@ def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
     if "PUBSUB_PROJECT" in env:
         return ("pubsub",)
     return ("http",) if "EVENT_SINK_URL" in env or "K_SINK" in env else ()
+
+
+def _console(env: Mapping[str, str]) -> Console | None:
+    """Return the console's settings, None on Cloud Run where nobody said OPS_IDENTITY.
+
+    There only `iap` is accepted, so that no deployment is open by default.
+    """
+    is_on_cloud_run = _is_on_cloud_run(env)
+    if is_on_cloud_run and "OPS_IDENTITY" not in env:
+        return None
+    identity = choice(env, "OPS_IDENTITY", ("header", "iap"))
+    if is_on_cloud_run and identity != "iap":
+        raise ConfigError("OPS_IDENTITY must be iap on Cloud Run")
+    audience = env.get("OPS_IAP_AUDIENCE", "")
+    if identity == "iap" and not _AUDIENCE.fullmatch(audience):
+        raise ConfigError(
+            "OPS_IAP_AUDIENCE is missing or malformed:"
+            " /projects/NUMBER/locations/REGION/services/SERVICE"
+        )
+    return Console(
+        identity=identity,
+        iap_audience=audience,
+        iap_keys_url=url(env, "OPS_IAP_KEYS_URL") or IAP_KEYS_URL,
+        operators=_addresses(env, "OPS_OPERATORS") if "OPS_OPERATORS" in env else None,
+        viewers=_addresses(env, "OPS_VIEWERS"),
+    )
+
+
+def _addresses(env: Mapping[str, str], name: str) -> frozenset[str]:
+    parts = [part.strip().lower() for part in env.get(name, "").split(",")]
+    addresses = [part for part in parts if part]
+    if not all(map(_ADDRESS.fullmatch, addresses)):
+        raise ConfigError(f"{name} must be e-mail addresses with commas between them")
+    return frozenset(addresses)

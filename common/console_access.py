@@ -20,7 +20,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from msgspec import Struct, json
 
-from common.console_settings import Console
+from common.config import Console
 from common.errors import ForbiddenError, UnauthenticatedError
 from common.identity import Headers
 from common.schemas import encode
@@ -99,10 +99,7 @@ class Keys:
         self._tried_at = time.monotonic()
 
 
-@functools.cache
-def keys_at(url: str) -> Keys:
-    """Answer the keys of an address, the same ones each time."""
-    return Keys(url)
+keys_at = functools.cache(Keys)  # the same ones of an address each time
 
 
 def identify(headers: Headers, console: Console) -> Operator:

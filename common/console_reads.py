@@ -5,7 +5,7 @@ unindexed searches read 10,000 orders at a time.
 """
 
 import functools
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct, json
@@ -201,6 +201,9 @@ class Counts(Struct, frozen=True):
     failures: dict[datetime, int]
 
 
+_COUNTED = """(SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
+    FROM (SELECT {at} AS at, count(*) AS n FROM {source}
+      WHERE {at} >= CAST(:since AS timestamptz) GROUP BY 1) counted)"""
 _COUNT = named(
     "console.count",
     f"""
@@ -212,18 +215,13 @@ WITH made AS MATERIALIZED (
     ORDER BY o.id DESC LIMIT {MOST_COUNTED}) newest
 ),
 failed AS (
-  SELECT created_at AS at FROM dead_letters ORDER BY id DESC LIMIT {MOST_LOOKED_AT}
+  SELECT date_trunc(:unit, created_at, 'UTC') AS at
+  FROM (SELECT * FROM dead_letters ORDER BY id DESC LIMIT {MOST_LOOKED_AT}) newest
 )
 SELECT CAST(json_build_object(
-  'orders', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
-    FROM (SELECT created AS at, count(*) AS n FROM made
-      WHERE created >= CAST(:since AS timestamptz) GROUP BY 1) counted),
-  'approvals', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
-    FROM (SELECT approved AS at, count(*) AS n FROM made
-      WHERE approved >= CAST(:since AS timestamptz) GROUP BY 1) counted),
-  'failures', (SELECT coalesce(json_object_agg(to_json(at) #>> '{{}}', n), '{{}}')
-    FROM (SELECT date_trunc(:unit, at, 'UTC') AS at, count(*) AS n FROM failed
-      WHERE at >= CAST(:since AS timestamptz) GROUP BY 1) counted)) AS text)
+  'orders', {_COUNTED.format(at="created", source="made")},
+  'approvals', {_COUNTED.format(at="approved", source="made")},
+  'failures', {_COUNTED.format(at="at", source="failed")}) AS text)
 """,  # noqa: S608 fragments of our own
 )
 
@@ -240,9 +238,4 @@ def count(connection: Connection, unit: str, since: datetime) -> Counts:
         "down_to": edge(connection, since - SKEW),
     }
     text = connection.execute(_COUNT, parameters).scalar_one()
-    found = json.decode(text, type=Counts)
-    return Counts(*(_in_utc(getattr(found, n)) for n in Counts.__struct_fields__))
-
-
-def _in_utc(counts: dict[datetime, int]) -> dict[datetime, int]:
-    return {at.astimezone(UTC): n for at, n in counts.items()}
+    return json.decode(text, type=Counts)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from common import logs, metrics, tracing
+from common import logs, tracing
 from common.publishing import Message, Outcome, Result
 from common.tracing import Span
 
@@ -95,11 +95,12 @@ def end(
     destination: str, spans: Mapping[int, Span], outcomes: Sequence[Outcome]
 ) -> None:
     """Count what was tried, and end its spans; of what was not none remains."""
-    if not tracing.is_on():
+    if (sdk := tracing.sdk()) is None:
         return
-    tried = [each for each in outcomes if each.result is not Result.NOT_TRIED]
-    metrics.count_deliveries(destination, [each.result.value for each in tried])
-    for outcome in tried:
+    for outcome in outcomes:
+        if outcome.result is Result.NOT_TRIED:
+            continue
+        how = outcome.result.value
+        sdk.deliveries.add(1, {"destination": destination, "outcome": how})
         if span := spans.get(outcome.id):
-            is_sent = outcome.result is Result.SENT
-            span.end(error=None if is_sent else outcome.result.value)
+            span.end(error=None if outcome.result is Result.SENT else how)

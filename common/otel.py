@@ -166,7 +166,10 @@ class OpenTelemetry:
         return OpenTelemetrySpan(span)
 
     def set_gauge(self, name: str, values: Mapping[str, float]) -> None:
-        """Set a gauge, see `metrics.set_gauge`."""
+        """Set one of `GAUGES` by destination, '' for one that has none.
+
+        A destination that was measured before and is not any more is set to 0.
+        """
         known = self._destinations[name]
         known.update(values)
         for destination in known:

@@ -4,12 +4,12 @@
 silences an alarm; a test compares the two.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, structs
 
-from common import logs, metrics, tracing
+from common import logs, tracing
 from common.backlog import DESTINATIONS
 from common.db import Engine, connect, named
 
@@ -85,7 +85,7 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
 
     Raises DatabaseUnavailableError or BusyError, and logs nothing then.
     """
-    waiting: Iterable[Sequence[Any]] = ()
+    waiting: Sequence[Sequence[Any]] = ()
     with connect(engine) as connection:
         if tracing.is_on():
             waiting = connection.execute(_WAITING).all()
@@ -98,13 +98,8 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
         approved_by_sweep=approved_by_sweep,
     )
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
-    if tracing.is_on():
-        _measure(signals, list(waiting))
-
-
-def _measure(signals: Signals, waiting: Sequence[Sequence[Any]]) -> None:
-    metrics.set_gauge("orders.dead_letters", {"": signals.open_dead_letters})
-    lag = {"": signals.oldest_unapproved_seconds}
-    metrics.set_gauge("orders.approval_lag", lag)
-    for name, column in _GAUGES.items():
-        metrics.set_gauge(name, {row[0]: row[column] for row in waiting})
+    if (sdk := tracing.sdk()) is not None:
+        sdk.set_gauge("orders.dead_letters", {"": letters})
+        sdk.set_gauge("orders.approval_lag", {"": unapproved_age})
+        for name, column in _GAUGES.items():
+            sdk.set_gauge(name, {row[0]: row[column] for row in waiting})

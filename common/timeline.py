@@ -19,8 +19,8 @@ from common.paging import MAX_LIMIT, ListQuery
 from common.reads import MOMENT, Document, unique
 from common.schemas import MAX_ID
 
-# The event that tells of a step, once for all destinations but analytics.
-_EVENT_TYPE = f"""CASE h.kind
+# The event that tells of a step `{0}`, to all destinations but analytics.
+EVENT_TYPE = f"""CASE {{0}}.kind
     WHEN 'order.created' THEN '{events.ORDER_CREATED}'
     WHEN 'order.approved' THEN '{events.ORDER_APPROVED}'
     WHEN 'order.deleted' THEN '{events.ORDER_DELETED}'
@@ -63,7 +63,7 @@ shown AS (
     'by', CASE h.actor_kind WHEN 'user' THEN 'owner' WHEN 'internal' THEN 'shop'
       ELSE h.actor_kind END,
     'event', CASE WHEN h.event_id IS NOT NULL THEN json_build_object(
-      'type', {_EVENT_TYPE},
+      'type', {EVENT_TYPE.format("h")},
       'sent_at', CASE WHEN s.destinations
           = cardinality(array_remove(h.destinations, '{events.ANALYTICS}'))
         THEN {MOMENT.format("s.at")} END) END) AS entry

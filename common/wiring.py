@@ -177,12 +177,7 @@ def relay() -> "Relay":
     """Answer the relay to every destination that this process is configured for."""
     from common.relay import Relay
 
-    makers = {
-        "rabbitmq": _rabbitmq_publisher,
-        "pubsub": _pubsub_publisher,
-        "http": _sink_publisher,
-    }
-    publishers = {name: makers[name]() for name in settings().bus}
+    publishers = {name: _publisher(name) for name in settings().bus}
     if analytics_url := settings().analytics_url:
         from common.publishing.http import AnalyticsPublisher
 
@@ -194,26 +189,20 @@ def relay() -> "Relay":
     )
 
 
-def _rabbitmq_publisher() -> "Publisher":
-    from common.publishing.rabbitmq import RabbitMQPublisher
+def _publisher(destination: str) -> "Publisher":
+    """Return a new publisher; `config.load` has checked that its settings are there."""
+    given = settings()
+    if destination == "rabbitmq" and given.rabbitmq:
+        from common.publishing.rabbitmq import RabbitMQPublisher
 
-    broker = settings().rabbitmq
-    assert broker is not None, "config.load has checked it"
-    return RabbitMQPublisher(broker)
+        return RabbitMQPublisher(given.rabbitmq)
+    if destination == "pubsub" and given.pubsub:
+        from common.publishing.pubsub import PubSubPublisher
 
-
-def _pubsub_publisher() -> "Publisher":
-    from common.publishing.pubsub import PubSubPublisher
-
-    topic = settings().pubsub
-    assert topic is not None, "config.load has checked it"
-    return PubSubPublisher(topic)
-
-
-def _sink_publisher() -> "Publisher":
+        return PubSubPublisher(given.pubsub)
     from common.publishing.http import SinkPublisher
 
-    return SinkPublisher(settings().event_sink_url or "")
+    return SinkPublisher(given.event_sink_url or "")
 
 
 def bus(*, claims: bool = True) -> "Bus":

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.config import Settings, load
-from common.console_settings import Console
+from common.config import Console, Settings, load
 from common.endpoints import Database, PubSub, RabbitMQ
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
