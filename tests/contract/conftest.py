@@ -1,4 +1,4 @@
-"""Fixtures for contracts: a sandbox and ways to ask it, packages of functions."""
+"""Fixtures for contracts: a sandbox and ways to ask it, a sibling, packages."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from common.clients.batch import Upstream
 from infra import package
+from tests.support.odd_server import OddServer, odd_server
 from tests.support.sandbox import Sandbox, running_sandbox
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -45,3 +47,18 @@ def zips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zips")
     package.build(folder, sorted(package.NEEDS))
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[OddServer]:
+    """Serve a sibling whose replies a test sets."""
+    with odd_server() as running:
+        yield running
+
+
+@pytest.fixture
+def upstream(server: OddServer) -> Iterator[Upstream]:
+    """Call that sibling, below a path of its own."""
+    opened = Upstream("product", server.url + "/base")
+    yield opened
+    opened.close()

@@ -1,14 +1,12 @@
-"""Fixtures for audits, Cloud SQL and siblings: a new world for each test to spoil."""
+"""Fixtures for audits and Cloud SQL: a new world for each test to spoil."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common.clients.batch import Upstream
 from tests.support.audited import Made, Tampering, made_world, tampering
 from tests.support.cloud_sql import Instance, cloud_sql
-from tests.support.odd_server import OddServer, odd_server
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +31,3 @@ def instance(
     with cloud_sql(database_url, tmp_path) as found:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
         yield found
-
-
-@pytest.fixture
-def server() -> Iterator[OddServer]:
-    """Serve a sibling whose replies a test sets."""
-    with odd_server() as running:
-        yield running
-
-
-@pytest.fixture
-def upstream(server: OddServer) -> Iterator[Upstream]:
-    """Call that sibling, below a path of its own."""
-    opened = Upstream("product", server.url + "/base")
-    yield opened
-    opened.close()

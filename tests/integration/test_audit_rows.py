@@ -9,7 +9,7 @@ from common.audit import audit
 from tests.support.audited import Tampering
 
 # Of each table. All were seen when this was written; it takes two minutes.
-ROWS, PAIRS = 15, 4
+ROWS, PAIRS = 8, 2
 
 
 class Table(NamedTuple):
@@ -123,29 +123,16 @@ def named(world: Tampering) -> set[int]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_row_that_is_gone_is_missed(world: Tampering, name: str) -> None:
+def test_a_row_that_is_gone_or_there_twice_is_seen(world: Tampering, name: str) -> None:
     table = TABLES[name]
     keep(world, table)
     for place, order_id in rows_of(world, table):
+        row = f"SELECT * FROM kept WHERE ctid = '{place}'"
         world.spoil(f"DELETE FROM {name} WHERE ctid = '{place}'")
         assert order_id in named(world), place
-        restore(world, table)
-    assert named(world) == set()
-
-
-def test_an_order_that_is_gone_with_all_its_rows_is_missed(world: Tampering) -> None:
-    for name in ("fresh", "empty", "by_hand", "approved"):
-        world.run(f"DELETE FROM orders WHERE id = {{{name}}}")
-        assert (name, "order-missing") in world.differences()
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_a_row_that_is_there_twice_is_seen(world: Tampering, name: str) -> None:
-    table = TABLES[name]
-    keep(world, table)
-    for place, order_id in rows_of(world, table):
         world.spoil(
-            f"CREATE TABLE copy AS SELECT * FROM {name} WHERE ctid = '{place}'",
+            f"INSERT INTO {name} {row}",
+            f"CREATE TABLE copy AS {row}",
             f"UPDATE copy SET {table.fresh}",
             f"INSERT INTO {name} SELECT * FROM copy",
             "DROP TABLE copy",
@@ -155,6 +142,12 @@ def test_a_row_that_is_there_twice_is_seen(world: Tampering, name: str) -> None:
         assert expected in named(world), place
         restore(world, table)
     assert named(world) == set()
+
+
+def test_an_order_that_is_gone_with_all_its_rows_is_missed(world: Tampering) -> None:
+    for name in ("fresh", "empty", "by_hand", "approved"):
+        world.run(f"DELETE FROM orders WHERE id = {{{name}}}")
+        assert (name, "order-missing") in world.differences()
 
 
 @pytest.mark.parametrize(

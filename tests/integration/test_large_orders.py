@@ -16,7 +16,7 @@ from common.relay import Relay
 from common.schemas import encode
 from tests.support.relaying import Recorder, engine_on
 
-LINES = 1500
+LINES = 500
 BUS = Bus(("sink",), admit=lambda: ("sink",))
 
 

@@ -92,9 +92,13 @@ def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
         return Result.SENT if chance.random() > 0.05 else Result.REFUSED
 
     bus = Recorder(answer)
-    for turn in range(15):
-        for order_id in range(1, 31):
-            owe(database_url, order_id, f"{turn}")
+    execute(
+        database_url,
+        "INSERT INTO outbox (destination, order_id, event_id, event_type, body)"
+        " SELECT 'bus', number, gen_random_uuid(), 'order.deleted', turn"
+        " FROM generate_series(0, 14) turn, generate_series(1, 30) number"
+        " ORDER BY turn, number",
+    )
     deadline = time.monotonic() + PATIENCE_SECONDS
 
     def sweep() -> None:

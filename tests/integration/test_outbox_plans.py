@@ -18,7 +18,7 @@ from tests.support.plans import (
 from tests.support.relaying import Recorder, hand_over, owe, relay_to
 
 # Two destinations, five events an order.
-ORDERS = 5000
+ORDERS = 2000
 BACKLOG = f"""
 INSERT INTO outbox (destination, order_id, event_id, event_type, body,
   created_at, available_at)
@@ -106,14 +106,14 @@ def test_a_claim_stops_looking_when_its_batch_is_full(url: str) -> None:
 def test_an_order_with_a_long_history_is_claimed_as_cheaply(
     url: str,
 ) -> None:
-    execute(url, "UPDATE outbox SET order_id = 77 WHERE order_id < 2000")
+    execute(url, "UPDATE outbox SET order_id = 77 WHERE order_id < 800")
     execute(url, "ANALYZE outbox")
     assert cost_of_a_claim(url, "outbox.claim_order") < 6 * BATCH
 
 
 def test_a_claim_does_not_look_at_what_backs_off(url: str) -> None:
     execute(url, "UPDATE outbox SET available_at = now() + interval '1 minute'")
-    execute(url, "UPDATE outbox SET available_at = now() WHERE order_id > 4995")
+    execute(url, "UPDATE outbox SET available_at = now() WHERE order_id > 1995")
     assert cost_of_a_claim(url) < 6 * BATCH
 
 
@@ -128,7 +128,7 @@ def test_a_claim_does_not_look_at_what_waits_behind_something_that_backs_off(
         url,
         "UPDATE outbox SET order_id = 1, created_at = now() - interval '1 day',"
         " available_at = now() - interval '1 day'"
-        " WHERE destination = 'bus' AND order_id <= 2000",
+        " WHERE destination = 'bus' AND order_id <= 800",
     )
     bus = Recorder(lambda _: result)
     with relay_to(url, bus=bus) as relay:

@@ -23,6 +23,11 @@ from tests.support.tls import identity, tls_to
 
 SPY = "spy"  # a durable queue that gets every event
 PLENTY = 10.0
+WATERMARK = "vm_memory_monitor:set_vm_memory_high_watermark(%s)"
+HEARTBEAT = "application:set_env(rabbit, heartbeat, %d)"
+BYE = '[rabbit_networking:close_connection(C, "bye") || C <- {}]'.format(
+    "rabbit_networking:connections()"
+)
 
 
 @pytest.fixture
@@ -53,11 +58,11 @@ def publisher(node: OwnBroker) -> Iterator[RabbitMQPublisher]:
 @contextmanager
 def shortage(node: OwnBroker) -> Iterator[None]:
     """Let the node believe that it has no memory left."""
-    node.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    node.tell(WATERMARK % "{absolute, 1}")
     try:
         yield
     finally:
-        node.ctl("set_vm_memory_high_watermark", "0.4")
+        node.tell(WATERMARK % "0.4")
 
 
 def event(name: str, order_id: int = 4, body: str | None = None) -> Message:
@@ -187,8 +192,8 @@ def test_what_was_not_sent_in_a_shortage_is_not_sent_in_closing_the_link_either(
     """The shortage ends about when the publisher gives up; before is as well."""
     body = "x" * 300_000
     batch = [event(str(n), order_id=n, body=body) for n in range(60)]
-    node.ctl("set_vm_memory_high_watermark", "absolute", "1")
-    over = threading.Timer(0.7, node.ctl, args=("set_vm_memory_high_watermark", "0.4"))
+    node.tell(WATERMARK % "{absolute, 1}")
+    over = threading.Timer(0.7, node.tell, args=[WATERMARK % "0.4"])
     over.start()
     found = results(publisher, *batch, seconds=1)
     over.join()
@@ -226,7 +231,7 @@ def test_a_connection_that_the_broker_closes_while_idle_is_not_missed(
     node: OwnBroker, publisher: RabbitMQPublisher
 ) -> None:
     results(publisher, event("a"))
-    node.ctl("close_all_connections", "bye")
+    node.tell(BYE)
     assert results(publisher, event("b")) == [Result.SENT]
     assert spied(node) == ["a", "b"]
 
@@ -242,7 +247,7 @@ def test_a_connection_that_the_broker_closes_in_mid_publish_leaves_it_in_doubt(
         )
         thread.start()
         time.sleep(0.3)
-        node.ctl("close_all_connections", "bye")
+        node.tell(BYE)
         thread.join(PLENTY)
     [outcome] = waiting
     assert outcome.result is Result.UNCONFIRMED
@@ -288,10 +293,10 @@ def test_what_was_confirmed_survives_that_the_broker_is_killed(
 @pytest.fixture
 def link(node: OwnBroker) -> Iterator[Link]:
     """The node with a heartbeat a second, through a network."""
-    node.ctl("eval", "application:set_env(rabbit, heartbeat, 1).")
+    node.tell(HEARTBEAT % 1)
     with link_to(node.port) as link:
         yield link
-    node.ctl("eval", "application:set_env(rabbit, heartbeat, 60).")
+    node.tell(HEARTBEAT % 60)
 
 
 @pytest.fixture

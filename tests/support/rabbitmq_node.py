@@ -46,6 +46,7 @@ class OwnBroker:
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._told = 0
         lines = [f"listeners.tcp.1 = {LOOPBACK}:{port}", conf]
         if definitions is not None:
             lines.append(f"load_definitions = {definitions}")
@@ -74,6 +75,7 @@ class OwnBroker:
             "ERL_FLAGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {AT_REST}",
             "RABBITMQ_CTL_ERL_ARGS": "+S 1",  # a command needs no second scheduler
             "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the node
+            "RABBITMQ_ALLOW_INPUT": "true",  # and the node has a shell
         }
 
     @property
@@ -103,16 +105,37 @@ class OwnBroker:
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def tell(self, *expressions: str) -> None:
+        """Have the node's own shell run Erlang; a program would start for `ctl`.
+
+        Raise AssertionError if it does not return.
+        """
+        assert self._process
+        assert self._process.stdin
+        self._told += 1
+        last = f'io:format("told ~p.~n", [{self._told}]).\n'
+        self._process.stdin.write(", ".join([*expressions, last]).encode())
+        self._process.stdin.flush()
+        deadline = time.monotonic() + STOP_SECONDS
+        while f"told {self._told}." not in (output := self._output()):
+            assert time.monotonic() < deadline, output[-300:]
+            time.sleep(0.01)
+
     def add_user(self, user: str, password: str, allowed: str = ".*") -> None:
         """Let a user in, to what the pattern `allowed` names."""
-        self.ctl("add_user", user, password)
-        self.ctl("set_permissions", user, allowed, allowed, allowed)
+        backend = "rabbit_auth_backend_internal"
+        rights = ", ".join([f'<<"{allowed}">>'] * 3)
+        self.tell(
+            f'{backend}:add_user(<<"{user}">>, <<"{password}">>, <<"tests">>)',
+            f'{backend}:set_permissions(<<"{user}">>, <<"/">>, {rights}, <<"tests">>)',
+        )
 
     def start(self) -> None:
         """Start it, and wait until it serves; raises NoRabbitMQError."""
         if self._epmd is None:
             self._epmd = self._run([_epmd(), "-port", str(self._epmd_port)])
-        self._process = self._run([str(self._programs / "rabbitmq-server")])
+        server = [str(self._programs / "rabbitmq-server")]
+        self._process = self._run(server, subprocess.PIPE)
         pids = [str(self._process.pid), str(self._epmd.pid)]
         # When this process ends, however it does, so does the guard's input.
         guard = ["/bin/sh", "-c", 'cat >/dev/null; kill -9 "$@"', "guard", *pids]
@@ -123,15 +146,14 @@ class OwnBroker:
         while why := self._trouble():
             if why == "ProbableAuthenticationError":
                 # A node that loads definitions makes no users of its own accord.
-                self.ctl("await_startup")
+                self.tell("rabbit:await_startup()")
                 self.add_user(self.broker.user, self.broker.password)
                 continue
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                said = (self._folder / "output").read_text(errors="replace").strip()
                 raise NoRabbitMQError(
                     f"no RabbitMQ: a node of our own does not come up ({why}):"
-                    f" {said[-300:]}"
+                    f" {self._output()[-300:]}"
                 )
             time.sleep(0.1)
 
@@ -170,15 +192,20 @@ class OwnBroker:
                 os.killpg(self._process.pid, number)  # its helpers, too
         else:
             self._process.send_signal(number)
-        self._process.wait(STOP_SECONDS)
+        self._process.communicate(timeout=STOP_SECONDS)
         self._process = None
 
-    def _run(self, command: list[str]) -> "subprocess.Popen[bytes]":
+    def _output(self) -> str:
+        return (self._folder / "output").read_text(errors="replace").strip()
+
+    def _run(
+        self, command: list[str], stdin: int = subprocess.DEVNULL
+    ) -> "subprocess.Popen[bytes]":
         with (self._folder / "output").open("ab") as output:
             return subprocess.Popen(
                 command,
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
