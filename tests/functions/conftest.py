@@ -10,14 +10,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from common import wiring
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 from tests.support.service import Service, new_user
+from tests.support.shared import clean_sandbox
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Siblings whose event queues wait for `sandbox.deliver()`."""
-    with running_sandbox(deliver=False) as running:
+    with clean_sandbox() as running:
         yield running
 
 

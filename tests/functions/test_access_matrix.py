@@ -245,18 +245,16 @@ def test_a_hole_in_the_wall_is_seen(
     _, name, place, made, seen = HOLES[hole]
     with monkeypatch.context() as patched:
         patched.setattr(place, made)
-        access.service.restart()  # what imported it by name does so again
+        access.service.restart(reload=True)
         wrong = access.wrong(OPERATIONS[name], TABLES[access.way][name])
-    access.service.restart()
+    access.service.restart(reload=True)
     assert any(each.startswith(f"{name}, {seen}, ") for each in wrong), wrong
 
 
 # Beside the table.
 
 
-def test_a_user_is_stored_in_lower_case_with_dashes(
-    service: Service, user: str
-) -> None:
+def test_user_is_stored_in_lower_case_with_dashes(service: Service, user: str) -> None:
     for spelled in (user.upper(), user.replace("-", ""), f" {user} "):
         order = service.crud("POST", "/api/orders/", spelled, json={}).get_json()
         assert order["user_id"] == user
@@ -271,9 +269,7 @@ def test_the_caller_comes_before_the_body(service: Service) -> None:
         problem(response, 401, "unauthenticated")
 
 
-def test_an_internal_calls_user_is_who_moved_the_item(
-    service: Service, user: str
-) -> None:
+def test_internal_calls_user_is_who_moved_item(service: Service, user: str) -> None:
     [item] = service.ordered(user)["items"]
     caller = new_user()
     service.set(GATEWAY_JWT_SECRET=SECRET)

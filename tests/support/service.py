@@ -1,20 +1,23 @@
 """The functions under test behind test clients, with the sandbox as siblings.
 
-A function reads its settings when it is loaded, so change them before asking for its
-client.
+A function is loaded once a process, and started by each service with the settings of
+that moment, so change them before asking for its client.
 """
 
+import contextlib
 import os
 import sys
 import threading
 import uuid
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 from unittest import mock
 
 import functions_framework
+import pg8000.exceptions
+import pg8000.native
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -39,6 +42,35 @@ VARIABLES = (
 )
 
 
+class _Loaded(NamedTuple):
+    """A function as the framework has loaded it, and what it asked to have at start."""
+
+    app: Flask
+    module: ModuleType
+    needs: tuple[str, ...]
+
+
+_loaded: dict[str, _Loaded] = {}
+
+
+def _load(function: str) -> _Loaded:
+    needs: list[str] = []
+    start = wiring.start
+
+    def started(*named: str) -> None:
+        needs.extend(named)
+        start(*named)
+
+    source = FUNCTIONS / function / "main.py"
+    with mock.patch.object(wiring, "start", started):
+        app: Flask = functions_framework.create_app(  # type: ignore[no-untyped-call]
+            function, str(source)
+        )
+    # The framework adds the source's folder to the path each time.
+    sys.path[:] = dict.fromkeys(sys.path)
+    return _Loaded(app, sys.modules["main"], tuple(needs))
+
+
 def new_user() -> str:
     """Answer a user that nobody has heard of."""
     return str(uuid.uuid4())
@@ -53,8 +85,9 @@ class Service:
         # Set by tests that put rows of their own into the outbox.
         self.has_made_up_events = False
         self._clients: dict[str, FlaskClient] = {}
-        # Loading reads the environment, which a process has only one of.
-        self._loading = threading.Lock()
+        # Starting reads the environment, which a process has only one of.
+        self._starting = threading.Lock()
+        self._idle: list[pg8000.native.Connection] = []
         self.environ = {
             "DATABASE_URL": database_url,
             "LOG_LEVEL": "WARNING",
@@ -63,7 +96,7 @@ class Service:
         }
 
     def set(self, **settings: str | None) -> None:
-        """Change settings; None unsets. Functions are loaded anew with them."""
+        """Change settings; None unsets. Functions are started anew with them."""
         for name, value in settings.items():
             if value is None:
                 self.environ.pop(name, None)
@@ -71,10 +104,15 @@ class Service:
                 self.environ[name] = value
         self.restart()
 
-    def restart(self) -> None:
-        """Start over as a new instance would: no pools, no memory of faults."""
+    def restart(self, *, reload: bool = False) -> None:
+        """Start over as a new instance would: no pools, no memory of faults.
+
+        With `reload` functions import anew what they import by name.
+        """
         self._let_go()
         self._clients.clear()
+        if reload:
+            _loaded.clear()
 
     def close(self) -> None:
         """Close what the functions opened; what they published must be documented."""
@@ -84,26 +122,26 @@ class Service:
     def _let_go(self) -> None:
         wiring.close()
         wiring._needs.clear()
+        while self._idle:
+            _hang_up(self._idle.pop())
 
     def client(self, function: str) -> FlaskClient:
         """Answer the client of one function, loaded as the framework loads it."""
-        with self._loading:
+        with self._starting:
             if function not in self._clients:
-                self._clients[function] = self._load(function)
+                self._clients[function] = self._start(function)
             return self._clients[function]
 
-    def _load(self, function: str) -> FlaskClient:
-        source = FUNCTIONS / function / "main.py"
+    def _start(self, function: str) -> FlaskClient:
         inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
         with mock.patch.dict(os.environ, inherited | self.environ, clear=True):
-            app: Flask = functions_framework.create_app(  # type: ignore[no-untyped-call]
-                function, str(source)
-            )
+            if function in _loaded:
+                wiring.start(*_loaded[function].needs)
+            else:
+                _loaded[function] = _load(function)
             wiring.settings()
-        # The framework adds the source's folder to the path each time: after a thousand
-        # loads, whatever looks for a module (Flask does) would look in as many folders.
-        sys.path[:] = dict.fromkeys(sys.path)
-        return app.test_client()
+        sys.modules["main"] = _loaded[function].module
+        return _loaded[function].app.test_client()
 
     # One caller's requests.
 
@@ -189,7 +227,26 @@ class Service:
 
         None of the service's limits hold there, such as its statement time-out.
         """
-        with closing(database.connect(self.environ["DATABASE_URL"])) as connection:
+        connection = self._connection()
+        try:
             found = connection.run(statement, **parameters) or []
             names = [column["name"] for column in connection.columns or []]
+        except BaseException:
+            _hang_up(connection)
+            raise
+        self._idle.append(connection)
         return [dict(zip(names, row, strict=True)) for row in found]
+
+    def _connection(self) -> pg8000.native.Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            with contextlib.suppress(pg8000.exceptions.Error, OSError):
+                connection.run("SELECT 1")
+                return connection
+            _hang_up(connection)
+        return database.connect(self.environ["DATABASE_URL"])
+
+
+def _hang_up(connection: pg8000.native.Connection) -> None:
+    with contextlib.suppress(pg8000.exceptions.Error, OSError):
+        connection.close()

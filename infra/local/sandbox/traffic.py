@@ -92,6 +92,11 @@ class Traffic:
         with self._lock:
             return self._most_at_once.get(sibling, 0)
 
+    def is_busy(self) -> bool:
+        """Tell whether any call is at work."""
+        with self._lock:
+            return any(self._at_work.values())
+
     def forget(self) -> None:
         """Start a new record."""
         with self._lock:
