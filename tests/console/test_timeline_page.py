@@ -142,6 +142,7 @@ def test_order_that_is_deleted_keeps_operators_actions_and_deliveries(
     assert response.status_code == 303
     text = " ".join(lines(console, f"orders/{order['id']}/"))
     assert f"Order deleted by {OPERATOR}" in text
+    assert "not there any more" in console.text(f"orders/{order['id']}/")
     assert "Operator: delete-order, done" in text
     assert "Event order.created to http: sent" in text
     assert f"by {user}" in text

@@ -10,19 +10,12 @@ Forgers are in tests/support/callers.py: each is answered as one of these.
 """
 
 from collections.abc import Iterator
-from typing import Any
-from unittest import mock
-from uuid import UUID
 
-import jwt
 import pytest
 
-from common import identity
-from common.identity import Caller
 from tests.support.access import (
     FAR,
     Access,
-    Operation,
     Target,
     documented_operations,
     read_table,
@@ -142,9 +135,6 @@ def test_what_is_open_answers_everybody_alike(access: Access) -> None:
             assert people.owner.encode() not in answers.pop()
 
 
-# A table that misses an operation, and holes that are made on purpose.
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_every_operation_has_its_expectations_for_every_caller(way: str) -> None:
     table = TABLES[way]
@@ -152,103 +142,6 @@ def test_every_operation_has_its_expectations_for_every_caller(way: str) -> None
     people = People()
     columns = {each.column for each in [*honest(way, people), *forged(way, people)]}
     assert all(columns <= row.keys() for row in table.values())
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_operation_without_expectations_is_found(method: str) -> None:
-    new = Operation(
-        "export_orders",
-        method,
-        "/api/exports/",
-        is_open=False,
-        has_body=method == "POST",
-    )
-    assert unstated([*OPERATIONS.values(), new], HEADER) == {"export_orders"}
-    forgotten = dict(HEADER)
-    del forgotten["get_order"]
-    assert unstated(OPERATIONS.values(), forgotten) == {"get_order"}
-
-
-def believe_the_header_too(headers: Any, settings: Any, **how: Any) -> Caller:
-    if "X-User-ID" in headers:
-        return Caller(UUID(headers["X-User-ID"]), has_token=True)
-    return identity.identify(headers, settings, **how)
-
-
-def believe_the_first_of_two(headers: Any) -> UUID:
-    return UUID(headers.get("X-User-ID", "").split(",")[0])
-
-
-def believe_any_token(authorization: str, _: str) -> dict[str, Any]:
-    token = authorization.rpartition(" ")[2]
-    unverified = {"verify_signature": False}
-    return dict(jwt.decode(token, options=unverified))
-
-
-OPEN_TO_ALL = " AND (TRUE OR o.user_id = CAST(:user_id AS uuid))"
-
-# What is made of the code, and one whom the table then sees.
-HOLES: dict[str, tuple[str, str, str, object, str]] = {
-    "a client's X-User-ID beside the gateway's claims": (
-        "apigateway",
-        "get_order",
-        "common.http.identify",
-        believe_the_header_too,
-        "a user with X-User-ID",
-    ),
-    "the first of two users": (
-        "header",
-        "list_orders",
-        "common.identity._user_id",
-        believe_the_first_of_two,
-        "two users",
-    ),
-    "tokens that nobody verifies": (
-        "header and secret",
-        "delete_order",
-        "common.identity._verified",
-        believe_any_token,
-        "an unsigned token",
-    ),
-    "tokens of anybody": (
-        "header and secret",
-        "patch_item",
-        "common.identity._uuid",
-        lambda _: mock.ANY,
-        "a token of somebody else",
-    ),
-    "orders of anybody": (
-        "header",
-        "delete_item",
-        "common.store._OWNED",
-        OPEN_TO_ALL,
-        "internal",
-    ),
-    "items of any shop": (
-        "header and secret",
-        "set_item_status",
-        "common.identity.check_shop",
-        lambda *_: None,
-        "rival",
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("access", "hole"),
-    [(way, name) for name, (way, *_) in HOLES.items()],
-    indirect=["access"],
-)
-def test_a_hole_in_the_wall_is_seen(
-    access: Access, hole: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, name, place, made, seen = HOLES[hole]
-    with monkeypatch.context() as patched:
-        patched.setattr(place, made)
-        access.service.restart(reload=True)
-        wrong = access.wrong(OPERATIONS[name], TABLES[access.way][name])
-    access.service.restart(reload=True)
-    assert any(each.startswith(f"{name}, {seen}, ") for each in wrong), wrong
 
 
 # Beside the table.

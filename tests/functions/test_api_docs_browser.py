@@ -78,8 +78,9 @@ def test_an_order_is_made_from_swagger_ui_through_the_prefix(
     assert order["items"][0]["product_variation"] == article
 
 
-@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(
+    ("is_dark", "width"), [(False, 1280), (True, 360)], ids=["light", "dark phone"]
+)
 @pytest.mark.parametrize(
     "path", ["api/schema/events/", "problems/", "problems/cart-repaired/"]
 )

@@ -40,25 +40,14 @@ BROKEN: dict[str, bytes] = {
 }
 # Valid JSON by its grammar, and nothing that UTF-8 or PostgreSQL could hold.
 SURROGATES = [
-    '{"a": "\\ud800"}',
-    '{"a": "\\udc00 b"}',
-    '{"a": "\\udc00\\ud800"}',
-    '{"a": "\\ud83d\\u0041"}',
-    '{"\\ud800": "a"}',
-    '{"a\\udfff": null}',
+    *('{"a": "\\ud800"}', '{"a": "\\udc00 b"}', '{"a": "\\udc00\\ud800"}'),
+    *('{"a": "\\ud83d\\u0041"}', '{"\\ud800": "a"}', '{"a\\udfff": null}'),
 ]
 NO_OBJECT = [b"null", b"true", b"3", b"3.5", b'"x"', b"[]", b"[{}]", b"1e400"]
 MEDIA_TYPES = [
-    None,
-    "",
-    "text/plain",
-    "text/json",
-    "application/x-www-form-urlencoded",
-    "multipart/form-data; boundary=x",
-    "application/xml",
-    "application/jsonx",
-    "json",
-    "é",
+    *(None, "", "text/plain", "text/json", "application/x-www-form-urlencoded"),
+    *("multipart/form-data; boundary=x", "application/xml", "application/jsonx"),
+    *("json", "é"),
 ]
 
 
@@ -189,11 +178,8 @@ def test_a_body_of_exactly_1_mib_is_read(service: Service, user: str) -> None:
 @pytest.mark.parametrize(
     "media_type",
     [
-        "application/json",
-        "APPLICATION/JSON",
-        "application/json; charset=utf-8",
-        "application/json;charset=UTF-8;x=y",
-        "application/merge-patch+json",
+        *("application/json", "APPLICATION/JSON", "application/json; charset=utf-8"),
+        *("application/json;charset=UTF-8;x=y", "application/merge-patch+json"),
         "application/vnd.api+json",
     ],
 )

@@ -16,39 +16,17 @@ USER = new_user()
 
 # As JSON texts: a JSON library would not write some of them.
 NO_INT = [
-    "true",
-    "false",
-    '"3"',
-    '""',
-    "3.0",
-    "3e0",
-    "3.5",
-    "1e400",
-    "null",
-    "[]",
-    "[3]",
-    "{}",
-    '{"3": 3}',
+    *("true", "false", '"3"', '""', "3.0", "3e0", "3.5", "1e400", "null", "[]", "[3]"),
+    *("{}", '{"3": 3}'),
 ]
 TOO_LARGE = [str(2**63), str(2**64), "9" * 40, "9" * 5000, "-" + "9" * 40]
 QUANTITIES = [*NO_INT, *TOO_LARGE, "0", "-0", "-1", "10001"]
 IDS = [*NO_INT, *TOO_LARGE, "0", "-1"]
 NO_BOOL = ["1", "0", '"true"', "null", "[]", "{}", "1.0"]
 NO_UUID = [
-    "true",
-    "7",
-    "[]",
-    "{}",
-    '""',
-    '"x"',
-    f'"{USER[:-1]}"',
-    f'"{USER}0"',
-    f'"{{{USER}}}"',
-    f'"urn:uuid:{USER}"',
-    '"\\u0000"',
-    f'"{USER[:-1]}\\u0000"',
-    '"' + "0" * 5000 + '"',
-    '"é"',
+    *("true", "7", "[]", "{}", '""', '"x"', f'"{USER[:-1]}"', f'"{USER}0"'),
+    *(f'"{{{USER}}}"', f'"urn:uuid:{USER}"', '"\\u0000"', f'"{USER[:-1]}\\u0000"'),
+    *('"' + "0" * 5000 + '"', '"é"'),
 ]
 KEY, VALUE = "k" * 41, "v" * 501
 NO_METADATA = [

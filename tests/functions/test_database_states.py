@@ -55,7 +55,7 @@ def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(
     assert ready(service)[0] == 200
 
 
-def test_readiness_recovers_with_the_database_where_nobody_writes(
+def test_readiness_recovers_with_database_where_nobody_writes(
     service: Service,
 ) -> None:
     url = service.environ["DATABASE_URL"]
@@ -142,7 +142,7 @@ def test_a_login_that_may_not_is_unavailable_until_it_is_granted(
     assert create(service, user) == 201
 
 
-def test_the_oldest_schema_that_is_ready_has_all_that_the_code_uses(
+def test_oldest_schema_that_is_ready_has_all_that_code_uses(
     database_url: str,
 ) -> None:
     """Code runs on later schemas; these may have more, and never less."""
@@ -161,40 +161,15 @@ def test_the_oldest_schema_that_is_ready_has_all_that_the_code_uses(
 # Each SQLSTATE that is not a defect of ours, as the server would raise it.
 
 
-@pytest.mark.parametrize(
-    ("state", "told"),
-    [
-        ("08006", DatabaseUnavailableError),
-        ("25006", DatabaseUnavailableError),
-        ("26000", DatabaseUnavailableError),
-        ("28000", DatabaseUnavailableError),
-        ("3D000", DatabaseUnavailableError),
-        ("3F000", DatabaseUnavailableError),
-        ("42501", DatabaseUnavailableError),
-        ("42703", DatabaseUnavailableError),
-        ("42P01", DatabaseUnavailableError),
-        ("42P05", DatabaseUnavailableError),
-        ("53100", DatabaseUnavailableError),
-        ("53200", DatabaseUnavailableError),
-        ("55000", DatabaseUnavailableError),
-        ("57P01", DatabaseUnavailableError),
-        ("57P03", DatabaseUnavailableError),
-        ("58000", DatabaseUnavailableError),
-        ("58030", DatabaseUnavailableError),
-        ("53300", BusyError),
-        ("55P03", BusyError),
-        ("40P01", BusyError),
-        ("40001", BusyError),
-        ("57014", BusyError),
-    ],
-)
+NOT_SET_UP = ("42P01", "42703", "42501", "3F000")
+AWAY = ("08006", "25006", "26000", "28000", "3D000", "42P05", "53100", "53200", "55000")
+AWAY += ("57P01", "57P03", "58000", "58030")
+BUSY = ("53300", "55P03", "40P01", "40001", "57014")
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_the_database_refuses_is_a_503_and_lost_connections_are_not_kept(
-    database_url: str,
-    state: str,
-    told: type[Exception],
-    size: int,
-    caplog: pytest.LogCaptureFixture,
+    database_url: str, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     execute(
         database_url,
@@ -202,19 +177,21 @@ def test_what_the_database_refuses_is_a_503_and_lost_connections_are_not_kept(
         " $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = state; END $$",
     )
     fail = Statement("SELECT fail(:state)")
-    with engine_on(database_url, pool_size=size) as engine:
-        before = backends(engine, size)
-        with pytest.raises(told), connect(engine) as connection:
-            connection.execute(fail, {"state": state})
-        after = backends(engine, size)
-    is_lost = told is DatabaseUnavailableError and state not in NOT_SET_UP
-    assert before.isdisjoint(after) if is_lost else before == after
-    [line] = caplog.records
-    # What is prepared anew, because it seems to be forgotten, is still there.
-    logged = "42P05" if state == "26000" else state
-    assert vars(line)["fields"]["sqlstate"] == logged
-    assert vars(line)["fields"]["reason"]
-    assert line.levelname == ("ERROR" if state in NOT_SET_UP else "WARNING")
+    for state in (*NOT_SET_UP, *AWAY, *BUSY):
+        told = BusyError if state in BUSY else DatabaseUnavailableError
+        caplog.clear()
+        with engine_on(database_url, pool_size=size) as engine:
+            before = backends(engine, size)
+            with pytest.raises(told), connect(engine) as connection:
+                connection.execute(fail, {"state": state})
+            after = backends(engine, size)
+        assert before.isdisjoint(after) if state in AWAY else before == after, state
+        [line] = caplog.records
+        # What is prepared anew, because it seems to be forgotten, is still there.
+        logged = "42P05" if state == "26000" else state
+        assert vars(line)["fields"]["sqlstate"] == logged
+        assert vars(line)["fields"]["reason"]
+        assert line.levelname == ("ERROR" if state in NOT_SET_UP else "WARNING")
 
 
 def test_why_no_connection_comes_about_is_logged(
@@ -226,9 +203,6 @@ def test_why_no_connection_comes_about_is_logged(
         connect(engine)
     [line] = caplog.records
     assert "refused" in line.getMessage()
-
-
-NOT_SET_UP = ("42P01", "42703", "42501", "3F000")
 
 
 def backends(engine: Engine, size: int) -> set[int]:
@@ -268,8 +242,10 @@ def locked(url: str, table: str) -> Iterator[None]:
         holder.run("ROLLBACK")
 
 
-@pytest.mark.parametrize("table", ["orders", "order_items", "idempotency_records"])
-@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("orders", None), ("order_items", "k"), ("idempotency_records", "k")],
+)
 def test_a_write_that_waits_for_a_table_is_busy_and_not_in_flight(
     service: Service, user: str, table: str, key: str | None
 ) -> None:

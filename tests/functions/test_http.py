@@ -1,5 +1,6 @@
 """Paths, methods and headers that all routes share."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -84,12 +85,13 @@ def test_every_method_of_every_route_is_answered_alike_with_and_without_its_slas
     """As the route's, or by 405 with those that it has; never by a redirect."""
     routes = ROUTES[function] | (HEALTH if function in OF_ORDERS else {})
     headers = {"X-Ops-Operator": "o@example.com", "X-Request-ID": "matrix"}
+    ids = new_ids(service, user)
     for path, methods in routes.items():
-        ids = new_ids(service, user)
+        ids = new_ids(service, user) if "{" in path else ids
         for method in METHODS:
             statuses = set()
             for form in ("{}", "{}/", "//{}/"):
-                if method == "DELETE":
+                if method == "DELETE" and "DELETE" in methods:
                     ids = new_ids(service, user)
                 address = form.format(path.format(**ids))
                 response = raw(
@@ -145,40 +147,17 @@ def test_head_answers_the_headers_of_get_and_no_body(
     assert dict(head.headers) == dict(get.headers)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/api/",
-        "/api/order/",
-        "/api/orders/abc/",
-        "/api/orders/-1/",
-        "/api/orders/1.0/",
-        "/api/orders/+1/",
-        "/api/orders/1e3/",
-        "/api/orders/0x10/",
-        "/api/orders/٣/",
-        "/api/orders/1/items/",
-        "/api/orders/99999999999999999999/",
-        "/api/orders/1;x/",
-        "/api/orders/%00/",
-        "/api/order-items/1/status/2/",
-        "/API/ORDERS/",
-        "/api/orders/../orders/",
-        "/healthz",
-        "/%ff/",
-    ],
-)
-def test_an_unknown_address_is_a_404_problem(
-    service: Service, user: str, path: str
+UNKNOWN = ["/", "/api/", "/api/order/", "/api/orders/1/items/", "/API/ORDERS/", "/%ff/"]
+UNKNOWN += ["/api/order-items/1/status/2/", "/api/orders/../orders/", "/healthz"]
+
+
+def test_an_unknown_address_is_a_404_problem_and_so_is_another_functions(
+    service: Service, user: str
 ) -> None:
-    for function in OF_ORDERS:
+    for path, function in itertools.product(UNKNOWN, OF_ORDERS):
         for method in ("GET", "POST", "PATCH", "DELETE"):
             response = service.call(function, method, path, user=user, json={})
             problem(response, 404, "not-found")
-
-
-def test_a_function_answers_its_own_routes_only(service: Service, user: str) -> None:
     for function, path in ORDERS_ROUTES:
         for other in set(OF_ORDERS) - {function}:
             address = path.format(order=1, item=1) + "/"
@@ -189,33 +168,19 @@ def test_a_function_answers_its_own_routes_only(service: Service, user: str) -> 
 # X-Request-ID
 
 
-@pytest.mark.parametrize(
-    "request_id",
-    ["a", "x" * 128, "projects/p:1+2=3_4.5-6", "0c0c0c0c-0000-4000-8000-000000000001"],
-)
-def test_a_sane_request_id_comes_back(
-    service: Service, user: str, request_id: str
+def test_a_sane_request_id_comes_back_and_any_other_is_replaced(
+    service: Service, user: str
 ) -> None:
+    """What is sane: tests/unit/test_logs.py."""
     for path in ("/api/orders/", "/api/orders/0/", "/nowhere", "/health/live"):
-        headers = {"X-Request-ID": request_id}
-        response = service.crud("GET", path, user, headers=headers)
-        assert response.headers.getlist("X-Request-ID") == [request_id]
-
-
-@pytest.mark.parametrize(
-    "request_id",
-    [None, "", " ", "a b", "x" * 129, "é", '"quoted"', "<script>", "a,b", "a\tb"],
-)
-def test_an_absent_or_insane_request_id_is_replaced(
-    service: Service, user: str, request_id: str | None
-) -> None:
-    headers = {} if request_id is None else {"X-Request-ID": request_id}
-    answered = [
-        service.crud("GET", "/api/orders/", user, headers=headers) for _ in range(2)
-    ]
-    given = [response.headers["X-Request-ID"] for response in answered]
-    assert all(re.fullmatch(UUID, request_id) for request_id in given)
-    assert given[0] != given[1]
+        given = []
+        for request_id in ("projects/p:1+2=3_4.5-6", "a,b", "", None):
+            headers = {} if request_id is None else {"X-Request-ID": request_id}
+            response = service.crud("GET", path, user, headers=headers)
+            given += response.headers.getlist("X-Request-ID")
+        assert given[0] == "projects/p:1+2=3_4.5-6"
+        assert all(re.fullmatch(UUID, request_id) for request_id in given[1:])
+        assert len(set(given)) == 4
 
 
 # X-Forwarded-Prefix
@@ -249,53 +214,33 @@ def test_addresses_in_answers_carry_the_gateways_prefix(
     assert page.headers["Link"].startswith(f"<{bare}/api/orders/?limit=1&cursor=")
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [
-        "",
-        "/",
-        "order",
-        "//evil.example",
-        "https://evil.example",
-        "/a//b",
-        "/a b",
-        "/a?b",
-        "/a#b",
-        '/a">',
-        "/a>; rel=next",
-        "/a,/b",
-        "/é",
-        "/%2e",
-        "\\evil",
-        "/a\\b",
-    ],
-)
-def test_a_forged_prefix_is_ignored(service: Service, user: str, prefix: str) -> None:
-    headers = {"X-Forwarded-Prefix": prefix}
-    for _ in range(2):
+FORGED = ["", "/", "order", "//evil.example", "https://evil.example", "/a//b", "/a b"]
+FORGED += ["/a?b", "/a#b", '/a">', "/a>; rel=next", "/a,/b", "/é", "/%2e", "\\evil"]
+FORGED += ["/a\\b"]
+
+
+def test_a_forged_prefix_is_ignored(service: Service, user: str) -> None:
+    service.crud("POST", "/api/orders/", user, json={})
+    for prefix in FORGED:
+        headers = {"X-Forwarded-Prefix": prefix}
         order = service.crud("POST", "/api/orders/", user, json={}, headers=headers)
         order_id = order.get_json()["id"]
-        assert order.headers["Location"] == f"/api/orders/{order_id}/"
-    page = service.crud("GET", "/api/orders/?limit=1", user, headers=headers)
-    assert page.headers["Link"].startswith("</api/orders/?limit=1&cursor=")
+        assert order.headers["Location"] == f"/api/orders/{order_id}/", prefix
+        page = service.crud("GET", "/api/orders/?limit=1", user, headers=headers)
+        assert page.headers["Link"].startswith("</api/orders/?limit=1&cursor=")
 
 
 # Health
 
 
 @pytest.mark.parametrize("function", ALL)
-def test_a_process_that_runs_is_live(service: Service, function: str) -> None:
-    for path in ("/health/live", "/health/live/"):
+def test_a_function_that_can_serve_is_live_and_ready(
+    service: Service, function: str
+) -> None:
+    for path in ("/health/live", "/health/live/", "/health/ready", "/health/ready/"):
         response = service.call(function, "GET", path)
         assert (response.status_code, response.get_json()) == (200, {"status": "ok"})
         assert response.mimetype == "application/json"
-
-
-@pytest.mark.parametrize("function", ALL)
-def test_a_function_that_can_serve_is_ready(service: Service, function: str) -> None:
-    for path in ("/health/ready", "/health/ready/"):
-        response = service.call(function, "GET", path)
-        assert (response.status_code, response.get_json()) == (200, {"status": "ok"})
     assert service.call(function, "HEAD", "/health/ready").status_code == 200
 
 

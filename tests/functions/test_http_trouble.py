@@ -71,23 +71,7 @@ def test_the_log_tells_what_the_caller_is_not_told_under_the_same_request_id(
     assert "Traceback" in line["exception"]
 
 
-def test_every_log_line_of_a_request_carries_its_request_id(
-    service: Service, user: str
-) -> None:
-    service.set(LOG_LEVEL="INFO")
-    service.sandbox.fault("sink", status=503)
-    with logged() as lines:
-        headers = {"X-Request-ID": "all-of-me"}
-        body = {"items": [{"product_variation": service.sandbox.add_article()}]}
-        service.crud("POST", "/api/orders/", user, json=body, headers=headers)
-    assert len(lines) >= 2
-    assert {line["request_id"] for line in lines} == {"all-of-me"}
-    assert {"method", "route", "status", "latency_ms"} <= set(lines[-1])
-
-
-def test_what_a_request_did_wrong_is_no_error_in_the_log(
-    service: Service, user: str
-) -> None:
+def test_what_request_did_wrong_is_no_error_in_log(service: Service, user: str) -> None:
     with logged() as lines:
         service.crud("POST", "/api/orders/", user, data="{", headers={})
         service.crud("GET", "/api/orders/?limit=0", user)

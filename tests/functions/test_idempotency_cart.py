@@ -1,6 +1,5 @@
 """The cart itself is a key: a double click orders once, with no header at all."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from werkzeug.test import TestResponse
 
 from infra.local.sandbox import catalogue
 from tests.support.parallel import checkout_sender, in_background
-from tests.support.service import Service, new_user
+from tests.support.service import Service
 
 KEY = {"Idempotency-Key": "k"}
 
@@ -151,15 +150,6 @@ def test_lines_that_are_added_again_are_a_new_order(
     assert second.get_json()["order_id"] != first.get_json()["order_id"]
 
 
-@pytest.mark.usefixtures("first")
-def test_cart_of_another_quantity_is_a_new_order(service: Service, user: str) -> None:
-    with service.sandbox.store.transaction() as connection:
-        edit = "UPDATE cart_line SET quantity = 2 WHERE product_variation_id = ?"
-        connection.execute(edit, (catalogue.MUG,))
-    assert service.checkout(user).status_code == 201
-    assert orders(service) == 2
-
-
 def test_order_that_was_deleted_may_be_made_again(
     service: Service, user: str, first: TestResponse
 ) -> None:
@@ -181,19 +171,6 @@ def test_key_of_the_cart_outlives_a_day(
     )
     service.sweep()
     check_replay(first, service.checkout(user))
-
-
-def test_somebody_elses_cart_with_the_same_lines_is_another_order(
-    service: Service, user: str, first: TestResponse
-) -> None:
-    other = new_user()
-    cart = service.sandbox.cart(user)
-    body = json.dumps(cart)
-    service.sandbox.fault("shopcart", body=body)
-    second = service.checkout(other)
-    assert second.status_code == 201
-    assert second.get_json()["order"]["user_id"] == other
-    assert second.get_json()["order_id"] != first.get_json()["order_id"]
 
 
 def test_cart_that_was_repaired_is_no_key(service: Service, user: str) -> None:

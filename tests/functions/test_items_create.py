@@ -24,9 +24,7 @@ def add(service: Service, user: str, **body: Any) -> TestResponse:
     return service.crud("POST", "/api/order-items/", user, json=body)
 
 
-def test_a_new_item_answers_201_with_the_item_to_the_letter(
-    service: Service, user: str
-) -> None:
+def test_new_item_answers_201_with_item_to_letter(service: Service, user: str) -> None:
     order = service.ordered(user)
     article = service.sandbox.add_article(price="19.99")
     response = add(

@@ -38,7 +38,7 @@ METADATA = st.dictionaries(
 
 
 @settings(
-    max_examples=50,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -111,9 +111,7 @@ def test_a_list_is_a_bare_array_newest_first_of_the_callers_own(
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_a_list_of_nothing_is_an_empty_array(
-    service: Service, user: str, path: str
-) -> None:
+def test_list_of_nothing_is_empty_array(service: Service, user: str, path: str) -> None:
     response = service.crud("GET", path, user)
     assert (response.status_code, response.get_json()) == (200, [])
     assert "Link" not in response.headers

@@ -73,9 +73,7 @@ def _counters() -> tuple[int, int]:
         f"/api/order-items/?shop_id={USER}&product_variation={USER}&",
     ],
 )
-def test_a_deep_page_costs_what_the_first_one_costs(
-    service: Service, path: str
-) -> None:
+def test_deep_page_costs_what_first_one_costs(service: Service, path: str) -> None:
     first = f"{path}limit={LIMIT}"
     rows_of_first, scans = cost(service, first)
     # A page's rows and one more, each order's items, and little else.

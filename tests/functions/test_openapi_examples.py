@@ -98,9 +98,7 @@ def test_an_example_is_accepted_and_answered_as_its_answer_says(
 
 
 @pytest.mark.parametrize("name", ["get_order", "get_item", "list_orders", "list_items"])
-def test_what_is_read_is_the_example_to_the_letter(
-    exemplary: Service, name: str
-) -> None:
+def test_what_is_read_is_example_to_letter(exemplary: Service, name: str) -> None:
     assert ask(exemplary, name).get_json() == reply_of(TOLD[name], "200")
 
 

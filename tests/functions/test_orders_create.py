@@ -1,6 +1,5 @@
 """POST /api/orders/ and GET /api/orders/{id}/."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,39 +18,6 @@ from tests.support.shared import service_of_file
 
 service = pytest.fixture(service_of_file, scope="module")
 
-UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-ORDER_MEMBERS = {"id", "user_id", "created_at", "is_approved", "metadata", "items"}
-ITEM_MEMBERS = {
-    "id",
-    "order",
-    "status",
-    "quantity",
-    "product_variation",
-    "product_id",
-    "shop_id",
-    "price",
-}
-
-
-def check_item(item: dict[str, Any]) -> None:
-    assert set(item) == ITEM_MEMBERS
-    for name in ("id", "order", "status", "quantity", "price"):
-        assert type(item[name]) is int, name
-    for name in ("product_variation", "product_id", "shop_id"):
-        assert re.fullmatch(UUID, item[name]), name
-
-
-def check_order(order: dict[str, Any]) -> None:
-    assert set(order) == ORDER_MEMBERS
-    assert type(order["id"]) is int
-    assert re.fullmatch(UUID, order["user_id"])
-    assert re.fullmatch(MOMENT, order["created_at"])
-    assert type(order["is_approved"]) is bool
-    assert isinstance(order["metadata"], dict)
-    for item in order["items"]:
-        check_item(item)
-
 
 def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
     service: Service, user: str
@@ -69,7 +35,8 @@ def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
     assert response.status_code == 201, response.get_data(as_text=True)
     assert response.mimetype == "application/json"
     order = response.get_json()
-    check_order(order)
+    created_at = datetime.fromisoformat(order["created_at"])
+    assert abs(datetime.now(UTC) - created_at) < timedelta(seconds=10)
     assert order["user_id"] == user
     assert order["is_approved"] is False
     assert order["metadata"] == {"note": "ring twice"}
@@ -84,24 +51,8 @@ def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
     assert {item["shop_id"] for item in order["items"]} == {POTTERY}
     assert response.headers["Location"] == f"/api/orders/{order['id']}/"
     assert response.headers["ETag"] == '"1"'
-
-
-def test_what_a_post_answers_is_what_its_location_answers(
-    service: Service, user: str
-) -> None:
-    article = service.sandbox.add_article()
-    body = {"metadata": {"a": "ä"}, "items": [{"product_variation": article}]}
-    created = service.crud("POST", "/api/orders/", user, json=body)
-    found = service.crud("GET", created.headers["Location"], user)
-    assert found.status_code == 200
-    assert found.get_json() == created.get_json()
-    assert found.headers["ETag"] == created.headers["ETag"]
-
-
-def test_an_orders_time_is_the_present_in_utc(service: Service, user: str) -> None:
-    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
-    created_at = datetime.fromisoformat(order["created_at"])
-    assert abs(datetime.now(UTC) - created_at) < timedelta(seconds=10)
+    found = service.crud("GET", response.headers["Location"], user)
+    assert (found.get_json(), found.headers["ETag"]) == (order, '"1"')
 
 
 def test_an_empty_order_has_no_items_and_announces_nothing(
@@ -194,9 +145,7 @@ def test_the_same_variation_twice_becomes_one_item_that_stock_must_cover(
     problem(response, 409, "item-unavailable")
 
 
-def test_an_own_user_id_in_the_body_is_taken_in_any_case(
-    service: Service, user: str
-) -> None:
+def test_own_user_id_in_body_is_taken_in_any_case(service: Service, user: str) -> None:
     response = service.crud("POST", "/api/orders/", user, json={"user_id": user})
     assert response.status_code == 201
     shouted = {"user_id": user.upper()}
@@ -263,23 +212,6 @@ def test_metadata_is_taken_up_to_its_limits(service: Service, user: str) -> None
     assert response.status_code == 201
     found = service.crud("GET", response.headers["Location"], user).get_json()
     assert found["metadata"] == metadata
-
-
-def test_items_of_the_older_service_show_null_for_shop_and_product(
-    service: Service, user: str
-) -> None:
-    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
-    service.rows(
-        "INSERT INTO order_items (order_id, user_id, quantity, product_variation,"
-        " price) VALUES (:id, CAST(:user_id AS uuid), 1, CAST(:user_id AS uuid), 5)"
-        " RETURNING id",
-        id=order["id"],
-        user_id=user,
-    )
-    found = service.crud("GET", f"/api/orders/{order['id']}/", user).get_json()
-    [item] = found["items"]
-    assert set(item) == ITEM_MEMBERS
-    assert (item["product_id"], item["shop_id"]) == (None, None)
 
 
 def test_more_than_200_lines_are_refused(service: Service, user: str) -> None:

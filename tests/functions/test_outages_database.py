@@ -1,19 +1,13 @@
 """The database away: an honest 503 from each function, and recovery by itself."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.test import TestResponse
 
-from common.migrations import upgrade
-from infra.local.postgres import postgres_server
 from tests.support.approvals import status_event
-from tests.support.database import plain_engine, scratch_folder
 from tests.support.link import Link, link_to
-from tests.support.sandbox import Sandbox
-from tests.support.service import Service, new_user
+from tests.support.service import Service
 
 FUNCTIONS = (
     "create_order_from_cart",
@@ -108,19 +102,6 @@ def test_health_live_makes_no_connection(linked: Service, link: Link) -> None:
     assert link.attempts == 0
 
 
-def test_a_checkout_that_found_the_database_away_makes_one_order_when_repeated(
-    linked: Service, link: Link, user: str
-) -> None:
-    article = linked.sandbox.add_article(amount=10)
-    linked.sandbox.add_to_cart(user, article)
-    link.refuse()
-    assert linked.checkout(user).status_code == 503
-    link.restore()
-    assert linked.checkout(user).status_code == 201
-    assert linked.checkout(user).status_code == 200
-    assert len(linked.rows("SELECT id FROM orders")) == 1
-
-
 def test_the_first_request_after_an_outage_that_nobody_noticed_succeeds(
     linked: Service, link: Link, user: str
 ) -> None:
@@ -129,28 +110,3 @@ def test_the_first_request_after_an_outage_that_nobody_noticed_succeeds(
         link.cut()
         link.wait_until_quiet()
         assert call(linked, user).status_code < 500, name
-
-
-def test_every_function_outlives_a_real_restart_of_the_server(
-    sandbox: Sandbox,
-) -> None:
-    user = new_user()
-    with scratch_folder() as folder, ExitStack() as stack:
-        with postgres_server(folder, durable=False) as url:
-            with plain_engine(url) as engine:
-                upgrade(engine)
-            link = stack.enter_context(link_to(url))
-            service = Service(link.through(url), sandbox)
-            stack.callback(service.close)
-            order = service.ordered(user)
-            for call in CALLS.values():
-                assert call(service, user).status_code < 500
-        for name, call in CALLS.items():
-            assert call(service, user).status_code == 503, name
-        with postgres_server(folder, durable=False) as url:
-            link.restore(urlsplit(url).port)
-            for name, call in CALLS.items():
-                assert call(service, user).status_code < 500, name
-            found = service.rows("SELECT id FROM orders ORDER BY id")
-            assert len(found) >= 1
-            assert order["id"]

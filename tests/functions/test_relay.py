@@ -1,14 +1,18 @@
-"""The relay as the scheduler calls it: what it does, says, and leaves alone."""
+"""The relay as the scheduler calls it, and analytics that takes its time."""
 
 import sys
 import time
+import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from common import approval
 from tests.support.approvals import DELIVERED, completed
-from tests.support.service import Service
+from tests.support.relay_worker import relay_worker
+from tests.support.service import Service, new_user
+from tests.support.worker import eventually
 
 
 def is_back(service: Service) -> None:
@@ -28,24 +32,6 @@ def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
         "purged_keys": 0,
         "purged_events": 0,
     }
-
-
-def test_reading_does_not_sweep(service: Service, user: str) -> None:
-    service.sandbox.fault("sink", status=503)
-    service.ordered(user)
-    is_back(service)
-    assert service.call("outbox_relay", "GET", "/").status_code == 405
-    assert service.sandbox.events == []
-
-
-def test_it_approves_first_so_that_what_that_owes_goes_out_in_the_same_sweep(
-    service: Service, user: str
-) -> None:
-    order = completed(service, user, DELIVERED)
-    swept = service.sweep()
-    assert swept["approved"] == [order["id"]]
-    assert swept["events"] == {"sent": 2}  # the announcement, and analytics
-    assert len(service.sandbox.completed_orders) == 1
 
 
 def test_a_sink_that_is_away_is_told_in_the_reply_and_is_no_error(
@@ -112,20 +98,6 @@ def test_a_call_ends_in_time_however_slow_a_destination_is(
     assert 0 < sent < 20
 
 
-def test_the_traceparent_of_the_request_travels_with_its_events(
-    service: Service, user: str
-) -> None:
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    article = service.sandbox.add_article(amount=5)
-    service.sandbox.add_to_cart(user, article)
-    service.sandbox.fault("sink", status=503)
-    service.checkout(user, traceparent=trace)
-    is_back(service)
-    service.sweep()
-    found = {event.attributes["traceparent"] for event in service.sandbox.events}
-    assert found == {trace}
-
-
 @pytest.mark.parametrize(("policy", "times"), [("resend", 2), ("hold", 1)])
 def test_the_policy_on_doubt_is_a_setting(
     service: Service, user: str, policy: str, times: int
@@ -142,3 +114,89 @@ def test_the_policy_on_doubt_is_a_setting(
     service.sweep()
     assert len(service.sandbox.events_of("order.created")) == times
     assert bool(service.rows("SELECT 1 FROM outbox")) is (policy == "hold")
+
+
+LINES, SECONDS_A_LINE = 60, 0.1  # of an order, each read of the product service
+
+LONGEST_SECONDS = 15 + 60 + 10  # until it is begun, has answered, and that is kept
+
+BOUND_SECONDS = 4.0  # of a request's wait for deliveries, on a busy machine
+
+
+def slow_analytics(service: Service, lines: int = LINES) -> None:
+    service.sandbox.fault("analytics", delay_seconds=lines * SECONDS_A_LINE)
+
+
+def approved_while_analytics_was_away(service: Service) -> int:
+    """Make an order that is approved, and of which analytics has not heard."""
+    analytics = service.environ["ANALYTIC_SERVICE"]
+    service.set(ANALYTIC_SERVICE="http://analytics.invalid")
+    order = completed(service, new_user(), DELIVERED)
+    service.trigger_approval(order["id"])
+    service.set(ANALYTIC_SERVICE=analytics)
+    service.rows("UPDATE outbox SET available_at = now()")
+    return int(order["id"])
+
+
+def told_once(service: Service, *orders: int) -> None:
+    """Check that analytics heard of each order once, and that this is known."""
+    eventually(lambda: service.rows("SELECT 1 FROM outbox") == [])
+    calls = service.sandbox.calls_to("analytics", method="POST")
+    assert sorted(call.json["id"] for call in calls) == sorted(map(str, orders))
+    doubts = "SELECT doubts FROM sent_events WHERE destination = 'analytics'"
+    assert {row["doubts"] for row in service.rows(doubts)} == {0}
+
+
+def test_a_trigger_s_request_begins_it_and_waits_no_longer_than_for_others(
+    service: Service,
+) -> None:
+    slow_analytics(service)
+    orders = [completed(service, new_user(), DELIVERED)["id"] for _ in range(2)]
+    for order in orders:
+        began = time.monotonic()
+        assert service.trigger_approval(order).status_code == 204
+        assert time.monotonic() - began < BOUND_SECONDS
+        assert (
+            len(service.sandbox.events_of("order.approved")) == orders.index(order) + 1
+        )
+    eventually(lambda: len(service.rows("SELECT 1 FROM outbox")) < 2)
+    service.sweep()
+    told_once(service, *orders)
+
+
+def test_a_sweep_by_request_waits_for_it(service: Service) -> None:
+    slow_analytics(service, LINES // 2)  # more than a request waits for deliveries
+    order = approved_while_analytics_was_away(service)
+    assert service.sweep()["events"] == {"sent": 1}
+    told_once(service, order)
+
+
+def test_the_relay_s_worker_sends_other_events_meanwhile(
+    service: Service, tmp_path: Path
+) -> None:
+    slow_analytics(service)
+    order = approved_while_analytics_was_away(service)
+    with relay_worker(service, tmp_path / uuid.uuid4().hex, "--poll-seconds=0.2"):
+        begun = "SELECT 1 FROM outbox WHERE sending_since IS NOT NULL"
+        eventually(lambda: service.rows(begun))
+        sink = service.environ["EVENT_SINK_URL"]
+        for _ in range(2):
+            service.set(EVENT_SINK_URL="http://sink.invalid")
+            service.ordered(new_user())
+            service.set(EVENT_SINK_URL=sink)
+        eventually(lambda: len(service.rows("SELECT 1 FROM outbox")) == 1)
+        assert service.sandbox.completed_orders == []
+        told_once(service, order)
+
+
+def test_no_other_relay_tells_it_again_meanwhile(
+    service: Service, tmp_path: Path
+) -> None:
+    slow_analytics(service, LINES // 2)
+    order = completed(service, new_user(), DELIVERED)["id"]
+    with relay_worker(service, tmp_path / uuid.uuid4().hex, "--poll-seconds=0.2"):
+        assert service.trigger_approval(order).status_code == 204
+        claim = "SELECT available_at - sending_since AS lasts FROM outbox"
+        [row] = service.rows(f"{claim} WHERE destination = 'analytics'")
+        assert row["lasts"].total_seconds() > LONGEST_SECONDS
+        told_once(service, order)

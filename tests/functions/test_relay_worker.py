@@ -290,7 +290,7 @@ def test_once_does_all_that_is_due_and_ends(service: Service, user: str) -> None
     assert is_approved(service, order["id"])
 
 
-def test_once_without_a_database_fails_in_one_line_after_the_reason(
+def test_once_without_database_fails_in_one_line_after_reason(
     service: Service,
 ) -> None:
     away = "postgresql://postgres:x@127.0.0.1:1/orders"
@@ -301,7 +301,7 @@ def test_once_without_a_database_fails_in_one_line_after_the_reason(
     assert line.startswith("outbox relay: ")
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "61", "nan", "often"])
+@pytest.mark.parametrize("seconds", ["0", "61", "nan"])
 def test_a_wrong_interval_is_refused(service: Service, seconds: str) -> None:
     done = relay_worker_ended(service, f"--poll-seconds={seconds}")
     assert done.returncode == 2

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import functions_framework
 import pytest
 
+from common import wiring
 from tests.support.approvals import DELIVERED, completed, is_approved, status_event
-from tests.support.service import Service, new_user
+from tests.support.service import FUNCTIONS, Service, new_user
 from tests.support.serving import (
     CHECKOUT,
     START_SECONDS,
@@ -18,30 +20,20 @@ from tests.support.serving import (
     served,
 )
 
-FUNCTIONS = (
-    "create_order_from_cart",
-    "orders_crud",
-    "item_status",
-    "approval_handler",
-    "outbox_relay",
-    "api_docs",
-    "ops_console",
-)
+ROWS_AND_EVENTS = ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"]
 # What each cannot work without, beside what is optional.
 NEEDS = {
     "create_order_from_cart": [
-        "DATABASE_URL",
-        "EVENT_BUS",
-        "EVENT_SINK_URL",
+        *ROWS_AND_EVENTS,
         "SHOPCART_SERVICE",
         "PRODUCT_SERVICE",
     ],
-    "orders_crud": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL", "PRODUCT_SERVICE"],
-    "item_status": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
-    "approval_handler": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
-    "outbox_relay": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"],
+    "orders_crud": [*ROWS_AND_EVENTS, "PRODUCT_SERVICE"],
+    "item_status": ROWS_AND_EVENTS,
+    "approval_handler": ROWS_AND_EVENTS,
+    "outbox_relay": ROWS_AND_EVENTS,
     "api_docs": [],
-    "ops_console": ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL", "PRODUCT_SERVICE"],
+    "ops_console": [*ROWS_AND_EVENTS, "PRODUCT_SERVICE"],
 }
 
 
@@ -118,27 +110,6 @@ def test_api_docs_are_served_without_any_setting() -> None:
     assert page.status_code == 200
 
 
-def test_requests_at_once_to_a_fresh_instance_share_one_pool(
-    service: Service,
-) -> None:
-    """The first requests come several at a time; none may build a pool of its own."""
-    script = """
-import threading
-from common import wiring
-wiring.use("DATABASE", "EVENT_BUS")
-gate, built = threading.Barrier(16), []
-def ask():
-    gate.wait()
-    built.append((id(wiring.engine()), id(wiring.relay())))
-threads = [threading.Thread(target=ask) for _ in range(16)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(len(set(built)))
-"""
-    environ = environment(**service.environ)
-    assert run_python(script, environ).stdout.strip() == "1"
-
-
 def run_python(
     script: str, environ: dict[str, str], *arguments: str
 ) -> "subprocess.CompletedProcess[str]":
@@ -154,34 +125,44 @@ def run_python(
 
 
 MISSING = [(function, name) for function, names in NEEDS.items() for name in names]
+ANYWHERE = {
+    "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/orders",
+    "EVENT_BUS": "http",
+    "EVENT_SINK_URL": "http://127.0.0.1:1",
+    "SHOPCART_SERVICE": "http://127.0.0.1:1",
+    "PRODUCT_SERVICE": "http://127.0.0.1:1",
+}
 
 
 @pytest.mark.parametrize(("function", "name"), MISSING)
-def test_a_missing_setting_ends_the_process_with_one_line_that_names_it(
-    function: str, name: str
+def test_without_what_it_needs_a_function_does_not_load_and_names_it(
+    function: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {
-        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/orders",
-        "EVENT_BUS": "http",
-        "EVENT_SINK_URL": "http://127.0.0.1:1",
-        "SHOPCART_SERVICE": "http://127.0.0.1:1",
-        "PRODUCT_SERVICE": "http://127.0.0.1:1",
-    }
+    for each, value in ANYWHERE.items():
+        monkeypatch.setenv(each, value)
+    monkeypatch.delenv(name)
     if name == "EVENT_BUS":  # it would be inferred from the sink
-        settings.pop("EVENT_SINK_URL")
-    settings.pop(name)
+        monkeypatch.delenv("EVENT_SINK_URL")
+    wiring.close()
+    wiring._needs.clear()
+    with pytest.raises(SystemExit, match=f"^configuration error: {name} is not set"):
+        functions_framework.create_app(function, str(FUNCTIONS / function / "main.py"))
+    wiring._needs.clear()
+
+
+def test_a_process_that_cannot_load_its_function_ends_with_one_line() -> None:
     done = subprocess.run(
-        command(function, free_port()),
+        command("item_status", free_port()),
         check=False,
         capture_output=True,
         text=True,
         cwd=CHECKOUT,
-        env=environment(**settings),
+        env=environment(EVENT_BUS="http", EVENT_SINK_URL="http://127.0.0.1:1"),
         timeout=START_SECONDS,
     )
     assert done.returncode != 0
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"configuration error: {name} is not set")
+    assert line.startswith("configuration error: DATABASE_URL is not set")
     assert done.stdout == ""
 
 
@@ -203,19 +184,13 @@ print(json.dumps([seen, threading.active_count(), sorted(loaded)]))
 """
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", NEEDS)
 def test_loading_a_function_opens_nothing_starts_nothing_and_imports_nothing_heavy(
     function: str,
 ) -> None:
-    settings = {
-        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/orders",
+    settings = ANYWHERE | {
         "EVENT_BUS": "rabbitmq,http",
-        "EVENT_SINK_URL": "http://127.0.0.1:1",
-        "RABBITMQ_HOST": "127.0.0.1",
-        "RABBITMQ_USER": "u",
-        "RABBITMQ_PASS": "p",
-        "SHOPCART_SERVICE": "http://127.0.0.1:1",
-        "PRODUCT_SERVICE": "http://127.0.0.1:1",
+        "RABBITMQ_URL": "amqp://u:p@127.0.0.1",
         "ANALYTIC_SERVICE": "http://127.0.0.1:1",
     }
     source = f"functions/{function}/main.py"

@@ -124,9 +124,7 @@ def test_dead_letters_count_until_somebody_has_dealt_with_them(
     assert told(swept()) == CALM
 
 
-def test_the_worker_tells_the_same_with_its_chores(
-    service: Service, tmp_path: Path
-) -> None:
+def test_worker_tells_same_with_its_chores(service: Service, tmp_path: Path) -> None:
     service.call("approval_handler", "POST", "/", data=b"junk")
     with relay_worker(service, tmp_path / "log", LOG_LEVEL="INFO") as running:
         eventually(lambda: "backlog" in running.messages())

@@ -106,37 +106,3 @@ def test_the_last_final_item_completes_the_order(service: Service, user: str) ->
     assert service.rows(question, id=first["order"]) == [{"is_complete": False}]
     service.move(second["id"], 3)
     assert service.rows(question, id=first["order"]) == [{"is_complete": True}]
-
-
-def test_a_move_counts_although_nobody_can_be_told_of_it_now(
-    service: Service, user: str
-) -> None:
-    item = item_in(service, user, 1)
-    service.sandbox.fault("sink", status=503)
-    try:
-        response = service.move(item["id"], 2)
-    finally:
-        service.sandbox.mend()
-    assert (response.status_code, response.get_json()["status"]) == (200, 2)
-    owed = service.rows(
-        "SELECT event_type, destination FROM outbox WHERE order_id = :id",
-        id=item["order"],
-    )
-    assert owed == [{"event_type": "order.item.status.updated", "destination": "http"}]
-
-
-def test_nothing_is_published_about_an_item_without_shop_and_product(
-    service: Service, user: str
-) -> None:
-    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
-    [row] = service.rows(
-        "WITH added AS (INSERT INTO order_items (order_id, user_id, quantity,"
-        " product_variation, price) VALUES (:id, CAST(:user_id AS uuid), 1,"
-        " CAST(:user_id AS uuid), 5) RETURNING id) SELECT id FROM added",
-        id=order["id"],
-        user_id=user,
-    )
-    response = service.move(row["id"], 3)
-    assert (response.status_code, response.get_json()["status"]) == (200, 3)
-    assert announced(service, order["id"]) == []
-    assert [step[1:3] for step in history(service, order["id"])] == [(1, 3)]

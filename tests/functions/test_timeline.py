@@ -3,14 +3,11 @@
 import re
 from typing import Any
 
-import pytest
-
 from common import orders, store, timeline, wiring
 from common.changes import OPERATOR, Change
 from common.db import connect
-from common.errors import NotFoundError
 from common.store import Snapshot, Target
-from common.timeline import Step, Timeline
+from common.timeline import Timeline
 from infra.local.sandbox import catalogue
 from tests.support.documented import documented
 from tests.support.observed import problem
@@ -18,11 +15,6 @@ from tests.support.service import Service, new_user
 from tests.support.tokens import SECRET, bearer
 
 OPERATORS_ALONE = ("request_id", "changed_by", "destination", "attempts", "traceparent")
-
-
-@pytest.fixture
-def user() -> str:
-    return new_user()
 
 
 def path(order: dict[str, Any]) -> str:
@@ -135,9 +127,7 @@ def test_an_owner_sees_items_added_changed_and_removed(
     assert brief(removed) == ("item.removed", item, 1, 4)
 
 
-def test_an_approval_that_the_owner_asked_for_is_the_owners(
-    service: Service, user: str
-) -> None:
+def test_approval_that_owner_asked_for_is_owners(service: Service, user: str) -> None:
     order = service.ordered(user)
     [item] = order["items"]
     service.move(item["id"], 4)
@@ -244,83 +234,6 @@ def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> N
     last = whole(service, order).steps[-1]
     assert (last.actor_kind, last.changed_by) == ("operator", None)
     assert steps(service, user, order)[-1]["by"] == "operator"
-
-
-def deliveries(step: Step) -> list[tuple[str, str]]:
-    return [(each.destination, each.place) for each in step.deliveries]
-
-
-def test_operators_see_each_delivery_of_each_event(service: Service, user: str) -> None:
-    found = whole(service, finished(service, user))
-    sent = [("http", "sent")]
-    assert [deliveries(step) for step in found.steps] == [
-        *([sent] * 4),
-        [("analytics", "sent"), ("http", "sent")],
-    ]
-    assert all(d.attempts == 1 for step in found.steps for d in step.deliveries)
-
-
-STATES = {
-    "held": "UPDATE outbox SET held_since = now(), doubts = 1 RETURNING id",
-    "pending": "UPDATE outbox SET sending_since = NULL RETURNING id",
-    "sending": "UPDATE outbox SET sending_since = now() RETURNING id",
-}
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_operators_see_what_keeps_an_event(
-    service: Service, user: str, state: str
-) -> None:
-    service.sandbox.fault("sink", status=503)
-    order = service.ordered(user)
-    service.rows(STATES[state])
-    first = whole(service, order).steps[0]
-    assert deliveries(first) == [("http", "held" if state == "held" else "pending")]
-    assert first.deliveries[0].sent_at is None
-    assert (first.deliveries[0].sending_since is not None) == (state == "sending")
-
-
-def test_a_dead_letter_and_what_is_kept_no_longer_are_told_apart(
-    service: Service, user: str
-) -> None:
-    order = service.ordered(user)
-    service.rows(
-        "WITH gone AS (DELETE FROM sent_events RETURNING *) INSERT INTO dead_letters"
-        " (source, reason, destination, order_id, event_id, event_type, body)"
-        " SELECT 'outbox', 'refused', destination, order_id, event_id, event_type, 'x'"
-        " FROM gone WHERE event_type = 'order.created' RETURNING id"
-    )
-    item, made = whole(service, order).steps
-    assert (deliveries(made), made.deliveries[0].reason) == (
-        [("http", "dead")],
-        "refused",
-    )
-    assert (deliveries(item), item.forgotten) == ([], ["http"])
-    assert made.forgotten == []
-
-
-def test_operators_see_an_order_that_was_deleted(service: Service, user: str) -> None:
-    order = service.ordered(user)
-    service.crud("DELETE", f"/api/orders/{order['id']}/", user)
-    found = whole(service, order)
-    assert found.owner is None
-    assert [step.kind for step in found.steps][-1] == "order.deleted"
-
-
-def test_operators_page_back_through_a_long_life(service: Service, user: str) -> None:
-    order = finished(service, user)
-    newest = whole(service, order, limit=3)
-    assert newest.next_before == newest.steps[0].id
-    older = whole(service, order, limit=3, before=newest.next_before)
-    ids = [step.id for step in older.steps + newest.steps]
-    assert ids == sorted(set(ids))
-    assert [len(older.steps), len(newest.steps), older.next_before] == [2, 3, None]
-    assert (newest.until, older.until) == (None, newest.steps[0].at)
-
-
-def test_of_an_order_that_never_was_operators_hear_so(service: Service) -> None:
-    with pytest.raises(NotFoundError):
-        whole(service, {"id": 77})
 
 
 def test_what_an_older_release_writes_is_shown_without_who_acted(

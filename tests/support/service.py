@@ -104,15 +104,10 @@ class Service:
                 self.environ[name] = value
         self.restart()
 
-    def restart(self, *, reload: bool = False) -> None:
-        """Start over as a new instance would: no pools, no memory of faults.
-
-        With `reload` functions import anew what they import by name.
-        """
+    def restart(self) -> None:
+        """Start over as a new instance would: no pools, no memory of faults."""
         self._let_go()
         self._clients.clear()
-        if reload:
-            _loaded.clear()
 
     def close(self) -> None:
         """Close what the functions opened; what they published must be documented."""

@@ -17,12 +17,12 @@ START_SECONDS = 60
 TIMEOUT = 20
 
 
-def command(function: str, port: int) -> list[str]:
-    """Answer the command line that the documentation gives."""
+def command(function: str, port: int, source: Path | None = None) -> list[str]:
+    """Answer the command line that the documentation gives, or from another source."""
     framework = str(Path(sys.executable).with_name("functions-framework"))
-    source = f"functions/{function}/main.py"
+    main = str(source or f"functions/{function}/main.py")
     place = ["--host", "127.0.0.1", "--port", str(port)]
-    return [framework, "--source", source, "--target", function, *place]
+    return [framework, "--source", main, "--target", function, *place]
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -40,13 +40,17 @@ def free_port() -> int:
 
 @contextmanager
 def served(
-    function: str, environ: Mapping[str, str], log: Path | None = None
+    function: str,
+    environ: Mapping[str, str],
+    log: Path | None = None,
+    *,
+    source: Path | None = None,
 ) -> Iterator[str]:
     """Start a function as the documentation says; yields its address."""
     port = free_port()
     with (log or Path(os.devnull)).open("wb") as said:
         process = subprocess.Popen(
-            command(function, port),
+            command(function, port, source),
             cwd=CHECKOUT,
             env=environ,
             stdout=said if log else None,

@@ -37,7 +37,7 @@ def test_an_instance_is_reached_privately_and_by_iam_login_unless_said_otherwise
 
 
 @pytest.mark.parametrize("running", [{}, {"RUNNING_ON_CLOUDRUN": "true"}], ids=str)
-def test_an_instance_is_meant_on_cloud_run_and_elsewhere(
+def test_instance_is_meant_on_cloud_run_and_elsewhere(
     running: dict[str, str],
 ) -> None:
     both = POSTGRES | CLOUD_SQL | running | {"IDENTITY_SOURCE": "header"}

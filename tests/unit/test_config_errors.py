@@ -25,17 +25,10 @@ def refusal(*needs: str, **environ: str) -> str:
         *(
             ("DATABASE_URL", url)
             for url in (
-                "db",
-                "mysql://u@h/d",
-                "postgresql://h/d",
-                "postgresql://u@/d",
-                "postgresql://u@h",
-                "postgresql://u@h/",
-                "postgresql://u@h:0/d",
-                "postgresql://u@h:x/d",
-                "postgresql://u@h:65536/d",
-                "postgresql://u:s3cret/s3cret@h/d",
-                "postgresql://u@[::1/d",
+                *("db", "mysql://u@h/d", "postgresql://h/d", "postgresql://u@/d"),
+                *("postgresql://u@h", "postgresql://u@h/", "postgresql://u@h:0/d"),
+                *("postgresql://u@h:x/d", "postgresql://u@h:65536/d"),
+                *("postgresql://u:s3cret/s3cret@h/d", "postgresql://u@[::1/d"),
                 "postgresql://u@h/d?sslmode=always",
                 "postgresql://u@h/d?host=elsewhere",
             )
@@ -43,21 +36,10 @@ def refusal(*needs: str, **environ: str) -> str:
         *(
             ("RABBITMQ_URL", url)
             for url in (
-                "broker",
-                "http://u:p@h",
-                "amqp://h",
-                "amqp://u@h",
-                "amqp://u:@h",
-                "amqp://:p@h",
-                "amqp://u:p@",
-                "amqp://u:p@h:0",
-                "amqp://u:p@h:x",
-                "amqp://u:p@h:65536",
-                "amqp://u:p@[::1",
-                "amqp://u:s3cret/s3cret@h",
-                "amqp://u:p@h/a/b",
-                "amqp://u:p@h/v?heartbeat=5",
-                "amqp://u:p@h/v#x",
+                *("broker", "http://u:p@h", "amqp://h", "amqp://u@h", "amqp://u:@h"),
+                *("amqp://:p@h", "amqp://u:p@", "amqp://u:p@h:0", "amqp://u:p@h:x"),
+                *("amqp://u:p@h:65536", "amqp://u:p@[::1", "amqp://u:s3cret/s3cret@h"),
+                *("amqp://u:p@h/a/b", "amqp://u:p@h/v?heartbeat=5", "amqp://u:p@h/v#x"),
             )
         ),
         ("RABBITMQ_TLS", "yes"),
@@ -70,12 +52,8 @@ def refusal(*needs: str, **environ: str) -> str:
         *(
             (name, url)
             for name in (
-                "SHOPCART_SERVICE",
-                "PRODUCT_SERVICE",
-                "SHOP_SERVICE",
-                "ANALYTIC_SERVICE",
-                "EVENT_SINK_URL",
-                "K_SINK",
+                *("SHOPCART_SERVICE", "PRODUCT_SERVICE", "SHOP_SERVICE"),
+                *("ANALYTIC_SERVICE", "EVENT_SINK_URL", "K_SINK"),
             )
             for url in ("sibling", "ftp://s", "http://", "http://s?a=b", "http://s:x")
         ),
@@ -121,9 +99,7 @@ def test_a_setting_that_promises_nothing_any_more_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("name", "environ"), [("POSTGRES_PORT", POSTGRES), ("RABBITMQ_PORT", RABBITMQ)]
 )
-def test_a_malformed_port_is_named(
-    name: str, environ: dict[str, str], port: str
-) -> None:
+def test_malformed_port_is_named(name: str, environ: dict[str, str], port: str) -> None:
     assert refusal(**environ | {name: port}).startswith(name)
 
 

@@ -33,12 +33,6 @@ def pushed(body: object, attributes: dict[str, str]) -> dict[str, Any]:
     return {"message": {"data": data, "attributes": attributes, "messageId": "1"}}
 
 
-@pytest.mark.parametrize("name", EVENTS + GIVEN_UP)
-def test_the_recorded_event_is_read_from_every_recording(name: str) -> None:
-    assert len(RECORDED) >= 15
-    assert read(*recorded(name)) == Incoming(TYPE, RECORDED_ORDER)
-
-
 @pytest.mark.parametrize("name", ATTRIBUTES_ONLY)
 def test_a_recorded_message_of_attributes_alone_is_unreadable(name: str) -> None:
     with pytest.raises(UnreadableError, match="empty"):
@@ -52,6 +46,8 @@ def test_a_recorded_message_tells_which_event_it_is(name: str) -> None:
     headers, body = recorded(name)
     has_id = name != "unwrapped_push_without_metadata"
     event_id = RECORDED_EVENT if has_id else None
+    assert len(RECORDED) >= 15
+    assert read(headers, body) == Incoming(TYPE, RECORDED_ORDER)
     expected = Traits(event_id, TYPE, RECORDED_ORDER, None)
     assert describe(headers, body) == describe(sendable(headers), body) == expected
 

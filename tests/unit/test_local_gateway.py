@@ -60,7 +60,7 @@ def test_a_path_reaches_whom_it_belongs_to_and_stays_whole(
     assert gateway.get(path).text == f"{answer} {path}"
 
 
-def test_the_gateways_prefix_is_taken_off_and_named_in_a_header(
+def test_gateways_prefix_is_taken_off_and_named_in_header(
     gateway: Client,
 ) -> None:
     prefixed = gateway.get("/order/api/orders/7/")

@@ -149,17 +149,8 @@ def test_a_sane_request_id_is_kept(given: str) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        None,
-        "",
-        "x" * 129,
-        "a b",
-        "a\n",
-        "a\r\nSet-Cookie: x",
-        "a\x00",
-        "é",
-        '"a"',
-        "{a}",
-        "<script>",
+        *(None, "", "x" * 129, "a b", "a\n", "a\r\nSet-Cookie: x", "a\x00", "é", '"a"'),
+        *("{a}", "<script>"),
     ],
 )
 def test_a_request_id_that_is_not_sane_is_made_anew(given: str | None) -> None:

@@ -2,19 +2,18 @@
 
 import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pg8000.dbapi import InterfaceError
 
 from common import destination as destinations
-from common import events, logs, owed
+from common import events, owed
 from common import relay as relays
 from common.db import engine_by
 from common.errors import ServiceError
 from common.outbox import Verdict
-from common.owed import Bus, Owed
+from common.owed import Bus
 from common.prepared import PreparedConnection
 from common.publishing import Message, Outcome, Result
 from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
@@ -28,7 +27,6 @@ HELD, NOT_TRIED = Result.HELD, Result.NOT_TRIED
 APPROVED = events.order_approved(order(), "2025-12-01T10:00:00.000000Z")
 ANALYTICS = events.analytics_notification(order(), APPROVED)
 CREATED = events.item_created(order(), item())
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Destination:
@@ -85,38 +83,6 @@ def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
 def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
     told = owed.rows([CREATED, ANALYTICS], Bus(()))
     assert [row.destination for row in told] == ["analytics"]
-
-
-AT = "2025-12-01T10:00:00.058493Z"
-
-
-def test_what_a_write_has_claimed_is_sent_as_what_is_read_would_be() -> None:
-    told = owed.rows([CREATED, ANALYTICS], Bus(("rabbitmq", "http")))
-    claimed = [(7, CREATED.id, "http"), (8, ANALYTICS.id, "analytics")]
-    with logs.request_context(None, TRACEPARENT):
-        left = owed.left(4, AT, told, claimed, ("http", "analytics"))
-    assert left.order_id == 4
-    assert left.awake == ("http", "analytics")
-    [created, completed] = left.claimed
-    assert (created.id, created.destination, created.event_id) == (
-        7,
-        "http",
-        CREATED.id,
-    )
-    assert (completed.id, completed.destination) == (8, "analytics")
-    assert (created.body, created.type, created.order_id) == (
-        CREATED.body,
-        CREATED.type,
-        4,
-    )
-    assert created.created_at == datetime(2025, 12, 1, 10, 0, 0, 58493, tzinfo=UTC)
-    assert (created.traceparent, created.attempts) == (TRACEPARENT, 1)
-    assert not created.is_doubtful
-
-
-def test_a_write_that_claimed_nothing_leaves_the_claim_to_whoever_sends() -> None:
-    told = owed.rows([CREATED], Bus(("http",)))
-    assert owed.left(4, AT, told, [], ("http",)) == Owed(4, ("http",), [])
 
 
 # Verdicts.

@@ -1,7 +1,11 @@
-"""Approval happens once, analytics is told once, and nothing owed is ever forgotten."""
+"""Approval happens once, analytics hears of it once, and nothing is forgotten."""
 
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from werkzeug.test import TestResponse
 
 from common import wiring
 from tests.support.approvals import (
@@ -88,39 +92,6 @@ def test_an_order_all_of_which_was_cancelled_is_told_with_no_items(
     assert is_approved(service, order["id"])
 
 
-def test_the_approval_is_announced_to_the_letter(service: Service, user: str) -> None:
-    order = completed(service, user, DELIVERED)
-    service.trigger_approval(order["id"])
-    [event] = service.sandbox.events_of("order.approved")
-    [row] = service.rows("SELECT CAST(approved_at AS text) AS at FROM orders")
-    approved_at = event.json["approved_at"]
-    assert event.json == {
-        "event_type": "order.approved",
-        "order_id": str(order["id"]),
-        "user_id": user,
-        "approved_at": approved_at,
-    }
-    assert approved_at[:19].replace("T", " ") == row["at"][:19]
-
-
-def test_with_analytics_down_the_order_is_approved_and_the_notification_owed(
-    service: Service, user: str
-) -> None:
-    order = completed(service, user, DELIVERED)
-    service.sandbox.fault("analytics", status=503)
-    assert service.trigger_approval(order["id"]).status_code == 204
-    assert is_approved(service, order["id"])
-    assert service.sandbox.completed_orders == []
-    assert len(service.sandbox.events_of("order.approved")) == 1
-
-    service.sandbox.mend()
-    service.rows("UPDATE outbox SET available_at = now()")
-    service.restart()
-    assert service.sweep()["events"] == {"sent": 1}
-    [heard] = service.sandbox.completed_orders
-    assert (heard["id"], heard["times_heard"]) == (str(order["id"]), 1)
-
-
 def test_an_answer_of_analytics_that_got_lost_is_asked_for_again(
     service: Service, user: str
 ) -> None:
@@ -155,7 +126,9 @@ def test_the_sweep_approves_complete_orders_whose_trigger_was_lost(
     complete = completed(service, user, DELIVERED)
     half = service.ordered(user, 1, 1)
     service.move(half["items"][0]["id"], DELIVERED)
-    assert service.sweep()["approved"] == [complete["id"]]
+    swept = service.sweep()
+    assert swept["approved"] == [complete["id"]]
+    assert swept["events"] == {"sent": 2}  # the announcement, and analytics
     assert is_approved(service, complete["id"])
     assert not is_approved(service, half["id"])
     [heard] = service.sandbox.completed_orders
@@ -193,3 +166,57 @@ def test_a_complete_order_that_got_another_item_is_not_approved(
     service.trigger_approval(order["id"])
     assert service.sweep()["approved"] == []
     assert not is_approved(service, order["id"])
+
+
+def deliver(service: Service, body: object) -> TestResponse:
+    """Send an event as whoever delivers it would."""
+    headers, data = binary(json.dumps(body).encode())
+    return service.call("approval_handler", "POST", "/", headers=headers, data=data)
+
+
+def test_order_with_open_item_is_not_approved(service: Service, user: str) -> None:
+    order = service.ordered(user, 1, 1)
+    service.move(order["items"][0]["id"], DELIVERED)
+    assert deliver(service, status_event(order["id"])).status_code == 204
+    assert not is_approved(service, order["id"])
+    assert service.sandbox.completed_orders == []
+
+
+def test_an_order_without_items_is_not_approved(service: Service, user: str) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    assert deliver(service, status_event(order["id"])).status_code == 204
+    assert not is_approved(service, order["id"])
+
+
+def test_what_the_event_claims_of_the_status_is_not_believed(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    assert deliver(service, status_event(order["id"], status=4)).status_code == 204
+    assert not is_approved(service, order["id"])
+
+
+def test_a_dead_letter_is_an_error_in_the_log(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = logging.getLogger("orders")
+    ours.addHandler(caplog.handler)
+    try:
+        deliver(service, "junk")
+    finally:
+        ours.removeHandler(caplog.handler)
+    errors = {r.message for r in caplog.records if r.levelno == logging.ERROR}
+    assert errors == {"a message became a dead letter"}
+
+
+def test_order_somebody_holds_is_redelivered_later(service: Service, user: str) -> None:
+    order = completed(service, user, DELIVERED)
+    with wiring.engine().connect() as holder:
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql("SELECT id FROM orders FOR UPDATE")
+        response = deliver(service, status_event(order["id"]))
+        holder.exec_driver_sql("ROLLBACK")
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
+    assert deliver(service, status_event(order["id"])).status_code == 204
+    assert is_approved(service, order["id"])

@@ -1,7 +1,11 @@
-"""Approval's dead letters: what they keep, how large, and what the broker gave up."""
+"""Messages to the approval handler: recorded, refused, given up, and kept."""
 
+import base64
+import gzip
 import io
 import json
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.test import TestResponse
@@ -9,7 +13,9 @@ from werkzeug.test import TestResponse
 from common import approval, wiring
 from common.owed import Bus
 from tests.support.approvals import (
+    ATTRIBUTES_ONLY,
     DELIVERED,
+    EVENTS,
     GIVEN_UP,
     RECORDED_EVENT,
     RECORDED_ORDER,
@@ -20,11 +26,19 @@ from tests.support.approvals import (
     next_order_is,
     raw_push,
     recorded,
+    recorded_bytes,
     sendable,
     status_event,
 )
 from tests.support.link import link_to
 from tests.support.service import Service
+from tests.support.serving import environment, served
+
+FOREIGN = "google.cloud.storage.object.v1.finalized"
+
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
+
+GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 OWN = json.dumps(status_event(RECORDED_ORDER)).encode()
 
@@ -35,6 +49,121 @@ def post(
     return service.call(
         "approval_handler", "POST", path, headers=sendable(headers), data=body
     )
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_recorded_order_is_approved_whatever_envelope_its_event_is_in(
+    service: Service, user: str, name: str
+) -> None:
+    next_order_is(service, RECORDED_ORDER)
+    assert completed(service, user, DELIVERED)["id"] == RECORDED_ORDER
+    response = post(service, *recorded(name))
+    assert (response.status_code, response.get_data()) == (204, b"")
+    assert is_approved(service, RECORDED_ORDER)
+    assert len(service.sandbox.completed_orders) == 1
+    assert dead_letters(service) == []
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES_ONLY)
+def test_a_recorded_message_without_data_is_kept_as_it_came(
+    service: Service, name: str
+) -> None:
+    headers, body = recorded(name)
+    assert post(service, headers, body).status_code == 204
+    [letter] = dead_letters(service)
+    assert letter["body"] == body
+    assert letter["event_id"] == "2"
+    assert "empty" in letter["reason"]
+
+
+# Others: tests/unit/test_envelopes.py.
+REFUSED: dict[str, tuple[dict[str, str], bytes, str]] = {
+    "batch": (BATCH, b"[" + OWN + b"]", "the body is a batch"),
+    "truncated push": ({}, raw_push(OWN)[1][:-2], "the body is not JSON"),
+    "not UTF-8": ({}, OWN.replace(b"order.", b"\xff"), "the body is not JSON"),
+    "gzip": (GZIP, gzip.compress(OWN), "its content-encoding is 'gzip'"),
+    "a multipart form": (
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+        "the body is not JSON",
+    ),
+    "foreign": ({"ce-type": FOREIGN}, b'{"bucket":"b"}', f"says '{FOREIGN}'"),
+    "wrong order": ({}, OWN.replace(b'"4"', b'"x"'), "order_id must be a numeric"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_acknowledged_and_kept_to_the_byte(
+    service: Service, name: str
+) -> None:
+    headers, body, reason = REFUSED[name]
+    response = post(service, headers, body)
+    assert (response.status_code, response.get_data()) == (204, b"")
+    [letter] = dead_letters(service)
+    assert letter["source"] == "approval"
+    assert letter["body"] == body
+    assert reason in letter["reason"]
+    kept = {k: letter["headers"].get(k.lower()) for k in headers}
+    assert kept == headers
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    ["order.created", "order.item.created", "order.approved", "order.deleted"],
+)
+def test_our_own_other_events_are_acknowledged_and_not_kept(
+    service: Service, event_type: str
+) -> None:
+    for body in (
+        json.dumps({"event_type": event_type, "order_id": "no id"}).encode(),
+        json.dumps({"event_type": event_type}).encode(),
+    ):
+        for headers, data in (({}, body), raw_push(body)):
+            assert post(service, headers, data).status_code == 204
+    assert dead_letters(service) == []
+
+
+# As the platform starts it: the functions framework, and gunicorn.
+
+
+def status(url: str, request: bytes) -> int:
+    """Send a request byte for byte; answer the status."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), 20) as connection:
+        connection.sendall(request)
+        head = connection.makefile("rb").readline()
+    return int(head.split()[1])
+
+
+def test_recordings_are_taken_byte_for_byte_by_the_server_of_the_platform(
+    service: Service, user: str
+) -> None:
+    next_order_is(service, RECORDED_ORDER)
+    completed(service, user, DELIVERED)
+    large = base64.b64encode(b"x" * 10_000_000)
+    sizes = b"%x\r\n" % len(large), b"\r\n0\r\n\r\n"
+    with served("approval_handler", environment(**service.environ)) as url:
+        for name in EVENTS:
+            assert status(url, recorded_bytes(name)) == 204, name
+        assert is_approved(service, RECORDED_ORDER)
+        assert dead_letters(service) == []
+        for name in ATTRIBUTES_ONLY + GIVEN_UP:
+            assert status(url, recorded_bytes(name)) == 204, name
+        start = b"POST / HTTP/1.1\r\nHost: a\r\n"
+        counted = b"Content-Length: %d\r\n\r\n" % len(large)
+        assert status(url, start + counted + large) == 204
+        in_chunks = b"Transfer-Encoding: chunked\r\n\r\n" + large.join(sizes)
+        assert status(url, start + in_chunks) == 204
+    letters = dead_letters(service)
+    bodies = [recorded(name)[1] for name in ATTRIBUTES_ONLY + GIVEN_UP]
+    assert [letter["body"] for letter in letters] == [*bodies, large, large]
+    assert [letter["event_id"] for letter in letters[:4]] == [
+        *("2", "2"),
+        *(RECORDED_EVENT, RECORDED_EVENT),
+    ]
+    assert {letter["reason"] for letter in letters[2:4]} == {
+        "given up by the broker after 5 deliveries"
+    }
 
 
 def test_a_dead_letter_can_be_found_by_what_the_message_says_of_itself(
@@ -52,17 +181,13 @@ def test_a_dead_letter_can_be_found_by_what_the_message_says_of_itself(
     assert len(dead_letters(service)) == 2
 
 
-def test_a_dead_letter_holds_no_credential_of_whoever_delivered(
+def test_dead_letter_holds_no_credential_of_whoever_delivered(
     service: Service,
 ) -> None:
     names = (
-        "Authorization",
-        "Cookie",
-        "Proxy-Authorization",
-        "X-Serverless-Authorization",
-        "X-Goog-IAP-JWT-Assertion",
-        "X-Apigateway-Api-Userinfo",
-        "X-Forwarded-Authorization",
+        *("Authorization", "Cookie", "Proxy-Authorization"),
+        *("X-Serverless-Authorization", "X-Goog-IAP-JWT-Assertion"),
+        *("X-Apigateway-Api-Userinfo", "X-Forwarded-Authorization"),
     )
     headers = dict.fromkeys(names, "Bearer secret") | {"X-Other": "kept"}
     for path in ("/", "/dead-letters"):
@@ -188,21 +313,6 @@ def test_only_that_very_path_takes_what_was_given_up(
     assert post(service, {}, event, path).status_code == 204
     assert is_approved(service, order["id"])
     assert dead_letters(service) == []
-
-
-def test_nothing_but_post_is_allowed(service: Service) -> None:
-    for path in ("/", "/dead-letters", "/dead-letters/", "/x"):
-        for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
-            response = service.call("approval_handler", method, path)
-            assert response.status_code == 405
-            assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
-
-
-def test_options_tell_so(service: Service) -> None:
-    for path in ("/", "/dead-letters", "/x"):
-        response = service.call("approval_handler", "OPTIONS", path)
-        assert response.status_code == 200
-        assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
 
 def test_without_the_database_both_ask_for_a_redelivery(service: Service) -> None:

@@ -1,11 +1,11 @@
-"""PATCH /api/orders/{id}/: metadata by merge patch, and approval where it is due."""
+"""PATCH and DELETE /api/orders/{id}/: metadata, approval, and what siblings hear."""
 
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.support.observed import announced, everything, problem
+from tests.support.observed import announced, check_moved, everything, history, problem
 from tests.support.service import Service, new_user
 from tests.support.shared import service_of_file
 
@@ -55,41 +55,21 @@ def test_null_for_metadata_removes_all_of_it(service: Service, user: str) -> Non
     assert patched(service, user, order, metadata=None).get_json()["metadata"] == {}
 
 
-def test_a_merge_patch_is_taken_under_its_own_media_type(
-    service: Service, user: str
-) -> None:
-    order = created(service, user)
-    response = service.crud(
-        "PATCH",
-        f"/api/orders/{order['id']}/",
-        user,
-        data='{"metadata": {"a": "1"}}',
-        headers={"Content-Type": "application/merge-patch+json"},
-    )
-    assert response.get_json()["metadata"] == {"a": "1"}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"metadata": {}},
-        {"metadata": {"a": "1"}},
-        {"metadata": {"absent": None, "a\0": None}},
-        {"is_approved": False},
-        {"user_id": None},
-        {"id": 5, "created_at": "x", "items": [], "is_complete": True, "version": 9},
-    ],
-    ids=str,
-)
 def test_a_patch_that_changes_nothing_is_200_and_writes_nothing(
-    service: Service, user: str, body: dict[str, Any]
+    service: Service, user: str
 ) -> None:
     order = created(service, user, a="1")
     before = everything(service)
-    response = patched(service, user, order, **body)
-    assert (response.status_code, response.get_json()) == (200, order)
-    assert response.headers["ETag"] == '"1"'
+    bodies: list[dict[str, Any]] = [
+        *({}, {"metadata": {}}, {"metadata": {"a": "1"}}, {"is_approved": False}),
+        *({"metadata": {"absent": None, "a\0": None}}, {"user_id": None}),
+        {"id": 5, "created_at": "x", "items": [], "is_complete": True, "version": 9},
+        {"user_id": user.upper()},
+    ]
+    for body in bodies:
+        response = patched(service, user, order, **body)
+        assert (response.status_code, response.get_json()) == (200, order), body
+        assert response.headers["ETag"] == '"1"'
     assert everything(service) == before
 
 
@@ -123,12 +103,6 @@ def test_an_order_cannot_be_given_to_somebody_else(service: Service, user: str) 
     assert everything(service) == before
 
 
-def test_ones_own_user_id_is_no_change(service: Service, user: str) -> None:
-    order = created(service, user)
-    response = patched(service, user, order, user_id=user.upper())
-    assert (response.status_code, response.get_json()) == (200, order)
-
-
 # Approval
 
 
@@ -137,10 +111,14 @@ def test_a_complete_order_is_approved_for_its_owner_and_announced(
 ) -> None:
     order = finished(service, user)
     told = len(announced(service, order["id"]))
-    response = patched(service, user, order, is_approved=True)
+    response = patched(service, user, order, is_approved=True, metadata={"a": "1"})
     assert response.status_code == 200
-    assert response.get_json()["is_approved"] is True
-    assert read(service, user, order) == response.get_json()
+    found = read(service, user, order)
+    assert response.get_json() == found
+    assert (found["is_approved"], found["metadata"]) == (True, {"a": "1"})
+    assert response.headers["ETag"] == '"3"'
+    heard = [each["id"] for each in service.sandbox.completed_orders]
+    assert heard.count(str(order["id"])) == 1
     [event] = announced(service, order["id"])[told:]
     [row] = service.rows(
         'SELECT to_char(approved_at, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') AS at'
@@ -153,19 +131,6 @@ def test_a_complete_order_is_approved_for_its_owner_and_announced(
         "user_id": user,
         "approved_at": row["at"],
     }
-
-
-def test_analytics_is_told_of_an_approval_by_the_owner(
-    service: Service, user: str
-) -> None:
-    order = finished(service, user)
-    patched(service, user, order, is_approved=True)
-    heard = [
-        h
-        for h in service.sandbox.completed_orders
-        if h["id"] in (order["id"], str(order["id"]))
-    ]
-    assert len(heard) == 1
 
 
 def test_approving_an_approved_order_again_is_200_and_writes_nothing(
@@ -228,10 +193,86 @@ def test_an_approved_order_takes_metadata_and_announces_nothing(
     assert announced(service, order["id"]) == told
 
 
-def test_metadata_and_approval_go_through_together(service: Service, user: str) -> None:
-    order = finished(service, user)
-    response = patched(service, user, order, is_approved=True, metadata={"a": "1"})
-    found = read(service, user, order)
-    assert response.get_json() == found
-    assert (found["is_approved"], found["metadata"]) == (True, {"a": "1"})
-    assert response.headers["ETag"] == '"3"'
+def test_a_deleted_order_is_gone_with_its_items(service: Service, user: str) -> None:
+    order = service.ordered(user, 1, 2)
+    path = f"/api/orders/{order['id']}/"
+    response = service.crud("DELETE", path, user)
+    assert (response.status_code, response.data) == (204, b"")
+    assert "Content-Type" not in response.headers
+    for method in ("GET", "DELETE"):
+        problem(service.crud(method, path, user), 404, "not-found")
+    for item in order["items"]:
+        gone = service.crud("GET", f"/api/order-items/{item['id']}/", user)
+        problem(gone, 404, "not-found")
+    assert service.crud("GET", "/api/orders/", user).get_json() == []
+    assert service.crud("GET", "/api/order-items/", user).get_json() == []
+
+
+def test_the_siblings_see_every_open_item_cancelled_and_then_the_order_deleted(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1, 2, 3)
+    first, second, third = order["items"]
+    assert service.move(second["id"], 4).status_code == 200
+    told = len(announced(service, order["id"]))
+    service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    *cancelled, deleted = announced(service, order["id"])[told:]
+    for event, item in zip(cancelled, (first, third), strict=True):
+        check_moved(event, item, 1, 4)
+    assert deleted == {
+        "event_type": "order.deleted",
+        "order_id": str(order["id"]),
+        "user_id": user,
+    }
+
+
+def test_the_history_of_a_deleted_order_stays_and_names_who_deleted_it(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user, 1)
+    [item] = order["items"]
+    path = f"/api/orders/{order['id']}/"
+    service.crud("DELETE", path, user, headers={"X-Request-ID": "deleted-by-1"})
+    last = history(service, order["id"])[-1]
+    assert last == (item["id"], 1, 4, user, "deleted-by-1")
+
+
+def test_an_empty_order_is_deleted_with_one_event(service: Service, user: str) -> None:
+    order = service.crud("POST", "/api/orders/", user, json={}).get_json()
+    service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    told = announced(service, order["id"])
+    assert [event["event_type"] for event in told] == ["order.deleted"]
+
+
+@pytest.mark.parametrize("status", [2, 3])
+def test_an_order_of_which_something_has_shipped_cannot_be_deleted(
+    service: Service, user: str, status: int
+) -> None:
+    order = service.ordered(user, 1, 1)
+    assert service.move(order["items"][1]["id"], status).status_code == 200
+    before = everything(service)
+    response = service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    problem(response, 409, "order-shipped")
+    assert everything(service) == before
+
+
+def test_an_approved_order_cannot_be_deleted(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 4)
+    service.trigger_approval(order["id"])
+    before = everything(service)
+    response = service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    problem(response, 409, "order-approved")
+    assert everything(service) == before
+
+
+def test_an_order_whose_items_are_all_cancelled_can_be_deleted(
+    service: Service, user: str
+) -> None:
+    order = service.ordered(user)
+    service.move(order["items"][0]["id"], 4)
+    told = len(announced(service, order["id"]))
+    response = service.crud("DELETE", f"/api/orders/{order['id']}/", user)
+    assert response.status_code == 204
+    [event] = announced(service, order["id"])[told:]
+    assert event["event_type"] == "order.deleted"
