@@ -5,12 +5,15 @@ Events published together share their duration.
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from common import logs, tracing
 from common.publishing import Message, Outcome, Result
-from common.tracing import Span
+
+if TYPE_CHECKING:
+    from common.otel import Span
 
 log = logs.get("relay")
 _SYSTEMS = {"pubsub": "gcp_pubsub"}  # as semantic conventions name them
@@ -58,7 +61,7 @@ def tell(
 
 def trace(
     destination: str, messages: Sequence[Message]
-) -> tuple[Sequence[Message], dict[int, Span]]:
+) -> tuple[Sequence[Message], "dict[int, Span]"]:
     """Begin a span for each event, in the trace it waited with.
 
     Answers the messages as they are to go out, so that who gets them is its child.
@@ -92,7 +95,7 @@ def trace(
 
 
 def end(
-    destination: str, spans: Mapping[int, Span], outcomes: Sequence[Outcome]
+    destination: str, spans: "Mapping[int, Span]", outcomes: Sequence[Outcome]
 ) -> None:
     """Count what was tried, and end its spans; of what was not none remains."""
     if (sdk := tracing.sdk()) is None:

@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-_SEVERITIES = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 _OWN = "orders"
 STANDARD_ERROR = 2
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -159,9 +158,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Answer the line."""
-        level = record.levelname
         line: dict[str, Any] = {
-            "severity": _SEVERITIES.get(level, level),
+            "severity": record.levelname,
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -64,8 +64,8 @@ def exporters(*, are_flushed: bool = False) -> Exporters:
     return OTLPSpanExporter(timeout=timeout), OTLPMetricExporter(timeout=timeout)
 
 
-class OpenTelemetrySpan:
-    """A span of the SDK, as `tracing.Span` describes it."""
+class Span:
+    """Something that takes a while. `traceparent` makes others its children."""
 
     def __init__(self, span: SdkSpan) -> None:
         self._span = span
@@ -80,7 +80,7 @@ class OpenTelemetrySpan:
         name: str | None = None,
         attributes: Attributes | None = None,
     ) -> None:
-        """End it, see `tracing.Span.end`."""
+        """End it. `error` is a short word; `name` replaces the first one."""
         if name:
             self._span.update_name(name)
         if attributes:
@@ -142,7 +142,7 @@ class OpenTelemetry:
         attributes: Attributes,
         parent: str | None,
         began_ns: int | None,
-    ) -> OpenTelemetrySpan:
+    ) -> Span:
         """Return a span that has begun, see `tracing.start`."""
         context = logs.current()
         service = (context and context.service) or SCOPE
@@ -163,7 +163,7 @@ class OpenTelemetry:
             links,
             began_ns,
         )
-        return OpenTelemetrySpan(span)
+        return Span(span)
 
     def set_gauge(self, name: str, values: Mapping[str, float]) -> None:
         """Set one of `GAUGES` by destination, '' for one that has none.

@@ -99,32 +99,44 @@ _FILTERS = {
         "product_variation": "i.product_variation = CAST(:product_variation AS uuid)",
     },
 }
-# One range of one index, walked backwards: what it has before the id, and from which id
-# on. It is not said as `user_id = …`: of a caller who owns a fifth of the table
-# PostgreSQL would rather walk the primary key and pass over everybody else's rows,
-# which are millions where that caller has left long ago.
-_RANGE = """({columns}, {alias}.id) <= ({values}, CAST(:up_to AS bigint))
-      AND ({columns}) >= ({values})"""
-_OF_CALLER = ("{alias}.user_id", "CAST(:user_id AS uuid)")
-_OF_APPROVED = (
-    "o.user_id, o.is_approved",
-    "CAST(:user_id AS uuid), CAST(:is_approved AS boolean)",
-)
 # Whose it is the order tells; no index of the caller's rows can then look better.
 _OF_ORDER = """i.order_id = CAST(:order AS bigint)
       AND i.id <= CAST(:up_to AS bigint)
       AND CAST(:user_id AS uuid) = (
         SELECT user_id FROM orders WHERE id = CAST(:order AS bigint))"""
-_WALK = """FROM {table} {alias}
-    WHERE {range}
-    {newest_first}"""
-_ROWS = "SELECT {alias}.* {walk}"
-# Whoever owns a million rows may ask for what only the oldest of them are.
-_FILTERED_ROWS = """SELECT {alias}.* FROM (
-      SELECT {alias}.* {walk} LIMIT {most}) {alias}
-    WHERE {filters}
-    {newest_first}"""
-_PAGE = """
+
+
+@functools.cache
+def _page_statement(table: str, given: tuple[str, ...], most: int) -> Statement:
+    alias, row = ("o", ORDER_JSON) if table == "orders" else ("i", ITEM_JSON)
+    columns, values = [f"{alias}.user_id"], ["CAST(:user_id AS uuid)"]
+    if "is_approved" in given:
+        columns.append("o.is_approved")
+        values.append("CAST(:is_approved AS boolean)")
+    # One range of one index, walked backwards: what it has before the id, and from
+    # which id on. It is not said as `user_id = …`: of a caller who owns a fifth of the
+    # table PostgreSQL would rather walk the primary key and pass over everybody else's
+    # rows, which are millions where that caller has left long ago.
+    start, end = ", ".join(columns), ", ".join(values)
+    within = f"""({start}, {alias}.id) <= ({end}, CAST(:up_to AS bigint))
+      AND ({start}) >= ({end})"""
+    if "order" in given:
+        columns, within = [], _OF_ORDER
+    order = ", ".join(f"{column} DESC" for column in [*columns, f"{alias}.id"])
+    walk = f"FROM {table} {alias} WHERE {within} ORDER BY {order}"
+    rows, otherwise = f"SELECT {alias}.* {walk}", ""
+    known = _FILTERS[table]
+    if filters := " AND ".join(known[name] for name in given if name in known):
+        # Whoever owns a million rows may ask for what only the oldest of them are.
+        rows = f"""SELECT {alias}.* FROM ({rows} LIMIT {most}) {alias}
+    WHERE {filters} ORDER BY {order}"""  # noqa: S608 fragments of our own
+        # The last row that was looked at, where another follows.
+        otherwise = f"""ELSE (
+    SELECT max(id) FROM (SELECT {alias}.id {walk} OFFSET {most} - 1 LIMIT 2) last
+    HAVING count(*) = 2) """  # noqa: S608 fragments of our own
+    return named(
+        f"reads.page_of_{table}",
+        f"""
 WITH page AS (
   SELECT {alias}.id, {row} AS body, row_number() OVER (ORDER BY {alias}.id DESC) AS n
   FROM (
@@ -137,39 +149,7 @@ SELECT concat('[', string_agg(body, ',' ORDER BY id DESC)
   CASE WHEN count(*) > CAST(:limit AS int)
     THEN min(id) FILTER (WHERE n <= CAST(:limit AS int)) {otherwise}END
 FROM page
-"""
-# The last row that was looked at, where another follows.
-_LOOKED_AT = """ELSE (
-    SELECT max(id) FROM (
-      SELECT {alias}.id {walk} OFFSET {most} - 1 LIMIT 2) last
-    HAVING count(*) = 2) """
-
-
-@functools.cache
-def _page_statement(table: str, given: tuple[str, ...], most: int) -> Statement:
-    alias, row = ("o", ORDER_JSON) if table == "orders" else ("i", ITEM_JSON)
-    known = _FILTERS[table]
-    columns, values = _OF_APPROVED if "is_approved" in given else _OF_CALLER
-    parts = {"table": table, "alias": alias, "values": values}
-    parts["columns"] = columns.format(alias=alias)
-    parts["range"] = _OF_ORDER if "order" in given else _RANGE.format(**parts)
-    before = [] if "order" in given else parts["columns"].split(", ")
-    ids = ", ".join(f"{column} DESC" for column in [*before, f"{alias}.id"])
-    parts["newest_first"] = f"ORDER BY {ids}"
-    parts["walk"] = _WALK.format(**parts)
-    parts["most"] = str(most)
-    parts["filters"] = " AND ".join(known[name] for name in given if name in known)
-    is_filtered = bool(parts["filters"])
-    rows = _FILTERED_ROWS if is_filtered else _ROWS
-    otherwise = _LOOKED_AT if is_filtered else ""
-    return named(
-        f"reads.page_of_{table}",
-        _PAGE.format(
-            alias=alias,
-            row=row,
-            rows=rows.format(**parts),
-            otherwise=otherwise.format(**parts),
-        ),
+""",  # noqa: S608 fragments of our own
     )
 
 

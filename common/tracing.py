@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from common import logs
 
 if TYPE_CHECKING:
-    from common.otel import OpenTelemetry
+    from common.otel import OpenTelemetry, Span
 
 Attributes = Mapping[str, str | int]
 
@@ -27,25 +27,6 @@ class Kind(enum.Enum):
     CLIENT = "CLIENT"
     PRODUCER = "PRODUCER"
     CONSUMER = "CONSUMER"
-
-
-class Span(Protocol):
-    """Something that takes a while. `traceparent` makes others its children.
-
-    Implemented in `otel.py`, which needs a package that is not always installed.
-    """
-
-    traceparent: str
-
-    def end(
-        self,
-        *,
-        error: str | None = None,
-        name: str | None = None,
-        attributes: Attributes | None = None,
-    ) -> None:
-        """End it. `error` is a short word; `name` replaces the first one."""
-        ...
 
 
 _make: "Callable[[], OpenTelemetry] | None" = None
@@ -107,7 +88,7 @@ def start(
     *,
     parent: str | None = None,
     began_ns: int | None = None,
-) -> Span | None:
+) -> "Span | None":
     """Begin a span, or return None where nobody collects them.
 
     It is a child of `parent`, else of the current request. Where a parent is given that

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException, IncompleteRead
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,9 @@ from common.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+
+if TYPE_CHECKING:
+    from common.otel import Span
 
 MAX_IN_FLIGHT = 128
 RETRIES = 2
@@ -229,7 +232,7 @@ class Upstream:
         each.path, each.is_moved = path or each.path, path is not None
         return each.is_moved
 
-    def _span(self, each: "_Try") -> tracing.Span | None:
+    def _span(self, each: "_Try") -> "Span | None":
         told: dict[str, str | int] = {
             "http.request.method": each.call.method,
             "server.address": self._pool.host,
@@ -248,7 +251,7 @@ class _Try(Struct):
     path: str
     result: UpstreamResponse | ServiceError
     connection: Connection | None = None
-    span: tracing.Span | None = None
+    span: "Span | None" = None
     is_stale: bool = False  # its connection was an old one, and failed
     is_moved: bool = False
 
