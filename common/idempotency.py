@@ -24,7 +24,7 @@ from common.db import (
 )
 from common.errors import BusyError, InFlightError, KeyReusedError
 from common.reads import MOMENT
-from common.schemas import Ids
+from common.schemas import Ids, encode
 
 KEY, CART = "key", "cart"
 KEEP_HOURS = 24
@@ -77,8 +77,9 @@ _BEGIN = named(
     "idempotency.begin",
     f"""
 WITH wanted AS MATERIALIZED (
-  SELECT * FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS w(
-    position int, user_id uuid, scope text, key text, fingerprint text)
+  SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:claims AS jsonb)) AS (
+    user_id uuid, scope text, key text, fingerprint text))
+    WITH ORDINALITY AS w(user_id, scope, key, fingerprint, position)
 ),
 found AS MATERIALIZED (  -- one moment: of two keys of one write both are seen
   SELECT r.scope, r.fingerprint = w.fingerprint AS is_same, r.status, r.headers, r.body
@@ -131,21 +132,7 @@ def begin(
     AlreadyAnsweredError if one of the claims was answered before, KeyReusedError if its
     key was used for another request.
     """
-    wanted = [
-        {
-            "position": position,
-            "user_id": claim.user_id,
-            "scope": claim.scope,
-            "key": claim.key,
-            "fingerprint": claim.fingerprint,
-        }
-        for position, claim in enumerate(claims)
-    ]
-    parameters = {
-        "claims": json.encode(wanted).decode(),
-        "items": items,
-        "order_id": order_id,
-    }
+    parameters = {"claims": encode(claims), "items": items, "order_id": order_id}
     with connect(engine) as connection:
         try:
             found, drawn = read(connection, _BEGIN, parameters).one()
@@ -190,7 +177,7 @@ def keep(engine: Engine, claims: Sequence[Claim], answer: Answer) -> None:
     """
     if all(claim.scope != KEY for claim in claims):
         return
-    parameters = {"records": json.encode(rows(claims, answer)).decode()}
+    parameters = {"records": encode(rows(claims, answer))}
     try:
         with connect(engine) as connection:
             try:

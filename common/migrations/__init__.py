@@ -12,7 +12,6 @@ from pathlib import Path
 
 import sqlalchemy
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -178,10 +177,3 @@ def is_later(revision: str) -> bool:
 def head() -> str:
     """Answer the newest revision that this release knows."""
     return ScriptDirectory.from_config(_config()).get_current_head() or "empty"
-
-
-def differences(engine: Engine) -> list[object]:
-    """Answer how the database differs from `models.py`; empty when it does not."""
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection)
-        return list(compare_metadata(context, models.metadata))

@@ -6,9 +6,8 @@ import pytest
 
 from benchmarks import fill as fill_module
 from benchmarks.fill import FillError, Plan, fill
-from common import migrations
 from common.audit import audit
-from tests.support.database import database, execute, plain_engine
+from tests.support.database import database, differences, execute, plain_engine
 from tests.support.relaying import engine_on
 
 PLAN = Plan(orders=600, days=60, pending=300)
@@ -53,7 +52,7 @@ def test_the_audit_finds_nothing_and_a_fill_that_is_interrupted_goes_on(
     assert (report.orders, report.differences) == (PLAN.orders, [])
     assert PLAN.pending <= report.pending < 1.3 * PLAN.pending
     with plain_engine(url) as engine:
-        assert migrations.differences(engine) == []
+        assert differences(engine) == []
     assert execute(url, f"SELECT nextval('orders_id_seq') > {PLAN.orders}") == [[True]]
 
 
@@ -62,4 +61,4 @@ def test_a_database_with_orders_in_it_is_left_alone(database_url: str) -> None:
     with pytest.raises(FillError, match="orders in this database already"):
         fill(database_url, PLAN)
     with plain_engine(database_url) as engine:
-        assert migrations.differences(engine) == []
+        assert differences(engine) == []

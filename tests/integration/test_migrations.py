@@ -8,7 +8,13 @@ import pytest
 from alembic import command
 
 from common import migrations
-from tests.support.database import connect, database, execute, plain_engine
+from tests.support.database import (
+    connect,
+    database,
+    differences,
+    execute,
+    plain_engine,
+)
 from tests.support.relaying import engine_on
 
 TABLES = """
@@ -39,13 +45,13 @@ def test_a_second_upgrade_finds_it_done_and_loses_nothing(database_url: str) -> 
 
 def test_the_models_are_what_the_migrations_make(database_url: str) -> None:
     with plain_engine(database_url) as engine:
-        assert migrations.differences(engine) == []
+        assert differences(engine) == []
 
 
 def test_a_table_that_strayed_from_its_model_is_told(database_url: str) -> None:
     execute(database_url, "ALTER TABLE orders ADD COLUMN stray int")
     with plain_engine(database_url) as engine:
-        assert "stray" in str(migrations.differences(engine))
+        assert "stray" in str(differences(engine))
 
 
 def test_everything_can_be_taken_back_and_applied_again(database_url: str) -> None:
@@ -56,7 +62,7 @@ def test_everything_can_be_taken_back_and_applied_again(database_url: str) -> No
         functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'order_history%'"
         assert execute(database_url, functions) == [[0]]
         assert migrations.upgrade(engine)[1] == migrations.head()
-        assert migrations.differences(engine) == []
+        assert differences(engine) == []
 
 
 def test_an_upgrade_that_broke_off_between_its_steps_goes_through_again(

@@ -14,7 +14,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pg8000.native
 import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
+from common import models
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import remove_elsewhere
 
@@ -126,3 +129,10 @@ def plain_engine(url: str) -> Iterator[sqlalchemy.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def differences(engine: sqlalchemy.Engine) -> list[object]:
+    """Answer how a database differs from `models.py`; empty when it does not."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        return list(compare_metadata(context, models.metadata))
