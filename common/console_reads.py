@@ -152,17 +152,24 @@ class Action(Struct, frozen=True):
     outcome: str
 
 
-_ACTION = """json_build_object('id', a.id, 'at', a.at, 'operator', a.operator,
-    'action', a.action, 'order_id', a.order_id, 'given', a.given, 'reason', a.reason,
-    'request_id', a.request_id, 'outcome', a.outcome)"""
+_ACTIONS = """
+SELECT CAST(coalesce(json_agg(to_jsonb(a) ORDER BY a.id {direction}), '[]') AS text)
+FROM (SELECT * FROM operator_actions WHERE {condition}
+  ORDER BY id DESC LIMIT {limit}) a
+"""
 _OF_ORDER = named(
     "console.actions_of_order",
-    f"""
-SELECT CAST(coalesce(json_agg(row ORDER BY id), '[]') AS text) FROM (
-  SELECT a.id, {_ACTION} AS row FROM operator_actions a
-  WHERE a.order_id = CAST(:order_id AS bigint)
-  ORDER BY a.id DESC LIMIT {LISTED}) listed
-""",  # noqa: S608 fragments of our own
+    _ACTIONS.format(
+        direction="", condition="order_id = CAST(:order_id AS bigint)", limit=LISTED
+    ),
+)
+_OF_ALL = named(
+    "console.actions",
+    _ACTIONS.format(
+        direction="DESC",
+        condition="id <= CAST(:up_to AS bigint)",
+        limit="CAST(:limit AS int)",
+    ),
 )
 
 
@@ -172,24 +179,13 @@ def read_actions_of_order(connection: Connection, order_id: int) -> list[Action]
     return json.decode(text, type=list[Action])
 
 
-_ACTIONS = named(
-    "console.actions",
-    f"""
-SELECT CAST(coalesce(json_agg(row ORDER BY id DESC), '[]') AS text) FROM (
-  SELECT a.id, {_ACTION} AS row FROM operator_actions a
-  WHERE a.id <= CAST(:up_to AS bigint)
-  ORDER BY a.id DESC LIMIT CAST(:limit AS int)) listed
-""",  # noqa: S608 fragments of our own
-)
-
-
 def read_actions(
     connection: Connection, *, limit: int, up_to: int = MAX_ID
 ) -> list[Action]:
     """Answer what operators did, the newest first, from id `up_to` on."""
     given = {"limit": limit, "up_to": up_to}
     return json.decode(
-        connection.execute(_ACTIONS, given).scalar_one(), type=list[Action]
+        connection.execute(_OF_ALL, given).scalar_one(), type=list[Action]
     )
 
 

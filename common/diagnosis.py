@@ -88,26 +88,17 @@ class Diagnosis(Struct, kw_only=True):
 
 _AGE = """'since', {since},
   'seconds', CAST(greatest(extract(epoch FROM now() - {since}), 0) AS bigint)"""
-_LISTING = """(SELECT coalesce(json_agg(shown ORDER BY since, id), '[]') FROM (
-    SELECT {shown}, {since}, e.id FROM {source} e WHERE {condition}
-    ORDER BY {since}, e.id LIMIT {limit}) AS oldest(shown, since, id))"""
 _YOUNG = "now() - make_interval(secs => CAST(:patience AS int))"
 
 
-def _listing(shown: str, source: str, since: str, condition: str) -> str:
-    """Answer the SQL that lists the oldest of some rows as JSON."""
-    return _LISTING.format(
-        shown=f"json_build_object({shown}, {_AGE.format(since=since)})",
-        source=source,
-        since=since,
-        condition=condition,
-        limit=LISTED,
-    )
+def _listing(source: str, since: str, condition: str = "true") -> str:
+    """Return the SQL that lists the oldest of some rows as JSON."""
+    return f"""(SELECT coalesce(json_agg(shown ORDER BY since, id), '[]') FROM (
+    SELECT to_jsonb(e) || jsonb_build_object({_AGE.format(since=since)}), {since}, e.id
+    FROM {source} e WHERE {condition}
+    ORDER BY {since}, e.id LIMIT {LISTED}) AS oldest(shown, since, id))"""  # noqa: S608 fragments of our own
 
 
-_EVENT = """'order_id', e.order_id, 'event_id', e.event_id,
-  'event_type', e.event_type, 'destination', e.destination, 'attempts', e.attempts,
-  'doubts', e.doubts, 'reason', e.last_error"""
 _UNSETTLED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
 # Both ends of each destination's queue: what is due for longest, and what was put off
 # furthest. What is in between was not tried yet, or is on its way.
@@ -117,7 +108,7 @@ _EVENTS = named(
 WITH {DESTINATIONS},
 sample AS MATERIALIZED (
   SELECT id, order_id, event_id, event_type, destination, created_at, available_at,
-    attempts, doubts, is_resend, last_error, sending_since, held_since
+    attempts, doubts, is_resend, last_error AS reason, sending_since, held_since
   FROM outbox WHERE id IN (
     SELECT e.id FROM destinations d CROSS JOIN LATERAL (
       (SELECT x.id FROM outbox x WHERE x.destination = d.name
@@ -134,12 +125,11 @@ heads AS MATERIALIZED (
         AND older.id < s.id)
 )
 SELECT CAST(json_build_object(
-  'stuck', {_listing(_EVENT, "heads", "e.created_at", "e.held_since IS NULL")},
-  'held', {_listing(_EVENT, "heads", "e.held_since", "e.held_since IS NOT NULL")},
-  'leased', {_listing(_EVENT, "sample", "e.sending_since", _UNSETTLED)},
+  'stuck', {_listing("heads", "e.created_at", "e.held_since IS NULL")},
+  'held', {_listing("heads", "e.held_since", "e.held_since IS NOT NULL")},
+  'leased', {_listing("sample", "e.sending_since", _UNSETTLED)},
   'analytics', {
         _listing(
-            _EVENT,
             "sample",
             "e.created_at",
             f"e.destination = '{ANALYTICS}' AND NOT e.is_resend"
@@ -149,8 +139,6 @@ SELECT CAST(json_build_object(
 """,  # noqa: S608 fragments of our own
 )
 
-_LETTER = """'id', e.id, 'source', e.source, 'order_id', e.order_id,
-  'event_type', e.event_type, 'reason', e.reason"""
 _REST = named(
     "diagnosis.rest",
     f"""
@@ -160,17 +148,15 @@ letters AS MATERIALIZED (
   WHERE settled_as IS NULL ORDER BY id LIMIT {LISTED}
 ),
 unapproved AS MATERIALIZED (
-  SELECT o.id, coalesce((SELECT h.changed_at FROM order_history h
+  SELECT o.id, o.id AS order_id, coalesce((SELECT h.changed_at FROM order_history h
     WHERE h.order_id = o.id ORDER BY h.id DESC LIMIT 1), o.created_at) AS since
   FROM orders o WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_SAMPLE}
 )
 SELECT CAST(json_build_object(
-  'dead_letters', {_listing(_LETTER, "letters", "e.created_at", "true")},
+  'dead_letters', {_listing("letters", "e.created_at")},
   'open_dead_letters', (SELECT count(*) FROM (SELECT FROM dead_letters
      WHERE settled_as IS NULL LIMIT {MANY}) AS counted),
-  'unapproved', {
-        _listing("'order_id', e.id", "unapproved", "e.since", f"e.since < {_YOUNG}")
-    },
+  'unapproved', {_listing("unapproved", "e.since", f"e.since < {_YOUNG}")},
   'backlog', (SELECT coalesce(json_agg(json_build_object('destination', d.name,
      'pending', (SELECT count(*) FROM (SELECT FROM outbox x
         WHERE x.destination = d.name LIMIT {MANY}) AS counted),
