@@ -51,12 +51,7 @@ def tell(
         if not is_well:
             fields["reason"] = outcome.reason or ""
         said = f"not sent: {outcome.result.value}" if not is_well else "sent"
-        # Made here: logging would look for who calls, for longer than all the rest.
-        record = logging.LogRecord(
-            log.name, level, __file__, 0, f"an event was {said}", (), None
-        )
-        record.fields = fields
-        log.handle(record)
+        logs.write(log, level, f"an event was {said}", fields)
 
 
 def trace(

@@ -106,14 +106,10 @@ def json_response(
 def document(found: "Document") -> Response:
     """Answer a read with its ETag, 304 where the caller has that version."""
     headers = {"ETag": etag(found.version), "Cache-Control": "private, no-cache"}
-    tags = _tags("If-None-Match") or []
-    if any(tag in ("*", etag(found.version)) for tag in _weakened(tags)):
+    known = {tag.removeprefix("W/") for tag in _tags("If-None-Match") or ()}
+    if not known.isdisjoint(("*", headers["ETag"])):
         return Response(status=304, headers=headers)
     return json_response(found.body, headers=headers)
-
-
-def _weakened(tags: list[str]) -> list[str]:
-    return [tag.removeprefix("W/") for tag in tags]
 
 
 def answer(given: "Answer") -> Response:

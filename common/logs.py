@@ -258,6 +258,19 @@ def get(name: str) -> logging.Logger:
     return logging.getLogger(f"{_OWN}.{name}")
 
 
+def write(
+    logger: logging.Logger, level: int, text: str, fields: dict[str, Any]
+) -> None:
+    """Log a line for each request or event, if its level is asked for.
+
+    `logger.log` would look for who calls in the stack, for longer than all the rest.
+    """
+    if logger.isEnabledFor(level):
+        record = logging.LogRecord(logger.name, level, __file__, 0, text, (), None)
+        record.fields = fields
+        logger.handle(record)
+
+
 def configure(options: Options) -> None:
     """Send our records where the options say. Safe to call again, also with others.
 

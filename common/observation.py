@@ -46,10 +46,7 @@ class Observation:
             "status": status,
             "latency": f"{seconds:.6f}s",
         }
-        if log.isEnabledFor(logging.INFO):
-            # `log.info` would look for its caller in the stack, for each request.
-            given = log.name, logging.INFO, __file__, 0, "request", (), None
-            log.handle(log.makeRecord(*given, extra={"fields": fields}))
+        logs.write(log, logging.INFO, "request", fields)
         if self._span is not None:
             told: dict[str, str | int] = {"http.response.status_code": status}
             if route is not None:

@@ -26,7 +26,10 @@ _TITLES = {
 
 def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Response:
     """Answer a problem (RFC 9457), with `more` members."""
-    members = _body(error) | dict(more or {})
+    members = _members(error.slug, error.title, error.status, error.detail)
+    if error.errors:
+        members["errors"] = error.errors
+    members |= {**error.extra, **(more or {})}
     response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
     seconds = error.retry_after_seconds
     if seconds is not None:
@@ -36,13 +39,6 @@ def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Respo
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-def _body(error: ServiceError) -> dict[str, Any]:
-    members = _members(error.slug, error.title, error.status, error.detail)
-    if error.errors:
-        members["errors"] = error.errors
-    return members | dict(error.extra)
 
 
 def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:

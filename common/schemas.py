@@ -219,13 +219,14 @@ def _field_and_rule(message: str) -> tuple[str, str]:
     return path or "body", f"key: {rule}" if place and place[1] else rule
 
 
-def check_metadata(metadata: Mapping[str, str | None], field: str = "metadata") -> None:
+def check_metadata(metadata: Mapping[str, str | None]) -> None:
     """Raise InvalidRequestError for what PostgreSQL cannot store or is too much."""
     if len(metadata) > MAX_METADATA_KEYS:
-        raise InvalidRequestError.of(field, f"at most {MAX_METADATA_KEYS} keys")
+        raise InvalidRequestError.of("metadata", f"at most {MAX_METADATA_KEYS} keys")
     for key, value in metadata.items():
         if "\x00" in key or "\x00" in (value or ""):
-            raise InvalidRequestError.of(field, "must not contain NUL characters")
+            rule = "must not contain NUL characters"
+            raise InvalidRequestError.of("metadata", rule)
 
 
 _UUID = re.compile(

@@ -40,13 +40,11 @@ _MEANINGS = {
 class _HttpPublisher:
     """Post each message to one URL over a kept-alive connection."""
 
-    def __init__(
-        self, url: str, seconds: float, meanings: Mapping[int, Result]
-    ) -> None:
-        """Wait `seconds` for a response; `meanings` of statuses add to the usual."""
+    _seconds: float  # how long a response is waited for
+    _meanings: Mapping[int, Result]  # of its statuses; any other refuses the event
+
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._seconds = seconds
-        self._meanings = {**_MEANINGS, **meanings}
         self._session: requests.Session | None = None
         self._link: socket.socket | None = None  # the last one opened
 
@@ -142,9 +140,8 @@ class _HttpPublisher:
 class SinkPublisher(_HttpPublisher):
     """Post CloudEvents 1.0 in binary mode to an event sink."""
 
-    def __init__(self, url: str) -> None:
-        sent = dict.fromkeys((200, 201, 202, 204), Result.SENT)
-        super().__init__(url, SINK_SECONDS, sent)
+    _seconds = SINK_SECONDS
+    _meanings = _MEANINGS | dict.fromkeys((200, 201, 202, 204), Result.SENT)
 
     def _headers(self, message: Message) -> dict[str, str]:
         return super()._headers(message) | cloud_event_attributes(message, "ce-")
@@ -156,10 +153,15 @@ class AnalyticsPublisher(_HttpPublisher):
     It is idempotent by order id. Its own failures are no reason to give up.
     """
 
+    _seconds = ANALYTICS_SECONDS
+    _meanings = _MEANINGS | {
+        200: Result.SENT,
+        201: Result.SENT,
+        500: Result.DEFERRED,
+    }
+
     def __init__(self, base_url: str) -> None:
-        url = f"{base_url}/api/analitic-order-completed/"
-        meanings = dict.fromkeys((200, 201), Result.SENT) | {500: Result.DEFERRED}
-        super().__init__(url, ANALYTICS_SECONDS, meanings)
+        super().__init__(f"{base_url}/api/analitic-order-completed/")
 
     def _send(self, message: Message, _seconds: float) -> tuple[Result, str | None]:
         # What is begun gets all of its time, however little its batch has left.
