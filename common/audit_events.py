@@ -261,9 +261,7 @@ SELECT CAST(json_build_object(
      WHERE order_id {RANGE}),
   'pending', (SELECT count(*) FROM found WHERE place = 'pending'),
   'resent', (SELECT count(*) FROM found WHERE is_resend),
-  'ambiguous', (SELECT coalesce(json_agg(json_build_object('order_id', order_id,
-     'event_id', event_id, 'event_type', event_type, 'destination', destination,
-     'place', place, 'doubts', doubts, 'is_resend', is_resend)
+  'ambiguous', (SELECT coalesce(json_agg(to_jsonb(doubtful) - 'body'
      ORDER BY order_id, id), '[]') FROM doubtful)) AS text)
 """,  # noqa: S608 fragments of our own
 )

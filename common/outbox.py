@@ -70,47 +70,45 @@ SELECT CAST(coalesce(json_agg(json_build_object(
   'is_doubtful', doubts > 0 AND NOT is_resend) ORDER BY id), '[]') AS text)
 FROM claimed
 """
-_OLDEST_OF_ORDER = """o.id = ANY(ARRAY(
+_OLDEST = {
+    "outbox.claim_order": """o.id = ANY(ARRAY(
       SELECT (SELECT oldest.id FROM outbox oldest
         WHERE oldest.destination = d AND oldest.order_id = CAST(:order_id AS bigint)
         ORDER BY oldest.id LIMIT 1)
-      FROM unnest(CAST(:destinations AS text[])) d))"""
-_OLDEST_OF_ANY = """o.destination = CAST(:destination AS text)
+      FROM unnest(CAST(:destinations AS text[])) d))""",
+    "outbox.claim_any": """o.destination = CAST(:destination AS text)
     AND NOT EXISTS (
       SELECT FROM outbox older
       WHERE older.destination = o.destination AND older.order_id = o.order_id
-        AND older.id < o.id)"""
+        AND older.id < o.id)""",
+}
 
 
 @functools.lru_cache(maxsize=8)
-def _claim_statement(name: str, is_oldest: str, batch: int) -> Statement:
-    return named(name, _CLAIM.format(is_oldest=is_oldest, batch=batch))
+def _claim_statement(name: str, batch: int) -> Statement:
+    return named(name, _CLAIM.format(is_oldest=_OLDEST[name], batch=batch))
 
 
-# Known by their names from the start, like every statement.
-_claim_statement("outbox.claim_order", _OLDEST_OF_ORDER, BATCH)
-_claim_statement("outbox.claim_any", _OLDEST_OF_ANY, BATCH)
+for _name in _OLDEST:  # known by their names from the start, like every statement
+    _claim_statement(_name, BATCH)
 
 
 def claim_order(
     connection: Connection, order_id: int, destinations: Iterable[str]
 ) -> list[Claimed]:
     """Claim what is due of one order, oldest first, at most `BATCH`."""
-    statement = _claim_statement("outbox.claim_order", _OLDEST_OF_ORDER, BATCH)
     scope = {"destinations": _array(destinations), "order_id": order_id}
-    return _claim(connection, statement, scope)
+    return _claim(connection, "outbox.claim_order", scope)
 
 
 def claim_any(connection: Connection, destination: str) -> list[Claimed]:
     """Claim what is due for one destination, oldest first, at most `BATCH`."""
-    statement = _claim_statement("outbox.claim_any", _OLDEST_OF_ANY, BATCH)
-    return _claim(connection, statement, {"destination": destination})
+    return _claim(connection, "outbox.claim_any", {"destination": destination})
 
 
-def _claim(
-    connection: Connection, statement: Statement, scope: dict[str, Any]
-) -> list[Claimed]:
-    found = connection.execute(statement, {"seconds": CLAIM_SECONDS, **scope})
+def _claim(connection: Connection, name: str, scope: dict[str, Any]) -> list[Claimed]:
+    parameters = {"seconds": CLAIM_SECONDS, **scope}
+    found = connection.execute(_claim_statement(name, BATCH), parameters)
     return json.decode(found.scalar_one(), type=list[Claimed])
 
 

@@ -171,13 +171,9 @@ other AS (
   ORDER BY created_at DESC, id DESC LIMIT CAST(:limit AS int)
 ),
 shown AS (
-  SELECT h.id, row_number() OVER (ORDER BY h.id DESC) AS n, json_build_object(
-    'id', h.id, 'at', h.changed_at, 'kind', h.kind, 'item', h.item_id,
-    'from_status', h.from_status, 'to_status', h.to_status,
-    'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity,
-    'actor_kind', h.actor_kind, 'changed_by', h.changed_by,
-    'request_id', h.request_id, 'destinations', h.destinations,
-    'deliveries', coalesce(d.rows, '[]')) AS entry
+  SELECT h.id, row_number() OVER (ORDER BY h.id DESC) AS n,
+    to_jsonb(h) || jsonb_build_object('at', h.changed_at, 'item', h.item_id,
+      'deliveries', coalesce(d.rows, '[]')) AS entry
   FROM step h LEFT JOIN delivered d ON d.of_event = CAST(h.event_id AS text)
 ),
 now_is AS MATERIALIZED (SELECT user_id FROM orders WHERE id = CAST(:id AS bigint))
