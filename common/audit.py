@@ -44,14 +44,6 @@ class Ambiguous(Struct, frozen=True):
     is_resend: bool
 
 
-class _Tally(Struct, frozen=True):
-    orders: int
-    events: int
-    pending: int
-    resent: int
-    ambiguous: list[Ambiguous]
-
-
 @dataclass
 class Report:
     """What an audit found.
@@ -121,15 +113,11 @@ def _compare(
         connection.execute(audit_checks.PLAN)
         found = _differences(connection, bounds)
         text = connection.execute(audit_events.TALLY, bounds).scalar_one()
-    tally = json.decode(text, type=_Tally)
-    report.orders += tally.orders
-    report.events += tally.events
-    report.pending += tally.pending
-    report.resent += tally.resent
-    report.found += len(found)
-    report.doubtful += len(tally.ambiguous)
-    report.differences += found
-    report.ambiguous += tally.ambiguous
+    chunk = json.decode(text, type=Report)
+    chunk.differences, chunk.found = found, len(found)
+    chunk.doubtful = len(chunk.ambiguous)
+    for name, value in vars(chunk).items():  # numbers and lists
+        setattr(report, name, getattr(report, name) + value)
     if limit is not None:
         del report.differences[limit:]
         del report.ambiguous[limit:]

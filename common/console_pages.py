@@ -3,6 +3,7 @@
 Effects come from the rules themselves, so that a page promises only what a form can do.
 """
 
+import functools
 import hashlib
 import itertools
 import time
@@ -38,7 +39,6 @@ class Pages:
     def __init__(self, folder: Path) -> None:
         """Read nothing yet."""
         self._folder = folder
-        self._style: tuple[bytes, str] | None = None
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(folder),
             autoescape=True,
@@ -50,12 +50,11 @@ class Pages:
         )
         self._templates.globals["statuses"] = STATUS_NAMES
 
+    @functools.cached_property
     def style(self) -> tuple[bytes, str]:
-        """Answer the style sheet, and what this version of it is known by."""
-        if self._style is None:
-            content = (self._folder / "console.css").read_bytes()
-            self._style = content, hashlib.sha256(content).hexdigest()[:16]
-        return self._style
+        """The style sheet, and what this version of it is known by."""
+        content = (self._folder / "console.css").read_bytes()
+        return content, hashlib.sha256(content).hexdigest()[:16]
 
     def render(
         self,
@@ -68,7 +67,7 @@ class Pages:
         """Answer a page; `here` is its path below the console's root."""
         context = logs.current()
         request_id = context.request_id if context else ""
-        given = {"request_id": request_id, "style_tag": self.style()[1]} | shown
+        given = {"request_id": request_id, "style_tag": self.style[1]} | shown
         template = self._templates.get_template(f"{name}.html")
         text = template.render(operator=operator, here=here, **given)
         headers = {"Cache-Control": "no-store"}

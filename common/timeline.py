@@ -76,20 +76,13 @@ HAVING EXISTS (SELECT FROM mine)""",  # noqa: S608 fragments of our own
 )
 
 
-class OwnersPage(Struct, frozen=True):
-    """A page of an owner's timeline, and the step after which the next one starts."""
-
-    document: Document
-    next_after: int | None
-
-
 def read_page(
     connection: Connection, order_id: int, user_id: UUID, query: ListQuery
-) -> OwnersPage:
-    """Answer a page of the order's timeline if it is the caller's, oldest step first.
+) -> tuple[Document, int | None]:
+    """Return a page of the order's timeline if it is the caller's, oldest step first.
 
-    Its version is a digest: events are sent without a change of the order's own.
-    Raises NotFoundError.
+    With it goes the step after which the next page starts. Its version is a digest:
+    events are sent without a change of the order's own. Raise NotFoundError.
     """
     parameters = {
         "id": order_id,
@@ -99,7 +92,7 @@ def read_page(
     }
     body, next_after = unique(connection, _OF_OWNER, parameters)
     digest = hashlib.blake2b(body.encode(), digest_size=12).hexdigest()
-    return OwnersPage(Document(body, digest), next_after)
+    return Document(body, digest), next_after
 
 
 class Step(Struct, frozen=True):

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT_SECONDS = 1.0
-SINK_SECONDS = 5.0
-# It reads the product service once for each line of an order.
-ANALYTICS_SECONDS = 60.0
 MAX_RESPONSE_BYTES = 64 * 1024  # nobody reads it
 _MEANINGS = {
     # It may be this event's doing: others pass, and this one comes back until taken.
@@ -40,7 +37,7 @@ _MEANINGS = {
 class _HttpPublisher:
     """Post each message to one URL over a kept-alive connection."""
 
-    _seconds: float  # how long a response is waited for
+    longest_seconds: float  # that a response is waited for
     _meanings: Mapping[int, Result]  # of its statuses; any other refuses the event
 
     def __init__(self, url: str) -> None:
@@ -69,7 +66,7 @@ class _HttpPublisher:
 
         failpoints.reach("publish http before")
         try:
-            status = self._post(message, min(seconds, self._seconds))
+            status = self._post(message, min(seconds, self.longest_seconds))
         except requests.RequestException as error:
             # Without its words: they may name the URL, which may be internal.
             return _meaning_of(error), type(error).__name__
@@ -140,7 +137,7 @@ class _HttpPublisher:
 class SinkPublisher(_HttpPublisher):
     """Post CloudEvents 1.0 in binary mode to an event sink."""
 
-    _seconds = SINK_SECONDS
+    longest_seconds = 5.0
     _meanings = _MEANINGS | dict.fromkeys((200, 201, 202, 204), Result.SENT)
 
     def _headers(self, message: Message) -> dict[str, str]:
@@ -153,7 +150,7 @@ class AnalyticsPublisher(_HttpPublisher):
     It is idempotent by order id. Its own failures are no reason to give up.
     """
 
-    _seconds = ANALYTICS_SECONDS
+    longest_seconds = 60.0  # it reads the product service once for each line
     _meanings = _MEANINGS | {
         200: Result.SENT,
         201: Result.SENT,
@@ -165,7 +162,7 @@ class AnalyticsPublisher(_HttpPublisher):
 
     def _send(self, message: Message, _seconds: float) -> tuple[Result, str | None]:
         # What is begun gets all of its time, however little its batch has left.
-        return super()._send(message, ANALYTICS_SECONDS)
+        return super()._send(message, self.longest_seconds)
 
 
 def _meaning_of(error: "requests.RequestException") -> Result:

@@ -99,7 +99,7 @@ def root() -> Response:
 @app.get("/ops/console.css")
 def style() -> Response:
     """Answer the style of all pages, for as long as a page names this version."""
-    content, tag = pages.style()
+    content, tag = pages.style
     response = Response(content, mimetype="text/css")
     is_this_one = request.args.get("v") == tag
     kept = "public, max-age=31536000, immutable" if is_this_one else "no-cache"

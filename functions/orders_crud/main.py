@@ -113,8 +113,8 @@ def get_timeline(order_id: int) -> Response:
     user_id = _user_id()
     query = paging.parse_query(request.args, {})
     with connect(wiring.engine()) as connection:
-        page = timeline.read_page(connection, order_id, user_id, query)
-    return _linked(http.document(page.document), page.next_after)
+        page, next_after = timeline.read_page(connection, order_id, user_id, query)
+    return _linked(http.document(page), next_after)
 
 
 @app.get("/api/order-items/<id:item_id>")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from common import events
-from common.publishing import Outcome, Publisher, Result, http
+from common.publishing import Outcome, Publisher, Result
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
 from tests.support.factories import item, message, order
 from tests.support.odd_server import odd_server, says
@@ -132,8 +132,7 @@ def test_an_answer_that_drips_in_ends_in_time_and_counts_by_its_status(
     result: Result,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "SINK_SECONDS", 1.0)
-    monkeypatch.setattr(http, "ANALYTICS_SECONDS", 1.0)
+    monkeypatch.setattr(kind, "longest_seconds", 1.0)
     with odd_server() as server:
         server.replies = (server.drips(head, seconds=0.2),)
         publisher = kind(server.url)
