@@ -23,6 +23,7 @@ CHECKOUT = Path(__file__).parents[1]
 # Pages, and what they show.
 PUBLISHED = (
     "README.md",
+    "CONTRIBUTING.md",
     "DECISIONS.md",
     "CHANGELOG.md",
     "docs/**/*",

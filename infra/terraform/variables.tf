@@ -224,7 +224,7 @@ variable "public_path_prefix" {
 }
 
 variable "settings" {
-  description = "More settings of the service (README.md of the project): EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT, UPSTREAM_DEADLINE_SECONDS."
+  description = "More settings of the service (docs/configuration.md): EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT, UPSTREAM_DEADLINE_SECONDS."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from common import config, events, publishing
+from common import config, envelopes, events, publishing
 from common.api_docs.documents import parsed, resolve
 from common.publishing import rabbitmq_connection
 from tests.support.published import HEADERS
@@ -117,6 +117,8 @@ def every_event_goes_through_every_transport(told: Document) -> Iterator[str]:
     keys = told["channels"]["rabbitmq"]["parameters"]["event_type"]["enum"]
     if set(keys) != bus:
         yield "routing keys"
+    if bus != envelopes.OWN_TYPES:
+        yield "what the approval handler knows as ours"
 
 
 def examples_are_such_messages(told: Document) -> Iterator[str]:

@@ -76,6 +76,15 @@ def test_an_event_has_its_type_its_order_and_its_body_to_the_letter(
     assert event.destination == ("analytics" if "analytics" in type_ else None)
 
 
+def test_no_event_is_missing_here() -> None:
+    named = {
+        value
+        for name, value in vars(events).items()
+        if name.isupper() and isinstance(value, str) and "." in value
+    }
+    assert {type_ for _, type_, _ in EVERY_EVENT} == named
+
+
 def test_every_event_has_a_uuid_of_its_own() -> None:
     twice = [events.order_deleted(order()) for _ in range(2)]
     assert len({str(uuid.UUID(event.id)) for event in twice}) == 2
