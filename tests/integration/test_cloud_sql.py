@@ -46,35 +46,21 @@ def loops() -> int:
     return sum(t.name == "cloud-sql" for t in threading.enumerate())
 
 
-@pytest.mark.parametrize("login", ["iam", "password"])
+@pytest.mark.parametrize(
+    ("ip_type", "settings"),
+    [("private", {}), ("public", {"POSTGRES_PASSWORD": PASSWORD})],
+)
 def test_a_login_is_by_a_token_unless_there_is_a_password(
-    instance: Instance, login: str
+    instance: Instance, ip_type: str, settings: dict[str, str]
 ) -> None:
-    password = {"POSTGRES_PASSWORD": PASSWORD} if login == "password" else {}
-    with engine_by_name(instance.settings(**password)) as engine:
+    settings = settings | {"CLOUD_SQL_IP_TYPE": ip_type}
+    with engine_by_name(instance.settings(**settings)) as engine:
         assert value(engine, "SELECT current_user") == instance.iam_user
-    assert bool(instance.logins) is (login == "iam")
-
-
-@pytest.mark.parametrize("ip_type", TYPES)
-def test_the_setting_says_which_address_is_dialled(
-    instance: Instance, ip_type: str
-) -> None:
-    with engine_by_name(instance.settings(CLOUD_SQL_IP_TYPE=ip_type)) as engine:
-        ping(engine)
+        # A session is set up as elsewhere.
+        assert value(engine, "SHOW statement_timeout") == "10s"
+        assert value(engine, "SHOW application_name") == "order-service"
+    assert bool(instance.logins) is ("POSTGRES_PASSWORD" not in settings)
     assert instance.served == [instance.addresses[TYPES[ip_type]]]
-
-
-def test_a_session_is_set_up_as_elsewhere(engine: Engine) -> None:
-    with connect(engine) as connection:
-        for setting, expected in {
-            "enable_seqscan": "off",
-            "lock_timeout": "2s",
-            "statement_timeout": "10s",
-            "application_name": "order-service",
-        }.items():
-            shown = connection.execute(Statement(f"SHOW {setting}"))
-            assert shown.scalar_one() == expected
 
 
 def test_one_connector_serves_all_threads_from_the_first_use_to_the_end(
@@ -166,59 +152,37 @@ def reason(caplog: pytest.LogCaptureFixture, engine: Engine) -> str:
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(
-    ("status", "hint"),
-    [(403, ": enable sqladmin"), (404, ": check CLOUD_SQL"), (429, "")],
-)
-def test_an_api_that_refuses_is_quoted_with_what_to_do(
-    instance: Instance,
-    engine: Engine,
-    caplog: pytest.LogCaptureFixture,
-    status: int,
-    hint: str,
+def test_a_setting_that_is_wrong_is_named(
+    instance: Instance, caplog: pytest.LogCaptureFixture
 ) -> None:
-    instance.refusal = status
-    said = reason(caplog, engine)
-    assert said.startswith(f"the Cloud SQL Admin API answers {status}{hint}")
-    assert "at length" not in said
-    instance.refusal = None
-    ping(engine)
-
-
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(
-    ("settings", "hint"),
-    [
+    for settings, hint in (
         ({"POSTGRES_DB": "elsewhere"}, "has no database elsewhere"),
         ({"POSTGRES_USER": "nobody@shop-42.iam"}, "refuses nobody@shop-42.iam"),
         ({"CLOUD_SQL_CONNECTION_NAME": "a:b:c"}, "answers 404"),
-    ],
-    ids=["database", "user", "instance"],
-)
-def test_a_setting_that_is_wrong_is_named(
-    instance: Instance,
-    caplog: pytest.LogCaptureFixture,
-    settings: dict[str, str],
-    hint: str,
-) -> None:
-    with engine_by_name(instance.settings(**settings)) as engine:
-        said = reason(caplog, engine)
-    assert hint in said
-    assert "CLOUD_SQL_CONNECTION_NAME" in said or "POSTGRES_" in said
+    ):
+        with engine_by_name(instance.settings(**settings)) as engine:
+            said = reason(caplog, engine)
+        assert hint in said
+        assert "CLOUD_SQL_CONNECTION_NAME" in said or "POSTGRES_" in said
 
 
 @pytest.mark.usefixtures("at_once")
 def test_an_instance_that_is_not_what_was_meant_is_said_until_it_is(
     instance: Instance, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for field, value, hint in (
+    for field, wrong, hint in (
+        ("refusal", 403, "the Cloud SQL Admin API answers 403: enable sqladmin"),
+        ("refusal", 404, "the Cloud SQL Admin API answers 404: check CLOUD_SQL"),
+        ("refusal", 429, "the Cloud SQL Admin API answers 429"),
         ("region", "us-central1", "is in another region"),
         ("version", "MYSQL_8_0", "is not PostgreSQL"),
         ("addresses", {"PRIMARY": "127.0.0.1"}, "has no private address"),
     ):
         before = getattr(instance, field)
-        setattr(instance, field, value)
-        assert hint in reason(caplog, engine)
+        setattr(instance, field, wrong)
+        said = reason(caplog, engine)
+        assert hint in said
+        assert "at length" not in said
         setattr(instance, field, before)
     ping(engine)
 

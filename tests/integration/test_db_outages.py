@@ -34,17 +34,11 @@ def engine(link: Link, database_url: str) -> Iterator[Engine]:
         yield engine
 
 
-def test_a_pool_that_is_lent_out_is_busy_and_serves_again_afterwards(
-    engine: Engine,
+def test_a_pool_that_is_lent_out_is_busy_serves_again_and_never_grows(
+    engine: Engine, link: Link
 ) -> None:
     with connect(engine), connect(engine), pytest.raises(BusyError), connect(engine):
         pass
-    ping(engine)
-
-
-def test_the_pool_never_holds_more_connections_than_it_may(
-    engine: Engine, link: Link
-) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: ping(engine), range(80)))
     assert link.attempts <= 2
@@ -88,10 +82,14 @@ def test_two_that_wait_for_each_other_do_so_in_vain_and_one_goes_through(
 def test_a_statement_that_takes_too_long_is_ended(
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(sessions, "STATEMENT_TIMEOUT_SECONDS", 1)
     with engine_on(link.through(database_url)) as engine:
+        sleep = Statement("SELECT pg_sleep(CAST(:seconds AS float8))")
+        with connect(engine) as connection:  # longer than connecting may take
+            connection.execute(sleep, {"seconds": 0.8})
         with pytest.raises(BusyError), connect(engine) as connection:
-            connection.execute(Statement("SELECT pg_sleep(CAST(:s AS int))"), {"s": 30})
+            connection.execute(sleep, {"seconds": 30})
         ping(engine)
 
 
@@ -108,14 +106,6 @@ def test_a_server_that_stops_talking_is_given_up(
         assert time.monotonic() - began < sessions.CONNECT_TIMEOUT_SECONDS - 1
         link.restore()
         ping(engine)
-
-
-def test_a_statement_may_take_longer_than_connecting_may(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT_SECONDS", 1)
-    with engine_on(database_url) as engine, connect(engine) as connection:
-        connection.execute(Statement("SELECT pg_sleep(1.5)"))
 
 
 def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(
@@ -154,18 +144,6 @@ def test_a_link_cut_in_the_middle_is_unavailable_and_the_next_request_succeeds(
     assert execute(database_url, "SELECT id FROM word") == [[1]]
 
 
-def test_a_database_that_refuses_is_unavailable_until_it_is_back(
-    engine: Engine, link: Link
-) -> None:
-    ping(engine)
-    link.refuse()
-    for _ in range(3):
-        with pytest.raises(DatabaseUnavailableError):
-            ping(engine)
-    link.restore()
-    ping(engine)
-
-
 def test_a_server_that_restarts_is_used_again_without_a_restart_of_ours() -> None:
     with scratch_folder() as folder, ExitStack() as stack:
         with postgres_server(folder, durable=False) as url:
@@ -189,11 +167,6 @@ def test_a_defect_of_ours_is_not_taken_for_an_outage(engine: Engine) -> None:
     ):
         connection.execute(Statement("SELECT CAST(1 AS nothing_here)"))
     assert not isinstance(caught.value, DatabaseUnavailableError | BusyError)
-
-
-def test_what_else_fails_in_a_block_is_not_taken_for_the_database(
-    engine: Engine,
-) -> None:
     with pytest.raises(BrokenPipeError), connect(engine):
         raise BrokenPipeError
     ping(engine)

@@ -134,21 +134,18 @@ def test_two_statements_never_have_one_name_in_whatever_sessions_they_are(
     assert names[1] != names[2]
 
 
-def test_a_statement_whose_first_run_failed_is_run_again(engine: Engine) -> None:
+def test_a_statement_whose_first_run_failed_is_run_again_and_a_broken_one_not_kept(
+    engine: Engine,
+) -> None:
+    broken = Statement("SELECT CAST(:x AS nothing_here)")
+    with connect(engine) as connection, pytest.raises(StatementError, match="nothing"):
+        connection.execute(broken, {"x": 1})
+    assert prepared(engine) == []
     divide = Statement("SELECT 6 / CAST(:by AS int)")
     with connect(engine) as connection, pytest.raises(StatementError, match="22012"):
         connection.execute(divide, {"by": 0})
     with transaction(engine) as connection:
         assert connection.execute(divide, {"by": 2}).scalar_one() == 3
-
-
-def test_a_broken_statement_is_not_kept(engine: Engine) -> None:
-    with (
-        connect(engine) as connection,
-        pytest.raises(StatementError, match="nothing_here"),
-    ):
-        connection.execute(Statement("SELECT CAST(:x AS nothing_here)"), {"x": 1})
-    assert prepared(engine) == []
 
 
 def test_a_migration_that_changes_a_result_breaks_no_request(
@@ -164,22 +161,17 @@ def test_a_migration_that_changes_a_result_breaks_no_request(
             assert connection.execute(statement, {"id": 1}).one() == (1, "a", True)
 
 
-def test_outside_a_transaction_each_statement_commits_by_itself(
+def test_a_transaction_commits_at_its_end_and_outside_of_one_each_statement_does(
     engine: Engine, database_url: str
 ) -> None:
     with connect(engine) as connection:
         say(connection, 1)
         assert words(database_url) == [1]
-
-
-def test_a_transaction_commits_when_its_block_returns(
-    engine: Engine, database_url: str
-) -> None:
     with transaction(engine) as connection:
-        say(connection, 1)
         say(connection, 2)
-        assert words(database_url) == []
-    assert words(database_url) == [1, 2]
+        say(connection, 3)
+        assert words(database_url) == [1]
+    assert words(database_url) == [1, 2, 3]
 
 
 def test_a_transaction_rolls_back_when_its_block_raises(
@@ -207,27 +199,17 @@ def test_after_a_transaction_its_connection_commits_by_itself_again(
 
 
 def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
-    names = (
-        "TimeZone",
-        "lock_timeout",
-        "statement_timeout",
-        "idle_in_transaction_session_timeout",
-        "plan_cache_mode",
-        "application_name",
-    )
     with connect(engine) as connection:
-        found = {
-            name: connection.execute(Statement(f"SHOW {name}")).scalar_one()
-            for name in names
-        }
-    assert found == {
-        "TimeZone": "UTC",
-        "lock_timeout": "2s",
-        "statement_timeout": "10s",
-        "idle_in_transaction_session_timeout": "15s",
-        "plan_cache_mode": "force_generic_plan",
-        "application_name": "order-service",
-    }
+        for name, value in {
+            "TimeZone": "UTC",
+            "lock_timeout": "2s",
+            "statement_timeout": "10s",
+            "idle_in_transaction_session_timeout": "15s",
+            "plan_cache_mode": "force_generic_plan",
+            "application_name": "order-service",
+        }.items():
+            found = connection.execute(Statement(f"SHOW {name}")).scalar_one()
+            assert (name, found) == (name, value)
 
 
 def test_percent_signs_and_colons_in_values_stay_what_they_are(

@@ -59,7 +59,7 @@ def test_migrations_and_other_commands_work_over_it(
     assert (said.status, said.err) == (0, "")
     assert said.out.split()[-1] == migrations.head()
     assert execute(migrating, "SELECT count(*) FROM orders") == [[0]]
-    for arguments in (["audit"], ["relay", "--once"], ["events", "list"]):
+    for arguments in (["relay", "--once"], ["events", "list"]):
         said = by_name(instance, *arguments)
         assert (said.status, said.err) == (0, ""), arguments
 
@@ -153,21 +153,20 @@ def test_a_role_that_does_not_exist_is_said_before_anything_is_changed(
     assert execute(migrating, "SELECT to_regclass('orders')") == [[None]]
 
 
-@pytest.mark.parametrize("has_rights", [False, True])
 def test_who_does_not_own_the_tables_cannot_give_rights(
-    postgres_url: str, instance: Instance, *, has_rights: bool
+    postgres_url: str, instance: Instance
 ) -> None:
     url = f"{postgres_url.rpartition('/')[0]}/{instance.database}"
-    if not has_rights:
-        execute(url, f'REVOKE ALL ON orders, outbox FROM "{instance.iam_user}"')
     with role(postgres_url, f"other-{uuid.uuid4().hex[:8]}@shop-42.iam") as other:
-        said = by_name(instance, "migrate", "--grant-to", other)
-        assert (said.status, said.out) == (2, "")
-        [line] = said.err.splitlines()
-        assert line == (
-            "orderctl: only the tables' owner can grant: run it as who migrates"
-        )
-        assert attempt(url, other, "SELECT * FROM orders") == [DENIED]
+        for has_rights in (True, False):
+            if not has_rights:
+                execute(url, f'REVOKE ALL ON orders, outbox FROM "{instance.iam_user}"')
+            said = by_name(instance, "migrate", "--grant-to", other)
+            assert (said.status, said.out) == (2, "")
+            assert said.err == (
+                "orderctl: only the tables' owner can grant: run it as who migrates\n"
+            )
+            assert attempt(url, other, "SELECT * FROM orders") == [DENIED]
 
 
 @pytest.mark.parametrize("names", ["", "a,,b", " "])

@@ -258,7 +258,7 @@ def finds() -> Iterator[tuple[str, str, Use]]:
         "status": 4,
         "user_id": HEAVY,
     }
-    for count in range(len(given) + 1):
+    for count in (0, 1, 2, len(given)):
         for names in itertools.combinations(sorted(given), count):
             text = console_reads._find_statement(names, LOOKED_AT).text
             asked = {name: given[name] for name in names} | {"limit": 50}

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +11,7 @@ from common import db, prepared, sessions
 from common.db import Engine, Statement, connect, engine_by, ping
 from common.errors import BusyError, DatabaseUnavailableError
 from common.prepared import PreparedConnection
+from tests.support.cloud_sql import PASSWORD, role
 from tests.support.database import execute
 from tests.support.link import Link, link_to
 from tests.support.relaying import database_at, engine_on
@@ -22,24 +23,6 @@ SLEEP = Statement("SELECT pg_sleep(CAST(:seconds AS float8))")
 def link(database_url: str) -> Iterator[Link]:
     with link_to(database_url) as link:
         yield link
-
-
-@pytest.fixture
-def limited(link: Link, database_url: str) -> Iterator[Callable[[int], str]]:
-    """Return the URL of a user who may have so many connections, through the link."""
-    role = f"guest_{uuid.uuid4().hex}"
-
-    def limit(connections: int) -> str:
-        execute(
-            database_url,
-            f"CREATE ROLE {role} LOGIN PASSWORD 'secret'"
-            f" CONNECTION LIMIT {connections}",
-        )
-        address = link.through(database_url).partition("@")[2]
-        return f"postgresql://{role}:secret@{address}"
-
-    yield limit
-    execute(database_url, f"DROP ROLE IF EXISTS {role}")
 
 
 def test_nobody_is_refused_while_the_first_connections_take_long_to_open(
@@ -67,9 +50,15 @@ def test_who_comes_one_by_one_shares_one_connection(
 
 
 def test_a_server_with_no_connection_left_is_busy_and_serves_who_has_one(
-    limited: Callable[[int], str],
+    postgres_url: str, database_url: str
 ) -> None:
-    url = limited(1)
+    with role(postgres_url, f"guest_{uuid.uuid4().hex}") as guest:
+        execute(database_url, f'ALTER ROLE "{guest}" CONNECTION LIMIT 1')
+        address = database_url.partition("@")[2]
+        be_refused_and_served(f"postgresql://{guest}:{PASSWORD}@{address}")
+
+
+def be_refused_and_served(url: str) -> None:
     with engine_on(url) as early, engine_on(url) as late:
         with connect(early) as connection:
             for _ in range(3):
@@ -106,6 +95,7 @@ def test_a_connection_that_cannot_be_opened_takes_nobodys_place(
     link: Link, database_url: str
 ) -> None:
     with engine_on(link.through(database_url), pool_size=1) as engine:
+        ping(engine)
         link.refuse()
         for _ in range(3):
             with pytest.raises(DatabaseUnavailableError):
@@ -120,17 +110,6 @@ POOLED = 5
 WRITE = Statement("INSERT INTO word VALUES (CAST(:number AS int))")
 
 
-@pytest.fixture
-def forgotten(link: Link, database_url: str) -> Iterator[Engine]:
-    """An engine with several idle connections, all of which lead nowhere now."""
-    execute(database_url, "CREATE TABLE word (number int)")
-    with engine_on(link.through(database_url), pool_size=POOLED) as engine:
-        fill(engine)
-        assert link.attempts == POOLED
-        link.forget()
-        yield engine
-
-
 def fill(engine: Engine) -> None:
     connections = [connect(engine) for _ in range(POOLED)]
     for connection in connections:
@@ -138,15 +117,20 @@ def fill(engine: Engine) -> None:
 
 
 def test_links_that_were_forgotten_while_idle_cost_one_short_wait_and_no_request(
-    forgotten: Engine, link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
+    link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "IDLE_SECONDS", 0)
     monkeypatch.setattr(prepared, "ASK_SECONDS", 1)
-    began = time.monotonic()
-    for number in range(POOLED):
-        with connect(forgotten) as connection:
-            connection.execute(WRITE, {"number": number})
-    assert time.monotonic() - began < (POOLED - 1) * 1
+    execute(database_url, "CREATE TABLE word (number int)")
+    with engine_on(link.through(database_url), pool_size=POOLED) as engine:
+        fill(engine)
+        assert link.attempts == POOLED
+        link.forget()
+        began = time.monotonic()
+        for number in range(POOLED):
+            with connect(engine) as connection:
+                connection.execute(WRITE, {"number": number})
+        assert time.monotonic() - began < (POOLED - 1) * 1
     assert len(execute(database_url, "SELECT number FROM word")) == POOLED
     assert link.attempts == POOLED + 1
 

@@ -7,6 +7,7 @@ addresses of its own, of which Linux has 16 million.
 
 import contextlib
 import datetime as dt
+import functools
 import json
 import random
 import socket
@@ -213,12 +214,11 @@ def cloud_sql(database_url: str, folder: Path) -> Iterator[Instance]:
         stack.callback(instance.close)
         stack.callback(instance.released.set)
         instance.start()
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         account = {
             "type": "service_account",
             "project_id": "shop-42",
             "private_key_id": "1",
-            "private_key": _private(key),
+            "private_key": _account_key(),
             "client_email": instance.account,
             "client_id": "1",
             "token_uri": f"{instance.url}/token",
@@ -313,6 +313,12 @@ def _json(status: int = 200, **fields: object) -> Response:
     if status != 200:
         fields = {"error": {"code": status, "message": "no, said at length"}}
     return Response(json.dumps(fields), status, content_type="application/json")
+
+
+@functools.cache
+def _account_key() -> str:
+    """Return a key that all accounts of a test run share: it is dear to make."""
+    return _private(rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
 def _private(key: Any) -> str:
