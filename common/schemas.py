@@ -7,7 +7,7 @@ from null.
 import re
 import threading
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -76,43 +76,6 @@ class Ids(Struct, frozen=True):
     order_id: int
     item_ids: list[int]
     at: str
-
-
-class TimelineEvent(Struct):
-    """What siblings are told of a step; `sent_at` is null until all of them were.
-
-    It is null again where that is longer ago than sent events are kept.
-    """
-
-    type: str
-    sent_at: str | None
-
-
-class TimelineEntry(Struct):
-    """One step of an order's life. `at` is RFC 3339 in UTC.
-
-    `by` is null where it was not recorded who acted, `event` where nobody is told,
-    `from_cart` where `kind` is not `order.created`. A change of quantity leaves the
-    status as it is; what was not recorded of a quantity is null.
-    """
-
-    at: str
-    kind: Literal[
-        "order.created",
-        "order.approved",
-        "item.created",
-        "item.changed",
-        "item.moved",
-        "item.removed",
-    ]
-    item: Id | None
-    from_status: Status | None
-    to_status: Status | None
-    from_quantity: Quantity | None
-    to_quantity: Quantity | None
-    from_cart: bool | None
-    by: Literal["owner", "shop", "system", "operator"] | None
-    event: TimelineEvent | None
 
 
 class NewLine(Struct):

@@ -10,10 +10,11 @@ import re
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
+from msgspec import Struct
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from common import errors, http, paging, problems, schemas, wiring
@@ -70,6 +71,46 @@ def every_error(of: type[errors.ServiceError]) -> Iterator[type[errors.ServiceEr
         yield from every_error(each)
 
 
+# What PostgreSQL builds, of which the service itself knows no shape.
+
+
+class TimelineEvent(Struct):
+    """What siblings are told of a step; `sent_at` is null until all of them were.
+
+    It is null again where that is longer ago than sent events are kept.
+    """
+
+    type: str
+    sent_at: str | None
+
+
+class TimelineEntry(Struct):
+    """One step of an order's life. `at` is RFC 3339 in UTC.
+
+    `by` is null where it was not recorded who acted, `event` where nobody is told,
+    `from_cart` where `kind` is not `order.created`. A change of quantity leaves the
+    status as it is; what was not recorded of a quantity is null.
+    """
+
+    at: str
+    kind: Literal[
+        "order.created",
+        "order.approved",
+        "item.created",
+        "item.changed",
+        "item.moved",
+        "item.removed",
+    ]
+    item: schemas.Id | None
+    from_status: schemas.Status | None
+    to_status: schemas.Status | None
+    from_quantity: schemas.Quantity | None
+    to_quantity: schemas.Quantity | None
+    from_cart: bool | None
+    by: Literal["owner", "shop", "system", "operator"] | None
+    event: TimelineEvent | None
+
+
 # The rules.
 
 
@@ -88,6 +129,7 @@ def every_route_is_told(told: Document, routes: dict[str, set[Route]]) -> Iterat
 
 def shapes_are_those_of_the_structs(told: Document) -> Iterator[str]:
     structs = [each for each in structs_of(schemas) if each is not schemas.Ids]
+    structs += [TimelineEvent, TimelineEntry]
     yield from differences(told["components"]["schemas"], structs)
 
 
