@@ -16,7 +16,7 @@ from common.config import load
 from common.environment import ConfigError
 from tests.support.console import OPERATOR, Console, read
 from tests.support.iap import AUDIENCE, Iap, running_iap
-from tests.support.observed import everything
+from tests.support.observed import nothing_written
 from tests.support.service import Service
 
 HEADER = "X-Goog-IAP-JWT-Assertion"
@@ -159,9 +159,7 @@ def test_style_and_health_need_nobody(guarded: Console) -> None:
     assert guarded.client.get("/health/ready").status_code == 200
 
 
-def test_only_listed_operators_act_and_viewers_look(
-    service: Service, user: str
-) -> None:
+def test_only_listed_operators_act_viewers_look(service: Service, user: str) -> None:
     service.set(OPS_OPERATORS=OPERATOR, OPS_VIEWERS="vera@example.com")
     order = service.ordered(user, 1)
     path = f"orders/{order['id']}/"
@@ -177,9 +175,6 @@ def test_only_listed_operators_act_and_viewers_look(
     assert viewer.send("delete-order", fields).status_code == 403
 
 
-# Forms
-
-
 @pytest.fixture
 def order(service: Service, user: str) -> dict[str, Any]:
     return service.ordered(user, 1)
@@ -191,25 +186,22 @@ def fields_of(console: Console, order: dict[str, Any]) -> dict[str, str]:
     return console.form("move-item", **values)
 
 
-def test_form_that_is_not_ours_does_nothing(
-    service: Service, console: Console, order: dict[str, Any]
-) -> None:
+def test_forged_form(service: Service, console: Console, order: dict[str, Any]) -> None:
     fields = fields_of(console, order)
     token = fields["token"]
     nonce, end, signature = token.split(".")
-    before = everything(service)
-    wrong = {
-        "no token": {k: v for k, v in fields.items() if k != "token"},
-        "made up": fields | {"token": f"{uuid.uuid4()}.{end}.{signature}"},
-        "prolonged": fields | {"token": f"{nonce}.b{end[1:]}.{signature}"},
-        "other values": fields | {"status": "4"},
-        "no text": fields | {"token": "é" * 30},
-    }
-    for name, sent in wrong.items():
-        response = console.send("move-item", sent)
-        assert response.status_code == 403, name
-        assert "open it again" in read(response).text
-    assert everything(service) == before
+    with nothing_written(service):
+        wrong = {
+            "no token": {k: v for k, v in fields.items() if k != "token"},
+            "made up": fields | {"token": f"{uuid.uuid4()}.{end}.{signature}"},
+            "prolonged": fields | {"token": f"{nonce}.b{end[1:]}.{signature}"},
+            "other values": fields | {"status": "4"},
+            "no text": fields | {"token": "é" * 30},
+        }
+        for name, sent in wrong.items():
+            response = console.send("move-item", sent)
+            assert response.status_code == 403, name
+            assert "open it again" in read(response).text
     assert not [a for a in console.actions() if a["order_id"] == order["id"]]
 
 
@@ -238,16 +230,12 @@ def test_form_of_another_browser_or_operator_does_nothing(
     ids=str,
 )
 def test_form_from_another_place_does_nothing(
-    service: Service,
-    console: Console,
-    order: dict[str, Any],
-    headers: dict[str, str],
+    service: Service, console: Console, order: dict[str, Any], headers: dict[str, str]
 ) -> None:
     fields = fields_of(console, order)
-    before = everything(service)
-    response = console.send("move-item", fields, **headers)
-    assert response.status_code == 403
-    assert everything(service) == before
+    with nothing_written(service):
+        response = console.send("move-item", fields, **headers)
+        assert response.status_code == 403
 
 
 def test_old_form_does_nothing(
@@ -268,9 +256,6 @@ def test_cookie_is_for_this_site_only_and_for_no_script(
     assert cookie.startswith("__Host-ops=")
     for trait in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/"):
         assert trait in cookie
-
-
-# Settings
 
 
 @pytest.mark.parametrize(

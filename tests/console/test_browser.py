@@ -153,9 +153,7 @@ def test_an_item_is_shipped_by_keyboard_on_a_phone(browser: Browser, url: str) -
         assert not watched.errors
 
 
-def test_going_back_shows_that_it_is_done_and_does_it_no_second_time(
-    browser: Browser, url: str
-) -> None:
+def test_going_back_shows_that_it_is_done_already(browser: Browser, url: str) -> None:
     order_id = order(url)
     with watched_page(browser) as watched:
         page = watched.page

@@ -1,8 +1,9 @@
-"""Pages of the console: what they show, and what they never do."""
+"""Pages of the console, and dead letters and events to act on."""
 
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,7 @@ STATIC_PAGES = (
 
 
 @pytest.mark.parametrize("path", STATIC_PAGES)
-def test_page_runs_no_script_and_loads_nothing_from_elsewhere(
-    console: Console, path: str
-) -> None:
+def test_page_runs_no_script_and_loads_nothing(console: Console, path: str) -> None:
     response = console.get(path)
     text = response.get_data(as_text=True)
     assert response.status_code == 200, text
@@ -42,9 +41,7 @@ def test_page_has_one_heading_a_way_past_the_menu_and_labels(console: Console) -
         assert all(f'<label for="{name}"' in text for name in fields)
 
 
-def test_order_page_tells_what_happened_to_it(
-    service: Service, console: Console, user: str
-) -> None:
+def test_order_page_has_story(service: Service, console: Console, user: str) -> None:
     order = service.ordered(user, 2)
     moved = service.move(order["items"][0]["id"], 2)
     text = console.text(f"orders/{order['id']}/")
@@ -67,9 +64,7 @@ def test_what_is_not_there_is_a_page_too(console: Console, path: str) -> None:
     assert (response.status_code, response.mimetype) == (404, "text/html")
 
 
-def test_what_users_wrote_is_text_and_never_markup(
-    service: Service, console: Console, user: str
-) -> None:
+def test_users_text_is_no_markup(service: Service, console: Console, user: str) -> None:
     order = service.ordered(user, 1)
     bad = "<script>alert(1)</script>"
     body = {"metadata": {"note": bad, '"><img src=x>': "x"}}
@@ -80,16 +75,13 @@ def test_what_users_wrote_is_text_and_never_markup(
     assert "<img src=x" not in text
 
 
-# Finding
-
-
 def found(console: Console, query: str) -> list[int]:
     links = read(console.get(f"orders/?{query}")).links
     ids = [re.fullmatch(r"/ops/orders/(\d+)/", link) for link in links]
     return [int(match[1]) for match in ids if match]
 
 
-def test_orders_are_found_by_user_shop_status_and_approval(
+def test_orders_are_found_by_fields(
     service: Service, console: Console, user: str
 ) -> None:
     first, second = service.ordered(user, 1), service.ordered(user, 1)
@@ -103,9 +95,7 @@ def test_orders_are_found_by_user_shop_status_and_approval(
     assert found(console, f"shop_id={uuid.uuid4()}") == []
 
 
-def test_orders_are_found_by_time(
-    service: Service, console: Console, user: str
-) -> None:
+def test_orders_found_by_time(service: Service, console: Console, user: str) -> None:
     old, new = service.ordered(user, 1), service.ordered(user, 1)
     now = datetime.now(UTC)
     service.rows(
@@ -119,9 +109,7 @@ def test_orders_are_found_by_time(
     assert old["id"] not in found(console, f"created_after={yesterday}&limit=200")
 
 
-def test_pages_of_orders_follow_each_other_without_a_gap(
-    service: Service, console: Console, user: str
-) -> None:
+def test_pages_leave_no_gap(service: Service, console: Console, user: str) -> None:
     ids = [service.ordered(user, 1)["id"] for _ in range(5)]
     query, seen = f"user_id={user}&limit=2", []
     while query:
@@ -132,9 +120,7 @@ def test_pages_of_orders_follow_each_other_without_a_gap(
     assert seen == ids[::-1]
 
 
-def test_what_no_index_knows_is_looked_for_in_bounded_steps(
-    service: Service, user: str
-) -> None:
+def test_search_without_an_index_is_in_steps(service: Service, user: str) -> None:
     ids = [service.ordered(user, 1)["id"] for _ in range(3)]
     seen, after, steps = [], None, 0
     filters = {"shop_id": str(uuid.uuid4())}
@@ -170,9 +156,6 @@ def test_bad_parameter_is_named(console: Console, query: str, name: str) -> None
     assert f"{name}:" in read(response).text
 
 
-# Charts
-
-
 def counted(console: Console) -> int:
     text = console.get("charts/days/").get_data(as_text=True)
     rows = re.findall(r"<tr><th scope=\"row\">[^<]+</th><td>(\d+)</td>", text)
@@ -180,19 +163,116 @@ def counted(console: Console) -> int:
     return sum(map(int, rows))
 
 
-def test_chart_counts_orders_in_its_table(
-    service: Service, console: Console, user: str
-) -> None:
+def test_chart_counts_orders(service: Service, console: Console, user: str) -> None:
     before = counted(console)
     service.ordered(user, 1)
     assert counted(console) == before + 1
 
 
 @pytest.mark.parametrize("name", ["hours", "days"])
-def test_chart_is_an_image_without_script_for_light_and_dark(
-    console: Console, name: str
-) -> None:
+def test_chart_is_an_image_for_light_and_dark(console: Console, name: str) -> None:
     image = console.get(f"charts/{name}.svg")
     assert (image.status_code, image.mimetype) == (200, "image/svg+xml")
     assert b"<script" not in image.data
     assert b"@media (prefers-color-scheme: dark)" in image.data
+
+
+@pytest.fixture
+def order(service: Service, user: str) -> dict[str, Any]:
+    return service.ordered(user, 1)
+
+
+@pytest.fixture
+def letter(service: Service, order: dict[str, Any]) -> int:
+    """An event of the order that nobody took."""
+    [row] = service.rows(
+        "INSERT INTO dead_letters (source, reason, destination, order_id, event_id,"
+        " event_type, headers, body) SELECT 'outbox', 'refused: <b>no</b>', 'http',"
+        " :id, CAST(h.event_id AS text), 'order.created', '{}', '{\"a\": 1}'"
+        " FROM order_history h WHERE h.order_id = :id AND h.kind = 'order.created'"
+        " RETURNING id",
+        id=order["id"],
+    )
+    return int(row["id"])
+
+
+def test_letter_is_shown_with_why_and_what(console: Console, letter: int) -> None:
+    assert "refused: <b>no</b>" in console.text("letters/")
+    shown = console.text(f"letters/{letter}/")
+    assert "order.created" in shown
+    assert '{"a": 1}' in shown
+    assert "<b>" not in console.get(f"letters/{letter}/").get_data(as_text=True)
+
+
+def test_letter_is_replayed_once(
+    service: Service, console: Console, letter: int, order: dict[str, Any]
+) -> None:
+    fields = console.form("replay-letter", letter=letter)
+    first = console.send("replay-letter", fields)
+    second = console.send("replay-letter", fields)
+    assert (first.status_code, first.location) == (303, second.location)
+    made = console.actions()[-1]
+    assert (made["outcome"], made["order_id"]) == ("replayed", order["id"])
+    again = service.rows(
+        "SELECT is_resend FROM outbox WHERE order_id = :id AND is_resend",
+        id=order["id"],
+    )
+    assert len(again) == 1
+    assert "replayed" in console.text(f"letters/{letter}/")
+
+
+def test_letter_is_given_up(console: Console, letter: int) -> None:
+    assert console.act("discard-letter", letter=letter).status_code == 303
+    assert f"Letter {letter}" not in console.text("letters/")
+    assert "discarded" in console.text("letters/?all=true")
+
+
+def test_settled_letter_is_refused_on_record(console: Console, letter: int) -> None:
+    fields = console.form("discard-letter", letter=letter)
+    other = console.form("replay-letter", letter=letter)
+    console.send("discard-letter", fields)
+    refused = console.send("replay-letter", other)
+    assert refused.status_code == 409
+    assert "was discarded already" in read(refused).text
+    assert console.actions()[-1]["outcome"].startswith("refused:")
+
+
+@pytest.fixture
+def held(service: Service, order: dict[str, Any]) -> dict[str, Any]:
+    """An event of the order that is held in doubt."""
+    [row] = service.rows(
+        "INSERT INTO outbox (destination, order_id, event_id, event_type, body,"
+        " attempts, doubts, held_since) VALUES ('rabbitmq', :id, gen_random_uuid(),"
+        " 'order.created', '{}', 1, 1, now())"
+        " RETURNING order_id, CAST(event_id AS text) AS event_id",
+        id=order["id"],
+    )
+    return {"order": row["order_id"], "event": row["event_id"]} | {
+        "destination": "rabbitmq"
+    }
+
+
+def test_held_event_is_on_the_first_page_and_is_released(
+    service: Service, console: Console, held: dict[str, Any]
+) -> None:
+    assert "held in doubt" in console.text("")
+    assert str(held["order"]) in console.text("events/?place=held")
+    assert console.act("resend-event", **held).status_code == 303
+    assert console.actions()[-1]["outcome"] == "rabbitmq: released"
+    [row] = service.rows(
+        "SELECT held_since FROM outbox WHERE event_id = CAST(:id AS uuid)",
+        id=held["event"],
+    )
+    assert row["held_since"] is None
+
+
+def test_held_event_is_taken_for_sent(console: Console, held: dict[str, Any]) -> None:
+    assert console.act("confirm-event", **held).status_code == 303
+    assert console.actions()[-1]["outcome"] == "rabbitmq: confirmed"
+    shown = console.text(f"events/{held['order']}/{held['event']}/")
+    assert "To rabbitmq: sent" in shown
+
+
+def test_event_of_nobody_is_not_found(console: Console, order: dict[str, Any]) -> None:
+    path = f"events/{order['id']}/7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11/"
+    assert console.get(path).status_code == 404

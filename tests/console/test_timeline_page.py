@@ -148,9 +148,7 @@ def test_order_that_is_deleted_keeps_operators_actions_and_deliveries(
     assert f"by {user}" in text
 
 
-def test_start_of_a_page_that_is_no_id_is_named(
-    console: Console, order: dict[str, Any]
-) -> None:
+def test_start_that_is_no_id_is_named(console: Console, order: dict[str, Any]) -> None:
     response = console.get(f"orders/{order['id']}/?before=x")
     assert response.status_code == 400
     assert "before:" in read(response).text

@@ -13,6 +13,7 @@ from common import wiring
 from tests.support.sandbox import Sandbox
 from tests.support.service import Service, new_user
 from tests.support.shared import clean_sandbox
+from tests.support.traced import Collector, collecting
 
 
 @pytest.fixture
@@ -34,6 +35,13 @@ def service(database_url: str, sandbox: Sandbox) -> Iterator[Service]:
 def user() -> str:
     """A customer with an empty past."""
     return new_user()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector of traces; `collector.environ` points functions at it."""
+    with collecting() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

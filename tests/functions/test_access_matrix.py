@@ -9,10 +9,14 @@ keeper of another shop, the shop service's direct call (a user, no token), and n
 Forgers are in tests/support/callers.py: each is answered as one of these.
 """
 
+import http.client
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from infra.gateway.document import Token, functions, gateway_document
+from infra.local.gateway import FUNCTIONS, function_of
 from tests.support.access import (
     FAR,
     Access,
@@ -25,8 +29,9 @@ from tests.support.access import (
 from tests.support.callers import WAYS, People, forged, honest
 from tests.support.observed import history, problem
 from tests.support.service import Service, new_user
+from tests.support.serving import environment, served
 from tests.support.shared import service_of_file, settings_kept, shared_service
-from tests.support.tokens import SECRET
+from tests.support.tokens import SECRET, userinfo
 
 # Nothing is verified: who may call at all is the network's and IAM's to say.
 HEADER = read_table("""
@@ -78,8 +83,11 @@ TABLES = {
 }
 
 OPERATIONS = documented_operations()
+
 GUARDED = [name for name, each in OPERATIONS.items() if not each.is_open]
+
 OPEN = [name for name, each in OPERATIONS.items() if each.is_open]
+
 # A demanded claim is the status operation's matter alone.
 CELLS = [
     (way, name)
@@ -144,9 +152,6 @@ def test_every_operation_has_its_expectations_for_every_caller(way: str) -> None
     assert all(columns <= row.keys() for row in table.values())
 
 
-# Beside the table.
-
-
 def test_user_is_stored_in_lower_case_with_dashes(service: Service, user: str) -> None:
     for spelled in (user.upper(), user.replace("-", ""), f" {user} "):
         order = service.crud("POST", "/api/orders/", spelled, json={}).get_json()
@@ -184,12 +189,89 @@ def test_a_condition_tells_a_stranger_no_more(access: Access, header: str) -> No
             assert shown(known, target) == shown(unknown, absent), name
 
 
-def test_an_approved_order_of_somebody_else_is_404_for_a_new_item_not_409(
-    service: Service, user: str
-) -> None:
+def test_approved_order_of_another_is_404_not_409(service: Service, user: str) -> None:
     order = service.ordered(user)
     service.move(order["items"][0]["id"], 3)
     service.trigger_approval(order["id"])
     body = {"order": order["id"], "product_variation": service.sandbox.add_article()}
     response = service.crud("POST", "/api/order-items/", new_user(), json=body)
     problem(response, 404, "not-found")
+
+
+KNOW_USERS = {
+    function_of(each.path)
+    for each in documented_operations().values()
+    if not each.is_open
+}
+
+
+@pytest.mark.parametrize("function", sorted(KNOW_USERS))
+@pytest.mark.parametrize(
+    "variable", [("K_SERVICE", "orders"), ("RUNNING_ON_CLOUDRUN", "true")], ids=str
+)
+def test_on_cloud_run_a_function_with_users_does_not_start_by_default(
+    service: Service, function: str, variable: tuple[str, str]
+) -> None:
+    service.set(**dict([variable]))
+    with pytest.raises(SystemExit) as raised:
+        service.client(function)
+    assert str(raised.value) == (
+        "configuration error: IDENTITY_SOURCE is not set:"
+        " on Cloud Run it must be said, header or apigateway"
+    )
+
+
+@pytest.mark.parametrize(
+    "function", sorted(set(FUNCTIONS) - KNOW_USERS - {"ops_console"})
+)
+def test_on_cloud_run_others_start_by_default(service: Service, function: str) -> None:
+    service.set(K_SERVICE=function, RUNNING_ON_CLOUDRUN="true")
+    assert service.client(function).get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("source", ["header", "apigateway"])
+def test_on_cloud_run_it_starts_once_it_is_told(service: Service, source: str) -> None:
+    service.set(K_SERVICE="orders-crud", IDENTITY_SOURCE=source)
+    user = new_user()
+    headers = {"X-User-ID": user} if source == "header" else userinfo(sub=user)
+    response = service.client("orders_crud").get("/api/orders/", headers=headers)
+    assert response.get_json() == []
+
+
+def test_gateway_s_paths_are_answered_by_the_named_function(service: Service) -> None:
+    addresses = {name: f"https://{name}" for name in functions()}
+    token = Token(issuer="x", jwks_uri="https://x", audiences=("x",))
+    made = gateway_document(addresses, token)
+    for path, item in made["paths"].items():
+        for method, operation in item.items():
+            name = "busy" if path.startswith("/problems/") else "redoc.js"
+            asked = path.replace("{id}", "7").replace("{name}", name)
+            client = service.client(operation["x-google-backend"])
+            for each in (asked, f"{asked}/"):
+                response = client.open(each, method=method.upper())
+                expected = 401 if operation["security"] else 200
+                assert response.status_code == expected, (method, each)
+
+
+def test_server_makes_no_user_of_two_or_of_underscores(service: Service) -> None:
+    user = new_user()
+    order = service.ordered(user)
+    environ = environment(**service.environ, K_SERVICE="x", IDENTITY_SOURCE="header")
+    with served("orders_crud", environ) as url:
+        address = url.removeprefix("http://")
+
+        def status(*headers: tuple[str, str]) -> int:
+            with closing(http.client.HTTPConnection(address, timeout=20)) as link:
+                link.putrequest("GET", f"/api/orders/{order['id']}/")
+                for name, value in headers:
+                    link.putheader(name, value)
+                link.endheaders()
+                return link.getresponse().status
+
+        assert status(("X-User-ID", user)) == 200
+        assert status(("x-uSeR-iD", f"  {user.upper()}\t")) == 200
+        assert status(("X-User-ID", user), ("X-User-ID", user)) == 401
+        assert status(("X-User-ID", new_user()), ("X-User-ID", user)) == 401
+        assert status(("X_User_ID", user)) == 401
+        assert status(("X-User_ID", user), ("X-User-ID", new_user())) == 404
+        assert status(("X-User-ID ", user)) in (400, 401)

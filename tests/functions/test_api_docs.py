@@ -93,7 +93,7 @@ def test_everybody_gets_the_form_that_they_like_best(
         ("/api/schema/nothing/", "*/*", 404),
     ],
 )
-def test_what_there_is_not_is_refused(
+def test_rest_is_an_error(
     docs: FlaskClient, path: str, accept: str, status: int
 ) -> None:
     refused = get(docs, path, Accept=accept)
@@ -102,9 +102,7 @@ def test_what_there_is_not_is_refused(
 
 
 @pytest.mark.parametrize(("path", "name"), [(SCHEMA, "openapi"), (EVENTS, "asyncapi")])
-def test_yaml_is_what_was_written_and_json_says_the_same(
-    docs: FlaskClient, path: str, name: str
-) -> None:
+def test_yaml_and_json_say_the_same(docs: FlaskClient, path: str, name: str) -> None:
     as_yaml = get(docs, path, Accept=YAML)
     assert as_yaml.data == documents.source(name)
     as_json = get(docs, path, Accept=JSON)
@@ -170,9 +168,7 @@ def test_a_page_loads_nothing_from_outside_and_no_script_that_it_does_not_need(
     assert sources == {"data:", "blob:"}
 
 
-def test_every_type_of_problem_has_a_page_and_json_where_its_uri_leads(
-    docs: FlaskClient,
-) -> None:
+def test_every_problem_type_has_a_page_and_json_at_its_uri(docs: FlaskClient) -> None:
     listed = get(docs, PROBLEMS, Accept=JSON).get_json()
     assert [each["name"] for each in listed] == list(pages.problems())
     linked = re.findall(r'<a href="([^"]+)"', get(docs, PROBLEMS).text)

@@ -25,9 +25,7 @@ WAITING = """
 """
 
 
-def test_many_triggers_at_once_approve_exactly_once(
-    service: Service, user: str
-) -> None:
+def test_many_triggers_at_once_approve_only_once(service: Service, user: str) -> None:
     """All of them see an order that is not approved before the first can write."""
     order = completed(service, user, DELIVERED, CANCELLED)
     headers, data = binary(json.dumps(status_event(order["id"])).encode())
@@ -53,9 +51,7 @@ def test_many_triggers_at_once_approve_exactly_once(
     assert heard["times_heard"] == 1
 
 
-def test_analytics_hears_of_delivered_items_only_in_major_units(
-    service: Service, user: str
-) -> None:
+def test_analytics_gets_delivered_items_and_prices(service: Service, user: str) -> None:
     mug = service.sandbox.add_article(price="19.99", amount=10)
     pin = service.sandbox.add_article(price="0.05", amount=10)
     for article, quantity in ((mug, 2), (pin, 7)):
@@ -82,9 +78,7 @@ def test_analytics_hears_of_delivered_items_only_in_major_units(
     }
 
 
-def test_an_order_all_of_which_was_cancelled_is_told_with_no_items(
-    service: Service, user: str
-) -> None:
+def test_cancelled_order_is_sent_without_items(service: Service, user: str) -> None:
     order = completed(service, user, CANCELLED, CANCELLED)
     service.trigger_approval(order["id"])
     [heard] = service.sandbox.completed_orders
@@ -92,9 +86,7 @@ def test_an_order_all_of_which_was_cancelled_is_told_with_no_items(
     assert is_approved(service, order["id"])
 
 
-def test_an_answer_of_analytics_that_got_lost_is_asked_for_again(
-    service: Service, user: str
-) -> None:
+def test_lost_answer_of_analytics_is_asked_again(service: Service, user: str) -> None:
     order = completed(service, user, DELIVERED)
     service.sandbox.fault("analytics", hang_up=True, after_work=True, times=1)
     service.trigger_approval(order["id"])
@@ -106,9 +98,7 @@ def test_an_answer_of_analytics_that_got_lost_is_asked_for_again(
     assert service.rows("SELECT 1 FROM outbox") == []
 
 
-def test_a_notification_waits_for_a_deployment_that_knows_analytics(
-    service: Service, user: str
-) -> None:
+def test_notification_waits_for_an_address(service: Service, user: str) -> None:
     analytics = service.environ["ANALYTIC_SERVICE"]
     service.set(ANALYTIC_SERVICE=None)
     order = completed(service, user, DELIVERED)
@@ -120,9 +110,7 @@ def test_a_notification_waits_for_a_deployment_that_knows_analytics(
     assert len(service.sandbox.completed_orders) == 1
 
 
-def test_the_sweep_approves_complete_orders_whose_trigger_was_lost(
-    service: Service, user: str
-) -> None:
+def test_sweep_approves_orders_without_a_trigger(service: Service, user: str) -> None:
     complete = completed(service, user, DELIVERED)
     half = service.ordered(user, 1, 1)
     service.move(half["items"][0]["id"], DELIVERED)
@@ -136,7 +124,7 @@ def test_the_sweep_approves_complete_orders_whose_trigger_was_lost(
     assert service.sweep()["approved"] == []
 
 
-def test_an_order_somebody_holds_costs_the_others_neither_approval_nor_events(
+def test_locked_order_delays_no_other_order_or_its_events(
     service: Service,
 ) -> None:
     held, free = (completed(service, new_user(), DELIVERED) for _ in range(2))
@@ -154,9 +142,7 @@ def test_an_order_somebody_holds_costs_the_others_neither_approval_nor_events(
     assert service.sweep()["approved"] == [held["id"]]
 
 
-def test_a_complete_order_that_got_another_item_is_not_approved(
-    service: Service, user: str
-) -> None:
+def test_order_reopened_by_an_item_is_not_approved(service: Service, user: str) -> None:
     order = completed(service, user, DELIVERED)
     article = service.sandbox.add_article(amount=5)
     added = {"order": order["id"], "product_variation": article}
@@ -188,15 +174,13 @@ def test_an_order_without_items_is_not_approved(service: Service, user: str) -> 
     assert not is_approved(service, order["id"])
 
 
-def test_what_the_event_claims_of_the_status_is_not_believed(
-    service: Service, user: str
-) -> None:
+def test_status_in_the_event_is_not_believed(service: Service, user: str) -> None:
     order = service.ordered(user)
     assert deliver(service, status_event(order["id"], status=4)).status_code == 204
     assert not is_approved(service, order["id"])
 
 
-def test_a_dead_letter_is_an_error_in_the_log(
+def test_dead_letter_is_logged(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours = logging.getLogger("orders")

@@ -65,9 +65,7 @@ def test_the_recorded_order_is_approved_whatever_envelope_its_event_is_in(
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES_ONLY)
-def test_a_recorded_message_without_data_is_kept_as_it_came(
-    service: Service, name: str
-) -> None:
+def test_recorded_message_without_data_is_kept(service: Service, name: str) -> None:
     headers, body = recorded(name)
     assert post(service, headers, body).status_code == 204
     [letter] = dead_letters(service)
@@ -93,9 +91,7 @@ REFUSED: dict[str, tuple[dict[str, str], bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_is_acknowledged_and_kept_to_the_byte(
-    service: Service, name: str
-) -> None:
+def test_what_is_refused_is_kept_to_the_byte(service: Service, name: str) -> None:
     headers, body, reason = REFUSED[name]
     response = post(service, headers, body)
     assert (response.status_code, response.get_data()) == (204, b"")
@@ -111,9 +107,7 @@ def test_what_is_refused_is_acknowledged_and_kept_to_the_byte(
     "event_type",
     ["order.created", "order.item.created", "order.approved", "order.deleted"],
 )
-def test_our_own_other_events_are_acknowledged_and_not_kept(
-    service: Service, event_type: str
-) -> None:
+def test_our_other_events_are_not_kept(service: Service, event_type: str) -> None:
     for body in (
         json.dumps({"event_type": event_type, "order_id": "no id"}).encode(),
         json.dumps({"event_type": event_type}).encode(),
@@ -121,9 +115,6 @@ def test_our_own_other_events_are_acknowledged_and_not_kept(
         for headers, data in (({}, body), raw_push(body)):
             assert post(service, headers, data).status_code == 204
     assert dead_letters(service) == []
-
-
-# As the platform starts it: the functions framework, and gunicorn.
 
 
 def status(url: str, request: bytes) -> int:
@@ -135,9 +126,7 @@ def status(url: str, request: bytes) -> int:
     return int(head.split()[1])
 
 
-def test_recordings_are_taken_byte_for_byte_by_the_server_of_the_platform(
-    service: Service, user: str
-) -> None:
+def test_recordings_are_taken_by_the_real_server(service: Service, user: str) -> None:
     next_order_is(service, RECORDED_ORDER)
     completed(service, user, DELIVERED)
     large = base64.b64encode(b"x" * 10_000_000)
@@ -166,9 +155,7 @@ def test_recordings_are_taken_byte_for_byte_by_the_server_of_the_platform(
     }
 
 
-def test_a_dead_letter_can_be_found_by_what_the_message_says_of_itself(
-    service: Service,
-) -> None:
+def test_dead_letter_has_the_ids_that_its_message_names(service: Service) -> None:
     headers, body = recorded("unwrapped_push")
     post(service, headers, body.replace(b'"order_id":"4"', b'"order_id":"x"'))
     push = json.loads(recorded("raw_push")[1])
@@ -181,9 +168,7 @@ def test_a_dead_letter_can_be_found_by_what_the_message_says_of_itself(
     assert len(dead_letters(service)) == 2
 
 
-def test_dead_letter_holds_no_credential_of_whoever_delivered(
-    service: Service,
-) -> None:
+def test_dead_letter_holds_no_credential_of_whoever_delivered(service: Service) -> None:
     names = (
         *("Authorization", "Cookie", "Proxy-Authorization"),
         *("X-Serverless-Authorization", "X-Goog-IAP-JWT-Assertion"),
@@ -210,9 +195,7 @@ def test_text_that_postgresql_cannot_hold_is_kept_without_it(service: Service) -
         assert letter["body"] == body
 
 
-def test_headers_that_postgresql_cannot_hold_are_kept_without_it(
-    service: Service,
-) -> None:
+def test_headers_are_kept_without_what_cannot_be_stored(service: Service) -> None:
     """HTTP has none of them; AMQP may."""
     service.client("approval_handler")
     headers = {"a\0b": "c\0", "half": "\ud800", "Cookie": "secret", "other": "kept"}
@@ -271,9 +254,6 @@ def test_more_than_the_platform_lets_through_is_413(service: Service) -> None:
     assert dead_letters(service) == []
 
 
-# What the broker has given up.
-
-
 @pytest.mark.parametrize("path", ["/dead-letters", "/dead-letters/"])
 @pytest.mark.parametrize("name", GIVEN_UP)
 def test_what_the_broker_gave_up_is_kept_and_not_processed(
@@ -295,9 +275,7 @@ def test_what_the_broker_gave_up_is_kept_and_not_processed(
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"\0", OWN, b'{"event_type":"x"}'])
-def test_whatever_else_the_broker_gave_up_is_kept_as_well(
-    service: Service, body: bytes
-) -> None:
+def test_anything_the_broker_gave_up_is_kept(service: Service, body: bytes) -> None:
     assert post(service, {}, body, "/dead-letters").status_code == 204
     [letter] = dead_letters(service)
     assert letter["reason"] == "given up by the broker"
@@ -305,9 +283,7 @@ def test_whatever_else_the_broker_gave_up_is_kept_as_well(
 
 
 @pytest.mark.parametrize("path", ["/dead-letters/x", "/x/dead-letters", "/dead-letter"])
-def test_only_that_very_path_takes_what_was_given_up(
-    service: Service, user: str, path: str
-) -> None:
+def test_other_paths_take_live_events(service: Service, user: str, path: str) -> None:
     order = completed(service, user, DELIVERED)
     event = json.dumps(status_event(order["id"])).encode()
     assert post(service, {}, event, path).status_code == 204

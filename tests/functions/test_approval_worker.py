@@ -43,7 +43,7 @@ def link(broker: Broker) -> Iterator[Link]:
         yield link
 
 
-def test_it_approves_from_its_queue_and_announces_it(
+def test_it_approves_from_its_queue(
     service: Service, broker: Broker, user: str
 ) -> None:
     order = completed(service, user, DELIVERED)
@@ -95,7 +95,7 @@ def test_a_signal_stops_it_within_seconds(
     assert output.read_text().endswith("main has returned\n")
 
 
-def test_what_a_killed_worker_had_in_hand_goes_to_the_next(
+def test_killed_workers_job_is_redone(
     service: Service, broker: Broker, user: str
 ) -> None:
     order = completed(service, user, DELIVERED)
@@ -113,9 +113,7 @@ def test_what_a_killed_worker_had_in_hand_goes_to_the_next(
         eventually(lambda: is_approved(service, order["id"]))
 
 
-def test_a_cut_link_is_opened_again_and_nothing_is_lost(
-    service: Service, broker: Broker, link: Link
-) -> None:
+def test_cut_link_is_opened_again(service: Service, broker: Broker, link: Link) -> None:
     first, second = (completed(service, new_user(), DELIVERED) for _ in range(2))
     with worker(service, broker, link.port):
         eventually(ready(broker))
@@ -128,9 +126,7 @@ def test_a_cut_link_is_opened_again_and_nothing_is_lost(
         eventually(lambda: is_approved(service, second["id"]))
 
 
-def test_a_broker_that_is_absent_at_start_is_waited_for(
-    service: Service, broker: Broker, link: Link
-) -> None:
+def test_absent_broker_is_awaited(service: Service, broker: Broker, link: Link) -> None:
     link.refuse()
     with (
         worker(service, broker, link.port) as process,
@@ -180,16 +176,3 @@ def test_without_a_broker_configured_it_says_so_in_one_line(service: Service) ->
     assert done.stderr.splitlines() == [
         "configuration error: RABBITMQ_URL is not set, and neither is RABBITMQ_HOST"
     ]
-
-
-def test_its_help_names_its_settings_and_needs_none_of_them() -> None:
-    done = subprocess.run(
-        [sys.executable, str(WORKER), "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(CHECKOUT)},
-        timeout=PATIENCE_SECONDS,
-    )
-    for name in ("DATABASE_URL", "RABBITMQ_URL", "RABBITMQ_CA_FILE", "EVENT_BUS"):
-        assert name in done.stdout

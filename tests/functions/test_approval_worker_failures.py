@@ -71,9 +71,6 @@ def declared(service: Service, broker: Broker) -> Iterator[Broker]:
     return broker
 
 
-# A defect.
-
-
 def test_a_defect_ends_neither_the_worker_nor_other_messages_but_is_given_up(
     service: Service, broker: Broker, user: str, tmp_path: Path
 ) -> None:
@@ -145,9 +142,6 @@ def test_properties_that_cannot_be_decoded_do_not_break_the_link_for_ever(
     assert all("x-undecoded" in row["headers"] for row in dead_letters(service))
 
 
-# What the broker gave up.
-
-
 def test_what_the_broker_gave_up_is_seen_among_our_dead_letters_with_its_event(
     service: Service, declared: Broker
 ) -> None:
@@ -177,9 +171,7 @@ def test_what_the_broker_gave_up_is_seen_among_our_dead_letters_with_its_event(
     assert "authorization" not in letter["headers"]
 
 
-def test_a_dead_letters_event_is_known_by_whatever_the_message_says(
-    service: Service, declared: Broker
-) -> None:
+def test_dead_letters_event_id_is_found(service: Service, declared: Broker) -> None:
     properties: dict[str | None, dict[str, Any]] = {
         "e-1": {"headers": {"cloudEvents_id": "e-1"}, "message_id": "other"},
         "m-1": {"message_id": "m-1"},
@@ -194,9 +186,7 @@ def test_a_dead_letters_event_is_known_by_whatever_the_message_says(
     assert {letter["event_type"] for letter in letters} == {STATUS_UPDATED}
 
 
-def test_a_dead_letter_that_cannot_be_kept_now_is_kept_later(
-    service: Service, declared: Broker
-) -> None:
+def test_dead_letters_are_kept_in_the_end(service: Service, declared: Broker) -> None:
     with link_to(service.environ["DATABASE_URL"]) as database:
         database.refuse()
         through = database.through(service.environ["DATABASE_URL"])
@@ -210,9 +200,6 @@ def test_a_dead_letter_that_cannot_be_kept_now_is_kept_later(
             eventually(lambda: counts(declared, OWN_DEAD_LETTERS) == (0, 1))
     kept = sorted(int(row["body"]) for row in dead_letters(service))
     assert kept == list(range(40))
-
-
-# Crashes around the acknowledgement.
 
 
 def test_a_crash_before_the_acknowledgement_costs_a_redelivery_and_nothing_else(
@@ -246,9 +233,6 @@ def test_a_crash_after_the_acknowledgement_leaves_the_announcement_to_the_sweep(
     assert len(service.sandbox.events_of("order.approved")) == 1
 
 
-# Queues that go away, and stops.
-
-
 @pytest.mark.parametrize("queue", [QUEUE, OWN_DEAD_LETTERS])
 def test_a_queue_that_somebody_deletes_is_declared_again(
     service: Service, broker: Broker, user: str, queue: str
@@ -278,9 +262,7 @@ def test_a_queue_that_is_declared_otherwise_is_told_and_waited_for(
         eventually(ready(broker))
 
 
-def test_a_stop_gives_back_what_was_fetched_ahead(
-    service: Service, broker: Broker
-) -> None:
+def test_stop_returns_what_was_fetched_ahead(service: Service, broker: Broker) -> None:
     orders = [completed(service, new_user(), DELIVERED) for _ in range(3)]
     with link_to(service.environ["DATABASE_URL"]) as database:
         through = database.through(service.environ["DATABASE_URL"])

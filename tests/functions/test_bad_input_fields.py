@@ -1,11 +1,11 @@
-"""Members of a body that are of the wrong type, out of bounds, or not to be stored."""
+"""Members, ids, keys and headers that are wrong, out of bounds, or not to be stored."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.support.observed import everything, problem, refused_field
+from tests.support.observed import nothing_written, problem, refused_field
 from tests.support.service import Service, new_user
 from tests.support.shared import service_of_file
 from tests.support.writes import WRITES
@@ -19,16 +19,23 @@ NO_INT = [
     *("true", "false", '"3"', '""', "3.0", "3e0", "3.5", "1e400", "null", "[]", "[3]"),
     *("{}", '{"3": 3}'),
 ]
+
 TOO_LARGE = [str(2**63), str(2**64), "9" * 40, "9" * 5000, "-" + "9" * 40]
+
 QUANTITIES = [*NO_INT, *TOO_LARGE, "0", "-0", "-1", "10001"]
+
 IDS = [*NO_INT, *TOO_LARGE, "0", "-1"]
+
 NO_BOOL = ["1", "0", '"true"', "null", "[]", "{}", "1.0"]
+
 NO_UUID = [
     *("true", "7", "[]", "{}", '""', '"x"', f'"{USER[:-1]}"', f'"{USER}0"'),
     *(f'"{{{USER}}}"', f'"urn:uuid:{USER}"', '"\\u0000"', f'"{USER[:-1]}\\u0000"'),
     *('"' + "0" * 5000 + '"', '"é"'),
 ]
+
 KEY, VALUE = "k" * 41, "v" * 501
+
 NO_METADATA = [
     "7",
     "true",
@@ -50,7 +57,9 @@ NO_METADATA = [
     '{"\\u0000": ""}',
     json.dumps({f"k{n}": "v" for n in range(51)}),
 ]
+
 PATCHED = [f'{{"{KEY}": null}}', '{"": null}']
+
 LINE = '{"product_variation": "%s", "quantity": 1}' % new_user()  # noqa: UP031 braces
 
 
@@ -105,26 +114,19 @@ def order(service: Service) -> dict[str, Any]:
     ("name", "field", "texts"), FIELDS, ids=[f"{n}: {f}" for n, f, _ in FIELDS]
 )
 def test_a_bad_member_is_a_400_that_names_it_and_nothing_is_written(
-    service: Service,
-    order: dict[str, Any],
-    name: str,
-    field: str,
-    texts: list[str],
+    service: Service, order: dict[str, Any], name: str, field: str, texts: list[str]
 ) -> None:
     write = WRITES[name]
-    before = everything(service)
-    for text in texts:
-        body = write.body(order, {field: text})
-        response = write.send(service, USER, order, body)
-        assert response.status_code == 400, body[:200]
-        refused_field(response, field)
-    assert everything(service) == before
+    with nothing_written(service):
+        for text in texts:
+            body = write.body(order, {field: text})
+            response = write.send(service, USER, order, body)
+            assert response.status_code == 400, body[:200]
+            refused_field(response, field)
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_the_valid_bodies_that_these_tests_spoil_are_taken(
-    service: Service, name: str
-) -> None:
+def test_valid_bodies_before_they_are_spoiled(service: Service, name: str) -> None:
     user = new_user()
     order = service.ordered(user, 2)
     write = WRITES[name]
@@ -132,9 +134,7 @@ def test_the_valid_bodies_that_these_tests_spoil_are_taken(
     assert response.status_code in (200, 201), response.get_data(as_text=True)
 
 
-def test_a_bad_line_is_named_with_its_place(
-    service: Service, order: dict[str, Any]
-) -> None:
+def test_bad_line_is_named_by_place(service: Service, order: dict[str, Any]) -> None:
     write = WRITES["POST an order"]
     for name, text in (("quantity", "0"), ("product_variation", '"x"')):
         [body] = lines(name, [text])
@@ -142,25 +142,113 @@ def test_a_bad_line_is_named_with_its_place(
         assert set(response.get_json()["errors"]) == {f"items[1].{name}"}
 
 
-def test_a_good_member_does_not_save_a_bad_one(
-    service: Service, order: dict[str, Any]
-) -> None:
-    before = everything(service)
-    for body in (
-        '{"metadata": {"good": "1"}, "is_approved": "yes"}',
-        '{"metadata": {"good": "1", "bad": 1}}',
-        '{"metadata": {"good": "1"}, "user_id": "x"}',
-    ):
-        response = WRITES["PATCH an order"].send(service, USER, order, body)
-        problem(response, 400, "invalid-request")
-    assert everything(service) == before
+def test_good_member_saves_no_bad_one(service: Service, order: dict[str, Any]) -> None:
+    with nothing_written(service):
+        for body in (
+            '{"metadata": {"good": "1"}, "is_approved": "yes"}',
+            '{"metadata": {"good": "1", "bad": 1}}',
+            '{"metadata": {"good": "1"}, "user_id": "x"}',
+        ):
+            response = WRITES["PATCH an order"].send(service, USER, order, body)
+            problem(response, 400, "invalid-request")
 
 
-def test_of_a_member_given_twice_no_bad_one_gets_through(
-    service: Service, order: dict[str, Any]
+def test_member_given_twice_is_refused(service: Service, order: dict[str, Any]) -> None:
+    with nothing_written(service):
+        for body in (
+            '{"quantity": 3, "quantity": 0}',
+            '{"quantity": 0, "quantity": 3}',
+        ):
+            response = WRITES["PATCH an item"].send(service, USER, order, body)
+            problem(response, 400, "invalid-request")
+
+
+# What follows /api/orders/ and /api/order-items/ and is nobody's id.
+NOBODYS_IDS = [
+    *("0", "00", str(2**63 - 1), str(2**63), str(2**64 + 1), "9" * 19, "9" * 400, "-1"),
+    *("+1", "1.0", "1e0", "0x1", "1_0", "1%20", "%31%00", "%00", "%D9%A1", "%EF%BC%91"),
+    *("%ff", "null", "undefined", "None", "NaN", "1'--", "1;DROP", "*", "%2e%2e"),
+]
+
+KEYS = ["", "a" * 256, "é", "a\tb", "a\x7fb", "ключ", "\x00", "a\x01"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/orders/{}/", None),
+        ("GET", "/api/orders/{}/timeline/", None),
+        ("PATCH", "/api/orders/{}/", {"metadata": {"a": "1"}}),
+        ("DELETE", "/api/orders/{}/", None),
+        ("GET", "/api/order-items/{}/", None),
+        ("PATCH", "/api/order-items/{}/", {"quantity": 3}),
+        ("DELETE", "/api/order-items/{}/", None),
+        ("PATCH", "/api/order-items/{}/status/", {"status": 2}),
+    ],
+)
+def test_an_id_that_nobody_can_have_is_404_and_nothing_is_written(
+    service: Service,
+    order: dict[str, Any],
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
 ) -> None:
-    before = everything(service)
-    for body in ('{"quantity": 3, "quantity": 0}', '{"quantity": 0, "quantity": 3}'):
-        response = WRITES["PATCH an item"].send(service, USER, order, body)
-        problem(response, 400, "invalid-request")
-    assert everything(service) == before
+    assert order["id"] == 1
+    with nothing_written(service):
+        function = "item_status" if "status" in path else "orders_crud"
+        kwargs = {} if body is None else {"json": body}
+        for item_id in NOBODYS_IDS:
+            response = service.call(
+                function, method, path.format(item_id), user=USER, **kwargs
+            )
+            assert response.status_code == 404, item_id
+            problem(response, 404, "not-found")
+
+
+@pytest.mark.parametrize("name", ["POST an order", "POST an item"])
+def test_a_malformed_idempotency_key_is_a_400_that_names_it(
+    service: Service, order: dict[str, Any], name: str
+) -> None:
+    write = WRITES[name]
+    with nothing_written(service):
+        for key in KEYS:
+            response = write.send(
+                service,
+                USER,
+                order,
+                write.body(order),
+                Idempotency_Key=_on_the_wire(key),
+            )
+            assert response.status_code == 400, key
+            refused_field(response, "Idempotency-Key")
+
+
+def _on_the_wire(text: str) -> str:
+    """Answer the text as WSGI servers hand on bytes that are not ASCII."""
+    return text.encode().decode("latin-1")
+
+
+def test_nonsense_headers_do_no_harm(service: Service, order: dict[str, Any]) -> None:
+    odd = {
+        "traceparent": "é" * 1000,
+        "X-Forwarded-Prefix": "\x01",
+        "X-Shop-ID": "' OR 1=1",
+        "Accept": "image/png",
+        "Accept-Encoding": "\x7f",
+        "Range": "bytes=0-1",
+        "Expect": "the unexpected",
+        "Cookie": "=;=;\x01",
+        "Forwarded": 'for="_gazonk',
+        "If-Modified-Since": "yesterday",
+        "If-Unmodified-Since": "tomorrow",
+    }
+    path = f"/api/orders/{order['id']}/"
+    for name, value in odd.items():
+        response = service.crud("GET", path, USER, headers={name: value})
+        assert (response.status_code, response.get_json()) == (200, order), name
+
+
+def test_query_of_a_write_is_ignored(service: Service, order: dict[str, Any]) -> None:
+    path = f"/api/orders/{order['id']}/?limit=x&cursor=%00&%ff=%ff"
+    response = service.crud("PATCH", path, USER, json={})
+    assert (response.status_code, response.get_json()) == (200, order)

@@ -61,9 +61,7 @@ def test_answer_is_the_contracts_to_the_letter(service: Service, user: str) -> N
     }
 
 
-def test_headers_say_where_the_order_is_and_which_version(
-    service: Service, user: str
-) -> None:
+def test_headers_name_the_order_and_its_version(service: Service, user: str) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG)
 
     response = service.checkout(user, X_Request_ID="shop-front.7")
@@ -95,9 +93,7 @@ def test_body_is_ignored(service: Service) -> None:
         assert made.status_code == 201
 
 
-def test_without_a_cart_or_a_line_in_it_nothing_is_asked_or_written(
-    service: Service, user: str
-) -> None:
+def test_without_lines_nothing_is_asked_or_written(service: Service, user: str) -> None:
     assert service.checkout(user).status_code == 404
     line = service.sandbox.add_to_cart(user, catalogue.MUG)
     with service.sandbox.store.transaction() as connection:
@@ -127,9 +123,7 @@ def test_trap_cart_holds_a_variation_twice(service: Service, user: str) -> None:
     assert (body["items_count"], body["total_quantity"]) == (2, 8)
 
 
-def test_trap_stock_is_amount_and_neither_count_nor_limit(
-    service: Service, user: str
-) -> None:
+def test_trap_stock_is_amount_not_count_or_limit(service: Service, user: str) -> None:
     # The sandbox answers "count": 999 and "amount_limit": 1 for everything.
     article = service.sandbox.add_article(amount=5)
     service.sandbox.add_to_cart(user, article, 5)

@@ -43,9 +43,7 @@ def count(service: Service, table: str) -> int:
     return len(service.rows(f"SELECT 1 FROM {table}"))
 
 
-def test_two_checkouts_of_one_cart_make_one_order_and_one_set_of_events(
-    service: Service,
-) -> None:
+def test_two_checkouts_of_one_cart_make_one_order(service: Service) -> None:
     for number in range(1, ROUNDS + 1):
         user = new_user()
         for _ in range(3):
@@ -65,9 +63,7 @@ def test_two_checkouts_of_one_cart_make_one_order_and_one_set_of_events(
 
 
 @pytest.mark.parametrize("has_keys", [False, True], ids=["no keys", "a key each"])
-def test_twenty_checkouts_of_one_cart_make_one_order(
-    service: Service, user: str, *, has_keys: bool
-) -> None:
+def test_many_checkouts_are_one(service: Service, user: str, *, has_keys: bool) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG)
     keys = [{"Idempotency-Key": f"k-{n}"} if has_keys else {} for n in range(CALLERS)]
     calls = [checkout_sender(service, user, **key) for key in keys]
@@ -82,9 +78,7 @@ def test_twenty_checkouts_of_one_cart_make_one_order(
     assert len(service.sandbox.events_of("order.created")) == 1
 
 
-def test_checkouts_of_different_callers_do_not_hold_each_other_up(
-    service: Service,
-) -> None:
+def test_different_callers_do_not_hold_each_other_up(service: Service) -> None:
     users = [new_user() for _ in range(CALLERS)]
     for user in users:
         service.sandbox.add_to_cart(user, catalogue.MUG)

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from infra.local.gateway import function_of
-from tests.support.observed import everything, problem, refused_field
+from tests.support.observed import nothing_written, problem, refused_field
 from tests.support.service import Service
 from tests.support.shared import service_of_file
 
@@ -55,9 +55,6 @@ def current_tag(service: Service, user: str, order: dict[str, Any], write: str) 
     return tag(service, user, WRITES[write][1](order).replace("status/", ""))
 
 
-# Tags
-
-
 def test_a_tag_stays_while_nothing_changes(service: Service, user: str) -> None:
     order = service.ordered(user)
     for path in (order_path(order), item_path(order)):
@@ -67,9 +64,7 @@ def test_a_tag_stays_while_nothing_changes(service: Service, user: str) -> None:
         assert first.data == again.data
 
 
-def test_an_orders_tag_changes_with_every_change_of_it_or_of_its_items(
-    service: Service, user: str
-) -> None:
+def test_orders_tag_changes_with_every_change(service: Service, user: str) -> None:
     order = service.ordered(user, 1, 1, 1)
     first = order["items"][0]["id"]
     article = service.sandbox.add_article()
@@ -100,9 +95,7 @@ def test_an_orders_tag_changes_with_every_change_of_it_or_of_its_items(
     assert len(set(tags)) == len(tags)
 
 
-def test_an_items_tag_changes_with_it_and_not_with_its_neighbours(
-    service: Service, user: str
-) -> None:
+def test_items_tag_does_not_follow_neighbours(service: Service, user: str) -> None:
     order = service.ordered(user, 1, 1)
     tags = [tag(service, user, item_path(order))]
     service.crud("PATCH", item_path(order), user, json={"quantity": 2})
@@ -118,7 +111,7 @@ def test_an_items_tag_changes_with_it_and_not_with_its_neighbours(
 @pytest.mark.parametrize(
     "write", [name for name in WRITES if not name.startswith("DELETE")]
 )
-def test_a_writes_answer_carries_the_tag_that_a_read_gives_next(
+def test_writes_and_reads_agree_on_tags(
     service: Service, user: str, write: str
 ) -> None:
     order = service.ordered(user, 1, 1)
@@ -127,9 +120,6 @@ def test_a_writes_answer_carries_the_tag_that_a_read_gives_next(
     assert response.status_code == 200
     assert response.headers["ETag"] == current_tag(service, user, order, write)
     assert response.headers["ETag"] != before
-
-
-# If-None-Match
 
 
 HELD = ["{tag}", "W/{tag}", "*", '"x", {tag}', '{tag},"x"', '"x" ,\tW/{tag} , "y"']
@@ -152,7 +142,7 @@ def test_what_the_caller_has_already_is_304_without_a_body(
 
 
 @pytest.mark.parametrize("path", [order_path, item_path])
-def test_what_the_caller_does_not_have_is_200(
+def test_other_tags_are_200(
     service: Service, user: str, path: Callable[..., str]
 ) -> None:
     address = path(service.ordered(user))
@@ -166,28 +156,33 @@ def test_nobody_else_may_keep_what_was_answered(service: Service, user: str) -> 
     assert "private" in response.headers["Cache-Control"]
 
 
-# If-Match
-
-
 @pytest.mark.parametrize("write", WRITES)
 def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
     service: Service, user: str, write: str
 ) -> None:
     order = service.ordered(user, 2, 1)
     current = current_tag(service, user, order, write)
-    before = everything(service)
-    for form in ('"stale"', "W/{tag}", '"stale", "older"', '""', '"*"'):
-        response = send(service, user, order, write, form.format(tag=current))
-        problem(response, 412, "precondition-failed")
-    for malformed in ("", "1", "stale", '"open', 'shut"', '"a b"', "*, *", '"a" "b"'):
-        refused_field(send(service, user, order, write, malformed), "If-Match")
-    refused_field(send(service, user, order, write, "W/1"), "If-Match")
-    assert everything(service) == before
+    with nothing_written(service):
+        for form in ('"stale"', "W/{tag}", '"stale", "older"', '""', '"*"'):
+            response = send(service, user, order, write, form.format(tag=current))
+            problem(response, 412, "precondition-failed")
+        for malformed in (
+            "",
+            "1",
+            "stale",
+            '"open',
+            'shut"',
+            '"a b"',
+            "*, *",
+            '"a" "b"',
+        ):
+            refused_field(send(service, user, order, write, malformed), "If-Match")
+        refused_field(send(service, user, order, write, "W/1"), "If-Match")
 
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("form", ["{tag}", "*", '"stale", {tag}', '{tag} , "stale"'])
-def test_a_tag_that_holds_lets_the_write_through(
+def test_current_tag_lets_write(
     service: Service, user: str, write: str, form: str
 ) -> None:
     order = service.ordered(user, 2, 1)
@@ -207,9 +202,7 @@ def test_a_malformed_if_none_match_is_a_400_that_names_it(
         refused_field(response, "If-None-Match")
 
 
-def test_a_write_that_changes_nothing_still_asks_for_the_tag(
-    service: Service, user: str
-) -> None:
+def test_tag_counts_also_where_nothing_changes(service: Service, user: str) -> None:
     order = service.ordered(user, 2)
     headers = {"If-Match": '"stale"'}
     for path in (order_path(order), item_path(order)):

@@ -168,9 +168,7 @@ def test_a_body_without_an_end_is_read_for_a_while_only(url: str) -> None:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["sized", "chunked"])
-def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
-    url: str, *, is_chunked: bool
-) -> None:
+def test_body_may_be_as_large_as_the_limit(url: str, *, is_chunked: bool) -> None:
     for size, status in ((MAX_BODY_BYTES, 201), (MAX_BODY_BYTES + 1, 413)):
         announced, body = encoded(
             b"{" + b" " * (size - 2) + b"}", is_chunked=is_chunked

@@ -36,9 +36,7 @@ def create(service: Service, user: str) -> int:
 # As it is after a fail-over: who is connected stays so, to what takes no writes.
 
 
-def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(
-    service: Service, user: str
-) -> None:
+def test_read_only_database_is_unavailable(service: Service, user: str) -> None:
     assert create(service, user) == 201
     url = service.environ["DATABASE_URL"]
     name = url.rpartition("/")[2]
@@ -55,9 +53,7 @@ def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(
     assert ready(service)[0] == 200
 
 
-def test_readiness_recovers_with_database_where_nobody_writes(
-    service: Service,
-) -> None:
+def test_readiness_recovers_with_database_where_nobody_writes(service: Service) -> None:
     url = service.environ["DATABASE_URL"]
     name = url.rpartition("/")[2]
     read_only = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
@@ -142,9 +138,7 @@ def test_a_login_that_may_not_is_unavailable_until_it_is_granted(
     assert create(service, user) == 201
 
 
-def test_oldest_schema_that_is_ready_has_all_that_code_uses(
-    database_url: str,
-) -> None:
+def test_oldest_schema_that_is_ready_has_all_that_code_uses(database_url: str) -> None:
     """Code runs on later schemas; these may have more, and never less."""
     with plain_engine(database_url) as engine:
         with engine.begin() as connection:
@@ -194,9 +188,7 @@ def test_what_the_database_refuses_is_a_503_and_lost_connections_are_not_kept(
         assert line.levelname == ("ERROR" if state in NOT_SET_UP else "WARNING")
 
 
-def test_why_no_connection_comes_about_is_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_refused_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"postgresql://a:secret@127.0.0.1:{server.getsockname()[1]}/b"
     with engine_on(nobody) as engine, pytest.raises(DatabaseUnavailableError):
@@ -228,9 +220,6 @@ def test_what_is_not_set_up_is_an_error_line_that_says_what_to_run(
         connection.execute(Statement("SELECT 1 FROM nothing_here"))
     [line] = [each for each in caplog.records if each.levelname == "ERROR"]
     assert vars(line)["fields"]["run"] == "orderctl migrate"
-
-
-# Locks.
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def test_demo_says_what_differs_and_exits_with_1(
     assert told[-1]["mismatches"] > 1
 
 
-def test_demo_refuses_an_address_where_nothing_of_ours_answers(
+def test_demo_refuses_an_unknown_address(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert demo.main(["--url", f"http://127.0.0.1:{free_port()}"]) == 1

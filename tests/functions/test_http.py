@@ -133,9 +133,7 @@ def _allowed(response: TestResponse) -> set[str]:
 @pytest.mark.parametrize(
     "path", [p for p, methods in ROUTES["orders_crud"].items() if "HEAD" in methods]
 )
-def test_head_answers_the_headers_of_get_and_no_body(
-    service: Service, user: str, path: str
-) -> None:
+def test_head_has_the_headers_of_get(service: Service, user: str, path: str) -> None:
     service.ordered(user)
     order = service.ordered(user)
     path = path.format(order=order["id"], item=order["items"][0]["id"]) + "/?limit=1"
@@ -151,9 +149,7 @@ UNKNOWN = ["/", "/api/", "/api/order/", "/api/orders/1/items/", "/API/ORDERS/", 
 UNKNOWN += ["/api/order-items/1/status/2/", "/api/orders/../orders/", "/healthz"]
 
 
-def test_an_unknown_address_is_a_404_problem_and_so_is_another_functions(
-    service: Service, user: str
-) -> None:
+def test_unknown_or_others_addresses_are_404(service: Service, user: str) -> None:
     for path, function in itertools.product(UNKNOWN, OF_ORDERS):
         for method in ("GET", "POST", "PATCH", "DELETE"):
             response = service.call(function, method, path, user=user, json={})
@@ -165,12 +161,7 @@ def test_an_unknown_address_is_a_404_problem_and_so_is_another_functions(
             problem(response, 404, "not-found")
 
 
-# X-Request-ID
-
-
-def test_a_sane_request_id_comes_back_and_any_other_is_replaced(
-    service: Service, user: str
-) -> None:
+def test_only_a_sane_request_id_is_returned(service: Service, user: str) -> None:
     """What is sane: tests/unit/test_logs.py."""
     for path in ("/api/orders/", "/api/orders/0/", "/nowhere", "/health/live"):
         given = []
@@ -183,13 +174,8 @@ def test_a_sane_request_id_comes_back_and_any_other_is_replaced(
         assert len(set(given)) == 4
 
 
-# X-Forwarded-Prefix
-
-
 @pytest.mark.parametrize("prefix", ["/order", "/order/", "/a/b-c_d.e~f"])
-def test_addresses_in_answers_carry_the_gateways_prefix(
-    service: Service, user: str, prefix: str
-) -> None:
+def test_addresses_carry_the_prefix(service: Service, user: str, prefix: str) -> None:
     headers = {"X-Forwarded-Prefix": prefix}
     variation = service.sandbox.add_article()
     order = service.crud("POST", "/api/orders/", user, json={}, headers=headers)
@@ -230,13 +216,8 @@ def test_a_forged_prefix_is_ignored(service: Service, user: str) -> None:
         assert page.headers["Link"].startswith("</api/orders/?limit=1&cursor=")
 
 
-# Health
-
-
 @pytest.mark.parametrize("function", ALL)
-def test_a_function_that_can_serve_is_live_and_ready(
-    service: Service, function: str
-) -> None:
+def test_a_working_function_is_live_and_ready(service: Service, function: str) -> None:
     for path in ("/health/live", "/health/live/", "/health/ready", "/health/ready/"):
         response = service.call(function, "GET", path)
         assert (response.status_code, response.get_json()) == (200, {"status": "ok"})

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from infra.local.sandbox import catalogue
 from tests.support.database import connect
-from tests.support.observed import everything
+from tests.support.observed import everything, nothing_written
 from tests.support.parallel import at_once, checkout_sender
 from tests.support.service import Service, new_user
 
@@ -85,22 +85,19 @@ def test_same_request_again_is_answered_the_same_and_nothing_is_written_or_asked
     slash: str,
 ) -> None:
     first = post(kind)
-    before = everything(service)
-    meanwhile(service)
-    service.sandbox.forget_calls()
+    with nothing_written(service):
+        meanwhile(service)
+        service.sandbox.forget_calls()
 
-    second = post(kind, path=first.request.path.rstrip("/") + slash)
+        second = post(kind, path=first.request.path.rstrip("/") + slash)
 
-    check_replay(first, second)
-    assert everything(service) == before
+        check_replay(first, second)
     assert service.sandbox.calls_to("shopcart") == []
     assert service.sandbox.calls_to("product") == []
 
 
 @kinds
-def test_another_key_is_another_request(
-    service: Service, post: Post, user: str, kind: str
-) -> None:
+def test_keys_tell_apart(service: Service, post: Post, user: str, kind: str) -> None:
     first = post(kind, "k-1")
     service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # another line, another cart
     second = post(kind, "k-2")
@@ -110,9 +107,7 @@ def test_another_key_is_another_request(
 
 
 @kinds
-def test_without_a_key_nothing_is_stored_under_one(
-    service: Service, post: Post, kind: str
-) -> None:
+def test_without_a_key_none_is_stored(service: Service, post: Post, kind: str) -> None:
     assert post(kind, None).status_code == 201
     assert service.rows("SELECT 1 FROM idempotency_records WHERE scope = 'key'") == []
 
@@ -129,16 +124,15 @@ def test_same_key_with_another_body_is_422(
     service: Service, post: Post, kind: str, change: dict[str, Any]
 ) -> None:
     assert post(kind).status_code == 201
-    before = everything(service)
-    response = post(kind, **change)
-    assert response.status_code == 422
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.get_json()["type"] == "/problems/idempotency-key-reused"
-    assert everything(service) == before
+    with nothing_written(service):
+        response = post(kind, **change)
+        assert response.status_code == 422
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.get_json()["type"] == "/problems/idempotency-key-reused"
 
 
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(KINDS, 2)])
-def test_same_key_on_another_path_is_422(
+def test_key_reused_is_422(
     service: Service, post: Post, first: str, second: str
 ) -> None:
     order_id = post("item", "before").get_json()["order"]
@@ -161,9 +155,7 @@ def test_key_belongs_to_its_caller(service: Service, post: Post, kind: str) -> N
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "k\x7f", "schlüssel"])
-def test_key_that_is_none_is_400_before_a_sibling_is_asked(
-    service: Service, post: Post, key: str
-) -> None:
+def test_invalid_key_is_400_at_once(service: Service, post: Post, key: str) -> None:
     """Orders and items: test_bad_input_parameters.py."""
     response = post("checkout", key)
     assert response.status_code == 400
@@ -177,9 +169,7 @@ def test_key_may_be_any_printable_ascii_up_to_255(post: Post, key: str) -> None:
 
 
 @kinds
-def test_key_is_forgotten_after_a_day(
-    service: Service, post: Post, user: str, kind: str
-) -> None:
+def test_key_lasts_one_day(service: Service, post: Post, user: str, kind: str) -> None:
     first = post(kind)
     [row] = service.rows(
         "SELECT expires_at - created_at AS kept FROM idempotency_records"
@@ -204,9 +194,7 @@ def test_key_is_kept_until_day_is_over(service: Service, post: Post, kind: str) 
     check_replay(first, post(kind))
 
 
-def test_sweep_removes_forgotten_keys_and_no_others(
-    service: Service, post: Post, user: str
-) -> None:
+def test_sweep_removes_expired_keys(service: Service, post: Post, user: str) -> None:
     post("order", "old")
     service.rows("UPDATE idempotency_records SET expires_at = now()")
     post("order", "new")
@@ -232,7 +220,7 @@ def test_answer_to_a_request_that_failed_is_not_kept(
     assert post(kind).status_code == 201
 
 
-def test_a_repair_that_changed_the_cart_is_the_answer_to_its_key(
+def test_repair_is_the_answer_to_its_key(
     service: Service, user: str, post: Post
 ) -> None:
     """The same key must not order what its caller has not seen."""

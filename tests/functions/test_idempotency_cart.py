@@ -97,7 +97,7 @@ def checkout(service: Service, user: str, key: str | None) -> TestResponse:
     return service.checkout(user, **({"Idempotency_Key": key} if key else {}))
 
 
-def test_second_post_that_read_stock_after_it_was_lowered_repairs_no_cart(
+def test_second_post_after_stock_fell_repairs_nothing(
     service: Service, user: str
 ) -> None:
     # Both find no order yet; the slower one asks product when the faster one's order
@@ -119,9 +119,7 @@ def test_second_post_that_read_stock_after_it_was_lowered_repairs_no_cart(
     assert len(cart["items"]) == 1
 
 
-def test_same_key_that_read_the_cart_after_it_was_emptied_replays(
-    service: Service, user: str
-) -> None:
+def test_same_key_after_cart_was_emptied_replays(service: Service, user: str) -> None:
     service.sandbox.add_to_cart(user, catalogue.MUG)
     service.sandbox.fault("shopcart", delay_seconds=1.5, times=1)
     with in_background(checkout_sender(service, user, **KEY)) as slower:
@@ -137,7 +135,7 @@ def test_same_key_that_read_the_cart_after_it_was_emptied_replays(
     assert second.get_data() == first.get_data()
 
 
-def test_lines_that_are_added_again_are_a_new_order(
+def test_new_lines_are_new_order(
     service: Service, user: str, first: TestResponse
 ) -> None:
     service.sandbox.deliver()  # empties the cart
@@ -150,7 +148,7 @@ def test_lines_that_are_added_again_are_a_new_order(
     assert second.get_json()["order_id"] != first.get_json()["order_id"]
 
 
-def test_order_that_was_deleted_may_be_made_again(
+def test_deleted_order_can_return(
     service: Service, user: str, first: TestResponse
 ) -> None:
     path = f"/api/orders/{first.get_json()['order_id']}/"
@@ -161,9 +159,7 @@ def test_order_that_was_deleted_may_be_made_again(
     check_replay(second, service.checkout(user))
 
 
-def test_key_of_the_cart_outlives_a_day(
-    service: Service, user: str, first: TestResponse
-) -> None:
+def test_cart_is_kept_longer(service: Service, user: str, first: TestResponse) -> None:
     # A header's key is forgotten then; the order that exists is not.
     service.rows(
         "UPDATE idempotency_records SET created_at = created_at - interval '9 days',"

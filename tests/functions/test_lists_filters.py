@@ -173,7 +173,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_moment_is_understood_in_every_spelling_and_excludes_itself(
+def test_moment_has_spellings_and_excludes_itself(
     service: Service, moment: str
 ) -> None:
     for name, count in (("created_after", 3), ("created_before", 2)):
@@ -218,9 +218,7 @@ def test_bad_value_is_400_that_names_parameter(service: Service, name: str) -> N
         ("/api/order-items/", "status=1&status=2"),
     ],
 )
-def test_a_parameter_given_twice_is_a_400_that_names_it(
-    service: Service, path: str, query: str
-) -> None:
+def test_repeated_parameter_is_a_400(service: Service, path: str, query: str) -> None:
     response = service.crud("GET", f"{path}?{query}", USER)
     refused_field(response, query.partition("=")[0])
 
@@ -271,7 +269,7 @@ def test_a_page_that_may_look_at_little_is_short_and_loses_nothing(
     assert len(pages) <= -(-rows // most) + len(whole)
 
 
-def test_a_page_of_what_an_index_knows_is_full(
+def test_page_by_index_is_full(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever else there is: a caller's approved orders, the items of an order."""

@@ -1,4 +1,4 @@
-"""What the log says of a story: a line a request, a line a delivery, no secret."""
+"""What the log says of a story and of trouble: traces, request ids, no secret."""
 
 import json
 import logging
@@ -11,11 +11,15 @@ from uuid import UUID
 import pytest
 
 from common import logs
+from common.logs import JsonFormatter
+from tests.support.observed import problem
 from tests.support.service import Service, new_user
 from tests.support.tokens import SECRET, bearer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
 DELIVERED = 3
 
 
@@ -40,9 +44,7 @@ def lines(file: Path, message: str) -> list[dict[str, Any]]:
     return [line for line in told if line["message"] == message]
 
 
-def test_a_request_is_a_line_with_its_times(
-    service: Service, user: str, tmp_path: Path
-) -> None:
+def test_request_is_one_timed_line(service: Service, user: str, tmp_path: Path) -> None:
     with logged(service, tmp_path / "log"):
         article = service.sandbox.add_article(amount=10)
         service.sandbox.add_to_cart(user, article, 1)
@@ -59,16 +61,14 @@ def test_a_request_is_a_line_with_its_times(
     assert asked["latency"].endswith("s")
 
 
-def test_a_request_that_waits_for_nobody_names_no_such_times(
-    service: Service, tmp_path: Path
-) -> None:
+def test_request_without_waits_has_no_times(service: Service, tmp_path: Path) -> None:
     with logged(service, tmp_path / "log"):
         service.call("orders_crud", "GET", "/health/live")
     [line] = lines(tmp_path / "log", "request")
     assert not {"database_ms", "upstream_ms", "statements"} & line.keys()
 
 
-def test_a_delivery_is_a_line_in_the_trace_that_caused_it(
+def test_delivery_is_logged_in_trace(
     service: Service, user: str, tmp_path: Path
 ) -> None:
     with logged(service, tmp_path / "log"):
@@ -134,3 +134,69 @@ def test_a_whole_story_leaves_no_body_no_token_and_no_user_in_the_log(
     assert ("user_id" in text) is (user_ids == "hashed")
     assert str(UUID(user)) not in text
     assert article not in text
+
+
+# An order's metadata cannot be read or written: an error that nobody expects.
+DEFECT = (
+    "DO $$ BEGIN ALTER TABLE orders RENAME TO real_orders;"
+    " CREATE VIEW orders AS SELECT id, user_id, version, created_at, is_approved,"
+    " is_complete, approved_at, cart_id, to_jsonb(1 / (id - id)) AS metadata"
+    " FROM real_orders; END $$"
+)
+
+
+@contextmanager
+def captured() -> Iterator[list[dict[str, Any]]]:
+    """Yield the service's log lines as they are written."""
+    lines: list[dict[str, Any]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(self.format(record)))
+
+    handler = Keep()
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("orders")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_unexpected_error_is_500_without_details(service: Service, user: str) -> None:
+    order = service.ordered(user)
+    service.rows(DEFECT)
+    item_id = order["items"][0]["id"]
+    for response in (
+        service.crud("GET", f"/api/orders/{order['id']}/", user),
+        service.crud("POST", "/api/orders/", user, json={}),
+        service.crud("PATCH", f"/api/orders/{order['id']}/", user, json={}),
+        service.move(item_id, 2),
+    ):
+        body = problem(response, 500, "internal-error")
+        assert set(body) == {"type", "title", "status", "detail", "instance", "error"}
+        shown = response.get_data(as_text=True)
+        for secret in ("SELECT", "division", "Traceback", "pg8000", "sqlalchemy"):
+            assert secret not in shown
+
+
+def test_log_has_the_details_under_the_request_id(service: Service, user: str) -> None:
+    service.ordered(user)
+    service.rows(DEFECT)
+    with captured() as lines:
+        headers = {"X-Request-ID": "find-me"}
+        service.crud("GET", "/api/orders/", user, headers=headers)
+    [line] = [line for line in lines if line["severity"] == "ERROR"]
+    assert line["request_id"] == "find-me"
+    assert "division by zero" in line["exception"]
+    assert "Traceback" in line["exception"]
+
+
+def test_what_request_did_wrong_is_no_error_in_log(service: Service, user: str) -> None:
+    with captured() as lines:
+        service.crud("POST", "/api/orders/", user, data="{", headers={})
+        service.crud("GET", "/api/orders/?limit=0", user)
+        service.crud("GET", "/nowhere", user)
+        service.crud("BREW", "/api/orders/", user)
+    assert [line for line in lines if line["severity"] == "ERROR"] == []

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from tests.support.traced import (
     TRACEPARENT,
     TRACESTATE,
     Collector,
-    collecting,
 )
 from tests.support.worker import CHECKOUT, eventually, ready, worker
 
@@ -29,12 +27,6 @@ DELIVERED = 3
 STATUS = "order.item.status.updated"
 CHECKOUT_ROUTE = "POST /api/orders-from-shopcart"
 STATUS_ROUTE = "PATCH /api/order-items/<id:item_id>/status"
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with collecting() as running:
-        yield running
 
 
 def click(service: Service, user: str) -> int:
@@ -74,24 +66,17 @@ def test_siblings_sink_and_analytics_hear_of_the_callers_trace(
         service.set(**collector.environ)
     click(service, user)
     pass_on(service)
-    heard = [
-        call.headers["traceparent"]
-        for call in service.sandbox.calls_to("shopcart", "product")
-    ]
+    calls = service.sandbox.calls_to("shopcart", "product")
+    heard = [call.headers["traceparent"] for call in calls]
     heard += [event.attributes["traceparent"] for event in service.sandbox.events]
     heard.append(told_analytics(service))
     assert {each.split("-")[1] for each in heard} == {TRACE}
+    assert {call.headers["tracestate"] for call in calls} == {TRACESTATE}
     # Who has no spans of their own passes on the caller's.
     assert ({each.split("-")[2] for each in heard} == {CALLER_SPAN}) is not has_spans
 
 
-def test_siblings_get_the_callers_tracestate(service: Service, user: str) -> None:
-    click(service, user)
-    calls = service.sandbox.calls_to("shopcart", "product")
-    assert {call.headers["tracestate"] for call in calls} == {TRACESTATE}
-
-
-def test_one_trace_leads_from_the_click_to_analytics(
+def test_one_trace_has_it_all(
     service: Service, user: str, collector: Collector
 ) -> None:
     service.set(**collector.environ)
@@ -116,7 +101,7 @@ def test_one_trace_leads_from_the_click_to_analytics(
     assert {"publish order.created", "publish order.item.created"} <= below.keys()
 
 
-def test_spans_say_what_semantic_conventions_ask_for(
+def test_spans_have_attributes(
     service: Service, user: str, collector: Collector
 ) -> None:
     service.set(**collector.environ)
@@ -190,9 +175,6 @@ def test_the_trace_goes_through_a_real_broker_and_the_worker(
     assert collector.root_of(last) == CALLER_SPAN
 
 
-# Where it is on, and where it is not.
-
-
 def start(**environ: str) -> "subprocess.CompletedProcess[str]":
     program = "import sys; from common import tracing, wiring; wiring.start();"
     program += " print(tracing.is_on(), 'opentelemetry' in sys.modules)"
@@ -217,9 +199,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
         (ENDPOINT | {"OTEL_SDK_DISABLED": "true"}, "False False\n"),
     ],
 )
-def test_opentelemetry_is_loaded_only_where_the_environment_asks(
-    environ: dict[str, str], said: str
-) -> None:
+def test_opentelemetry_is_loaded_if_asked(environ: dict[str, str], said: str) -> None:
     assert start(**environ).stdout == said
 
 
@@ -233,9 +213,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_do(tmp_path: Path) -> Non
     )
 
 
-def test_a_collector_that_is_away_holds_up_few_requests_and_none_for_long(
-    service: Service,
-) -> None:
+def test_collector_that_is_away_holds_up_requests_briefly(service: Service) -> None:
     service.set(
         K_SERVICE="orders-crud",
         IDENTITY_SOURCE="header",
@@ -271,9 +249,7 @@ def test_a_collector_that_is_away_holds_up_no_end(
     assert time.monotonic() - began < 7  # the platform kills after 10 seconds
 
 
-def test_spans_of_a_process_that_ends_are_sent(
-    service: Service, collector: Collector
-) -> None:
+def test_spans_survive_a_process_s_end(service: Service, collector: Collector) -> None:
     slowly = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
     environ = environment(**service.environ | collector.environ | slowly)
     with served("orders_crud", environ) as url:

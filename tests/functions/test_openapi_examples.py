@@ -84,9 +84,7 @@ def ask(service: Service, name: str, **more: Any) -> TestResponse:
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_an_example_is_accepted_and_answered_as_its_answer_says(
-    exemplary: Service, name: str
-) -> None:
+def test_example_is_accepted_and_its_answer_fits(exemplary: Service, name: str) -> None:
     if name == "get_timeline":  # of what has happened, here the example's step
         ask(exemplary, "set_item_status")
     answer = ask(exemplary, name)

@@ -8,8 +8,8 @@ import pytest
 from infra.local.sandbox.catalogue import POTTERY
 from tests.support.observed import (
     announced,
-    everything,
     history,
+    nothing_written,
     problem,
     refused_field,
 )
@@ -19,9 +19,7 @@ from tests.support.shared import service_of_file
 service = pytest.fixture(service_of_file, scope="module")
 
 
-def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
-    service: Service, user: str
-) -> None:
+def test_order_by_hand_answers_with_the_order(service: Service, user: str) -> None:
     first = service.sandbox.add_article(price="19.99")
     second = service.sandbox.add_article(price=None, base_price="1.005")
     body = {
@@ -55,9 +53,7 @@ def test_an_order_by_hand_answers_201_with_the_order_to_the_letter(
     assert (found.get_json(), found.headers["ETag"]) == (order, '"1"')
 
 
-def test_an_empty_order_has_no_items_and_announces_nothing(
-    service: Service, user: str
-) -> None:
+def test_empty_order_has_no_items_or_events(service: Service, user: str) -> None:
     response = service.crud("POST", "/api/orders/", user, json={})
     assert response.status_code == 201
     order = response.get_json()
@@ -65,9 +61,7 @@ def test_an_empty_order_has_no_items_and_announces_nothing(
     assert announced(service, order["id"]) == []
 
 
-def test_each_item_of_an_order_by_hand_is_announced_to_its_shop(
-    service: Service, user: str
-) -> None:
+def test_each_item_by_hand_is_announced_to_shops(service: Service, user: str) -> None:
     articles = [service.sandbox.add_article(price="2.5") for _ in range(2)]
     lines = [{"product_variation": a, "quantity": 3} for a in articles]
     order = service.crud("POST", "/api/orders/", user, json={"items": lines}).get_json()
@@ -90,9 +84,7 @@ def test_each_item_of_an_order_by_hand_is_announced_to_its_shop(
     assert announced(service, order["id"]) == expected
 
 
-def test_a_new_item_begins_its_history_with_who_and_which_request(
-    service: Service, user: str
-) -> None:
+def test_history_begins_with_who_and_which_request(service: Service, user: str) -> None:
     body = {"items": [{"product_variation": service.sandbox.add_article()}]}
     headers = {"X-Request-ID": "the-first-1"}
     order = service.crud(
@@ -103,9 +95,7 @@ def test_a_new_item_begins_its_history_with_who_and_which_request(
     assert steps == [(item["id"], None, 1, user, "the-first-1")]
 
 
-def test_price_shop_and_product_never_come_from_the_caller(
-    service: Service, user: str
-) -> None:
+def test_caller_sets_no_price_shop_or_product(service: Service, user: str) -> None:
     article = service.sandbox.add_article(price="5.00")
     forged = {
         "id": 77,
@@ -131,9 +121,7 @@ def test_price_shop_and_product_never_come_from_the_caller(
     assert {order["id"], item["id"]}.isdisjoint({77, 78, 79})
 
 
-def test_the_same_variation_twice_becomes_one_item_that_stock_must_cover(
-    service: Service, user: str
-) -> None:
+def test_variation_twice_is_one_item_of_the_stock(service: Service, user: str) -> None:
     article = service.sandbox.add_article(amount=5)
     line = {"product_variation": article, "quantity": 2}
     order = service.crud(
@@ -155,10 +143,11 @@ def test_own_user_id_in_body_is_taken_in_any_case(service: Service, user: str) -
 
 
 def test_somebody_elses_user_id_in_the_body_is_403(service: Service, user: str) -> None:
-    before = everything(service)
-    response = service.crud("POST", "/api/orders/", user, json={"user_id": new_user()})
-    problem(response, 403, "forbidden")
-    assert everything(service) == before
+    with nothing_written(service):
+        response = service.crud(
+            "POST", "/api/orders/", user, json={"user_id": new_user()}
+        )
+        problem(response, 403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -182,28 +171,24 @@ def test_what_cannot_be_sold_is_409_with_the_reason_and_nothing_is_written(
     good = service.sandbox.add_article()
     bad = service.sandbox.add_article(**article)
     lines = [{"product_variation": v, "quantity": 2} for v in (good, bad)]
-    before = everything(service)
-    for path, body in (
-        ("/api/orders/", {"items": lines}),
-        ("/api/order-items/", lines[1] | {"order": order["id"]}),
-    ):
-        told = problem(
-            service.crud("POST", path, user, json=body), 409, "item-unavailable"
-        )
-        assert (told["reason"], told["product_variation"]) == (reason, bad), path
-    assert everything(service) == before
+    with nothing_written(service):
+        for path, body in (
+            ("/api/orders/", {"items": lines}),
+            ("/api/order-items/", lines[1] | {"order": order["id"]}),
+        ):
+            told = problem(
+                service.crud("POST", path, user, json=body), 409, "item-unavailable"
+            )
+            assert (told["reason"], told["product_variation"]) == (reason, bad), path
 
 
-def test_a_variation_that_does_not_exist_is_400_that_names_it(
-    service: Service, user: str
-) -> None:
-    before = everything(service)
-    unknown = new_user()
-    body = {"items": [{"product_variation": unknown}]}
-    response = service.crud("POST", "/api/orders/", user, json=body)
-    refused_field(response, "product_variation")
-    assert unknown in response.get_json()["detail"]
-    assert everything(service) == before
+def test_absent_variation_is_400_that_names_it(service: Service, user: str) -> None:
+    with nothing_written(service):
+        unknown = new_user()
+        body = {"items": [{"product_variation": unknown}]}
+        response = service.crud("POST", "/api/orders/", user, json=body)
+        refused_field(response, "product_variation")
+        assert unknown in response.get_json()["detail"]
 
 
 def test_metadata_is_taken_up_to_its_limits(service: Service, user: str) -> None:

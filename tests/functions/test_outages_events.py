@@ -73,9 +73,7 @@ def test_with_the_sink_away_requests_succeed_and_events_arrive_when_it_is_back(
     assert [event.json["status"] for event in statuses] == [2, 3]
 
 
-def test_a_sink_that_is_away_costs_the_second_request_nothing(
-    service: Service, link: Link
-) -> None:
+def test_sink_away_costs_second_request_nothing(service: Service, link: Link) -> None:
     link.is_hanging_up = True
     service.ordered(new_user())
     tried = link.attempts
@@ -85,9 +83,7 @@ def test_a_sink_that_is_away_costs_the_second_request_nothing(
     assert link.attempts == tried
 
 
-def test_sink_that_never_answers_costs_second_request_nothing(
-    service: Service,
-) -> None:
+def test_sink_that_never_answers_costs_second_request_nothing(service: Service) -> None:
     with odd_server(lambda _: server.wait(60)) as server:
         service.set(EVENT_SINK_URL=server.url)
         service.ordered(new_user())
@@ -96,9 +92,7 @@ def test_sink_that_never_answers_costs_second_request_nothing(
         assert owed(service) == 4
 
 
-def test_a_sink_that_never_answers_is_asked_once_by_many_requests_at_once(
-    service: Service,
-) -> None:
+def test_silent_sink_is_asked_once_by_many_requests_at_once(service: Service) -> None:
     users = [new_user() for _ in range(8)]
     for user in users:
         fill_cart(service, user)
@@ -136,9 +130,7 @@ def test_an_outbox_that_cannot_be_touched_fails_no_request(
     assert owed(service) == 0
 
 
-def test_with_analytics_away_everything_else_goes_on(
-    service: Service, user: str
-) -> None:
+def test_with_analytics_away_the_rest_goes_on(service: Service, user: str) -> None:
     server = HttpServer(service.sandbox)  # takes a port, answers nothing yet
     service.set(ANALYTIC_SERVICE=f"http://127.0.0.1:{server.port}/sandbox/analytics")
     server.stop()
@@ -150,9 +142,6 @@ def test_with_analytics_away_everything_else_goes_on(
     service.sweep()
     assert owed(service) == 0
     assert len(service.sandbox.completed_orders) == 1
-
-
-# RabbitMQ.
 
 
 @pytest.fixture
@@ -174,10 +163,7 @@ def heard(channel: BlockingChannel, queue: str = "product_events") -> int:
 
 
 def test_events_reach_the_broker_right_after_the_request(
-    service: Service,
-    broker_link: Link,
-    rabbitmq_channel: BlockingChannel,
-    user: str,
+    service: Service, broker_link: Link, rabbitmq_channel: BlockingChannel, user: str
 ) -> None:
     service.ordered(user, 1, 1)
     assert heard(rabbitmq_channel) == 1
@@ -186,9 +172,7 @@ def test_events_reach_the_broker_right_after_the_request(
     assert broker_link.attempts == 1
 
 
-def test_a_dead_broker_costs_the_second_request_nothing(
-    service: Service, broker_link: Link
-) -> None:
+def test_dead_broker_costs_one_request(service: Service, broker_link: Link) -> None:
     broker_link.is_hanging_up = True
     service.ordered(new_user())
     assert broker_link.attempts == 1

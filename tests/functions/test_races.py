@@ -54,9 +54,7 @@ def check_approved_once(service: Service, order_id: int) -> None:
     assert notices(service)[str(order_id)] == 1
 
 
-def test_two_last_items_that_become_final_at_once_approve_exactly_once(
-    service: Service,
-) -> None:
+def test_two_last_items_final_at_once_approve_exactly_once(service: Service) -> None:
     for _ in range(ROUNDS):
         order = service.ordered(user := new_user(), 1, 2)
         first, second = (item["id"] for item in order["items"])
@@ -80,9 +78,7 @@ def test_two_last_items_that_become_final_at_once_approve_exactly_once(
         assert [item["id"] for item in heard["items"]] == [str(first)]
 
 
-def test_trigger_sweep_and_owner_at_once_approve_exactly_once(
-    service: Service,
-) -> None:
+def test_trigger_sweep_and_owner_at_once_approve_exactly_once(service: Service) -> None:
     for _ in range(ROUNDS):
         order = service.ordered(user := new_user(), 1)
         assert service.move(order["items"][0]["id"], 4).status_code == 200
@@ -96,9 +92,7 @@ def test_trigger_sweep_and_owner_at_once_approve_exactly_once(
         check_approved_once(service, order["id"])
 
 
-def test_many_status_changes_of_one_order_all_succeed(
-    service: Service, user: str
-) -> None:
+def test_many_changes_of_one_order_all_succeed(service: Service, user: str) -> None:
     order = service.ordered(user, *[1] * CALLERS)
     ids = [item["id"] for item in order["items"]]
     for status in (2, 3):
@@ -128,9 +122,7 @@ def test_same_status_change_at_once_is_made_once(service: Service, user: str) ->
     assert len(service.sandbox.events_of("order.item.status.updated")) == 1
 
 
-def test_contradicting_final_states_at_once_leave_the_first_of_them(
-    service: Service,
-) -> None:
+def test_contradicting_final_states_leave_the_first(service: Service) -> None:
     for _ in range(ROUNDS):
         order = service.ordered(user := new_user(), 1)
         item_id = order["items"][0]["id"]
@@ -145,9 +137,7 @@ def test_contradicting_final_states_at_once_leave_the_first_of_them(
     assert len(told) == ROUNDS
 
 
-def test_item_that_is_added_while_the_order_is_approved_is_in_it_or_refused(
-    service: Service,
-) -> None:
+def test_item_added_during_an_approval_is_in_it_or_refused(service: Service) -> None:
     outcomes = set()
     for _ in range(2 * ROUNDS):
         order = service.ordered(user := new_user(), 1)
@@ -169,9 +159,7 @@ def test_item_that_is_added_while_the_order_is_approved_is_in_it_or_refused(
     assert outcomes, "no outcome is forced: both are right"
 
 
-def test_order_that_is_deleted_while_an_item_ships_is_gone_or_kept_whole(
-    service: Service,
-) -> None:
+def test_order_deleted_while_an_item_ships_is_gone_or_whole(service: Service) -> None:
     for _ in range(ROUNDS):
         order = service.ordered(user := new_user(), 1)
         item_id = order["items"][0]["id"]

@@ -34,18 +34,14 @@ def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
     }
 
 
-def test_a_sink_that_is_away_is_told_in_the_reply_and_is_no_error(
-    service: Service, user: str
-) -> None:
+def test_absent_sink_is_in_the_reply_and_no_error(service: Service, user: str) -> None:
     service.set(EVENT_SINK_URL="http://sink.invalid")
     service.ordered(user)
     service.restart()
     assert service.sweep()["events"] == {"unavailable": 1, "not tried": 1}
 
 
-def test_events_sent_longer_ago_than_they_are_kept_are_forgotten(
-    service: Service, user: str
-) -> None:
+def test_sent_events_are_kept_for_so_many_days(service: Service, user: str) -> None:
     service.set(EVENT_RETENTION_DAYS="7")
     service.ordered(user)
     age = "UPDATE sent_events SET sent_at = now() - make_interval(days => {})"
@@ -99,7 +95,7 @@ def test_a_call_ends_in_time_however_slow_a_destination_is(
 
 
 @pytest.mark.parametrize(("policy", "times"), [("resend", 2), ("hold", 1)])
-def test_the_policy_on_doubt_is_a_setting(
+def test_doubt_has_a_policy(
     service: Service, user: str, policy: str, times: int
 ) -> None:
     service.set(ORDER_CREATED_ON_DOUBT=policy)
@@ -147,9 +143,7 @@ def told_once(service: Service, *orders: int) -> None:
     assert {row["doubts"] for row in service.rows(doubts)} == {0}
 
 
-def test_a_trigger_s_request_begins_it_and_waits_no_longer_than_for_others(
-    service: Service,
-) -> None:
+def test_trigger_s_request_waits_no_longer_than_for_others(service: Service) -> None:
     slow_analytics(service)
     orders = [completed(service, new_user(), DELIVERED)["id"] for _ in range(2)]
     for order in orders:
@@ -171,9 +165,7 @@ def test_a_sweep_by_request_waits_for_it(service: Service) -> None:
     told_once(service, order)
 
 
-def test_the_relay_s_worker_sends_other_events_meanwhile(
-    service: Service, tmp_path: Path
-) -> None:
+def test_relay_worker_sends_others_meanwhile(service: Service, tmp_path: Path) -> None:
     slow_analytics(service)
     order = approved_while_analytics_was_away(service)
     with relay_worker(service, tmp_path / uuid.uuid4().hex, "--poll-seconds=0.2"):
@@ -189,9 +181,7 @@ def test_the_relay_s_worker_sends_other_events_meanwhile(
         told_once(service, order)
 
 
-def test_no_other_relay_tells_it_again_meanwhile(
-    service: Service, tmp_path: Path
-) -> None:
+def test_no_other_relay_repeats_it_meanwhile(service: Service, tmp_path: Path) -> None:
     slow_analytics(service, LINES // 2)
     order = completed(service, new_user(), DELIVERED)["id"]
     with relay_worker(service, tmp_path / uuid.uuid4().hex, "--poll-seconds=0.2"):

@@ -68,9 +68,6 @@ def leave_behind(service: Service, user: str) -> None:
     service.set(EVENT_SINK_URL=address)
 
 
-# Hearing of work.
-
-
 def test_it_is_woken_by_what_a_request_leaves_behind(
     service: Service, worker: Callable[..., Any], user: str
 ) -> None:
@@ -82,9 +79,7 @@ def test_it_is_woken_by_what_a_request_leaves_behind(
     assert types == ["order.item.created", "order.created"]
 
 
-def test_it_finds_what_nobody_told_it_of(
-    service: Service, worker: Callable[..., Any]
-) -> None:
+def test_it_finds_work_by_polling(service: Service, worker: Callable[..., Any]) -> None:
     with worker("--poll-seconds=0.5", THREADS="1"):  # a pool of one
         until_it_listens(service)
         owe_many(service, 1)
@@ -160,9 +155,6 @@ def test_it_approves_what_was_forgotten_and_forgets_what_expired(
     assert (done["approved"], done["purged_keys"], done["purged_events"]) == (1, 1, 3)
 
 
-# Stopping.
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_within_seconds(
     service: Service, worker: Callable[..., Any], number: signal.Signals
@@ -197,9 +189,6 @@ def test_a_destination_that_is_slow_to_answer_does_not_keep_it_from_stopping(
         eventually(lambda: service.rows(claimed))
         assert running.end() == 0
     assert service.rows(claimed) == []
-
-
-# Bereft.
 
 
 def test_a_database_that_is_away_is_waited_for_and_listened_to_again(
@@ -259,9 +248,7 @@ def test_a_broker_that_is_away_is_waited_for(
     assert product.method.message_count == 1
 
 
-def test_an_error_of_its_own_is_told_and_survived(
-    service: Service, worker: Callable[..., Any]
-) -> None:
+def test_own_error_is_survived(service: Service, worker: Callable[..., Any]) -> None:
     service.rows(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN RAISE EXCEPTION ''no''; END'"
@@ -279,9 +266,6 @@ def test_an_error_of_its_own_is_told_and_survived(
         eventually(lambda: owed(service) == 0)
 
 
-# The command.
-
-
 def test_once_does_all_that_is_due_and_ends(service: Service, user: str) -> None:
     order = completed(service, user, DELIVERED)
     owe_many(service, 100)
@@ -290,9 +274,7 @@ def test_once_does_all_that_is_due_and_ends(service: Service, user: str) -> None
     assert is_approved(service, order["id"])
 
 
-def test_once_without_database_fails_in_one_line_after_reason(
-    service: Service,
-) -> None:
+def test_once_without_database_fails_in_one_line_after_reason(service: Service) -> None:
     away = "postgresql://postgres:x@127.0.0.1:1/orders"
     done = relay_worker_ended(service, "--once", DATABASE_URL=away)
     assert done.returncode == 1

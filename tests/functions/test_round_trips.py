@@ -93,9 +93,7 @@ def test_checkout_takes_the_same_however_many_lines(
     assert total == written + settled
 
 
-def test_checkout_asks_for_nothing_before_siblings_have_answered(
-    service: Service, link: Proxy
-) -> None:
+def test_checkout_begins_after_siblings_answered(service: Service, link: Proxy) -> None:
     user = new_user()
     fill_cart(service, user, 5)
     service.sandbox.forget_calls()
@@ -140,9 +138,7 @@ def test_read_takes_one(service: Service, link: Proxy, lines: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/orders/", "/api/order-items/"])
-def test_page_takes_one_however_many_orders(
-    service: Service, link: Proxy, path: str
-) -> None:
+def test_page_takes_one_for_any_size(service: Service, link: Proxy, path: str) -> None:
     user = new_user()
     for _ in range(5):
         service.ordered(user, 1, 1, 1)
@@ -159,26 +155,20 @@ def test_later_page_takes_one(service: Service, link: Proxy) -> None:
     assert cost(link, lambda: service.crud("GET", path, user)) <= 1
 
 
-def test_status_change_takes_two_and_its_hand_over_one(
-    service: Service, link: Proxy
-) -> None:
+def test_status_change_takes_two_and_hand_over(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), 1, 1)
     item_id = order["items"][0]["id"]
     assert cost(link, lambda: service.move(item_id, 2)) <= 2 + HAND_OVER
     assert cost(link, lambda: service.move(item_id, 2)) <= 1  # the same again
 
 
-def test_status_change_of_an_order_of_fifty_lines_takes_no_more(
-    service: Service, link: Proxy
-) -> None:
+def test_status_change_among_fifty_takes_no_more(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), *[1] * 50)
     item_id = order["items"][25]["id"]
     assert cost(link, lambda: service.move(item_id, 3)) <= 2 + HAND_OVER
 
 
-def test_approval_takes_two_and_its_hand_over_one(
-    service: Service, link: Proxy
-) -> None:
+def test_approval_takes_two_and_hand_over_one(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), 1)
     service.move(order["items"][0]["id"], 3)
     assert cost(link, lambda: service.trigger_approval(order["id"])) <= 2 + HAND_OVER
@@ -191,7 +181,7 @@ def test_order_without_a_cart_takes_two_and_its_hand_over_one(
     assert cost(link, lambda: make_order(service, new_user(), key)) <= 2 + HAND_OVER
 
 
-def test_new_item_takes_three_with_or_without_a_key_and_its_hand_over_one(
+def test_new_item_takes_three_and_its_hand_over_one(
     service: Service, link: Proxy
 ) -> None:
     user = new_user()
@@ -209,9 +199,7 @@ def test_new_item_takes_three_with_or_without_a_key_and_its_hand_over_one(
     assert cost(link, lambda: add("k")) <= 3 + HAND_OVER
 
 
-def test_more_of_an_item_takes_two_and_its_hand_over_one(
-    service: Service, link: Proxy
-) -> None:
+def test_more_of_an_item_takes_two_and_hand_over(service: Service, link: Proxy) -> None:
     """The order is loaded once, although product is asked in between."""
     user = new_user()
     item = service.ordered(user, 1)["items"][0]
@@ -225,7 +213,7 @@ def test_more_of_an_item_takes_two_and_its_hand_over_one(
     assert cost(link, lambda: raise_to(3)) <= 2 + HAND_OVER
 
 
-def test_what_an_operator_may_have_to_decide_on_is_claimed_by_itself(
+def test_what_operators_decide_on_has_its_own_claim(
     service: Service, link: Proxy
 ) -> None:
     service.set(ORDER_CREATED_ON_DOUBT="hold")
@@ -248,18 +236,14 @@ def test_what_waits_behind_an_earlier_event_is_not_claimed(service: Service) -> 
     assert [row["sending_since"] for row in pending] == [None, None]
 
 
-def test_requests_that_are_refused_at_the_door_take_none(
-    service: Service, link: Proxy
-) -> None:
+def test_requests_refused_at_the_door_take_none(service: Service, link: Proxy) -> None:
     bad_key = {"Idempotency_Key": ""}
     assert cost(link, lambda: service.checkout(new_user(), **bad_key)) == 0
     path = "/api/orders/?limit=0"
     assert cost(link, lambda: service.crud("GET", path, new_user())) == 0
 
 
-def test_first_request_of_a_connection_takes_no_more_than_later_ones(
-    service: Service, link: Proxy
-) -> None:
+def test_first_request_takes_no_more_than_later(service: Service, link: Proxy) -> None:
     service.ordered(new_user(), 1)  # a user's cart, and siblings that know us
     service.restart()
     service.client("create_order_from_cart").get("/health/ready")  # connects

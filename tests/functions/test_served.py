@@ -42,9 +42,7 @@ def needed(service: Service, function: str) -> dict[str, str]:
     return environment(**{name: service.environ[name] for name in NEEDS[function]})
 
 
-def test_create_order_from_cart_is_served_and_checks_out(
-    service: Service, user: str
-) -> None:
+def test_create_order_from_cart_checks_out(service: Service, user: str) -> None:
     article = service.sandbox.add_article(amount=5)
     service.sandbox.add_to_cart(user, article, 2)
     function = "create_order_from_cart"
@@ -56,9 +54,7 @@ def test_create_order_from_cart_is_served_and_checks_out(
     assert len(service.sandbox.events_of("order.created")) == 1
 
 
-def test_orders_crud_is_served_and_answers_by_its_full_path(
-    service: Service, user: str
-) -> None:
+def test_orders_crud_answers_by_its_full_path(service: Service, user: str) -> None:
     order = service.ordered(user)
     with served("orders_crud", needed(service, "orders_crud")) as url:
         headers = {"X-User-ID": user}
@@ -185,7 +181,7 @@ print(json.dumps([seen, threading.active_count(), sorted(loaded)]))
 
 
 @pytest.mark.parametrize("function", NEEDS)
-def test_loading_a_function_opens_nothing_starts_nothing_and_imports_nothing_heavy(
+def test_loading_a_function_opens_starts_and_imports_little(
     function: str,
 ) -> None:
     settings = ANYWHERE | {

@@ -46,9 +46,7 @@ def all_calls(service: Service, user: str, **headers: str) -> list[Call]:
     return calls
 
 
-def test_paths_have_their_slash_where_the_sibling_wants_it(
-    service: Service, user: str
-) -> None:
+def test_paths_have_slashes_as_siblings_want(service: Service, user: str) -> None:
     service.sandbox.add_to_cart(user, catalogue.CLOCK)
     assert service.checkout(user).status_code == 201
     assert asked(service, "shopcart") == [("GET", "/api/mycart/")]
@@ -85,9 +83,7 @@ def test_callers_token_and_own_headers_stay_here(service: Service, user: str) ->
         }
 
 
-def test_trap_product_read_cache_is_told_not_to_answer(
-    service: Service, user: str
-) -> None:
+def test_trap_product_read_cache_is_bypassed(service: Service, user: str) -> None:
     calls = all_calls(service, user)
     assert {call.headers["Cache-Control"] for call in calls} == {"no-store"}
 
@@ -102,17 +98,7 @@ def test_trap_product_read_cache_mixes_rows_up(service: Service, user: str) -> N
     assert [item["price"] for item in items] == [1999, 101, 1200, 8990]
 
 
-def test_nested_product_is_enough_for_one_call_a_line(
-    service: Service, user: str
-) -> None:
-    fill_cart(service, user, 3)
-    assert service.checkout(user).status_code == 201
-    assert len(asked(service, "product")) == 3
-
-
-def test_product_that_is_not_nested_costs_one_more_read_and_all_at_once(
-    service: Service, user: str
-) -> None:
+def test_separate_product_costs_one_more_wait(service: Service, user: str) -> None:
     fill_cart(service, user, 2)
     for _ in range(5):
         article = service.sandbox.add_article(is_nested=False, price="3.5")
@@ -136,9 +122,7 @@ def test_variation_in_two_lines_is_read_once(service: Service, user: str) -> Non
 
 
 @pytest.mark.parametrize("lines", [1, 20, 100])
-def test_checkout_waits_twice_however_many_lines(
-    service: Service, user: str, lines: int
-) -> None:
+def test_checkout_waits_twice_in_all(service: Service, user: str, lines: int) -> None:
     fill_cart(service, user, lines)
     service.sandbox.fault("shopcart", delay_seconds=0.2)
     service.sandbox.fault("product", delay_seconds=1)
@@ -177,7 +161,7 @@ def many_open_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_thousand_open_files_are_no_reason_to_fail(
+def test_many_open_files_are_ok(
     service: Service, user: str, many_open_files: int
 ) -> None:
     # select() takes no file descriptor beyond 1023.

@@ -73,9 +73,7 @@ def test_one_invalid_line_among_good_ones_is_a_502(service: Service, user: str) 
     assert service.sandbox.cart(user) == cart
 
 
-def test_only_the_lines_that_failed_are_asked_for_again(
-    service: Service, user: str
-) -> None:
+def test_only_failed_lines_are_asked_for_again(service: Service, user: str) -> None:
     service.sandbox.add_to_cart(user, catalogue.NAIL)
     service.sandbox.fault("product", path=catalogue.NAIL, status=502, times=1)
     assert service.checkout(user).status_code == 201
@@ -95,9 +93,7 @@ def test_fix_of_a_cart_is_tried_again_too(service: Service, user: str) -> None:
         assert len(service.sandbox.calls_to("shopcart", method=method)) == 3
 
 
-def test_one_deadline_is_over_all_calls_of_a_checkout(
-    service: Service, user: str
-) -> None:
+def test_one_deadline_is_for_a_whole_checkout(service: Service, user: str) -> None:
     service.set(UPSTREAM_DEADLINE_SECONDS="1.5")
     service.sandbox.fault("shopcart", delay_seconds=1)
     service.sandbox.fault("product", delay_seconds=1)

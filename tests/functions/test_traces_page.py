@@ -1,19 +1,12 @@
 """The pages at /traces/ of a local run: what was done, from the click to analytics."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import requests
 
 from tests.support.service import Service
-from tests.support.traced import TRACE, TRACEPARENT, Collector, collecting
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with collecting() as running:
-        yield running
+from tests.support.traced import TRACE, TRACEPARENT, Collector
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_the_pages_load_nothing_and_run_nothing(clicked: Collector) -> None:
         assert not re.search(r"<script|<link|<img|https?://|url\(", found.text)
 
 
-def test_what_a_span_says_is_text_and_no_html(
+def test_span_texts_are_no_html(
     service: Service, user: str, collector: Collector
 ) -> None:
     service.set(**collector.environ, OTEL_SERVICE_NAME="<b>bold</b>")

@@ -68,12 +68,16 @@ class Console:
         assert response.status_code == 200, response.get_data(as_text=True)
         return read(response).text
 
-    def form(self, action: str, **values: object) -> dict[str, str]:
-        """Ask for an action's page; answer the fields of its form."""
+    def ask(self, action: str, **values: object) -> TestResponse:
+        """Ask for an action's page."""
         given = {name: str(value) for name, value in values.items()}
-        response = self.client.get(
+        return self.client.get(
             f"/ops/do/{action}/", query_string=given, headers=self.headers
         )
+
+    def form(self, action: str, **values: object) -> dict[str, str]:
+        """Ask for an action's page; answer the fields of its form."""
+        response = self.ask(action, **values)
         assert response.status_code == 200, read(response).text
         return read(response).fields
 

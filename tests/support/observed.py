@@ -5,7 +5,8 @@ An event counts as announced whether it is still in the outbox or has reached th
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from werkzeug.test import TestResponse
@@ -37,6 +38,14 @@ def everything(service: Service) -> dict[str, list[str]]:
         rows[row["name"]].append(row["content"])
     told = [event.id for event in service.sandbox.events]
     return {name: sorted(content) for name, content in rows.items()} | {"told": told}
+
+
+@contextmanager
+def nothing_written(service: Service) -> Iterator[None]:
+    """Check that what is done meanwhile leaves no row and no event."""
+    before = everything(service)
+    yield
+    assert everything(service) == before
 
 
 def history(service: Service, order_id: int) -> list[tuple[Any, ...]]:

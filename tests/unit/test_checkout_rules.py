@@ -71,9 +71,6 @@ def test_the_first_fault_in_the_contracts_order_wins(first: int) -> None:
     assert found.reason == BROKEN[first][0]
 
 
-# Several lines.
-
-
 def test_a_line_that_finds_nothing_left_is_removed_not_set_to_zero() -> None:
     found = fixes(cart_line(5, id=1), cart_line(1, id=2), amount=5)
     assert found == [(2, "insufficient_stock", None)]
@@ -161,9 +158,7 @@ def minor(text: str) -> int | None:
         ("9.9949999999999999999999999999999", 999),
     ],
 )
-def test_a_price_is_rounded_half_up_from_its_decimal_text(
-    text: str, expected: int
-) -> None:
+def test_price_is_rounded_half_up_from_decimals(text: str, expected: int) -> None:
     assert minor(text) == expected
 
 

@@ -19,9 +19,6 @@ def settings(**environ: str) -> Settings:
     return load(environ, needs=())
 
 
-# Defaults.
-
-
 def test_everything_optional_has_its_default() -> None:
     assert settings(THREADS="4") == Settings(
         database=None,
@@ -50,9 +47,7 @@ def test_the_pool_has_a_connection_for_each_of_the_frameworks_threads() -> None:
     assert settings(THREADS="7").pool_size == 7
 
 
-def test_the_environment_is_read_where_nothing_else_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBLIC_PATH_PREFIX", "/order")
     assert load(needs=()).public_path_prefix == "/order"
 
@@ -61,9 +56,6 @@ def test_set_but_empty_is_not_set() -> None:
     assert settings(DATABASE_URL="", LOG_LEVEL=" ", THREADS="4") == settings(
         THREADS="4"
     )
-
-
-# The database.
 
 
 def test_the_older_services_variables_name_the_database() -> None:
@@ -115,9 +107,6 @@ def test_a_database_url_is_read(url: str, expected: Database) -> None:
     assert settings(DATABASE_URL=url).database == expected
 
 
-# The event bus.
-
-
 @pytest.mark.parametrize(
     ("environ", "bus"),
     [
@@ -137,9 +126,7 @@ def test_a_database_url_is_read(url: str, expected: Database) -> None:
         (PUBSUB | SINK | {"EVENT_BUS": "pubsub,http"}, ("pubsub", "http")),
     ],
 )
-def test_the_bus_is_what_is_named_or_what_there_is(
-    environ: dict[str, str], bus: tuple[str, ...]
-) -> None:
+def test_bus_is_named_or_found(environ: dict[str, str], bus: tuple[str, ...]) -> None:
     assert settings(**environ).bus == bus
 
 
@@ -147,9 +134,6 @@ def test_the_sinks_own_variable_wins_over_knatives() -> None:
     found = settings(**SINK, K_SINK="http://knative")
     assert found.event_sink_url == "http://sink:9000/in"
     assert settings(K_SINK="http://knative").event_sink_url == "http://knative"
-
-
-# RabbitMQ.
 
 
 def orders_broker(**changes: Any) -> RabbitMQ:
@@ -208,24 +192,16 @@ def test_a_brokers_url_wins() -> None:
         {"RABBITMQ_URL": "amqps://orders:s3cret@broker", "RABBITMQ_TLS": "true"},
     ],
 )
-def test_an_authority_of_ones_own_is_for_tls(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_own_authority_is_for_tls(environ: dict[str, str], tmp_path: Path) -> None:
     ca_file = identity(tmp_path).ca_file
     found = settings(**environ, RABBITMQ_CA_FILE=ca_file).rabbitmq
     assert found == orders_broker(port=5671, has_tls=True, ca_file=ca_file)
-
-
-# Pub/Sub.
 
 
 def test_the_topic_of_pubsub_has_a_project_and_a_usual_name() -> None:
     assert settings(**PUBSUB).pubsub == PubSub(project="shop-42", topic="order-events")
     named = settings(PUBSUB_PROJECT="example.com:shop", PUBSUB_TOPIC="orders.v2")
     assert named.pubsub == PubSub(project="example.com:shop", topic="orders.v2")
-
-
-# Other settings.
 
 
 @pytest.mark.parametrize(

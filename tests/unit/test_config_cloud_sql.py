@@ -37,9 +37,7 @@ def test_an_instance_is_reached_privately_and_by_iam_login_unless_said_otherwise
 
 
 @pytest.mark.parametrize("running", [{}, {"RUNNING_ON_CLOUDRUN": "true"}], ids=str)
-def test_instance_is_meant_on_cloud_run_and_elsewhere(
-    running: dict[str, str],
-) -> None:
+def test_instance_is_meant_on_cloud_run_and_elsewhere(running: dict[str, str]) -> None:
     both = POSTGRES | CLOUD_SQL | running | {"IDENTITY_SOURCE": "header"}
     found = database(**both)
     assert isinstance(found, CloudSql)
@@ -87,7 +85,7 @@ def test_a_socket_is_taken_where_there_is_one_unless_the_connector_is_asked_for(
         ({"CLOUD_SQL_IAM_AUTH": "true"}, "CLOUD_SQL_IAM_AUTH=true needs "),
     ],
 )
-def test_a_socket_that_cannot_serve_is_refused_where_it_is_demanded(
+def test_socket_that_cannot_serve_is_refused(
     said: dict[str, str], refused: str
 ) -> None:
     environ = {"CLOUD_SQL_CONNECT": "socket", "POSTGRES_PASSWORD": "s3cret", **said}

@@ -16,9 +16,6 @@ def refusal(*needs: str, **environ: str) -> str:
     return str(raised.value)
 
 
-# What is malformed is named in one line.
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -86,9 +83,7 @@ def test_a_malformed_setting_is_named_in_one_line(name: str, value: str) -> None
 
 
 @pytest.mark.parametrize("name", REMOVED)
-def test_a_setting_that_promises_nothing_any_more_is_refused_in_one_line(
-    name: str,
-) -> None:
+def test_setting_that_is_gone_is_refused_in_one_line(name: str) -> None:
     said = refusal(**{name: "100"})
     assert said.startswith(f"{name} is no longer a setting: ")
     assert "\n" not in said
@@ -101,9 +96,6 @@ def test_a_setting_that_promises_nothing_any_more_is_refused_in_one_line(
 )
 def test_malformed_port_is_named(name: str, environ: dict[str, str], port: str) -> None:
     assert refusal(**environ | {name: port}).startswith(name)
-
-
-# What is missing is named in one line.
 
 
 @pytest.mark.parametrize(
@@ -124,7 +116,7 @@ def test_a_missing_database_is_named_by_all_its_names() -> None:
     ("needs", "environ"),
     [(["RABBITMQ"], SINK), ([], {"EVENT_BUS": "rabbitmq"})],
 )
-def test_a_missing_broker_is_named_by_both_its_names(
+def test_missing_broker_has_two_names(
     needs: list[str], environ: dict[str, str]
 ) -> None:
     said = refusal(*needs, **environ)
@@ -152,7 +144,7 @@ def test_what_is_there_satisfies_a_need() -> None:
         ("GATEWAY_JWT_SECRET", {"STATUS_REQUIRE_SHOP_CLAIM": "true"}),
     ],
 )
-def test_what_another_setting_needs_is_named_when_missing(
+def test_needs_of_other_settings_are_named(
     missing: str, environ: dict[str, str]
 ) -> None:
     said = refusal(**{k: v for k, v in environ.items() if k != missing})
@@ -173,9 +165,7 @@ def test_an_authority_without_tls_is_a_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_an_authority_that_cannot_be_read_is_named(
-    tmp_path: Path, content: str | None
-) -> None:
+def test_unreadable_authority_is_named(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "ca.crt"
     if content is not None:
         file.write_text(content)
@@ -184,16 +174,11 @@ def test_an_authority_that_cannot_be_read_is_named(
     assert said == f"RABBITMQ_CA_FILE: no certificate can be read from {file}"
 
 
-# Secrets.
-
-
 @pytest.mark.parametrize("database", [POSTGRES, {"DATABASE_URL": DATABASE_URL}])
 @pytest.mark.parametrize(
     "broker", [RABBITMQ, {"RABBITMQ_URL": "amqps://orders:s3cret@broker/shop"}]
 )
-def test_no_secret_is_ever_shown(
-    database: dict[str, str], broker: dict[str, str]
-) -> None:
+def test_no_secret_is_shown(database: dict[str, str], broker: dict[str, str]) -> None:
     environ = database | broker | {"GATEWAY_JWT_SECRET": "s3cret"}
     found = load(environ, needs=())
     assert found.rabbitmq is not None

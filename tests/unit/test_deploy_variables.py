@@ -83,9 +83,7 @@ def test_an_image_without_its_digest_is_refused(
         ("", False),
     ],
 )
-def test_the_console_is_deployed_where_the_environment_has_one(
-    said: str, *, is_deployed: bool
-) -> None:
+def test_console_is_deployed_where_wanted(said: str, *, is_deployed: bool) -> None:
     found = functions(f'region = "x"\n{said}\n')
     assert ("ops_console" in found) == is_deployed
     assert {*found, "ops_console"} == package.NEEDS.keys()

@@ -21,9 +21,6 @@ def test_a_path_and_a_body_are_told_apart_wherever_one_ends() -> None:
     assert first.fingerprint != other.fingerprint
 
 
-# The cart.
-
-
 def cart(
     *lines: tuple[Any, ...], cart_id: int = 42, user: Any = OWNER
 ) -> tuple[Any, str]:

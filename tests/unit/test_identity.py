@@ -43,9 +43,6 @@ def bearing(authorization: str, user: str = USER, **more: str) -> Headers:
     return Headers({"X-User-ID": user, "Authorization": authorization, **more})
 
 
-# The token.
-
-
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_good_token_names_the_caller(scheme: str) -> None:
     caller = identify(bearing(f"{scheme} {token()}"), VERIFYING)
@@ -113,18 +110,13 @@ def test_why_a_token_is_refused_stays_between_us() -> None:
     assert raised.value.detail == "The token is not valid."
 
 
-# Google API Gateway.
-
-
 def userinfo(claims: object) -> Headers:
     raw = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     return Headers({USERINFO: base64.urlsafe_b64encode(raw).decode()})
 
 
 @pytest.mark.parametrize("padding", ["", "=", "=="])
-def test_api_gateways_claims_are_read_with_and_without_padding(
-    padding: str,
-) -> None:
+def test_api_gateways_claims_are_read_with_and_without_padding(padding: str) -> None:
     claims = json.dumps({"sub": USER, "shop_uuid": SHOP, "name": "ÿ?"}).encode()
     encoded = base64.urlsafe_b64encode(claims + b" " * len(padding)).decode()
     caller = identify(Headers({USERINFO: encoded.rstrip("=")}), API_GATEWAY)
@@ -201,7 +193,7 @@ def refusal(*needs: str, **environ: str) -> str:
 
 
 @pytest.mark.parametrize("environ", ON_CLOUD_RUN, ids=str)
-def test_on_cloud_run_a_function_that_knows_users_is_told_whom_to_believe(
+def test_on_cloud_run_a_source_of_users_is_required(
     environ: dict[str, str],
 ) -> None:
     said = refusal("IDENTITY", **environ)

@@ -67,9 +67,7 @@ def test_a_log_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
     assert set(messages(file)) == {"after"}
 
 
-def test_no_line_is_lost_or_torn_where_threads_write_while_a_file_is_moved(
-    tmp_path: Path,
-) -> None:
+def test_no_line_is_lost_or_torn_while_a_file_is_moved(tmp_path: Path) -> None:
     file = tmp_path / "log"
     logs.configure(logs.Options(file=str(file)))
     ended = threading.Event()
@@ -170,13 +168,10 @@ def test_a_trace_is_named_as_the_projects_where_that_is_known(tmp_path: Path) ->
         ),
     ],
 )
-def test_the_project_is_the_one_that_settings_name(
+def test_project_is_in_the_settings(
     environ: dict[str, str], project: str | None
 ) -> None:
     assert load(environ, needs=()).cloud_project == project
-
-
-# Who.
 
 
 def user_of_a_line(file: Path, **options: str) -> str | None:
@@ -193,9 +188,7 @@ def test_users_are_not_named_unless_that_is_asked_for(tmp_path: Path) -> None:
     assert user_of_a_line(tmp_path / "log", user_ids="plain") == USER
 
 
-def test_a_hashed_user_is_the_same_under_one_key_and_another_under_another(
-    tmp_path: Path,
-) -> None:
+def test_hashed_user_is_the_same_under_the_same_key_only(tmp_path: Path) -> None:
     def told(key: str) -> str | None:
         return user_of_a_line(tmp_path / "log", user_ids="hashed", user_id_key=key)
 

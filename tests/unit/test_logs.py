@@ -39,9 +39,6 @@ def only_line(stream: io.StringIO) -> dict[str, Any]:
     return told
 
 
-# The line.
-
-
 def test_a_record_is_one_json_line_whatever_is_in_it(lines: io.StringIO) -> None:
     logs.get("test").info('two\nlines "%s"', "é")
     told = only_line(lines)
@@ -60,9 +57,7 @@ def test_a_record_is_one_json_line_whatever_is_in_it(lines: io.StringIO) -> None
         ("CRITICAL", "CRITICAL"),
     ],
 )
-def test_a_severity_is_one_that_cloud_logging_knows(
-    lines: io.StringIO, level: str, severity: str
-) -> None:
+def test_severity_is_a_known_one(lines: io.StringIO, level: str, severity: str) -> None:
     logs.get("test").log(logging.getLevelName(level), "x")
     assert only_line(lines)["severity"] == severity
 
@@ -87,9 +82,6 @@ def test_an_exception_stays_on_its_line(lines: io.StringIO) -> None:
     told = only_line(lines)
     assert told["exception"].startswith("Traceback")
     assert "ValueError: invalid literal" in told["exception"]
-
-
-# The request.
 
 
 def test_a_line_names_the_request_and_its_trace(lines: io.StringIO) -> None:
@@ -135,9 +127,6 @@ def test_a_context_ends_with_an_error_too() -> None:
     with pytest.raises(ValueError, match="broken"):
         fail()
     assert logs.current() is None
-
-
-# Ids from outside.
 
 
 @pytest.mark.parametrize("given", ["a", "A-z_0.9", "1-abc:def/ghi+j=", "x" * 128])
@@ -187,9 +176,6 @@ def test_every_request_gets_ids_of_its_own() -> None:
         pass
     assert first.request_id != second.request_id
     assert first.traceparent != second.traceparent
-
-
-# Where lines go.
 
 
 def test_only_our_own_loggers_are_touched_and_only_once() -> None:

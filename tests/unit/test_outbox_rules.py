@@ -65,9 +65,6 @@ def verdict(result: Result, **changes: Any) -> Verdict:
     return relays.verdict(message(**changes), Outcome(1, result, "why"))
 
 
-# Rows.
-
-
 def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
     recorded = [CREATED, ANALYTICS, events.order_deleted(order())]
     told = owed.rows(recorded, Bus(("rabbitmq", "http")))
@@ -85,9 +82,6 @@ def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
     assert [row.destination for row in told] == ["analytics"]
 
 
-# Verdicts.
-
-
 @pytest.mark.parametrize(
     ("result", "set_flags"),
     [
@@ -100,9 +94,7 @@ def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
         (NOT_TRIED, set()),
     ],
 )
-def test_what_becomes_of_a_row_follows_from_how_the_attempt_ended(
-    result: Result, set_flags: set[str]
-) -> None:
+def test_row_follows_how_its_attempt_ended(result: Result, set_flags: set[str]) -> None:
     told = verdict(result, attempts=3)
     assert (told.id, told.attempts, told.reason) == (1, 3, "why")
     flags = ("is_dead", "is_counted", "is_doubtful", "is_held")
@@ -112,18 +104,13 @@ def test_what_becomes_of_a_row_follows_from_how_the_attempt_ended(
 @pytest.mark.parametrize(
     ("attempts", "is_dead"), [(MAX_ATTEMPTS - 1, False), (MAX_ATTEMPTS, True)]
 )
-def test_what_is_refused_too_often_becomes_a_dead_letter(
-    attempts: int, *, is_dead: bool
-) -> None:
+def test_many_refusals_make_a_dead_letter(attempts: int, *, is_dead: bool) -> None:
     assert verdict(REFUSED, attempts=attempts).is_dead is is_dead
 
 
 @pytest.mark.parametrize("result", [DEFERRED, UNCONFIRMED, UNAVAILABLE, NOT_TRIED])
 def test_what_was_never_refused_stays_owed_for_ever(result: Result) -> None:
     assert verdict(result, attempts=10_000).is_dead is False
-
-
-# Backoff.
 
 
 @pytest.mark.parametrize("result", [REFUSED, UNCONFIRMED])
@@ -164,9 +151,7 @@ def ends(relay_: Relay, *batch: Message) -> dict[int, Result]:
     ("first", "expected"),
     [(SENT, [SENT, HELD, NOT_TRIED]), (REFUSED, [REFUSED, NOT_TRIED, NOT_TRIED])],
 )
-def test_what_comes_before_a_doubtful_event_goes_first(
-    first: Result, expected: list[Result]
-) -> None:
+def test_doubtful_event_waits_for_others(first: Result, expected: list[Result]) -> None:
     """Held back with it, it would wait for an operator who sees no reason."""
     destination = Destination(**{"order.item.created": first})
     batch = [message(), message(id=2, **IN_DOUBT), message(id=3)]
@@ -175,13 +160,8 @@ def test_what_comes_before_a_doubtful_event_goes_first(
     assert destination.came == [1]
 
 
-# A destination that is away.
-
-
 @pytest.mark.parametrize(("result", "asks"), [(SENT, True), (UNAVAILABLE, False)])
-def test_a_destination_that_is_away_costs_a_hand_over_and_a_sweep_nothing(
-    result: Result, *, asks: bool
-) -> None:
+def test_absent_destination_costs_no_connection(result: Result, *, asks: bool) -> None:
     asked: list[str] = []
     tried = relay(Destination(**{"order.item.created": result}), asked=asked)
     ends(tried, message())
@@ -191,7 +171,7 @@ def test_a_destination_that_is_away_costs_a_hand_over_and_a_sweep_nothing(
     assert bool(asked) is asks
 
 
-def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(
+def test_each_failure_in_a_row_doubles_the_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
@@ -207,7 +187,7 @@ def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(
     assert pauses == [1, 2, 4, 8, 10, 10]
 
 
-def test_after_a_pause_one_at_a_time_finds_out_whether_it_is_back(
+def test_after_a_pause_one_at_a_time_may_try_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]

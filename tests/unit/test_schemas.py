@@ -40,9 +40,6 @@ def test_limits_of_metadata_are_within_limits() -> None:
     assert decode(body, NewOrder).metadata == metadata
 
 
-# UUIDs in headers and queries.
-
-
 @pytest.mark.parametrize("text", [USER, USER.upper(), USER.replace("-", "")])
 def test_a_uuid_is_read_in_any_case_with_all_dashes_or_none(text: str) -> None:
     assert parse_uuid(text) == UUID(USER)
