@@ -18,11 +18,11 @@ from common.db import Engine, Statement, connect, ping
 from common.errors import DatabaseUnavailableError
 from tests.support.cloud_sql import (
     PASSWORD,
-    Authority,
     Instance,
     engine_by_name,
     unix_socket,
 )
+from tests.support.tls import Authority
 from tests.support.worker import eventually
 
 ROOT = Path(__file__).parents[2]

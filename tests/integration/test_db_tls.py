@@ -25,17 +25,15 @@ class Front(tls.Front):
         self.encrypted: list[bool] = []  # of each connection that got through
         super().__init__(target, shown)
 
-    def serve(self, plain: socket.socket, address: str) -> None:  # noqa: ARG002
-        with contextlib.suppress(OSError), plain:
-            wants_tls = plain.recv(8, socket.MSG_PEEK) == SSL_REQUEST
-            if wants_tls:
-                plain.recv(8)
-                plain.sendall(b"S")
-                plain = self._context.wrap_socket(plain, server_side=True)
-            server = socket.create_connection((tls.LOOPBACK, self._target))
-            self.encrypted.append(wants_tls)
-            with server, plain, self.counted(plain, server):
-                tls.pass_on(plain, server)
+    def welcome(self, plain: socket.socket) -> socket.socket:
+        wants_tls = plain.recv(8, socket.MSG_PEEK) == SSL_REQUEST
+        client = plain
+        if wants_tls:
+            plain.recv(8)
+            plain.sendall(b"S")
+            client = super().welcome(plain)
+        self.encrypted.append(wants_tls)
+        return client
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ addresses of its own, of which Linux has 16 million.
 """
 
 import contextlib
-import datetime as dt
 import functools
 import json
 import random
@@ -19,15 +18,14 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from werkzeug.wrappers import Request, Response
 
 from common import config, wiring
@@ -35,7 +33,7 @@ from common.db import Engine
 from common.migrations import grant
 from infra.local.http_server import serving
 from tests.support.database import execute, plain_engine
-from tests.support.tls import CHUNK, Fronting, pass_on
+from tests.support.tls import CHUNK, Authority, Fronting, pass_on, private_pem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -44,38 +42,6 @@ PORT = 3307
 IP_TYPES = ("PRIVATE", "PRIMARY")  # as the API calls them
 PASSWORD = "s3cret-of-orders"
 SCOPE = "https://www.googleapis.com/auth/sqlservice."
-_PEM = serialization.Encoding.PEM
-
-
-class Authority:
-    """Signs certificates; `pem` is its own."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.pem = self.sign(self._key.public_key(), is_authority=True)
-
-    def sign(self, key: Any, *, is_authority: bool = False) -> str:
-        """Answer a certificate for a public key, good for an hour."""
-        now, hour = dt.datetime.now(dt.UTC), dt.timedelta(hours=1)
-        name = "authority" if is_authority else "certificate"
-        constraints = x509.BasicConstraints(ca=is_authority, path_length=None)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(_named(name))
-            .issuer_name(_named("authority"))
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - hour)
-            .not_valid_after(now + hour)
-            .add_extension(constraints, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        return certificate.public_bytes(_PEM).decode()
-
-    def identity(self) -> str:
-        """Answer a server's certificate and its key, one after the other."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return self.sign(key.public_key()) + _private(key)
 
 
 class Instance(Fronting):
@@ -129,7 +95,7 @@ class Instance(Fronting):
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self.clients.pem)
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(self.own.identity())
+            file.write("".join(self.own.server()))
             file.flush()
             context.load_cert_chain(file.name)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
@@ -192,7 +158,7 @@ class Instance(Fronting):
 
     def _certificate(self, asked: Mapping[str, str]) -> Response:
         key = serialization.load_pem_public_key(asked["public_key"].encode())
-        signed = self.clients.sign(key)
+        signed = self.clients.sign(key, "client.test")
         if login := asked.get("access_token"):
             assert self.tokens[login] == f"{SCOPE}login"
             certificate = x509.load_pem_x509_certificate(signed.encode())
@@ -318,17 +284,4 @@ def _json(status: int = 200, **fields: object) -> Response:
 @functools.cache
 def _account_key() -> str:
     """Return a key that all accounts of a test run share: it is dear to make."""
-    return _private(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-
-
-def _private(key: Any) -> str:
-    form, open_to_all = (
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    text: bytes = key.private_bytes(_PEM, form, open_to_all)
-    return text.decode()
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return private_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))

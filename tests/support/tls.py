@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,6 +18,8 @@ from cryptography.x509.oid import NameOID
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 1 << 16
+PEM = serialization.Encoding.PEM
+AUTHORITY = "authority.test"
 
 
 @dataclass(frozen=True)
@@ -28,64 +31,65 @@ class Identity:
     key: str
 
 
+class Authority:
+    """Signs certificates; `pem` is its own."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.pem = self.sign(self._key.public_key(), AUTHORITY)
+
+    def sign(self, key: Any, name: str) -> str:
+        """Return a certificate of `name` for a public key, good for an hour."""
+        now, hour = dt.datetime.now(dt.UTC), dt.timedelta(hours=1)
+        signs = name == AUTHORITY
+        own = self._key.public_key()
+        extensions: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=signs, path_length=None), True),
+            (_key_usage(signs=signs), True),
+            (x509.SubjectKeyIdentifier.from_public_key(key), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(own), False),
+            (x509.SubjectAlternativeName([x509.DNSName(name)]), False),
+        ]
+        builder = x509.CertificateBuilder(
+            subject_name=_named(name),
+            issuer_name=_named(AUTHORITY),
+            public_key=key,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - hour,
+            not_valid_after=now + hour,
+        )
+        for extension, is_critical in extensions:
+            builder = builder.add_extension(extension, critical=is_critical)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(PEM).decode()
+
+    def server(self, name: str = "localhost") -> tuple[str, str]:
+        """Return a server's certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self.sign(key.public_key(), name), private_pem(key)
+
+
+def private_pem(key: Any) -> str:
+    """Return a private key in PEM, not encrypted."""
+    form, open_to_all = (
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    text: bytes = key.private_bytes(PEM, form, open_to_all)
+    return text.decode()
+
+
 def identity(folder: Path, name: str = "localhost") -> Identity:
-    """Answer a server's identity for `name`, signed by an authority of its own."""
-    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name, server_name = _named("authority of the tests"), _named(name)
-    ca = (
-        _certificate(ca_name, ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()),
-            critical=False,
-        )
-        .add_extension(_key_usage(signs=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    server = (
-        _certificate(server_name, ca_name, server_key.public_key())
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
-            critical=False,
-        )
-        .add_extension(_key_usage(signs=False), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = server_key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    written = {
-        "ca.crt": ca.public_bytes(pem),
-        "server.crt": server.public_bytes(pem),
-        "server.key": private,
-    }
-    for file, content in written.items():
-        (folder / file).write_bytes(content)
-    return Identity(*(str(folder / file) for file in written))
+    """Return a server's identity for `name`, signed by an authority of its own."""
+    authority = Authority()
+    contents = (authority.pem, *authority.server(name))
+    files = [folder / each for each in ("ca.crt", "server.crt", "server.key")]
+    for file, content in zip(files, contents, strict=True):
+        file.write_text(content, encoding="ascii")
+    return Identity(*map(str, files))
 
 
 def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    day = dt.timedelta(days=1)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-    )
 
 
 def _key_usage(*, signs: bool) -> x509.KeyUsage:
@@ -185,7 +189,7 @@ class Front(Fronting):
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             stack.enter_context(plain)
             plain.settimeout(10)
-            client = self._context.wrap_socket(plain, server_side=True)
+            client = self.welcome(plain)
             stack.enter_context(client)
             server = socket.create_connection((address, self._target))
             stack.enter_context(server)
@@ -193,6 +197,10 @@ class Front(Fronting):
                 self.handshakes += 1
             with self.counted(client, server):
                 pass_on(client, server)
+
+    def welcome(self, plain: socket.socket) -> socket.socket:
+        """Return the connection as it is to be read."""
+        return self._context.wrap_socket(plain, server_side=True)
 
 
 def pass_on(client: socket.socket, server: socket.socket) -> None:
