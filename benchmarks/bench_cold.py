@@ -24,13 +24,13 @@ from benchmarks.cold_starts import (
     Ask,
     ColdStartError,
     Start,
-    hello_world,
     load,
     serve,
 )
 from benchmarks.cold_world import World, world
 from infra.local.postgres_binaries import EmbeddedPostgresError
 
+HELLO = Path(__file__).with_name("hello.py")
 BUDGETS = Path(__file__).with_name("cold_budgets.toml")
 LIVE = Ask("/health/live")
 BARE = "bare framework"
@@ -124,7 +124,7 @@ def _measure(
     measured = {row: Measured() for row in rows}
     bare: list[Start] = []
     environ = dict(found.environ)
-    with hello_world() as hello, tempfile.TemporaryDirectory() as nothing:
+    with tempfile.TemporaryDirectory() as nothing:
         if arguments.no_bytecode:
             environ["PYTHONDONTWRITEBYTECODE"] = "1"
             environ["PYTHONPYCACHEPREFIX"] = nothing  # hides what lies beside sources
@@ -139,13 +139,13 @@ def _measure(
             return serve(path, target, settings, LIVE, found.work[target])
 
         # The first start of each fills the machine's file cache, and compiles.
-        serve(hello, "hello", environ, Ask("/"))
+        serve(HELLO, "hello", environ, Ask("/"))
         for row in rows:
             start(row)
         for round_ in range(arguments.rounds):
             print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr)
             for row, each in measured.items():
-                bare.append(serve(hello, "hello", environ, Ask("/")))
+                bare.append(serve(HELLO, "hello", environ, Ask("/")))
                 each.bare.append(bare[-1])
                 each.starts.append(start(row))
     return bare, measured

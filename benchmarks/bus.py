@@ -1,39 +1,33 @@
-"""An exchange of the run's own, and a queue that receives everything sent to it.
-
-The queue is short and drops its oldest messages, as if siblings had consumed them.
-"""
+"""An exchange of the run's own, and a queue that receives everything sent to it."""
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from tests.support.rabbitmq import Broker
-
-LONGEST_QUEUE = 1000
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """Where, and under which name."""
-
-    broker: Broker
-    name: str
+import pika
 
 
 @contextlib.contextmanager
-def exchange_of_our_own(exchange: Exchange) -> Iterator[None]:
-    """Have the exchange and its queue while the block runs."""
-    queue = f"{exchange.name}.all"
-    with contextlib.closing(exchange.broker.connect()) as connection:
+def own_exchange(
+    connect: Callable[[], pika.BlockingConnection],
+    name: str,
+    *,
+    longest: int | None = None,
+) -> Iterator[None]:
+    """Have the exchange and its queue, `NAME.all`, while the block runs.
+
+    A queue of `longest` messages drops the oldest, as if siblings had consumed them.
+    """
+    queue = f"{name}.all"
+    limit = {} if longest is None else {"x-max-length": longest}
+    with contextlib.closing(connect()) as connection:
         channel = connection.channel()
-        channel.exchange_declare(exchange.name, exchange_type="topic", durable=True)
-        limit = {"x-max-length": LONGEST_QUEUE}
+        channel.exchange_declare(name, exchange_type="topic", durable=True)
         channel.queue_declare(queue, durable=True, arguments=limit)
-        channel.queue_bind(queue, exchange.name, "#")
+        channel.queue_bind(queue, name, "#")
     try:
         yield
     finally:
-        with contextlib.closing(exchange.broker.connect()) as connection:
+        with contextlib.closing(connect()) as connection:
             channel = connection.channel()
             channel.queue_delete(queue)
-            channel.exchange_delete(exchange.name)
+            channel.exchange_delete(name)

@@ -6,27 +6,18 @@ gunicorn runs a master and a worker, so memory is the sum of their proportional 
 import contextlib
 import http.client
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.serving import free_port
+
 CHECKOUT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.001
-
-HELLO_WORLD = """\
-import functions_framework
-
-
-@functions_framework.http
-def hello(request):
-    return "Hello, world"
-"""
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,7 @@ def serve(
     work: Callable[[], Ask] | None = None,
 ) -> Start:
     """Start a function with the functions framework; ask `live`, then `work`, once."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     asked = work() if work else live
     command = [sys.executable, "-m", "functions_framework"]
     command += ["--source", str(source), "--target", target]
@@ -96,15 +86,6 @@ def load(script: Path, environ: Mapping[str, str]) -> Start:
         spent = _processor_seconds(process.pid)
         memory = _mebibytes(process.pid)
     return Start(loaded - began, None, spent, memory)
-
-
-@contextlib.contextmanager
-def hello_world() -> Iterator[Path]:
-    """Yield a function that does nothing: what the framework alone costs."""
-    with tempfile.TemporaryDirectory(prefix="order-service-cold-") as folder:
-        source = Path(folder) / "main.py"
-        source.write_text(HELLO_WORLD, encoding="utf-8")
-        yield source
 
 
 @contextlib.contextmanager

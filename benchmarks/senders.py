@@ -11,14 +11,16 @@ import multiprocessing
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pika
 from msgspec import Struct
 
+from benchmarks.bus import own_exchange
 from common import endpoints, events, wiring
 from common.publishing import Message, Outcome, Result, rabbitmq, rabbitmq_connection
 from common.relay import Relay
@@ -167,29 +169,20 @@ def bare_pika(place: Place, backlog_: Sequence[events.Event], batch: int) -> Non
     connection.ioloop.start()
 
 
-@contextlib.contextmanager
-def topology(place: Place) -> Iterator[None]:
+def topology(place: Place) -> contextlib.AbstractContextManager[None]:
     """Have an exchange and a durable queue behind it that hears everything."""
+    return own_exchange(partial(_connected, place), place.exchange)
+
+
+def _connected(place: Place) -> pika.BlockingConnection:
     parameters = rabbitmq_connection.connection_parameters(place.broker)
-    with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
-        channel = connection.channel()
-        channel.exchange_declare(place.exchange, exchange_type="topic", durable=True)
-        channel.queue_declare(place.queue, durable=True)
-        channel.queue_bind(place.queue, place.exchange, "#")
-    try:
-        yield
-    finally:
-        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
-            channel = connection.channel()
-            channel.queue_delete(place.queue)
-            channel.exchange_delete(place.exchange)
+    return pika.BlockingConnection(parameters)
 
 
 def take_all(place: Place) -> dict[str, list[str]]:
     """Empty the queue; answer the ids of events, by order, as they came."""
-    parameters = rabbitmq_connection.connection_parameters(place.broker)
     came: dict[str, list[str]] = defaultdict(list)
-    with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+    with contextlib.closing(_connected(place)) as connection:
         channel = connection.channel()
         for delivery, properties, body in channel.consume(
             place.queue, auto_ack=True, inactivity_timeout=1.0

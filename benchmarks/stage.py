@@ -6,7 +6,6 @@ Functions may come from another checkout, with its Python, so that two versions 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,10 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.bus import Exchange, exchange_of_our_own
+from benchmarks.bus import own_exchange
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.rabbitmq import Broker, trouble
+from tests.support.serving import free_port
 
 HERE = Path(__file__).parent
 START_SECONDS = 60
@@ -71,7 +71,7 @@ class Stage:
         **settings: str,
     ) -> Iterator[Served]:
         """Serve a function, or `hello`, by the functions framework."""
-        port = _free_port()
+        port = free_port()
         self._count += 1
         log = self.folder / f"{self._count}-{name}.log"
         environ = self.environ | {
@@ -129,9 +129,9 @@ def stage(
         if found is None:
             environ |= {"EVENT_BUS": "http", "EVENT_SINK_URL": f"{there}/events"}
         else:
-            exchange = Exchange(found, f"bench_{uuid.uuid4().hex[:8]}")
-            stack.enter_context(exchange_of_our_own(exchange))
-            environ |= {"EVENT_BUS": "rabbitmq", "BENCH_EXCHANGE": exchange.name}
+            name = f"bench_{uuid.uuid4().hex[:8]}"
+            stack.enter_context(own_exchange(found.connect, name, longest=1000))
+            environ |= {"EVENT_BUS": "rabbitmq", "BENCH_EXCHANGE": name}
             environ |= found.environ
         ready = Stage(
             checkout=checkout,
@@ -219,9 +219,3 @@ def _wait_until_live(port: int, process: "subprocess.Popen[bytes]", log: Path) -
                 said = log.read_text(errors="replace")[-2000:]
                 raise StageError(f"a function does not serve:\n{said}") from error
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
