@@ -21,9 +21,9 @@ from tests.support.approvals import (
     dead_letters,
     is_approved,
 )
-from tests.support.books import audited, settle, taken
+from tests.support.books import audited
 from tests.support.crash.nursery import Child, Nursery
-from tests.support.crash.world import World
+from tests.support.crash.world import World, settle, taken
 from tests.support.load import end_all, start_group
 from tests.support.many import Delivery, post_all
 from tests.support.sandbox import running_sandbox

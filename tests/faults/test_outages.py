@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.books import compare, settle
-from tests.support.crash.world import World
+from tests.support.books import compare
+from tests.support.crash.world import World, settle
 from tests.support.flaky import flaky_link_to
 from tests.support.link import Link, link_to
 from tests.support.load import Load, end_all, start_group, stay, sweeping

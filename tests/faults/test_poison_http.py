@@ -13,8 +13,9 @@ import pytest
 
 from common import dead_letters, envelopes, wiring
 from tests.support.approvals import ENVELOPES, sendable, spoiled, status_event
-from tests.support.books import audited, settle
+from tests.support.books import audited
 from tests.support.crash.nursery import Nursery
+from tests.support.crash.world import settle
 from tests.support.load import end_all, start_group
 from tests.support.many import Delivery, completed_orders, post_all
 from tests.support.sandbox import running_sandbox

@@ -22,15 +22,9 @@ from common.publishing import Message, Result
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.approvals import binary, status_event
-from tests.support.books import (
-    WITNESS,
-    audited,
-    compare,
-    declare_witness,
-    settle,
-    told_of,
-)
+from tests.support.books import WITNESS, audited, compare, declare_witness, told_of
 from tests.support.crash.nursery import Child, Nursery
+from tests.support.crash.world import settle
 from tests.support.link import Link, link_to
 from tests.support.load import Load, end_all, start_group, stay, sweeping
 from tests.support.many import Delivery, completed_orders, post_all

@@ -4,8 +4,6 @@ An event may arrive once more for each time the service recorded it as in doubt;
 other repeat fails, and so does one after a later event of its order.
 """
 
-import json
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,9 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from common import wiring
 from common.audit import audit
-from tests.support.crash.nursery import PATIENCE_SECONDS
-from tests.support.crash.world import Heard
-from tests.support.published import published_to_rabbitmq
+from tests.support.crash.world import Heard, taken
 from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES
 from tests.support.service import Service
 
@@ -43,24 +39,6 @@ def declare_witness(channel: BlockingChannel) -> None:
         channel.queue_purge(queue)
 
 
-def taken(channel: BlockingChannel, queue: str) -> list[Heard]:
-    """Answer what is in a queue, in its order, and leave it empty."""
-    count = channel.queue_declare(queue, passive=True).method.message_count
-    found: list[Heard] = []
-    while len(found) < count:
-        for delivery, properties, body in channel.consume(
-            queue, auto_ack=True, inactivity_timeout=5
-        ):
-            assert delivery is not None, f"{queue} has fewer than it said"
-            published_to_rabbitmq(delivery, properties, body)
-            heard = Heard(properties.message_id, properties.type, json.loads(body))
-            found.append(heard)
-            if len(found) >= count:
-                break
-        channel.cancel()
-    return found
-
-
 def compare(service: Service, channel: BlockingChannel, witness: str) -> Figures:
     """Fail where a queue misses an event, or has one too often or out of order.
 
@@ -78,10 +56,10 @@ def compare(service: Service, channel: BlockingChannel, witness: str) -> Figures
     unsent = [row["event_id"] for row in told if row["event_type"] is None]
     assert not unsent, f"{len(unsent)} events are not known to be sent"
     heard = taken(channel, witness)
-    _hold(told, heard, witness)
+    hold(told, heard, witness)
     for queue, key in SIBLINGS_QUEUES.items():
         theirs = [row for row in told if row["event_type"] == key]
-        _hold(theirs, taken(channel, queue), queue)
+        hold(theirs, taken(channel, queue), queue)
     report = audited(service)
     return Figures(
         orders=report.orders,
@@ -91,7 +69,7 @@ def compare(service: Service, channel: BlockingChannel, witness: str) -> Figures
     )
 
 
-def _hold(told: Sequence[dict[str, Any]], heard: Sequence[Heard], queue: str) -> None:
+def hold(told: Sequence[dict[str, Any]], heard: Sequence[Heard], queue: str) -> None:
     """Hold what came out of a queue against what went in, as the books say."""
     times = Counter(each.event_id for each in heard)
     lost = [row["event_id"] for row in told if not times[row["event_id"]]]
@@ -122,22 +100,6 @@ def audited(service: Service) -> Any:
     assert report.found == 0, report.differences[:5]
     assert report.pending == 0
     return report
-
-
-def settle(service: Service) -> None:
-    """Sweep until nothing is owed; only where nobody else sends any more.
-
-    Moves the times of rows, so that no claim and no backoff is waited for.
-    """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    service.sweep()
-    while service.rows("SELECT 1 FROM outbox LIMIT 1"):
-        assert time.monotonic() < deadline, "something stays owed"
-        service.rows(
-            "UPDATE outbox SET available_at = now() - interval '1 second'"
-            " WHERE available_at > now()"
-        )
-        service.sweep()
 
 
 def told_of(service: Service, destination: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from tests.support.crash.nursery import PATIENCE_SECONDS, Child, Nursery
 from tests.support.published import published_to_pubsub, published_to_rabbitmq
 from tests.support.pubsub import PubSub, running_pubsub
 from tests.support.rabbitmq import EXCHANGE, Broker
+from tests.support.relaying import let_time_pass
 from tests.support.sandbox import Sandbox, running_sandbox
 from tests.support.service import Service
 
@@ -53,6 +54,37 @@ class Heard:
     def order_id(self) -> int:
         """Answer which order it is about."""
         return int(self.body.get("order_id") or self.body["data"]["order_id"])
+
+
+def taken(channel: BlockingChannel, queue: str) -> list[Heard]:
+    """Answer what is in a queue, in its order, and leave it empty."""
+    count = channel.queue_declare(queue, passive=True).method.message_count
+    found: list[Heard] = []
+    while len(found) < count:
+        for delivery, properties, body in channel.consume(
+            queue, auto_ack=True, inactivity_timeout=5
+        ):
+            assert delivery is not None, f"{queue} has fewer than it said"
+            published_to_rabbitmq(delivery, properties, body)
+            heard = Heard(properties.message_id, properties.type, json.loads(body))
+            found.append(heard)
+            if len(found) >= count:
+                break
+        channel.cancel()
+    return found
+
+
+def settle(service: Service, which: str = "true") -> None:
+    """Sweep until nothing of `which` is owed; only where nobody else sends any more.
+
+    Moves the times of rows, so that no claim and no backoff is waited for.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    service.sweep()
+    while service.rows(f"SELECT 1 FROM outbox WHERE {which} LIMIT 1"):
+        assert time.monotonic() < deadline, "something stays owed"
+        let_time_pass(service.environ["DATABASE_URL"])
+        service.sweep()
 
 
 class World:
@@ -123,35 +155,14 @@ class World:
 
     # What is left when all is over.
 
-    def let_time_pass(self) -> None:
-        """Let every claim run out and every backoff pass."""
-        self.service.rows(
-            "UPDATE outbox SET available_at = now() - interval '1 second'"
-            " WHERE available_at > now()"
-        )
-
     def settle(self) -> None:
-        """Sweep as the scheduler does, until nothing is owed that is not held."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.service.rows(
-            "SELECT 1 FROM outbox WHERE held_since IS NULL LIMIT 1"
-        ):
-            assert time.monotonic() < deadline, "something stays owed"
-            self.let_time_pass()
-            self.service.sweep()
+        """Have nothing be owed that is not held, and hear of all of it."""
+        settle(self.service, "held_since IS NULL")
         self.listen()
 
     def listen(self) -> None:
         """Take what has come to our queue since, and look what came to the topic."""
-        while True:
-            delivery, properties, body = self.channel.basic_get(
-                self.queue, auto_ack=True
-            )
-            if delivery is None:
-                break
-            published_to_rabbitmq(delivery, properties, body)
-            heard = Heard(properties.message_id, properties.type, json.loads(body))
-            self.heard["rabbitmq"].append(heard)
+        self.heard["rabbitmq"] += taken(self.channel, self.queue)
         came = self.pubsub.published()
         for message in came[len(self.heard["pubsub"]) :]:
             published_to_pubsub(message)
