@@ -1,7 +1,6 @@
 """The relay's worker as a process: start it, read its log, wait until it listens."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.service import Service
-from tests.support.worker import eventually
+from tests.support.serving import CHECKOUT
+from tests.support.worker import PATIENCE_SECONDS, environ_of, eventually, started
 
-CHECKOUT = Path(__file__).parents[2]
 WORKER = CHECKOUT / "functions" / "outbox_relay" / "worker.py"
-PATIENCE_SECONDS = 30
 # It listens, and has looked for work since.
 LISTENS = """
 SELECT 1 FROM pg_stat_activity listens, pg_stat_activity looked
@@ -53,19 +51,9 @@ def relay_worker(
     service: Service, output: Path, *arguments: str, **settings: str
 ) -> Iterator[Running]:
     """Run a worker on the service's database; what it says goes to `output`."""
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER), *arguments],
-            env=_environ(service, settings),
-            cwd="/",
-            stdout=file,
-            stderr=file,
-        )
-    try:
+    command = [sys.executable, str(WORKER), *arguments]
+    with started(command, environ_of(service, settings), output) as process:
         yield Running(process, output)
-    finally:
-        process.kill()
-        process.wait(PATIENCE_SECONDS)
 
 
 def relay_worker_ended(
@@ -77,7 +65,7 @@ def relay_worker_ended(
         check=False,
         capture_output=True,
         text=True,
-        env=_environ(service, settings),
+        env=environ_of(service, settings),
         cwd="/",
         timeout=PATIENCE_SECONDS,
     )
@@ -86,13 +74,3 @@ def relay_worker_ended(
 def until_it_listens(service: Service) -> None:
     """Wait until a worker has nothing to do but listen."""
     eventually(lambda: service.rows(LISTENS))
-
-
-def _environ(service: Service, settings: dict[str, str]) -> dict[str, str]:
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(CHECKOUT),
-        **service.environ,
-        "LOG_LEVEL": "INFO",
-        **settings,
-    }

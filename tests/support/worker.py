@@ -6,12 +6,11 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +22,8 @@ from pika.exceptions import ChannelClosedByBroker
 from tests.support.approvals import status_event
 from tests.support.rabbitmq import EXCHANGE, Broker
 from tests.support.service import Service
+from tests.support.serving import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parents[2]
 WORKER = CHECKOUT / "functions" / "approval_handler" / "worker.py"
 QUEUE = "order_approval"
 STATUS_UPDATED = "order.item.status.updated"
@@ -64,26 +63,30 @@ def worker(
 
     What it says goes to the file `output`, if one is named.
     """
-    environ = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(CHECKOUT),
-        **service.environ,
-        **broker.environ,
-        **settings,
-        "LOG_LEVEL": "INFO",
-    }
+    told = {**broker.environ, **settings}
     if port is not None:
-        environ["RABBITMQ_PORT"] = str(port)
+        told["RABBITMQ_PORT"] = str(port)
     command = [sys.executable, str(WORKER)]
     if prelude is not None:
         command = [sys.executable, "-c", _PROGRAM.format(prelude=prelude)]
-    if output is None:
-        process = subprocess.Popen(command, env=environ, cwd="/")
-    else:
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                command, env=environ, cwd="/", stdout=file, stderr=file
-            )
+    with started(command, environ_of(service, told), output) as process:
+        yield process
+
+
+def environ_of(service: Service, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process beside the service."""
+    return environment(**{**service.environ, "LOG_LEVEL": "INFO", **settings})
+
+
+@contextmanager
+def started(
+    command: Sequence[str], environ: Mapping[str, str], output: Path | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process while the block runs; what it says goes to `output`, if named."""
+    with output.open("wb") if output else nullcontext() as file:
+        process = subprocess.Popen(
+            command, env=environ, cwd="/", stdout=file, stderr=file
+        )
     try:
         yield process
     finally:

@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from tests.support.crash import cases, console
-from tests.support.crash import operations as ops
+from tests.support.crash import console, operations
 from tests.support.crash.cases import (
     CONFLICT,
     CREATED,
@@ -15,246 +15,171 @@ from tests.support.crash.cases import (
     OK,
     Case,
     Scenario,
+    approved,
+    cart_with_a_problem,
+    delivered_while_the_worker_listens,
+    full_cart,
+    given_up_by_the_broker,
+    has_items,
+    has_metadata,
+    is_gone,
+    kept,
+    much_to_do,
+    new_item,
+    one_order_with,
+    one_round,
+    order_by_hand,
+    owner_asks_for_approval,
+    request,
+    trigger,
+    unreadable,
+    was_told_of_a_repair_or_has_ordered,
 )
+from tests.support.crash.operations import command, is_settled, nothing_is_held
 from tests.support.crash.world import World
 
+Prepare = Callable[[World], Case]
+Check = Callable[[World, Case], None]
 
-def _orderctl(
-    name: str,
-    prepare: Callable[[World], Case],
-    check: Callable[[World, Case], None],
-    accepts: tuple[int, ...] = (0,),
+
+def _http(
+    at: str,
+    prepare: Prepare,
+    check: Check,
+    *accepts: int,
+    disturbance: Callable[[Case], str] | None = None,
+    **settings: str,
 ) -> Scenario:
-    """Answer a command's scenario; 1 says, the second time, that it was done before."""
-    return Scenario(
-        name=f"orderctl {name}",
-        role="orderctl",
-        view="main",
-        way="command",
-        prepare=prepare,
-        check=check,
-        accepts=accepts,
-    )
+    """Return the scenario of a request; `at` is the function and its view."""
+    role, view = at.split(".")
+    found = Scenario("", role, view, prepare, check, accepts, settings=settings)
+    return replace(found, disturbance=disturbance)
+
+
+def _queue(prepare: Prepare, check: Check) -> Scenario:
+    """Return the scenario of a message that the worker of approval takes."""
+    return Scenario("", "approval_worker", "main", prepare, check, way="queue")
+
+
+def _command(role: str, prepare: Prepare, check: Check, *accepts: int) -> Scenario:
+    """Return a command's scenario; 1 says, the second time, that it was done before."""
+    return Scenario("", role, "main", prepare, check, accepts or (0,), "command")
+
+
+def _orderctl(prepare: Prepare, check: Check, *accepts: int) -> Scenario:
+    return _command("orderctl", prepare, check, *accepts)
+
+
+def _with_key(prepare: Callable[..., Case], key: str) -> Prepare:
+    return lambda world: prepare(world, Idempotency_Key=key)
+
+
+def _version_moves(case: Case) -> str:
+    return f"UPDATE orders SET version = version + 1 WHERE id = {case.order['id']}"
 
 
 SEE_OTHER = 303
-_BUMP = "UPDATE orders SET version = version + 1 WHERE id = {}"
+CHECKOUT = "create_order_from_cart.create_order"
+PATCH_ORDER, PATCH_ITEM = "orders_crud.patch_order", "orders_crud.patch_item"
+TAKE_EVENT, STATUS = "approval_handler.take_event", "item_status.set_status"
+ORDER, ITEM = "/api/orders/{order}/", "/api/order-items/{item}/"
+_shipped = request("PATCH", f"{ITEM}status/", {"status": 2})
+_is_shipped = has_items((2, 1), (1, 2))
+_discard = operations.dead_message("discard", "--yes")
 
-SCENARIOS = (
-    Scenario(
-        "checkout",
-        "create_order_from_cart",
-        "create_order",
-        cases.full_cart,
-        cases.one_order_with(1, 2),
-        accepts=(OK, CREATED),
+_BY_NAME = {
+    "checkout": _http(CHECKOUT, full_cart, one_order_with(1, 2), OK, CREATED),
+    "checkout with a key": _http(
+        CHECKOUT, _with_key(full_cart, "k-1"), one_order_with(1, 2), OK, CREATED
     ),
-    Scenario(
-        "checkout with a key",
-        "create_order_from_cart",
-        "create_order",
-        lambda world: cases.full_cart(world, Idempotency_Key="k-1"),
-        cases.one_order_with(1, 2),
-        accepts=(OK, CREATED),
+    "checkout of a cart with problems": _http(
+        CHECKOUT, cart_with_a_problem, one_order_with(1, 2, 3), OK, CREATED
     ),
-    Scenario(
-        "checkout of a cart with problems",
-        "create_order_from_cart",
-        "create_order",
-        cases.cart_with_a_problem,
-        cases.one_order_with(1, 2, 3),
-        accepts=(OK, CREATED),
+    "checkout with a key of a cart with problems": _http(
+        CHECKOUT,
+        _with_key(cart_with_a_problem, "k"),
+        was_told_of_a_repair_or_has_ordered,
+        *(CONFLICT, CREATED),
     ),
-    Scenario(
-        "checkout with a key of a cart with problems",
-        "create_order_from_cart",
-        "create_order",
-        lambda world: cases.cart_with_a_problem(world, Idempotency_Key="k"),
-        cases.was_told_of_a_repair_or_has_ordered,
-        accepts=(CONFLICT, CREATED),
+    "checkout, holding what is in doubt": _http(
+        CHECKOUT,
+        full_cart,
+        one_order_with(1, 2),
+        *(OK, CREATED),
+        ORDER_CREATED_ON_DOUBT="hold",
     ),
-    Scenario(
-        "checkout, holding what is in doubt",
-        "create_order_from_cart",
-        "create_order",
-        cases.full_cart,
-        cases.one_order_with(1, 2),
-        accepts=(OK, CREATED),
-        settings={"ORDER_CREATED_ON_DOUBT": "hold"},
+    "order by hand": _http(
+        "orders_crud.create_order", order_by_hand, one_order_with(1, 2), CREATED
     ),
-    Scenario(
-        "order by hand",
-        "orders_crud",
-        "create_order",
-        cases.order_by_hand,
-        cases.one_order_with(1, 2),
-        accepts=(CREATED,),
+    "metadata": _http(
+        PATCH_ORDER,
+        request("PATCH", ORDER, {"metadata": {"gift": "yes"}}),
+        has_metadata,
+        OK,
     ),
-    Scenario(
-        "metadata",
-        "orders_crud",
-        "patch_order",
-        cases.request("PATCH", "/api/orders/{order}/", {"metadata": {"gift": "yes"}}),
-        cases.has_metadata,
-        accepts=(OK,),
+    "approval by the owner": _http(PATCH_ORDER, owner_asks_for_approval, approved, OK),
+    "deletion of an order": _http(
+        "orders_crud.delete_order",
+        request("DELETE", ORDER),
+        is_gone,
+        *(NO_CONTENT, NOT_FOUND),
     ),
-    Scenario(
-        "approval by the owner",
-        "orders_crud",
-        "patch_order",
-        cases.owner_asks_for_approval,
-        cases.approved,
-        accepts=(OK,),
+    "new item": _http(
+        "orders_crud.create_item", new_item, has_items((1, 1), (1, 2), (1, 7)), CREATED
     ),
-    Scenario(
-        "deletion of an order",
-        "orders_crud",
-        "delete_order",
-        cases.request("DELETE", "/api/orders/{order}/"),
-        cases.is_gone,
-        accepts=(NO_CONTENT, NOT_FOUND),
+    "new quantity": _http(
+        PATCH_ITEM,
+        request("PATCH", ITEM, {"quantity": 9}),
+        has_items((1, 9), (1, 2)),
+        OK,
     ),
-    Scenario(
-        "new item",
-        "orders_crud",
-        "create_item",
-        cases.new_item,
-        cases.has_items((1, 1), (1, 2), (1, 7)),
-        accepts=(CREATED,),
+    "cancellation": _http(
+        PATCH_ITEM, request("PATCH", ITEM, {"status": 4}), has_items((4, 1), (1, 2)), OK
     ),
-    Scenario(
-        "new quantity",
-        "orders_crud",
-        "patch_item",
-        cases.request("PATCH", "/api/order-items/{item}/", {"quantity": 9}),
-        cases.has_items((1, 9), (1, 2)),
-        accepts=(OK,),
+    "deletion of an item": _http(
+        "orders_crud.delete_item",
+        request("DELETE", ITEM),
+        has_items((1, 2)),
+        *(NO_CONTENT, NOT_FOUND),
     ),
-    Scenario(
-        "cancellation",
-        "orders_crud",
-        "patch_item",
-        cases.request("PATCH", "/api/order-items/{item}/", {"status": 4}),
-        cases.has_items((4, 1), (1, 2)),
-        accepts=(OK,),
+    "status": _http(STATUS, _shipped, _is_shipped, OK),
+    "status, while somebody else changes the order": _http(
+        STATUS, _shipped, _is_shipped, OK, disturbance=_version_moves
     ),
-    Scenario(
-        "deletion of an item",
-        "orders_crud",
-        "delete_item",
-        cases.request("DELETE", "/api/order-items/{item}/"),
-        cases.has_items((1, 2)),
-        accepts=(NO_CONTENT, NOT_FOUND),
+    "status, told to two brokers": _http(
+        STATUS, _shipped, _is_shipped, OK, EVENT_BUS="rabbitmq,pubsub"
     ),
-    Scenario(
-        "status",
-        "item_status",
-        "set_status",
-        cases.request("PATCH", "/api/order-items/{item}/status/", {"status": 2}),
-        cases.has_items((2, 1), (1, 2)),
-        accepts=(OK,),
+    "approval": _http(TAKE_EVENT, trigger, approved, NO_CONTENT),
+    "unreadable trigger": _http(TAKE_EVENT, unreadable("/any"), kept, NO_CONTENT),
+    "what a broker gave up": _http(
+        "approval_handler.keep_given_up", unreadable("/dead-letters"), kept, NO_CONTENT
     ),
-    Scenario(
-        "status, while somebody else changes the order",
-        "item_status",
-        "set_status",
-        cases.request("PATCH", "/api/order-items/{item}/status/", {"status": 2}),
-        cases.has_items((2, 1), (1, 2)),
-        accepts=(OK,),
-        disturbance=lambda case: _BUMP.format(case.order["id"]),
+    "sweep": _http("outbox_relay.sweep", much_to_do, approved, OK),
+    "worker of approval": _queue(delivered_while_the_worker_listens, approved),
+    "worker of approval, what the broker gave up": _queue(given_up_by_the_broker, kept),
+    "worker of the relay": _command("relay_worker", one_round, approved),
+    "orderctl relay": _orderctl(command("relay", "--once"), approved),
+    "orderctl doctor": _orderctl(command("doctor", "--fix"), approved, 0, 1),
+    "orderctl events resend, sent": _orderctl(operations.sent_event, nothing_is_held),
+    "orderctl events resend, held": _orderctl(
+        operations.held_event("resend"), nothing_is_held
     ),
-    Scenario(
-        "status, told to two brokers",
-        "item_status",
-        "set_status",
-        cases.request("PATCH", "/api/order-items/{item}/status/", {"status": 2}),
-        cases.has_items((2, 1), (1, 2)),
-        accepts=(OK,),
-        settings={"EVENT_BUS": "rabbitmq,pubsub"},
+    "orderctl events resend, pending": _orderctl(
+        operations.pending_event, nothing_is_held
     ),
-    Scenario(
-        "approval",
-        "approval_handler",
-        "take_event",
-        cases.trigger,
-        cases.approved,
-        accepts=(NO_CONTENT,),
+    "orderctl events confirm": _orderctl(
+        operations.held_event("confirm"), nothing_is_held, 0, 1
     ),
-    Scenario(
-        "unreadable trigger",
-        "approval_handler",
-        "take_event",
-        cases.unreadable("/any"),
-        cases.kept,
-        accepts=(NO_CONTENT,),
+    "orderctl dead-letters replay": _orderctl(operations.dead_event, is_settled, 0, 1),
+    "orderctl dead-letters discard": _orderctl(_discard, is_settled, 0, 1),
+    "console, an item moved": _http(
+        "ops_console.act", console.moved_item(2), _is_shipped, SEE_OTHER
     ),
-    Scenario(
-        "what a broker gave up",
-        "approval_handler",
-        "keep_given_up",
-        cases.unreadable("/dead-letters"),
-        cases.kept,
-        accepts=(NO_CONTENT,),
-    ),
-    Scenario(
-        "sweep",
-        "outbox_relay",
-        "sweep",
-        cases.much_to_do,
-        cases.approved,
-        accepts=(OK,),
-    ),
-    Scenario(
-        "worker of approval",
-        "approval_worker",
-        "main",
-        cases.delivered_while_the_worker_listens,
-        cases.approved,
-        way="queue",
-    ),
-    Scenario(
-        "worker of approval, what the broker gave up",
-        "approval_worker",
-        "main",
-        cases.given_up_by_the_broker,
-        cases.kept,
-        way="queue",
-    ),
-    Scenario(
-        "worker of the relay",
-        "relay_worker",
-        "main",
-        cases.one_round,
-        cases.approved,
-        way="command",
-    ),
-    _orderctl("relay", ops.command("relay", "--once"), cases.approved),
-    _orderctl("doctor", ops.command("doctor", "--fix"), cases.approved, (0, 1)),
-    _orderctl("events resend, sent", ops.sent_event, ops.nothing_is_held),
-    _orderctl("events resend, held", ops.held_event("resend"), ops.nothing_is_held),
-    _orderctl("events resend, pending", ops.pending_event, ops.nothing_is_held),
-    _orderctl("events confirm", ops.held_event("confirm"), ops.nothing_is_held, (0, 1)),
-    _orderctl("dead-letters replay", ops.dead_event, ops.is_settled, (0, 1)),
-    _orderctl(
-        "dead-letters discard",
-        ops.dead_message("discard", "--yes"),
-        ops.is_settled,
-        (0, 1),
-    ),
-    Scenario(
-        "console, an item moved",
-        "ops_console",
-        "act",
-        console.moved_item(2),
-        cases.has_items((2, 1), (1, 2)),
-        accepts=(SEE_OTHER,),
-    ),
-    Scenario(
-        "console, a letter given up",
-        "ops_console",
-        "act",
+    "console, a letter given up": _http(
+        "ops_console.act",
         console.discarded_letter,
         console.is_discarded_or_in_doubt,
-        accepts=(SEE_OTHER,),
+        SEE_OTHER,
     ),
-)
+}
+SCENARIOS = tuple(replace(each, name=name) for name, each in _BY_NAME.items())
