@@ -6,6 +6,7 @@ records the results.
 
 import contextvars
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -161,6 +162,7 @@ class Relay:
         """
         deadline = time.monotonic() + seconds
         busy = set(self._destinations)
+        is_over = threading.Event()  # nobody is busy
 
         def sweep(destination: Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
@@ -171,14 +173,17 @@ class Relay:
                     counts.update(outcome.result.value for outcome in outcomes)
                     if outcomes:
                         busy.add(destination.name)
+                        is_over.clear()
                         continue
                     busy.discard(destination.name)
                     if not busy:
                         break
                     # While another is slow this one may come to be owed more.
-                    time.sleep(GLANCE_SECONDS)
+                    is_over.wait(GLANCE_SECONDS)
             finally:
                 busy.discard(destination.name)
+                if not busy:
+                    is_over.set()
             return counts
 
         swept, slow = _side_by_side(sweep, list(self._destinations.values()))
