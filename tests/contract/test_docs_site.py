@@ -138,6 +138,26 @@ def test_a_link_between_pages_leads_to_the_page_and_one_to_code_is_text(
     assert "infra/rabbitmq/" in Fetched(site / "index.html").links
 
 
+def test_files_and_tests_that_a_page_names_are_there() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    defined = set(re.findall(r"def (\w+)\(", "\n".join(sources)))
+    folders = "common|functions|infra|tests|benchmarks"
+    lost: list[str] = []
+    for page in docs_site.published():
+        if not page.endswith(".md") or page == "CHANGELOG.md":  # that is history
+            continue
+        text = (ROOT / page).read_text()
+        paths = re.findall(rf"`((?:{folders})/[\w./*-]+)`", text)
+        # Files that a reader is to make have NAME or NNNN in theirs.
+        paths = [path for path in paths if not re.search(r"[A-Z]{4}", path)]
+        lost += [f"{page}: {path}" for path in paths if not list(ROOT.glob(path))]
+        names = re.findall(r"`(test_\w+)`", text)
+        if page == "CONTRIBUTING.md":  # which names rules within tests, too
+            names += re.findall(r"`([a-z]+(?:_[a-z]+){3,})`", text)
+        lost += [f"{page}: {name}" for name in names if name not in defined]
+    assert not lost
+
+
 def test_a_link_that_leads_nowhere_fails_and_is_named(copy: Path) -> None:
     page = copy / "docs" / "limits.md"
     page.write_text(
