@@ -12,7 +12,7 @@ from msgspec import Struct, json
 
 from common.db import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
-from common.outbox import ARCHIVE
+from common.outbox import ARCHIVE, NOTIFY
 
 NEWEST = 100_000  # of what was sent, where no order is named
 STEP = 50_000  # rows looked at by one statement of a search
@@ -256,7 +256,6 @@ SELECT destination, order_id, event_id, event_type, body, traceparent, created_a
 FROM sent_events WHERE id = CAST(:id AS bigint)
 """,
 )
-_NOTIFY = named("backlog.notify", "SELECT pg_notify('outbox', '')")
 
 
 def resend(
@@ -280,7 +279,7 @@ def resend(
             Done(name, _resend(connection, [r for r in rows if r.destination == name]))
             for name in names
         ]
-        connection.execute(_NOTIFY)
+        connection.execute(NOTIFY)
     return done
 
 

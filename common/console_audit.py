@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from common import logs, store
+from common import logs, outbox, store
 from common.console_actions import Action, Values, decision, read
 from common.db import Connection, Engine, connect, named, transaction
 from common.errors import ServiceError
@@ -54,7 +54,6 @@ UPDATE operator_actions SET outcome = CAST(:outcome AS text),
 WHERE id = CAST(:id AS bigint)
 """,
 )
-_NOTIFY = named("console.notify", "SELECT pg_notify('outbox', '')")
 
 
 def is_new(engine: Engine, form_id: UUID) -> bool:
@@ -96,7 +95,7 @@ def _change_order(engine: Engine, bus: Bus, action: Action, asked: Asked) -> int
             done = store.change_locked(connection, target, decide, bus)
             outcome = "nothing to do" if done.change is None else "done"
             connection.execute(_END, {"id": id_, "outcome": outcome, "letter": None})
-            connection.execute(_NOTIFY)  # a relay that listens sends at once
+            connection.execute(outbox.NOTIFY)  # a relay that listens sends at once
     return id_
 
 

@@ -18,6 +18,7 @@ from common.schemas import encode
 CLAIM_SECONDS = 90
 BATCH = 200
 CHANNEL = "outbox"  # NOTIFY: something was left behind that a relay could send
+NOTIFY = named("outbox.notify", f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 class Claimed(Message, frozen=True):

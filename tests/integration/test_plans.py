@@ -148,7 +148,6 @@ USES: dict[str, Use] = {
     "backlog.event": Use(OF_EVENT),
     "backlog.hurry": Use({"id": PENDING * 16 + 1}),
     "backlog.lock_sent": Use(OF_EVENT),
-    "backlog.notify": Use(),
     "backlog.pending": Use(LISTED),
     "backlog.pending_of_order": Use(LISTED | {"order_id": PENDING}),
     "backlog.search_dead_letters": Use(SEARCHED),
@@ -167,7 +166,6 @@ USES: dict[str, Use] = {
     "console.earlier": Use({"form_id": EVENT}),
     "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
     "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
-    "console.notify": Use(),
     "db.ping": Use(),
     "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.bury": Use(
@@ -191,6 +189,7 @@ USES: dict[str, Use] = {
     "outbox.claim_order": Use(
         {"seconds": 60, "destinations": f"{{{BUS},analytics}}", "order_id": PENDING}
     ),
+    "outbox.notify": Use(),
     "outbox.purge": Use({"days": 20, "batch": 200, "after": 0}),
     "outbox.settle": Use(
         {"sent": f"{{{PENDING * 16 + 2}}}", "verdicts": json.dumps(VERDICTS)}
