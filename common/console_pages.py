@@ -180,15 +180,7 @@ def counted(
     last = last.replace(hour=0) if unit == "day" else last
     starts = [last - step * n for n in reversed(range(number))]
     found = console_reads.count(connection, unit, starts[0])
-    return [
-        (
-            at.strftime(label),
-            found.orders.get(at, 0),
-            found.approvals.get(at, 0),
-            found.failures.get(at, 0),
-        )
-        for at in starts
-    ]
+    return [(at.strftime(label), *found.get(at, (0, 0, 0))) for at in starts]
 
 
 def contents(letter: dead_letters.Kept) -> dict[str, str | None]:
