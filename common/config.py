@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from common import logs
 from common.endpoints import (
     CloudSql,
     Database,
@@ -82,12 +83,7 @@ class Settings:
     pool_size: int = 4
     event_retention_days: int = 30
     console: Console | None = None
-    log_level: str = "INFO"
-    log_format: str | None = None  # None: whichever suits where lines go
-    log_file: str | None = None
-    log_user_ids: str = "none"
-    log_user_id_key: str | None = field(default=None, repr=False)
-    cloud_project: str | None = None
+    log: logs.Options
     is_traced: bool = False
     traced_as: str | None = None  # None: each function by its own name
     is_on_cloud_run: bool = False
@@ -133,12 +129,7 @@ def load(
         pool_size=integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         console=_console(env),
-        log_level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
-        log_format=_log_format(env),
-        log_file=env.get("LOG_FILE"),
-        log_user_ids=choice(env, "LOG_USER_IDS", ("none", "hashed", "plain")),
-        log_user_id_key=_log_user_id_key(env),
-        cloud_project=_cloud_project(env),
+        log=_log(env),
         is_traced=_is_traced(env),
         traced_as=env.get("OTEL_SERVICE_NAME"),
         is_on_cloud_run=_is_on_cloud_run(env),
@@ -147,8 +138,16 @@ def load(
     return settings
 
 
-def _log_format(env: Mapping[str, str]) -> str | None:
-    return choice(env, "LOG_FORMAT", ("json", "text")) if "LOG_FORMAT" in env else None
+def _log(env: Mapping[str, str]) -> logs.Options:
+    formats = ("json", "text")
+    return logs.Options(
+        level=choice(env, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
+        format=choice(env, "LOG_FORMAT", formats) if "LOG_FORMAT" in env else None,
+        file=env.get("LOG_FILE"),
+        user_ids=choice(env, "LOG_USER_IDS", ("none", "hashed", "plain")),
+        user_id_key=_log_user_id_key(env),
+        project=_cloud_project(env),
+    )
 
 
 def _log_user_id_key(env: Mapping[str, str]) -> str | None:

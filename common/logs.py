@@ -5,6 +5,7 @@ carry its ids; threads that work for one request share it.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 import logging
@@ -53,8 +54,9 @@ class RequestContext(Struct):
     upstream: list[float] = field(default_factory=list)
 
 
-class Options(Struct, frozen=True, kw_only=True):
-    """How lines are written; each is a setting (`config.py`).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How lines are written; each is a setting (`config.py`). `repr` shows no key.
 
     `format` None: for people where standard error is a terminal, else JSON. `project`
     is whose traces they are, for links from a line to its trace.
@@ -64,7 +66,7 @@ class Options(Struct, frozen=True, kw_only=True):
     format: str | None = None
     file: str | None = None
     user_ids: str = "none"
-    user_id_key: str | None = None
+    user_id_key: str | None = dataclasses.field(default=None, repr=False)
     project: str | None = None
 
 

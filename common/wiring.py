@@ -74,16 +74,8 @@ def use(*needs: str) -> None:
 
 
 def _configure_logs(given: config.Settings) -> None:
-    options = logs.Options(
-        level=given.log_level,
-        format=given.log_format,
-        file=given.log_file,
-        user_ids=given.log_user_ids,
-        user_id_key=given.log_user_id_key,
-        project=given.cloud_project,
-    )
     try:
-        logs.configure(options)
+        logs.configure(given.log)
     except OSError as error:
         raise ConfigError(f"LOG_FILE cannot be written to: {error.strerror}") from error
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from common import logs
 from common.config import Console, Settings, load
 from common.endpoints import Database, PubSub, RabbitMQ
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
@@ -38,7 +39,7 @@ def test_everything_optional_has_its_default() -> None:
         pool_size=4,
         event_retention_days=30,
         console=Console(identity="header"),
-        log_level="INFO",
+        log=logs.Options(level="INFO"),
     )
 
 
@@ -237,7 +238,7 @@ def test_a_siblings_base_may_carry_a_path_and_a_trailing_slash(
         ("PUBLIC_PATH_PREFIX", "/a/b-c", "public_path_prefix", "/a/b-c"),
         ("PUBLIC_PATH_PREFIX", "/", "public_path_prefix", ""),
         ("UPSTREAM_DEADLINE_SECONDS", "0.5", "upstream_deadline_seconds", 0.5),
-        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("LOG_LEVEL", "debug", "log", logs.Options(level="DEBUG")),
         ("EVENT_RETENTION_DAYS", "1", "event_retention_days", 1),
         ("EVENT_RETENTION_DAYS", "3650", "event_retention_days", 3650),
     ],
