@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.audited import Made, Tampering, made_world, tampering
 from tests.support.cloud_sql import Instance, cloud_sql
+from tests.support.sandbox import Sandbox, running_sandbox
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def instance(
     with cloud_sql(database_url, tmp_path) as found:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
         yield found
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Return siblings and a sink, which keep what they hear to themselves."""
+    with running_sandbox(deliver=False) as running:
+        yield running

@@ -18,18 +18,12 @@ from tests.support.audited import never
 from tests.support.database import execute
 from tests.support.parallel import sender
 from tests.support.relaying import engine_on
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 from tests.support.service import Service, new_user
 
 AT_MOST_SECONDS = 60.0
 AUDITS, ORDERS = 20, 40
 WRITERS = 3
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox(deliver=False) as running:
-        yield running
 
 
 @pytest.fixture

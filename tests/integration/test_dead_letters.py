@@ -1,7 +1,6 @@
 """`orderctl dead-letters`: looking at what was given up, replaying, discarding."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -19,16 +18,10 @@ from tests.support.database import execute
 from tests.support.orderctl import Said, orderctl
 from tests.support.parallel import at_once
 from tests.support.relaying import column, engine_on
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 
 JUNK = b"\xff\x00 no text"
 EVENT = {"content-type": "application/json", "ce-id": "x", "ce-type": "y"}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox(deliver=False) as running:
-        yield running
 
 
 def letters(url: str, *arguments: object) -> Said:

@@ -1,6 +1,5 @@
 """`orderctl doctor`: its complaints, what it mends, and what it leaves alone."""
 
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -12,16 +11,10 @@ from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl
 from tests.support.parallel import in_background
 from tests.support.relaying import column, owe
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 
 OLD = f"now() - interval '{PATIENCE_SECONDS + 60} seconds'"
 USER = "00000000-0000-4000-8000-000000000001"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox(deliver=False) as running:
-        yield running
 
 
 def complaints(url: str, *arguments: object, **settings: str) -> list[str]:

@@ -55,40 +55,30 @@ def postmaster(folder: Path) -> int:
     return int((folder / "cluster/data/postmaster.pid").read_text().splitlines()[0])
 
 
-def test_a_restart_keeps_the_data_and_is_quick(folder: Path) -> None:
-    with postgres_server(folder, durable=False) as url:
+def test_a_server_is_set_up_as_the_deployed_one_and_keeps_its_data_when_stopped(
+    folder: Path,
+) -> None:
+    names = "timezone", "server_encoding", "max_connections", "fsync"
+    with postgres_server(folder) as url:
+        pid = postmaster(folder)
+        found = [execute(url, f"SHOW {name}")[0][0] for name in names]
+        assert found == ["UTC", "UTF8", "200", "on"]
+        assert execute(url, "SELECT 'a' > 'B', upper('ä')")[0][0] is True
         execute(url, "CREATE TABLE kept AS SELECT 7 AS number")
+        password = url.split(":")[2].split("@")[0]
+        with pytest.raises(Exception, match="password authentication failed"):
+            execute(url.replace(password, "guessed"), "SELECT 1")
+    wait_until_gone(pid)
+    kept = (folder / "cluster" / "password").stat()
+    assert stat.S_IMODE(kept.st_mode) == 0o600
+    assert stat.S_IMODE((folder / "cluster").stat().st_mode) == 0o700
     began = time.monotonic()
     with postgres_server(folder, durable=False) as url:
         assert time.monotonic() - began < 2
         assert execute(url, "SELECT number FROM kept") == [[7]]
 
 
-def test_the_server_is_stopped_at_the_end(folder: Path) -> None:
-    with postgres_server(folder, durable=False):
-        pid = postmaster(folder)
-    wait_until_gone(pid)
-
-
-def test_the_server_is_set_up_as_the_deployed_one(folder: Path) -> None:
-    names = "timezone", "server_encoding", "max_connections", "fsync"
-    with postgres_server(folder) as url:
-        found = [execute(url, f"SHOW {name}")[0][0] for name in names]
-        assert found == ["UTC", "UTF8", "200", "on"]
-        assert execute(url, "SELECT 'a' > 'B', upper('ä')")[0][0] is True
-
-
-def test_nobody_gets_in_without_the_password(folder: Path) -> None:
-    with postgres_server(folder, durable=False) as url:
-        password = url.split(":")[2].split("@")[0]
-        with pytest.raises(Exception, match="password authentication failed"):
-            execute(url.replace(password, "guessed"), "SELECT 1")
-    kept = (folder / "cluster" / "password").stat()
-    assert stat.S_IMODE(kept.st_mode) == 0o600
-    assert stat.S_IMODE((folder / "cluster").stat().st_mode) == 0o700
-
-
-def test_two_processes_cannot_serve_one_folder(
+def test_two_processes_cannot_serve_one_folder_and_a_server_ends_with_its_parent(
     folder: Path, served_elsewhere: "subprocess.Popen[str]"
 ) -> None:
     assert served_elsewhere.poll() is None
@@ -97,11 +87,6 @@ def test_two_processes_cannot_serve_one_folder(
         postgres_server(folder),
     ):
         pass
-
-
-def test_the_server_stops_when_its_parent_is_killed(
-    folder: Path, served_elsewhere: "subprocess.Popen[str]"
-) -> None:
     pid = postmaster(folder)
     served_elsewhere.kill()
     wait_until_gone(pid)
@@ -118,7 +103,9 @@ def test_a_killed_server_recovers_with_its_data(
         assert execute(url, "SELECT 1") == [[1]]
 
 
-def test_a_pid_file_whose_number_is_anothers_by_now_is_dropped(folder: Path) -> None:
+def test_a_pid_file_of_another_program_is_dropped_and_another_version_s_data_refused(
+    folder: Path,
+) -> None:
     with postgres_server(folder, durable=False):
         pass
     stale = folder / "cluster/data/postmaster.pid"
@@ -126,6 +113,12 @@ def test_a_pid_file_whose_number_is_anothers_by_now_is_dropped(folder: Path) -> 
     stale.write_text(f"{os.getppid()}\n{stale.parent}\n")
     with postgres_server(folder, durable=False) as url:
         assert execute(url, "SELECT 1") == [[1]]
+    (folder / "cluster/data/PG_VERSION").write_text("11\n")
+    with (
+        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 11.*clean"),
+        postgres_server(folder),
+    ):
+        pass
 
 
 def test_a_server_that_nobody_looks_after_is_taken_over(
@@ -141,19 +134,6 @@ def test_a_server_that_nobody_looks_after_is_taken_over(
     with postgres_server(folder, durable=False) as url:
         assert execute(url, "SELECT 1") == [[1]]
     wait_until_gone(pid)
-
-
-def test_a_cluster_of_another_major_version_is_refused_in_one_line(
-    folder: Path,
-) -> None:
-    with postgres_server(folder, durable=False):
-        pass
-    (folder / "cluster/data/PG_VERSION").write_text("11\n")
-    with (
-        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 11.*clean"),
-        postgres_server(folder),
-    ):
-        pass
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as somebody else")

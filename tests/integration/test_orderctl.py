@@ -14,7 +14,7 @@ from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
 from tests.support.orderctl import orderctl as ctl
 from tests.support.relaying import owe, owed
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -23,12 +23,6 @@ CHECKOUT = Path(__file__).parents[2]
 def empty_database(postgres_url: str) -> Iterator[str]:
     with database(postgres_url) as url:
         yield url
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox(deliver=False) as running:
-        yield running
 
 
 def test_migrate_says_from_where_to_where_and_may_be_run_again(

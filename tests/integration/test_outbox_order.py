@@ -26,16 +26,26 @@ PATIENCE_SECONDS = 60
 
 
 def test_one_orders_events_go_out_in_the_order_they_were_written(
-    database_url: str,
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = Recorder()
     owe(database_url, 4, "a", "b", "c")
     owe(database_url, 5, "x")
     owe(database_url, 4, "d")
+    owe(database_url, 4, "of nobody here", to="elsewhere")
     with relay_to(database_url, bus=bus) as relay:
         assert relay.sweep(10) == {"sent": 5}
-    assert [m.body for m in bus.sent if m.order_id == 4] == ["a", "b", "c", "d"]
-    assert owed(database_url) == []
+        assert [m.body for m in bus.sent if m.order_id == 4] == ["a", "b", "c", "d"]
+        assert owed(database_url) == ["of nobody here"]
+        assert column(database_url, "attempts") == [0]
+        assert column(database_url, "id", "dead_letters") == []
+        # More than a batch, in a sweep or of one order.
+        monkeypatch.setattr(outbox, "BATCH", 3)
+        for send in (lambda: relay.sweep(20), lambda: hand_over(relay, 4)):
+            bus.sent.clear()
+            owe(database_url, 4, *"abcdefgh")
+            send()
+            assert bus.bodies == list("abcdefgh")
 
 
 def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
@@ -57,25 +67,6 @@ def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
     ):
         hand_over(first, 4)
     assert bus.bodies == ["a", "b"]
-
-
-def test_a_long_order_goes_out_whole_at_once(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 3)
-    bus = Recorder()
-    owe(database_url, 4, *"abcdefgh")
-    with relay_to(database_url, bus=bus) as relay:
-        hand_over(relay, 4)
-    assert bus.bodies == list("abcdefgh")
-
-
-def test_a_refusal_is_not_tried_again_in_the_same_hand_over(database_url: str) -> None:
-    bus = Recorder(lambda _: Result.REFUSED)
-    owe(database_url, 4, "a", "b")
-    with relay_to(database_url, bus=bus) as relay:
-        hand_over(relay, 4)
-    assert [m.body for m in bus.tried] == ["a"]
 
 
 def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
@@ -175,6 +166,8 @@ def test_a_refused_event_holds_back_its_own_order_only_and_backs_off(
     owe(database_url, 4, "good", "bad", "later")
     owe(database_url, 5, "other")
     with relay_to(database_url, bus=bus) as relay:
+        hand_over(relay, 4)
+        assert [m.body for m in bus.tried] == ["good", "bad"]
         relay.sweep(5)
         assert bus.bodies == ["good", "other"]
         for _ in range(3):
@@ -209,39 +202,6 @@ def test_handing_over_publishes_this_order_and_no_other(database_url: str) -> No
         hand_over(relay, 4)
     assert bus.bodies == ["mine"]
     assert owed(database_url) == ["other"]
-
-
-def test_each_destination_goes_at_its_own_pace(database_url: str) -> None:
-    broken, well = Recorder(lambda _: Result.UNAVAILABLE), Recorder()
-    for name in ("broken", "well"):
-        owe(database_url, 4, f"{name} 1", f"{name} 2", to=name)
-    with relay_to(database_url, broken=broken, well=well) as relay:
-        relay.sweep(5)
-    assert well.bodies == ["well 1", "well 2"]
-    assert owed(database_url) == ["broken 1", "broken 2"]
-
-
-def test_events_for_a_destination_nobody_configured_wait_for_it(
-    database_url: str,
-) -> None:
-    bus = Recorder()
-    owe(database_url, 4, "for another", to="elsewhere")
-    owe(database_url, 4, "mine")
-    with relay_to(database_url, bus=bus) as relay:
-        assert relay.sweep(5) == {"sent": 1}
-    assert owed(database_url) == ["for another"]
-    assert column(database_url, "attempts") == [0]
-
-
-def test_more_than_a_batch_goes_out_in_one_sweep(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 10)
-    bus = Recorder()
-    owe(database_url, 4, *[str(number) for number in range(35)])
-    with relay_to(database_url, bus=bus) as relay:
-        assert relay.sweep(20) == {"sent": 35}
-    assert bus.bodies == [str(number) for number in range(35)]
 
 
 @pytest.mark.parametrize("way", ["hand over", "sweep"])

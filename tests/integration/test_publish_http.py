@@ -12,16 +12,10 @@ from common.publishing import Outcome, Publisher, Result
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
 from tests.support.factories import item, message, order
 from tests.support.odd_server import odd_server, says
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import Sandbox
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SENT_AT = datetime(2025, 12, 1, 10, 0, 0, 58493, tzinfo=UTC)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with running_sandbox(deliver=False) as running:
-        yield running
 
 
 @pytest.fixture
