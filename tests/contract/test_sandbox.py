@@ -14,17 +14,8 @@ import requests
 
 from infra.local.http_server import serving
 from infra.local.sandbox.catalogue import (
-    CANDLE,
-    CLOCK,
-    GIFT,
-    LAMP,
-    LEAFLET,
     MUG,
-    NAIL,
-    POSTER,
     TEAPOT,
-    UNKNOWN,
-    VASE,
 )
 from tests.support.bodies import (
     USER,
@@ -70,28 +61,6 @@ def test_product_mixes_rows_up_without_no_store(read: Read) -> None:
     assert read(TEAPOT).json()["id"] == TEAPOT
 
 
-def test_product_sells_things_that_cannot_be_ordered(
-    sandbox: Sandbox, http: requests.Session, read: Read
-) -> None:
-    teapot = read(TEAPOT).json()
-    assert teapot["amount"] == 5 not in (teapot["count"], teapot["amount_limit"])
-    assert '"price":1.005,' in read(NAIL).text
-    assert read(VASE).json()["amount"] == -3
-    assert read(LAMP).json()["product"]["is_active"] is False
-    assert read(GIFT).json()["product"]["shop_id"] is None
-    assert read(POSTER).json()["price"] is None
-    assert read(POSTER).json()["product"]["base_price"] == 12.0
-    assert "is_active" not in read(CANDLE).json()["product"]
-    assert read(UNKNOWN).status_code == 404
-    assert read("no-uuid").status_code == 422
-    base = f"{sandbox.environ['PRODUCT_SERVICE']}/api/products"
-    for variation, status in ((CLOCK, 200), (LEAFLET, 404)):
-        told = read(variation).json()
-        assert told["product"] is None
-        found = http.get(f"{base}/{told['product_id']}", headers=NO_STORE)
-        assert found.status_code == status
-
-
 def test_product_lowers_stock_again_when_order_created_is_resent(
     sandbox: Sandbox,
 ) -> None:
@@ -106,26 +75,20 @@ def test_product_lowers_stock_again_when_order_created_is_resent(
 # Shopcart.
 
 
-def test_shopcart_gives_a_line_a_new_id_each_time_and_changes_only_the_callers(
+def test_shopcart_gives_a_line_a_new_id_and_a_stranger_nothing(
     sandbox: Sandbox, http: requests.Session
 ) -> None:
     base = sandbox.environ["SHOPCART_SERVICE"]
     owner, stranger = {"X-User-ID": USER.upper()}, {"X-User-ID": str(uuid4())}
     line = {"product_variation_id": MUG, "quantity": 2}
-    assert http.get(f"{base}/api/mycart/", headers=owner).status_code == 404
     first, second = (
         http.post(f"{base}/api/mycart/items/", json=line, headers=owner).json()
         for _ in range(2)
     )
     assert first["id"] != second["id"]
-    cart = http.get(f"{base}/api/mycart/", headers=owner).json()
-    assert cart["user_uuid"] == USER
-    assert cart["items"] == [first, second]
+    assert sandbox.cart(USER)["items"] == [first, second]
     url = f"{base}/api/items/{first['id']}"
     assert http.put(url, json={"quantity": 5}, headers=stranger).status_code == 404
-    assert http.put(url, json={"quantity": -3}, headers=owner).status_code == 422
-    assert http.put(url, json={"quantity": 5}, headers=owner).status_code == 200
-    assert sandbox.cart(USER)["items"][0]["quantity"] == 5
     assert http.delete(url, headers=owner).status_code == 200
     assert http.delete(url, headers=owner).status_code == 404
 

@@ -156,17 +156,6 @@ def test_nobody_listening_is_reported_where_somebody_should(
     assert publish(publisher, again) == [Result.SENT]
 
 
-def test_one_status_event_waits_for_the_confirm_of_the_one_before(
-    publisher: RabbitMQPublisher, rabbitmq_channel: BlockingChannel
-) -> None:
-    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    declared = rabbitmq_channel.queue_declare("", exclusive=True, arguments=full)
-    rabbitmq_channel.queue_bind(declared.method.queue, EXCHANGE, STATUS)
-    publish(publisher, message(type=STATUS))
-    batch = [message(id=n, type=STATUS, event_id=str(n)) for n in (1, 2)]
-    assert publish(publisher, *batch) == [Result.REFUSED, Result.NOT_TRIED]
-
-
 # Connections that fail.
 
 
@@ -221,15 +210,6 @@ def test_a_broker_that_hangs_up_is_unavailable_and_found_again(
     assert send(publisher, "a") == [Result.UNAVAILABLE]
     link.restore()
     assert send(publisher, "a") == [Result.SENT]
-
-
-def test_a_wrong_password_is_unavailable_and_not_shown(
-    link: Link, make_publisher: MakePublisher
-) -> None:
-    publisher = make_publisher(link.port, password="hush-hush")
-    [outcome] = publisher.publish([message()], time.monotonic() + 5)
-    assert outcome.result is Result.UNAVAILABLE
-    assert "hush" not in (outcome.reason or "")
 
 
 @pytest.mark.parametrize(("seconds", "at_most"), [(0.25, 3), (0.75, 3), (10, 6)])
