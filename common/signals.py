@@ -48,14 +48,14 @@ complete AS MATERIALIZED (
   WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_LOOKED_AT}
 )
 SELECT
-  coalesce((SELECT seconds FROM oldest), 0),
-  (SELECT destination FROM oldest),
+  coalesce((SELECT seconds FROM oldest), 0) AS oldest_event_seconds,
+  (SELECT destination FROM oldest) AS oldest_event_destination,
   coalesce((SELECT max({_AGE.format("since")}) FROM (
     SELECT coalesce((SELECT h.changed_at FROM order_history h
       WHERE h.order_id = c.id ORDER BY h.id DESC LIMIT 1), c.created_at) AS since
-    FROM complete c) AS changed), 0),
+    FROM complete c) AS changed), 0) AS oldest_unapproved_seconds,
   (SELECT count(*) FROM (SELECT FROM dead_letters
-    WHERE settled_as IS NULL LIMIT {_MANY}) AS counted)
+    WHERE settled_as IS NULL LIMIT {_MANY}) AS counted) AS open_dead_letters
 """,  # noqa: S608 fragments of our own
 )
 
@@ -89,17 +89,12 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
     with connect(engine) as connection:
         if tracing.is_on():
             waiting = connection.execute(_WAITING).all()
-        age, destination, unapproved_age, letters = connection.execute(_MEASURE).one()
-    signals = Signals(
-        oldest_event_seconds=age,
-        oldest_event_destination=destination,
-        oldest_unapproved_seconds=unapproved_age,
-        open_dead_letters=letters,
-        approved_by_sweep=approved_by_sweep,
-    )
+        measured = connection.execute(_MEASURE).mappings().one()
+    signals = Signals(**measured, approved_by_sweep=approved_by_sweep)
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
     if (sdk := tracing.sdk()) is not None:
-        sdk.set_gauge("orders.dead_letters", {"": letters})
-        sdk.set_gauge("orders.approval_lag", {"": unapproved_age})
+        sdk.set_gauge("orders.dead_letters", {"": signals.open_dead_letters})
+        lag = {"": signals.oldest_unapproved_seconds}
+        sdk.set_gauge("orders.approval_lag", lag)
         for name, column in _GAUGES.items():
             sdk.set_gauge(name, {row[0]: row[column] for row in waiting})
