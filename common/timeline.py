@@ -19,13 +19,19 @@ from common.paging import MAX_LIMIT, ListQuery
 from common.reads import MOMENT, Document, unique
 from common.schemas import MAX_ID
 
-# The event that tells of a step `{0}`, to all destinations but analytics.
-EVENT_TYPE = f"""CASE {{0}}.kind
-    WHEN 'order.created' THEN '{events.ORDER_CREATED}'
-    WHEN 'order.approved' THEN '{events.ORDER_APPROVED}'
-    WHEN 'order.deleted' THEN '{events.ORDER_DELETED}'
-    WHEN 'item.created' THEN '{events.ITEM_CREATED}'
-    ELSE '{events.STATUS_UPDATED}' END"""
+# The event that tells of each kind of step, to all destinations but analytics. A change
+# of quantity is announced to nobody.
+EVENTS_BY_KIND = {
+    "order.created": events.ORDER_CREATED,
+    "order.approved": events.ORDER_APPROVED,
+    "order.deleted": events.ORDER_DELETED,
+    "item.created": events.ITEM_CREATED,
+    "item.moved": events.STATUS_UPDATED,
+    "item.removed": events.STATUS_UPDATED,
+}
+_WHENS = [f"WHEN '{kind}' THEN '{type_}'" for kind, type_ in EVENTS_BY_KIND.items()]
+# The type of the event that tells of a step `{0}`.
+EVENT_TYPE = f"CASE {{0}}.kind {' '.join(_WHENS)} END"
 # A step and one more, to know whether there is more.
 _STEPS = """SELECT * FROM order_history
     WHERE order_id = {order} AND id {beyond} ORDER BY id {direction}

@@ -5,12 +5,14 @@ are part of the letter.
 """
 
 import json
+import re
 import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy import CheckConstraint
 
-from common import events, orders
+from common import events, models, orders, timeline
 from common.events import Event
 from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Ids
 from tests.support import bodies
@@ -83,6 +85,14 @@ def test_no_event_is_missing_here() -> None:
         if name.isupper() and isinstance(value, str) and "." in value
     }
     assert {type_ for _, type_, _ in EVERY_EVENT} == named
+
+
+def test_every_kind_of_history_has_the_event_that_tells_of_it() -> None:
+    checks = {str(each.name): each for each in models.order_history.constraints}
+    allowed = checks["order_history_kind_check"]
+    assert isinstance(allowed, CheckConstraint)
+    kinds = set(re.findall(r"'([a-z.]+)'", str(allowed.sqltext)))
+    assert kinds - {"item.changed"} == set(timeline.EVENTS_BY_KIND)
 
 
 def test_every_event_has_a_uuid_of_its_own() -> None:
