@@ -8,9 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +17,9 @@ from benchmarks.bus import own_exchange
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.rabbitmq import Broker, trouble
-from tests.support.serving import free_port
+from tests.support.serving import free_port, until_it_answers
 
 HERE = Path(__file__).parent
-START_SECONDS = 60
 STOP_SECONDS = 20
 HELLO = "hello"
 
@@ -207,15 +203,8 @@ def _process(
 
 
 def _wait_until_live(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    url = f"http://127.0.0.1:{port}/health/live"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace")[-2000:]
-                raise StageError(f"a function does not serve:\n{said}") from error
-        time.sleep(0.05)
+    try:
+        until_it_answers(f"http://127.0.0.1:{port}", process)
+    except AssertionError as error:
+        said = log.read_text(errors="replace")[-2000:]
+        raise StageError(f"a function does not serve:\n{said}") from error

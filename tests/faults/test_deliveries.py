@@ -15,12 +15,12 @@ import pytest
 from tests.support.approvals import (
     DELIVERED,
     ENVELOPES,
-    STATUS_UPDATED,
     Envelope,
     completed,
     dead_letters,
     is_approved,
 )
+from tests.support.bodies import STATUS_UPDATED
 from tests.support.books import audited
 from tests.support.crash.nursery import Child, Nursery
 from tests.support.crash.world import World, settle, taken

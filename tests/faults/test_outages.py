@@ -67,8 +67,6 @@ def test_a_broker_away_costs_requests_nothing_and_no_event(
     load = Load(world.sandbox, {"linked": linked, "direct": direct})
     with sweeping(list(relay.values())) as sweeps, load.running():
         stay(world.channel, SOUND_SECONDS)
-        load.phase = "before"
-        stay(world.channel, SOUND_SECONDS)
         WAYS[way](link)
         load.phase = "away"
         stay(world.channel, FAULT_SECONDS)

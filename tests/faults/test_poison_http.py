@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from common import dead_letters, envelopes, wiring
-from tests.support.approvals import ENVELOPES, sendable, spoiled, status_event
+from tests.support.approvals import ENVELOPES, sendable, spoiled
+from tests.support.bodies import status_event
 from tests.support.books import audited
 from tests.support.crash.nursery import Nursery
 from tests.support.crash.world import settle

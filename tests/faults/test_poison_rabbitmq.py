@@ -9,7 +9,8 @@ from typing import Any
 import pika
 import pytest
 
-from tests.support.approvals import DELIVERED, completed, status_event
+from tests.support.approvals import DELIVERED, completed
+from tests.support.bodies import status_event
 from tests.support.rabbitmq import EXCHANGE, OWN_DEAD_LETTERS, clean_topology
 from tests.support.rabbitmq_node import OwnBroker
 from tests.support.service import Service, new_user

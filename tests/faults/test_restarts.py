@@ -21,7 +21,8 @@ from common.outbox import BATCH
 from common.publishing import Message, Result
 from infra.local.postgres import postgres_server
 from tests.support import database
-from tests.support.approvals import binary, status_event
+from tests.support.approvals import binary
+from tests.support.bodies import status_event
 from tests.support.books import WITNESS, audited, compare, declare_witness, told_of
 from tests.support.crash.nursery import Child, Nursery
 from tests.support.crash.world import settle

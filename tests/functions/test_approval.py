@@ -8,14 +8,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common import wiring
-from tests.support.approvals import (
-    CANCELLED,
-    DELIVERED,
-    binary,
-    completed,
-    is_approved,
-    status_event,
-)
+from tests.support.approvals import CANCELLED, DELIVERED, binary, completed, is_approved
+from tests.support.bodies import status_event
 from tests.support.parallel import sender
 from tests.support.service import Service, new_user
 

@@ -19,7 +19,6 @@ from tests.support.approvals import (
     GIVEN_UP,
     RECORDED_EVENT,
     RECORDED_ORDER,
-    STATUS_UPDATED,
     completed,
     dead_letters,
     is_approved,
@@ -28,8 +27,8 @@ from tests.support.approvals import (
     recorded,
     recorded_bytes,
     sendable,
-    status_event,
 )
+from tests.support.bodies import STATUS_UPDATED, status_event
 from tests.support.link import link_to
 from tests.support.service import Service
 from tests.support.serving import environment, served

@@ -11,13 +11,8 @@ from unittest import mock
 
 import pytest
 
-from tests.support.approvals import (
-    DELIVERED,
-    completed,
-    dead_letters,
-    is_approved,
-    status_event,
-)
+from tests.support.approvals import DELIVERED, completed, dead_letters, is_approved
+from tests.support.bodies import status_event
 from tests.support.link import link_to
 from tests.support.rabbitmq import OWN_DEAD_LETTERS, Broker, clean_topology
 from tests.support.rabbitmq_node import OwnBroker

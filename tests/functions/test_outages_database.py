@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.support.approvals import status_event
+from tests.support.bodies import status_event
 from tests.support.link import Link, link_to
 from tests.support.service import Service
 

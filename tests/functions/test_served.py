@@ -8,7 +8,8 @@ import functions_framework
 import pytest
 
 from common import wiring
-from tests.support.approvals import DELIVERED, completed, is_approved, status_event
+from tests.support.approvals import DELIVERED, completed, is_approved
+from tests.support.bodies import status_event
 from tests.support.service import FUNCTIONS, Service, new_user
 from tests.support.serving import (
     CHECKOUT,

@@ -12,8 +12,8 @@ from common.db import connect
 from common.dead_letters import DeadLetter, bury
 from common.errors import BusyError
 from common.owed import Bus
-from tests.support.approvals import status_event
 from tests.support.audited import SINK, Tampering, never
+from tests.support.bodies import status_event
 from tests.support.database import execute
 from tests.support.orderctl import Said, orderctl
 from tests.support.parallel import at_once

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.bodies import STATUS_UPDATED
 from tests.support.service import Service
 
 DELIVERED, CANCELLED = 3, 4
-STATUS_UPDATED = "order.item.status.updated"
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 
 
@@ -35,20 +35,6 @@ def is_approved(service: Service, order_id: int) -> bool:
 
 def dead_letters(service: Service) -> list[dict[str, Any]]:
     return service.rows("SELECT * FROM dead_letters ORDER BY id")
-
-
-def status_event(order_id: object, /, **changes: object) -> dict[str, Any]:
-    """Answer the body of a status event, as the contract spells it."""
-    body = {
-        "event_type": STATUS_UPDATED,
-        "order_item_id": "1",
-        "order_id": str(order_id),
-        "shop_id": "50000000-0000-4000-8000-000000000001",
-        "status": 3,
-        "previous_status": 2,
-        "occurred_at": "2025-12-01T10:00:00.000000Z",
-    }
-    return body | changes
 
 
 Envelope = tuple[dict[str, str], bytes]  # headers, body

@@ -10,6 +10,7 @@ USER = "d0d0d0d0-0000-4000-8000-0000000000aa"
 VARIATION = "a0000000-0000-4000-8000-000000000001"
 PRODUCT = "b0000000-0000-4000-8000-000000000001"
 SHOP = "50000000-0000-4000-8000-000000000001"
+STATUS_UPDATED = "order.item.status.updated"
 
 
 def order_created(user: str, items: list[tuple[str, int]]) -> dict[str, Any]:
@@ -51,5 +52,19 @@ def completed_order(**changes: object) -> dict[str, Any]:
         "user_id": USER,
         "created_at": "2025-12-01T10:00:00.058493+00:00",
         "items": [item],
+    }
+    return body | changes
+
+
+def status_event(order_id: object, /, **changes: object) -> dict[str, Any]:
+    """Return the body of a status event, as the contract spells it."""
+    body = {
+        "event_type": STATUS_UPDATED,
+        "order_item_id": "1",
+        "order_id": str(order_id),
+        "shop_id": SHOP,
+        "status": 3,
+        "previous_status": 2,
+        "occurred_at": "2025-12-01T10:00:00.000000Z",
     }
     return body | changes

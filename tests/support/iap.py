@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from werkzeug.wrappers import Request, Response
 
-from infra.local.http_server import HttpServer
+from infra.local.http_server import serving
 
 AUDIENCE = "/projects/123/locations/europe-west1/services/ops-console"
 KEY_ID = "key-1"
@@ -64,10 +64,6 @@ def running_iap() -> Iterator[Iap]:
         iap.may_answer.wait(10)
         return Response(iap.keys(), mimetype="application/json")
 
-    server = HttpServer(tell, 0)
-    server.start()
-    iap.url = f"{server.url}/keys"
-    try:
+    with serving(tell) as url:
+        iap.url = f"{url}/keys"
         yield iap
-    finally:
-        server.stop()

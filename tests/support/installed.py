@@ -8,15 +8,12 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import requests
-
-from tests.support.serving import free_port, send
+from tests.support.serving import free_port, until_it_answers
 
 INSTALL_SECONDS = 150
 START_SECONDS = 60
@@ -87,7 +84,7 @@ class Installed:
                 stack.callback(_end, processes[function])
                 self._urls[function] = f"http://127.0.0.1:{port}"
             for function, process in processes.items():
-                _until_it_answers(self._urls[function], process)
+                until_it_answers(self._urls[function], process)
             yield
 
     def url(self, function: str) -> str:
@@ -116,19 +113,6 @@ def _install(folder: Path, asked: Path) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=INSTALL_SECONDS,
     )
-
-
-def _until_it_answers(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            assert send("GET", f"{url}/health/live").status_code == 200
-        except requests.ConnectionError:
-            assert process.poll() is None, f"{process.args!r} ended"
-            assert time.monotonic() < deadline, f"{process.args!r} does not answer"
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

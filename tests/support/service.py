@@ -25,6 +25,7 @@ from werkzeug.test import TestResponse
 from common import wiring
 from infra.local.gateway import function_of
 from tests.support import database
+from tests.support.bodies import status_event
 from tests.support.documented import documented, operation_for
 from tests.support.published import published_to_sandbox
 from tests.support.sandbox import Sandbox
@@ -180,15 +181,7 @@ class Service:
 
     def trigger_approval(self, order_id: int, **kwargs: Any) -> TestResponse:
         """Deliver a status event of the order, as a binary CloudEvent."""
-        body = {
-            "event_type": "order.item.status.updated",
-            "order_item_id": "1",
-            "order_id": str(order_id),
-            "shop_id": new_user(),
-            "status": 3,
-            "previous_status": 1,
-            "occurred_at": "2025-12-01T10:00:00.000000Z",
-        }
+        body = status_event(order_id)
         headers = {
             "ce-specversion": "1.0",
             "ce-id": str(uuid.uuid4()),

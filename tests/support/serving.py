@@ -58,15 +58,20 @@ def served(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(f"{url}/health/live"):
-            assert process.poll() is None, "it ended"
-            assert time.monotonic() < deadline, "it does not answer"
-            time.sleep(0.05)
+        until_it_answers(url, process)
         yield url
     finally:
         process.terminate()
         process.wait(TIMEOUT)
+
+
+def until_it_answers(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a function is live; fails where its process ends instead."""
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(f"{url}/health/live"):
+        assert process.poll() is None, f"{process.args!r} ended"
+        assert time.monotonic() < deadline, f"{process.args!r} does not answer"
+        time.sleep(0.05)
 
 
 def _answers(url: str) -> bool:

@@ -19,7 +19,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from tests.support.approvals import status_event
+from tests.support.bodies import status_event
 from tests.support.rabbitmq import EXCHANGE, Broker
 from tests.support.service import Service
 from tests.support.serving import CHECKOUT, environment

@@ -20,8 +20,8 @@ from tests.support.approvals import (
     recorded,
     sendable,
     spoiled,
-    status_event,
 )
+from tests.support.bodies import status_event
 
 TYPE = "order.item.status.updated"
 OWN = status_event(4)

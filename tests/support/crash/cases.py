@@ -10,14 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.approvals import (
-    CANCELLED,
-    DELIVERED,
-    binary,
-    completed,
-    is_approved,
-    status_event,
-)
+from tests.support.approvals import CANCELLED, DELIVERED, binary, completed, is_approved
+from tests.support.bodies import status_event
 from tests.support.crash.world import Request, World
 from tests.support.service import new_user
 
