@@ -3,11 +3,17 @@
 Without a parent that waits for it, an ended process stays listed as a zombie.
 """
 
+import contextlib
+import random
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 PROC = Path("/proc")
+# Below what systems hand out for outgoing connections: a port that is free now must
+# still be free when a server comes back.
+PORTS = range(20000, 32000)
 
 
 def running() -> dict[int, str]:
@@ -34,3 +40,20 @@ def wait_until_gone(pid: int, seconds: float = 10) -> None:
     while pid in running():
         assert time.monotonic() < deadline, f"process {pid} still runs"
         time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody has right now."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return list(found)
+
+
+def guard(command: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Have a shell run `command` when this process ends, however it does."""
+    # Then the guard's input ends, too.
+    shell = ["/bin/sh", "-c", f"cat >/dev/null; {command}", "guard", *arguments]
+    return subprocess.Popen(shell, stdin=subprocess.PIPE, start_new_session=True)

@@ -5,7 +5,6 @@ that is killed.
 """
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -20,19 +19,15 @@ import grpc  # type: ignore[import-untyped]
 from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
+from tests.support.processes import free_ports, guard
 from tests.support.pubsub import PROJECT, TOPIC
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 20
-# Below what systems hand out for outgoing connections.
-PORTS = range(20000, 32000)
 PROGRAM = Path("platform/pubsub-emulator/bin/cloud-pubsub-emulator")
 # One thread for each kind of work is enough, and a start takes half the time.
 JAVA_OPTIONS = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-
-
-_GUARD = ("/bin/sh", "-c", 'cat >/dev/null; kill -9 -"$1"; rm -rf "$2"', "guard")
 
 
 class NoEmulatorError(Exception):
@@ -71,7 +66,7 @@ def emulator_program() -> Path:
 @contextmanager
 def running_emulator() -> Iterator[Emulator]:
     """Start one on a port of its own, and end it; raises NoEmulatorError."""
-    program, port = emulator_program(), _free_port()
+    program, [port] = emulator_program(), free_ports(1)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder) / "output"
         with output.open("wb") as sink:
@@ -84,19 +79,14 @@ def running_emulator() -> Iterator[Emulator]:
                 stderr=sink,
                 start_new_session=True,
             )
-        # When this process ends, however it does, so does the guard's input.
-        guard = subprocess.Popen(
-            [*_GUARD, str(process.pid), folder],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        guarding = guard('kill -9 -"$1"; rm -rf "$2"', str(process.pid), folder)
         try:
             emulator = Emulator(port)
             _wait_until_up(emulator, process, output)
             yield emulator
         finally:
-            guard.kill()
-            guard.communicate()
+            guarding.kill()
+            guarding.communicate()
             _end(process)
 
 
@@ -130,10 +120,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(STOP_SECONDS)
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with suppress(OSError), socket.create_server((LOOPBACK, port)):
-            return port

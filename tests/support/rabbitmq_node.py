@@ -4,7 +4,6 @@ It has an epmd of its own, and both end with the test run, even if that is kille
 """
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pika
 
+from tests.support.processes import free_ports, guard
 from tests.support.rabbitmq import (
     Broker,
     NoRabbitMQError,
@@ -27,9 +27,6 @@ from tests.support.rabbitmq import (
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90
 STOP_SECONDS = 60
-# Below what systems hand out for outgoing connections: a port that is free now must
-# still be free when the node comes back.
-PORTS = range(20000, 32000)
 # Erlang's schedulers would spin before they sleep, on cores that others wait for.
 AT_REST = "+sbwt none +sbwtdcpu none +sbwtdio none"
 DEBIANS = Path("/usr/lib/rabbitmq/bin")  # those on the path insist on their own user
@@ -41,7 +38,7 @@ class OwnBroker:
     def __init__(self, folder: Path, definitions: Path | None, conf: str) -> None:
         self._folder = folder
         self._programs = _programs()
-        port, distribution, self._epmd_port = _free_ports(3)
+        port, distribution, self._epmd_port = free_ports(3)
         self.broker = Broker(port=port)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,11 +134,7 @@ class OwnBroker:
         server = [str(self._programs / "rabbitmq-server")]
         self._process = self._run(server, subprocess.PIPE)
         pids = [str(self._process.pid), str(self._epmd.pid)]
-        # When this process ends, however it does, so does the guard's input.
-        guard = ["/bin/sh", "-c", 'cat >/dev/null; kill -9 "$@"', "guard", *pids]
-        self._guard = subprocess.Popen(
-            guard, stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._guard = guard('kill -9 "$@"', *pids)
         deadline = time.monotonic() + START_SECONDS
         while why := self._trouble():
             if why == "ProbableAuthenticationError":
@@ -257,12 +250,3 @@ def _epmd() -> str:
     if found is None:
         raise NoRabbitMQError("no RabbitMQ of our own without Erlang's epmd")
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.choice(PORTS)
-        with suppress(OSError), socket.create_server((LOOPBACK, port)):
-            found.add(port)
-    return list(found)
