@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jwt
 import pytest
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.config import load
 from common.environment import ConfigError
-from tests.support.console import OPERATOR, Console, read
+from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.iap import AUDIENCE, Iap, running_iap
 from tests.support.observed import nothing_written
 from tests.support.service import Service
@@ -104,7 +103,7 @@ def forged(iap: Iap) -> dict[str, dict[str, str]]:
     """Answer headers that vouch for nobody, by what is wrong."""
     other = ec.generate_private_key(ec.SECP256R1())
     past = int(time.time()) - 3600
-    cases: dict[str, dict[str, Any]] = {
+    cases: dict[str, Json] = {
         "another service's audience": {"aud": AUDIENCE + "x"},
         "no audience": {"aud": None},
         "expired": {"exp": past},
@@ -176,17 +175,17 @@ def test_only_listed_operators_act_viewers_look(service: Service, user: str) -> 
 
 
 @pytest.fixture
-def order(service: Service, user: str) -> dict[str, Any]:
+def order(service: Service, user: str) -> Json:
     return service.ordered(user, 1)
 
 
-def fields_of(console: Console, order: dict[str, Any]) -> dict[str, str]:
+def fields_of(console: Console, order: Json) -> dict[str, str]:
     item = order["items"][0]["id"]
     values = {"order": order["id"], "version": 1, "item": item, "status": 2}
     return console.form("move-item", **values)
 
 
-def test_forged_form(service: Service, console: Console, order: dict[str, Any]) -> None:
+def test_forged_form(service: Service, console: Console, order: Json) -> None:
     fields = fields_of(console, order)
     token = fields["token"]
     nonce, end, signature = token.split(".")
@@ -206,7 +205,7 @@ def test_forged_form(service: Service, console: Console, order: dict[str, Any]) 
 
 
 def test_form_of_another_browser_or_operator_does_nothing(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     fields = fields_of(console, order)
     other_browser = Console(service)
@@ -230,7 +229,7 @@ def test_form_of_another_browser_or_operator_does_nothing(
     ids=str,
 )
 def test_form_from_another_place_does_nothing(
-    service: Service, console: Console, order: dict[str, Any], headers: dict[str, str]
+    service: Service, console: Console, order: Json, headers: dict[str, str]
 ) -> None:
     fields = fields_of(console, order)
     with nothing_written(service):
@@ -239,7 +238,7 @@ def test_form_from_another_place_does_nothing(
 
 
 def test_old_form_does_nothing(
-    console: Console, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    console: Console, order: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.console_access.FORM_SECONDS", -1)
     response = console.send("move-item", fields_of(console, order))
@@ -248,7 +247,7 @@ def test_old_form_does_nothing(
 
 
 def test_cookie_is_for_this_site_only_and_for_no_script(
-    guarded: Console, iap: Iap, order: dict[str, Any]
+    guarded: Console, iap: Iap, order: Json
 ) -> None:
     asked = f"do/delete-order/?order={order['id']}&version=1"
     signed = {HEADER: iap.assertion(OPERATOR)}

@@ -2,22 +2,21 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from common.console_access import operator_id
-from tests.support.console import OPERATOR, Console, read
+from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.observed import announced, history, nothing_written
 from tests.support.service import Service
 
 
 @pytest.fixture
-def order(service: Service, user: str) -> dict[str, Any]:
+def order(service: Service, user: str) -> Json:
     return service.ordered(user, 2, 3)
 
 
-def of(console: Console, order: dict[str, Any], item: int = 0) -> dict[str, object]:
+def of(console: Console, order: Json, item: int = 0) -> dict[str, object]:
     return {
         "order": order["id"],
         "version": console.version(order),
@@ -25,17 +24,17 @@ def of(console: Console, order: dict[str, Any], item: int = 0) -> dict[str, obje
     }
 
 
-def whole(console: Console, order: dict[str, Any]) -> dict[str, object]:
+def whole(console: Console, order: Json) -> dict[str, object]:
     return {"order": order["id"], "version": console.version(order)}
 
 
-def entry(console: Console, order: dict[str, Any]) -> dict[str, Any]:
+def entry(console: Console, order: Json) -> Json:
     [found] = [one for one in console.actions() if one["order_id"] == order["id"]]
     return found
 
 
 def test_status_moves_with_history_event_and_entry(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     asked = of(console, order)
     page = console.ask("move-item", **asked, status=2)
@@ -62,7 +61,7 @@ def test_status_moves_with_history_event_and_entry(
 
 
 def test_form_sent_twice_acts_once_and_answers_the_same(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     fields = console.form("move-item", **of(console, order), status=2)
     first = console.send("move-item", fields)
@@ -72,9 +71,7 @@ def test_form_sent_twice_acts_once_and_answers_the_same(
         assert first.location == second.location
 
 
-def test_double_click(
-    service: Service, console: Console, order: dict[str, Any]
-) -> None:
+def test_double_click(service: Service, console: Console, order: Json) -> None:
     fields = console.form("set-metadata", **whole(console, order), key="a", value="1")
     cookie = console.client.get_cookie("ops")
     assert cookie is not None
@@ -95,11 +92,7 @@ def test_double_click(
 
 @pytest.mark.parametrize(("way", "then"), [((3,), 2), ((4,), 1), ((2,), 1)], ids=str)
 def test_illegal_transition_is_a_page_and_nothing_is_written(
-    service: Service,
-    console: Console,
-    order: dict[str, Any],
-    way: tuple[int, ...],
-    then: int,
+    service: Service, console: Console, order: Json, way: tuple[int, ...], then: int
 ) -> None:
     item = order["items"][0]["id"]
     for status in way:
@@ -113,7 +106,7 @@ def test_illegal_transition_is_a_page_and_nothing_is_written(
 
 
 def test_order_that_changed_meanwhile_is_left_alone(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     fields = console.form("move-item", **of(console, order), status=4)
     service.move(order["items"][0]["id"], 2)
@@ -126,7 +119,7 @@ def test_order_that_changed_meanwhile_is_left_alone(
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "a\0b"], ids=repr)
 def test_action_needs_a_reason(
-    service: Service, console: Console, order: dict[str, Any], reason: str
+    service: Service, console: Console, order: Json, reason: str
 ) -> None:
     fields = console.form("delete-order", **whole(console, order))
     with nothing_written(service):
@@ -136,7 +129,7 @@ def test_action_needs_a_reason(
 
 
 def test_quantity_changes_and_a_larger_one_needs_stock(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     asked = of(console, order)
     assert console.act("set-quantity", **asked, quantity=5).status_code == 303
@@ -151,7 +144,7 @@ def test_quantity_changes_and_a_larger_one_needs_stock(
 
 
 def test_item_is_removed_and_announced_as_cancelled(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     asked = of(console, order)
     assert console.act("remove-item", **asked).status_code == 303
@@ -162,7 +155,7 @@ def test_item_is_removed_and_announced_as_cancelled(
 
 
 def test_order_is_approved_only_when_complete(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     assert console.ask("approve", **whole(console, order)).status_code == 409
     for item in order["items"]:
@@ -181,7 +174,7 @@ def test_order_is_approved_only_when_complete(
 
 
 def test_order_is_deleted_and_its_entry_stays(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     response = console.act("delete-order", **whole(console, order))
     assert response.status_code == 303
@@ -191,7 +184,7 @@ def test_order_is_deleted_and_its_entry_stays(
 
 
 def test_metadata_is_set_and_removed(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     path = f"/api/orders/{order['id']}/"
     console.act("set-metadata", **whole(console, order), key="gift", value="yes")
@@ -213,11 +206,7 @@ def test_metadata_is_set_and_removed(
     ids=str,
 )
 def test_bad_value_is_named(
-    console: Console,
-    order: dict[str, Any],
-    action: str,
-    values: dict[str, str],
-    name: str,
+    console: Console, order: Json, action: str, values: dict[str, str], name: str
 ) -> None:
     response = console.ask(action, **of(console, order) | values)
     assert response.status_code == 400
@@ -225,7 +214,7 @@ def test_bad_value_is_named(
 
 
 def test_item_of_another_order_is_not_found(
-    service: Service, console: Console, order: dict[str, Any], user: str
+    service: Service, console: Console, order: Json, user: str
 ) -> None:
     other = service.ordered(user, 1)
     asked = of(console, order) | {"item": other["items"][0]["id"], "status": 2}

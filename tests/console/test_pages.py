@@ -3,13 +3,12 @@
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from common import console_reads, wiring
 from common.db import connect
-from tests.support.console import Console, read
+from tests.support.console import Console, Json, read
 from tests.support.service import Service
 
 STATIC_PAGES = (
@@ -81,9 +80,7 @@ def found(console: Console, query: str) -> list[int]:
     return [int(match[1]) for match in ids if match]
 
 
-def test_orders_are_found_by_fields(
-    service: Service, console: Console, user: str
-) -> None:
+def test_orders_found_by_fields(service: Service, console: Console, user: str) -> None:
     first, second = service.ordered(user, 1), service.ordered(user, 1)
     service.move(first["items"][0]["id"], 2)
     shop = first["items"][0]["shop_id"]
@@ -178,12 +175,12 @@ def test_chart_is_an_image_for_light_and_dark(console: Console, name: str) -> No
 
 
 @pytest.fixture
-def order(service: Service, user: str) -> dict[str, Any]:
+def order(service: Service, user: str) -> Json:
     return service.ordered(user, 1)
 
 
 @pytest.fixture
-def letter(service: Service, order: dict[str, Any]) -> int:
+def letter(service: Service, order: Json) -> int:
     """An event of the order that nobody took."""
     [row] = service.rows(
         "INSERT INTO dead_letters (source, reason, destination, order_id, event_id,"
@@ -205,7 +202,7 @@ def test_letter_is_shown_with_why_and_what(console: Console, letter: int) -> Non
 
 
 def test_letter_is_replayed_once(
-    service: Service, console: Console, letter: int, order: dict[str, Any]
+    service: Service, console: Console, letter: int, order: Json
 ) -> None:
     fields = console.form("replay-letter", letter=letter)
     first = console.send("replay-letter", fields)
@@ -238,7 +235,7 @@ def test_settled_letter_is_refused_on_record(console: Console, letter: int) -> N
 
 
 @pytest.fixture
-def held(service: Service, order: dict[str, Any]) -> dict[str, Any]:
+def held(service: Service, order: Json) -> Json:
     """An event of the order that is held in doubt."""
     [row] = service.rows(
         "INSERT INTO outbox (destination, order_id, event_id, event_type, body,"
@@ -253,7 +250,7 @@ def held(service: Service, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_held_event_is_on_the_first_page_and_is_released(
-    service: Service, console: Console, held: dict[str, Any]
+    service: Service, console: Console, held: Json
 ) -> None:
     assert "held in doubt" in console.text("")
     assert str(held["order"]) in console.text("events/?place=held")
@@ -266,13 +263,13 @@ def test_held_event_is_on_the_first_page_and_is_released(
     assert row["held_since"] is None
 
 
-def test_held_event_is_taken_for_sent(console: Console, held: dict[str, Any]) -> None:
+def test_held_event_is_taken_for_sent(console: Console, held: Json) -> None:
     assert console.act("confirm-event", **held).status_code == 303
     assert console.actions()[-1]["outcome"] == "rabbitmq: confirmed"
     shown = console.text(f"events/{held['order']}/{held['event']}/")
     assert "To rabbitmq: sent" in shown
 
 
-def test_event_of_nobody_is_not_found(console: Console, order: dict[str, Any]) -> None:
+def test_event_of_nobody_is_not_found(console: Console, order: Json) -> None:
     path = f"events/{order['id']}/7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11/"
     assert console.get(path).status_code == 404

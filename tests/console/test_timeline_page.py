@@ -1,22 +1,21 @@
 """An order's timeline in the console: in words, in pages, and after its deletion."""
 
 import re
-from typing import Any
 
 import pytest
 
-from tests.support.console import OPERATOR, Console, read
+from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.service import Service
 
 LONG = 205  # steps, of which a page has 200
 
 
 @pytest.fixture
-def order(service: Service, user: str) -> dict[str, Any]:
+def order(service: Service, user: str) -> Json:
     return service.ordered(user, 1)
 
 
-def live_long(service: Service, order: dict[str, Any]) -> None:
+def live_long(service: Service, order: Json) -> None:
     """Give the order steps until it has `LONG`, the first of them a day from now."""
     service.rows(
         "INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,"
@@ -29,7 +28,7 @@ def live_long(service: Service, order: dict[str, Any]) -> None:
     )
 
 
-def act(service: Service, order: dict[str, Any], after: str, reason: str) -> None:
+def act(service: Service, order: Json, after: str, reason: str) -> None:
     service.rows(
         "INSERT INTO operator_actions (form_id, operator, action, order_id, reason, at)"
         " VALUES (gen_random_uuid(), :operator, 'approve', :id, :reason,"
@@ -41,7 +40,7 @@ def act(service: Service, order: dict[str, Any], after: str, reason: str) -> Non
     )
 
 
-def bury(service: Service, order: dict[str, Any], source: str, after: str) -> None:
+def bury(service: Service, order: Json, source: str, after: str) -> None:
     """Bury the event that the order was created, or one that came in by that id."""
     service.rows(
         "INSERT INTO dead_letters (source, reason, order_id, event_id, event_type,"
@@ -69,7 +68,7 @@ def earlier(console: Console, path: str) -> str:
 
 
 def test_long_life_is_shown_in_pages_newest_first_without_a_gap(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     live_long(service, order)
     newest = f"orders/{order['id']}/"
@@ -84,7 +83,7 @@ def test_long_life_is_shown_in_pages_newest_first_without_a_gap(
 
 
 def test_what_no_step_tells_of_is_on_the_page_of_its_time(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     live_long(service, order)
     act(service, order, "1 hour", "early")
@@ -103,7 +102,7 @@ def test_what_no_step_tells_of_is_on_the_page_of_its_time(
 
 @pytest.mark.parametrize("source", ["outbox", "approval"])
 def test_dead_letter_is_on_the_page_once_wherever_it_is_from(
-    service: Service, console: Console, order: dict[str, Any], source: str
+    service: Service, console: Console, order: Json, source: str
 ) -> None:
     bury(service, order, source, "0")
     found = lines(console, f"orders/{order['id']}/")
@@ -112,7 +111,7 @@ def test_dead_letter_is_on_the_page_once_wherever_it_is_from(
 
 
 def test_event_that_waits_is_held_or_forgotten_is_told_apart(
-    service: Service, console: Console, order: dict[str, Any]
+    service: Service, console: Console, order: Json
 ) -> None:
     service.rows("DELETE FROM sent_events RETURNING id")
     service.rows(
@@ -136,7 +135,7 @@ def test_event_that_waits_is_held_or_forgotten_is_told_apart(
 
 
 def test_order_that_is_deleted_keeps_operators_actions_and_deliveries(
-    console: Console, order: dict[str, Any], user: str
+    console: Console, order: Json, user: str
 ) -> None:
     response = console.act("delete-order", order=order["id"], version=1)
     assert response.status_code == 303
@@ -148,7 +147,7 @@ def test_order_that_is_deleted_keeps_operators_actions_and_deliveries(
     assert f"by {user}" in text
 
 
-def test_start_that_is_no_id_is_named(console: Console, order: dict[str, Any]) -> None:
+def test_start_that_is_no_id_is_named(console: Console, order: Json) -> None:
     response = console.get(f"orders/{order['id']}/?before=x")
     assert response.status_code == 400
     assert "before:" in read(response).text

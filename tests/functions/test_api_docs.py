@@ -93,9 +93,7 @@ def test_everybody_gets_the_form_that_they_like_best(
         ("/api/schema/nothing/", "*/*", 404),
     ],
 )
-def test_rest_is_an_error(
-    docs: FlaskClient, path: str, accept: str, status: int
-) -> None:
+def test_rest_refused(docs: FlaskClient, path: str, accept: str, status: int) -> None:
     refused = get(docs, path, Accept=accept)
     assert refused.status_code == status
     assert refused.mimetype == "application/problem+json"

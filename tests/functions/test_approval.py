@@ -72,14 +72,6 @@ def test_analytics_gets_delivered_items_and_prices(service: Service, user: str) 
     }
 
 
-def test_cancelled_order_is_sent_without_items(service: Service, user: str) -> None:
-    order = completed(service, user, CANCELLED, CANCELLED)
-    service.trigger_approval(order["id"])
-    [heard] = service.sandbox.completed_orders
-    assert heard["items"] == []
-    assert is_approved(service, order["id"])
-
-
 def test_lost_answer_of_analytics_is_asked_again(service: Service, user: str) -> None:
     order = completed(service, user, DELIVERED)
     service.sandbox.fault("analytics", hang_up=True, after_work=True, times=1)
@@ -118,9 +110,7 @@ def test_sweep_approves_orders_without_a_trigger(service: Service, user: str) ->
     assert service.sweep()["approved"] == []
 
 
-def test_locked_order_delays_no_other_order_or_its_events(
-    service: Service,
-) -> None:
+def test_locked_order_delays_no_other_order_or_its_events(service: Service) -> None:
     held, free = (completed(service, new_user(), DELIVERED) for _ in range(2))
     with wiring.engine().connect() as holder:
         holder.exec_driver_sql("BEGIN")
@@ -174,9 +164,7 @@ def test_status_in_the_event_is_not_believed(service: Service, user: str) -> Non
     assert not is_approved(service, order["id"])
 
 
-def test_dead_letter_is_logged(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_letters_are_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     ours = logging.getLogger("orders")
     ours.addHandler(caplog.handler)
     try:

@@ -29,7 +29,6 @@ from tests.support.approvals import (
     sendable,
 )
 from tests.support.bodies import STATUS_UPDATED, status_event
-from tests.support.link import link_to
 from tests.support.service import Service
 from tests.support.serving import environment, served
 
@@ -288,15 +287,3 @@ def test_other_paths_take_live_events(service: Service, user: str, path: str) ->
     assert post(service, {}, event, path).status_code == 204
     assert is_approved(service, order["id"])
     assert dead_letters(service) == []
-
-
-def test_without_the_database_both_ask_for_a_redelivery(service: Service) -> None:
-    with link_to(service.environ["DATABASE_URL"]) as link:
-        service.set(DATABASE_URL=link.through(service.environ["DATABASE_URL"]))
-        link.refuse()
-        for path in ("/", "/dead-letters"):
-            assert post(service, {}, b"junk", path).status_code == 503
-        link.restore()
-        for path in ("/", "/dead-letters"):
-            assert post(service, {}, b"junk", path).status_code == 204
-        assert len(dead_letters(service)) == 2

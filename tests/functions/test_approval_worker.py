@@ -43,9 +43,7 @@ def link(broker: Broker) -> Iterator[Link]:
         yield link
 
 
-def test_it_approves_from_its_queue(
-    service: Service, broker: Broker, user: str
-) -> None:
+def test_it_approves_from_a_queue(service: Service, broker: Broker, user: str) -> None:
     order = completed(service, user, DELIVERED)
     with worker(service, broker):
         eventually(ready(broker))
@@ -95,9 +93,7 @@ def test_a_signal_stops_it_within_seconds(
     assert output.read_text().endswith("main has returned\n")
 
 
-def test_killed_workers_job_is_redone(
-    service: Service, broker: Broker, user: str
-) -> None:
+def test_killed_worker_loses_none(service: Service, broker: Broker, user: str) -> None:
     order = completed(service, user, DELIVERED)
     with link_to(service.environ["DATABASE_URL"]) as database:
         through = database.through(service.environ["DATABASE_URL"])

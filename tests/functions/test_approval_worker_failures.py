@@ -125,9 +125,7 @@ def test_properties_that_cannot_be_decoded_do_not_break_the_link_for_ever(
     headers = {"sent-at": datetime(2025, 12, 1, tzinfo=UTC)}
     with mock.patch("calendar.timegm", return_value=1_764_579_600_000):
         publish(
-            declared,
-            json.dumps(status_event(order["id"])).encode(),
-            headers=headers,
+            declared, json.dumps(status_event(order["id"])).encode(), headers=headers
         )
         publish(declared, b"junk", headers=headers)
         publish(declared, b"given up", exchange=OWN_DEAD_LETTERS, headers=headers)

@@ -62,9 +62,7 @@ def write(request: pytest.FixtureRequest) -> Write:
     return found
 
 
-def test_broken_json_is_400(
-    service: Service, order: dict[str, Any], write: Write
-) -> None:
+def test_broken_json_400(service: Service, order: dict[str, Any], write: Write) -> None:
     with nothing_written(service):
         for why, body in BROKEN.items():
             response = write.send(service, USER, order, body)

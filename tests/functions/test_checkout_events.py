@@ -70,9 +70,7 @@ def test_outbox_has_each_item_and_then_the_order(owed: Service, user: str) -> No
     ]
 
 
-def test_each_outbox_row_has_type_destination_and_trace(
-    owed: Service, user: str
-) -> None:
+def test_each_row_has_type_destination_and_trace(owed: Service, user: str) -> None:
     owed.sandbox.add_to_cart(user, catalogue.MUG)
     order = owed.checkout(user, traceparent=TRACEPARENT).get_json()["order"]
     rows = owed.rows("SELECT * FROM outbox ORDER BY id")

@@ -111,9 +111,7 @@ def test_items_tag_does_not_follow_neighbours(service: Service, user: str) -> No
 @pytest.mark.parametrize(
     "write", [name for name in WRITES if not name.startswith("DELETE")]
 )
-def test_writes_and_reads_agree_on_tags(
-    service: Service, user: str, write: str
-) -> None:
+def test_writes_and_reads_agree_on_tag(service: Service, user: str, write: str) -> None:
     order = service.ordered(user, 1, 1)
     before = current_tag(service, user, order, write)
     response = send(service, user, order, write, "*")
@@ -142,9 +140,7 @@ def test_what_the_caller_has_already_is_304_without_a_body(
 
 
 @pytest.mark.parametrize("path", [order_path, item_path])
-def test_other_tags_are_200(
-    service: Service, user: str, path: Callable[..., str]
-) -> None:
+def test_new_tags_200(service: Service, user: str, path: Callable[..., str]) -> None:
     address = path(service.ordered(user))
     for form in ('"x"', 'W/"x"', '""', '"*"', '"x", "y"'):
         response = service.crud("GET", address, user, headers={"If-None-Match": form})
@@ -182,9 +178,7 @@ def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("form", ["{tag}", "*", '"stale", {tag}', '{tag} , "stale"'])
-def test_current_tag_lets_write(
-    service: Service, user: str, write: str, form: str
-) -> None:
+def test_tag_that_holds(service: Service, user: str, write: str, form: str) -> None:
     order = service.ordered(user, 2, 1)
     current = form.format(tag=current_tag(service, user, order, write))
     response = send(service, user, order, write, current)

@@ -14,7 +14,7 @@ from common import migrations, readiness
 from common.db import Engine, Statement, connect
 from common.errors import BusyError, DatabaseUnavailableError
 from tests.support.database import connect as plain_connection
-from tests.support.database import execute, plain_engine
+from tests.support.database import differences, execute, plain_engine
 from tests.support.relaying import engine_on
 from tests.support.service import Service
 
@@ -36,33 +36,32 @@ def create(service: Service, user: str) -> int:
 # As it is after a fail-over: who is connected stays so, to what takes no writes.
 
 
-def test_read_only_database_is_unavailable(service: Service, user: str) -> None:
-    assert create(service, user) == 201
+@contextmanager
+def read_only(service: Service) -> Iterator[None]:
     url = service.environ["DATABASE_URL"]
     name = url.rpartition("/")[2]
-    read_only = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
-    execute(url, f"{read_only} = on")
+    setting = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
+    execute(url, f"{setting} = on")
     service.restart()  # whose sessions all begin read-only, and would stay so
-    assert service.crud("GET", "/api/orders/", user).status_code == 200
-    assert [create(service, user) for _ in range(2)] == [503, 503]
-    assert ready(service) == (503, "The database takes no writes.")
+    yield
     with closing(plain_connection(url)) as operator:
         operator.run("SET default_transaction_read_only = off")
-        operator.run(f"{read_only} = off")
+        operator.run(f"{setting} = off")
+
+
+def test_read_only_database_is_unavailable(service: Service, user: str) -> None:
+    assert create(service, user) == 201
+    with read_only(service):
+        assert service.crud("GET", "/api/orders/", user).status_code == 200
+        assert [create(service, user) for _ in range(2)] == [503, 503]
+        assert ready(service) == (503, "The database takes no writes.")
     assert create(service, user) == 201
     assert ready(service)[0] == 200
 
 
 def test_readiness_recovers_with_database_where_nobody_writes(service: Service) -> None:
-    url = service.environ["DATABASE_URL"]
-    name = url.rpartition("/")[2]
-    read_only = f'ALTER DATABASE "{name}" SET default_transaction_read_only'
-    execute(url, f"{read_only} = on")
-    service.restart()
-    assert ready(service)[0] == 503
-    with closing(plain_connection(url)) as operator:
-        operator.run("SET default_transaction_read_only = off")
-        operator.run(f"{read_only} = off")
+    with read_only(service):
+        assert ready(service)[0] == 503
     assert ready(service)[0] == 200
 
 
@@ -146,7 +145,7 @@ def test_oldest_schema_that_is_ready_has_all_that_code_uses(database_url: str) -
             command.downgrade(config, readiness.NEEDED_REVISION)
         missing = [
             found
-            for found in migrations.differences(engine)
+            for found in differences(engine)
             if not (isinstance(found, tuple) and str(found[0]).startswith("remove_"))
         ]
     assert missing == []

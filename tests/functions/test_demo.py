@@ -138,9 +138,7 @@ def test_demo_says_what_differs_and_exits_with_1(
     assert told[-1]["mismatches"] > 1
 
 
-def test_demo_refuses_an_unknown_address(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_demo_refuses_an_unknown_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--url", f"http://127.0.0.1:{free_port()}"]) == 1
     assert "no local run answers" in capsys.readouterr().err
 
@@ -179,7 +177,7 @@ def test_front_page_leads_to_everything_and_loads_nothing_from_outside(
         ),
     ],
 )
-def test_what_is_set_wrong_is_one_line(
+def test_wrong_settings(
     launch: Launch, tmp_path: Path, environ: dict[str, str], said: str
 ) -> None:
     process = launch("--folder", str(tmp_path), **({"PORT": "0"} | environ))

@@ -132,9 +132,7 @@ def test_same_key_with_another_body_is_422(
 
 
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(KINDS, 2)])
-def test_key_reused_is_422(
-    service: Service, post: Post, first: str, second: str
-) -> None:
+def test_reused_key_422(service: Service, post: Post, first: str, second: str) -> None:
     order_id = post("item", "before").get_json()["order"]
     # One body that all three take, so that only the path differs.
     body = {"order": order_id, "product_variation": catalogue.MUG}
@@ -156,7 +154,7 @@ def test_key_belongs_to_its_caller(service: Service, post: Post, kind: str) -> N
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "k\x7f", "schlüssel"])
 def test_invalid_key_is_400_at_once(service: Service, post: Post, key: str) -> None:
-    """Orders and items: test_bad_input_parameters.py."""
+    """Orders and items: test_bad_input_fields.py."""
     response = post("checkout", key)
     assert response.status_code == 400
     assert "Idempotency-Key" in response.get_json()["errors"]
@@ -220,9 +218,7 @@ def test_answer_to_a_request_that_failed_is_not_kept(
     assert post(kind).status_code == 201
 
 
-def test_repair_is_the_answer_to_its_key(
-    service: Service, user: str, post: Post
-) -> None:
+def test_repair_is_answer_to_its_key(service: Service, user: str, post: Post) -> None:
     """The same key must not order what its caller has not seen."""
     service.sandbox.add_to_cart(user, catalogue.RUG, 1)  # of which there are none
     first = post("checkout")

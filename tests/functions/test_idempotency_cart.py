@@ -97,9 +97,7 @@ def checkout(service: Service, user: str, key: str | None) -> TestResponse:
     return service.checkout(user, **({"Idempotency_Key": key} if key else {}))
 
 
-def test_second_post_after_stock_fell_repairs_nothing(
-    service: Service, user: str
-) -> None:
+def test_second_post_after_stock_fell_is_same(service: Service, user: str) -> None:
     # Both find no order yet; the slower one asks product when the faster one's order
     # has lowered the very stock that it would need.
     service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)
@@ -135,9 +133,7 @@ def test_same_key_after_cart_was_emptied_replays(service: Service, user: str) ->
     assert second.get_data() == first.get_data()
 
 
-def test_new_lines_are_new_order(
-    service: Service, user: str, first: TestResponse
-) -> None:
+def test_new_lines_new_order(service: Service, user: str, first: TestResponse) -> None:
     service.sandbox.deliver()  # empties the cart
     service.sandbox.restock(catalogue.TEAPOT, 5)
     service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)
@@ -148,9 +144,7 @@ def test_new_lines_are_new_order(
     assert second.get_json()["order_id"] != first.get_json()["order_id"]
 
 
-def test_deleted_order_can_return(
-    service: Service, user: str, first: TestResponse
-) -> None:
+def test_deleted_is_made_anew(service: Service, user: str, first: TestResponse) -> None:
     path = f"/api/orders/{first.get_json()['order_id']}/"
     assert service.crud("DELETE", path, user).status_code == 204
     second = service.checkout(user)

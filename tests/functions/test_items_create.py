@@ -155,13 +155,6 @@ def test_order_approved_meanwhile_takes_no_item(service: Service, user: str) -> 
     assert (found["is_approved"], len(found["items"])) == (True, 1)
 
 
-def test_an_item_for_an_absent_order_is_404(service: Service, user: str) -> None:
-    with nothing_written(service):
-        article = service.sandbox.add_article()
-        response = add(service, user, order=2**63 - 1, product_variation=article)
-        problem(response, 404, "not-found")
-
-
 def test_unknown_variation_is_400_that_names_it(service: Service, user: str) -> None:
     order = service.ordered(user)
     with nothing_written(service):

@@ -121,8 +121,7 @@ def test_a_page_has_50_rows_or_as_many_as_the_limit_says(
 
 @pytest.mark.parametrize("path", LISTS)
 @pytest.mark.parametrize(
-    "limit",
-    ["0", "-1", "201", "9" * 13, "", "ten", "1.0", "1e1", "+5", "٣", "5\n"],
+    "limit", ["0", "-1", "201", "9" * 13, "", "ten", "1.0", "1e1", "+5", "٣", "5\n"]
 )
 def test_a_limit_outside_of_1_to_200_is_a_400_that_names_it(
     service: Service, user: str, path: str, limit: str
@@ -146,9 +145,7 @@ def test_pages_follow_each_other_to_the_end_without_gap_or_repeat(
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_walk_is_not_disturbed_by_new_rows(
-    service: Service, user: str, path: str
-) -> None:
+def test_walk_is_unmoved_by_new_rows(service: Service, user: str, path: str) -> None:
     fill(service, user, 7)
     expected = service.crud("GET", path, user).get_json()
     seen: list[dict[str, Any]] = []

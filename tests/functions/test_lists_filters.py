@@ -173,9 +173,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_moment_has_spellings_and_excludes_itself(
-    service: Service, moment: str
-) -> None:
+def test_moment_has_forms_and_excludes_itself(service: Service, moment: str) -> None:
     for name, count in (("created_after", 3), ("created_before", 2)):
         response = service.crud("GET", f"/api/orders/?{name}={moment}", USER)
         assert response.status_code == 200, response.get_data(as_text=True)
@@ -269,9 +267,7 @@ def test_a_page_that_may_look_at_little_is_short_and_loses_nothing(
     assert len(pages) <= -(-rows // most) + len(whole)
 
 
-def test_page_by_index_is_full(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_indexed_page_full(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else there is: a caller's approved orders, the items of an order."""
     monkeypatch.setattr(reads, "MOST_LOOKED_AT", 1)
     assert len(listed(service, "/api/orders/", {"is_approved": "true"})) == 2

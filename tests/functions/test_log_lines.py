@@ -68,9 +68,7 @@ def test_request_without_waits_has_no_times(service: Service, tmp_path: Path) ->
     assert not {"database_ms", "upstream_ms", "statements"} & line.keys()
 
 
-def test_delivery_is_logged_in_trace(
-    service: Service, user: str, tmp_path: Path
-) -> None:
+def test_delivery_is_in_its_trace(service: Service, user: str, tmp_path: Path) -> None:
     with logged(service, tmp_path / "log"):
         service.sandbox.fault("sink", status=503)
         body = {"items": [{"product_variation": service.sandbox.add_article()}]}
@@ -87,10 +85,7 @@ def test_delivery_is_logged_in_trace(
         (line["severity"], line["destination"], line["outcome"], line["attempt"])
         for line in (failed, sent)
     ]
-    assert told == [
-        ("WARNING", "http", "deferred", 1),
-        ("INFO", "http", "sent", 2),
-    ]
+    assert told == [("WARNING", "http", "deferred", 1), ("INFO", "http", "sent", 2)]
     assert {line[logs.TRACE] for line in (failed, sent)} == {TRACE}
     assert all(line["milliseconds"] > 0 for line in (failed, sent))
 

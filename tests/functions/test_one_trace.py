@@ -14,13 +14,7 @@ from tests.support.rabbitmq import Broker
 from tests.support.relay_worker import relay_worker
 from tests.support.service import Service, new_user
 from tests.support.serving import environment, send, served
-from tests.support.traced import (
-    CALLER_SPAN,
-    TRACE,
-    TRACEPARENT,
-    TRACESTATE,
-    Collector,
-)
+from tests.support.traced import CALLER_SPAN, TRACE, TRACEPARENT, TRACESTATE, Collector
 from tests.support.worker import CHECKOUT, eventually, ready, worker
 
 DELIVERED = 3
@@ -76,9 +70,7 @@ def test_siblings_sink_and_analytics_hear_of_the_callers_trace(
     assert ({each.split("-")[2] for each in heard} == {CALLER_SPAN}) is not has_spans
 
 
-def test_one_trace_has_it_all(
-    service: Service, user: str, collector: Collector
-) -> None:
+def test_one_trace_has_all(service: Service, user: str, collector: Collector) -> None:
     service.set(**collector.environ)
     click(service, user)
     pass_on(service)
@@ -101,9 +93,7 @@ def test_one_trace_has_it_all(
     assert {"publish order.created", "publish order.item.created"} <= below.keys()
 
 
-def test_spans_have_attributes(
-    service: Service, user: str, collector: Collector
-) -> None:
+def test_spans_say_what_is(service: Service, user: str, collector: Collector) -> None:
     service.set(**collector.environ)
     click(service, user)
     service.close()
@@ -214,11 +204,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_do(tmp_path: Path) -> Non
 
 
 def test_collector_that_is_away_holds_up_requests_briefly(service: Service) -> None:
-    service.set(
-        K_SERVICE="orders-crud",
-        IDENTITY_SOURCE="header",
-        **ENDPOINT,
-    )
+    service.set(K_SERVICE="orders-crud", IDENTITY_SOURCE="header", **ENDPOINT)
     service.client("orders_crud")
     began = time.monotonic()
     for _ in range(20):  # the first waits half a second, the others not at all

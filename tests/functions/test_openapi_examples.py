@@ -42,10 +42,7 @@ FROM ordered RETURNING id
 def exemplary(service: Service) -> Service:
     """A service with the order, the product and the cart of the examples."""
     service.sandbox.add_article(
-        id=ITEM["product_variation"],
-        amount=100,
-        price="19.99",
-        shop_id=ITEM["shop_id"],
+        id=ITEM["product_variation"], amount=100, price="19.99", shop_id=ITEM["shop_id"]
     )
     service.sandbox.add_to_cart(USER_ID, str(ITEM["product_variation"]), 2)
     service.rows(_ORDER, user_id=USER_ID, created_at=ORDER["created_at"], **ITEM)
@@ -142,12 +139,7 @@ PROVOKED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "database-unavailable": ("get_order", {"set": {"DATABASE_URL": NOWHERE}}, {}),
 }
 # It takes a defect, two at once, a slow one, or a crowd: tests of those have them.
-ELSEWHERE = {
-    "internal-error",
-    "request-in-flight",
-    "upstream-timeout",
-    "busy",
-}
+ELSEWHERE = {"internal-error", "request-in-flight", "upstream-timeout", "busy"}
 EXAMPLES = {name: each["example"] for name, each in pages.problems().items()}
 
 

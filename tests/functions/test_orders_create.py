@@ -42,10 +42,7 @@ def test_order_by_hand_answers_with_the_order(service: Service, user: str) -> No
         (i["product_variation"], i["quantity"], i["price"], i["status"], i["order"])
         for i in order["items"]
     ]
-    assert shown == [
-        (first, 2, 1999, 1, order["id"]),
-        (second, 1, 101, 1, order["id"]),
-    ]
+    assert shown == [(first, 2, 1999, 1, order["id"]), (second, 1, 101, 1, order["id"])]
     assert {item["shop_id"] for item in order["items"]} == {POTTERY}
     assert response.headers["Location"] == f"/api/orders/{order['id']}/"
     assert response.headers["ETag"] == '"1"'

@@ -159,9 +159,7 @@ def test_an_order_is_not_approved_before_every_item_is_final(
 
 
 @pytest.mark.parametrize("statuses", [(3,), (4,), (3, 4)], ids=str)
-def test_final_items_will_do(
-    service: Service, user: str, statuses: tuple[int, ...]
-) -> None:
+def test_final_items_do(service: Service, user: str, statuses: tuple[int, ...]) -> None:
     order = service.ordered(user, *[1] * len(statuses))
     for item, status in zip(order["items"], statuses, strict=True):
         assert service.move(item["id"], status).status_code == 200

@@ -43,6 +43,9 @@ CALLS: dict[str, Call] = {
     "dead letter": lambda service, _: service.call(
         "approval_handler", "POST", "/", data=b"junk"
     ),
+    "given up": lambda service, _: service.call(
+        "approval_handler", "POST", "/dead-letters", data=b"junk"
+    ),
     "sweep": lambda service, _: service.call("outbox_relay", "POST", "/"),
 }
 

@@ -23,11 +23,6 @@ def link(service: Service) -> Iterator[Link]:
         yield link
 
 
-def fill_cart(service: Service, user: str) -> None:
-    article = service.sandbox.add_article(amount=100)
-    service.sandbox.add_to_cart(user, article)
-
-
 def owed(service: Service) -> int:
     [row] = service.rows("SELECT count(*) AS owed FROM outbox")
     return int(row["owed"])
@@ -95,7 +90,7 @@ def test_sink_that_never_answers_costs_second_request_nothing(service: Service) 
 def test_silent_sink_is_asked_once_by_many_requests_at_once(service: Service) -> None:
     users = [new_user() for _ in range(8)]
     for user in users:
-        fill_cart(service, user)
+        service.fill_cart(user)
     with odd_server(lambda _: server.wait(60)) as server:
         service.set(EVENT_SINK_URL=server.url)
         replies = at_once([checkout_sender(service, user) for user in users])

@@ -95,9 +95,7 @@ def test_a_call_ends_in_time_however_slow_a_destination_is(
 
 
 @pytest.mark.parametrize(("policy", "times"), [("resend", 2), ("hold", 1)])
-def test_doubt_has_a_policy(
-    service: Service, user: str, policy: str, times: int
-) -> None:
+def test_policy_on_doubt(service: Service, user: str, policy: str, times: int) -> None:
     service.set(ORDER_CREATED_ON_DOUBT=policy)
     service.sandbox.fault("sink", status=503)
     service.ordered(user)

@@ -27,11 +27,12 @@ from tests.support.service import Service
 from tests.support.worker import eventually
 
 NOWHERE = "http://sink.invalid"
+Worker = Callable[..., Any]
 NEVER = "--poll-seconds=60"  # not while a test lasts
 
 
 @pytest.fixture
-def worker(service: Service, tmp_path: Path) -> Callable[..., Any]:
+def worker(service: Service, tmp_path: Path) -> Worker:
     """Run a worker on the service's database."""
     return lambda *arguments, **settings: relay_worker(
         service, tmp_path / uuid.uuid4().hex, *arguments, **settings
@@ -69,7 +70,7 @@ def leave_behind(service: Service, user: str) -> None:
 
 
 def test_it_is_woken_by_what_a_request_leaves_behind(
-    service: Service, worker: Callable[..., Any], user: str
+    service: Service, worker: Worker, user: str
 ) -> None:
     with worker(NEVER):
         until_it_listens(service)
@@ -79,7 +80,7 @@ def test_it_is_woken_by_what_a_request_leaves_behind(
     assert types == ["order.item.created", "order.created"]
 
 
-def test_it_finds_work_by_polling(service: Service, worker: Callable[..., Any]) -> None:
+def test_it_finds_work_by_polling(service: Service, worker: Worker) -> None:
     with worker("--poll-seconds=0.5", THREADS="1"):  # a pool of one
         until_it_listens(service)
         owe_many(service, 1)
@@ -90,7 +91,7 @@ def test_it_finds_work_by_polling(service: Service, worker: Callable[..., Any]) 
 
 
 def test_a_request_whose_events_went_out_wakes_nobody(
-    service: Service, worker: Callable[..., Any], user: str
+    service: Service, worker: Worker, user: str
 ) -> None:
     """Nor does one that was told to come back later: there is nothing to do yet."""
     heard_any = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '-- listening.hear%'"
@@ -107,7 +108,7 @@ def test_a_request_whose_events_went_out_wakes_nobody(
 
 
 def test_workers_side_by_side_send_everything_once_and_in_order(
-    service: Service, worker: Callable[..., Any]
+    service: Service, worker: Worker
 ) -> None:
     owe_many(service, 150)
     with worker(), worker():
@@ -120,7 +121,7 @@ def test_workers_side_by_side_send_everything_once_and_in_order(
 
 
 def test_what_a_killed_worker_had_in_hand_is_sent_by_the_next(
-    service: Service, worker: Callable[..., Any]
+    service: Service, worker: Worker
 ) -> None:
     owe_many(service, 1)
     service.sandbox.fault("sink", delay_seconds=60)
@@ -139,7 +140,7 @@ def test_what_a_killed_worker_had_in_hand_is_sent_by_the_next(
 
 
 def test_it_approves_what_was_forgotten_and_forgets_what_expired(
-    service: Service, worker: Callable[..., Any], user: str
+    service: Service, worker: Worker, user: str
 ) -> None:
     order = completed(service, user, DELIVERED)
     service.crud(
@@ -157,7 +158,7 @@ def test_it_approves_what_was_forgotten_and_forgets_what_expired(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_within_seconds(
-    service: Service, worker: Callable[..., Any], number: signal.Signals
+    service: Service, worker: Worker, number: signal.Signals
 ) -> None:
     with worker(NEVER) as running:
         until_it_listens(service)
@@ -166,9 +167,10 @@ def test_a_signal_stops_it_within_seconds(
 
 
 def test_it_finishes_the_batch_in_hand_and_leaves_nothing_in_doubt(
-    service: Service, worker: Callable[..., Any]
+    service: Service, worker: Worker
 ) -> None:
     owe_many(service, 500)
+    service.sandbox.fault("sink", delay_seconds=0.005)  # or it is done before it hears
     with worker() as running:
         eventually(lambda: len(service.sandbox.events) > 20)
         assert running.end() == 0
@@ -180,7 +182,7 @@ def test_it_finishes_the_batch_in_hand_and_leaves_nothing_in_doubt(
 
 @pytest.mark.parametrize("delay_seconds", [60, 0.3])
 def test_a_destination_that_is_slow_to_answer_does_not_keep_it_from_stopping(
-    service: Service, worker: Callable[..., Any], delay_seconds: float
+    service: Service, worker: Worker, delay_seconds: float
 ) -> None:
     owe_many(service, 50)
     service.sandbox.fault("sink", delay_seconds=delay_seconds)
@@ -192,7 +194,7 @@ def test_a_destination_that_is_slow_to_answer_does_not_keep_it_from_stopping(
 
 
 def test_a_database_that_is_away_is_waited_for_and_listened_to_again(
-    service: Service, worker: Callable[..., Any], user: str
+    service: Service, worker: Worker, user: str
 ) -> None:
     with link_to(service.environ["DATABASE_URL"]) as database:
         through = database.through(service.environ["DATABASE_URL"])
@@ -214,7 +216,7 @@ def test_a_database_that_is_away_is_waited_for_and_listened_to_again(
 
 
 def test_it_ends_within_seconds_also_while_the_database_is_away(
-    service: Service, worker: Callable[..., Any]
+    service: Service, worker: Worker
 ) -> None:
     with link_to(service.environ["DATABASE_URL"]) as database:
         through = database.through(service.environ["DATABASE_URL"])
@@ -227,7 +229,7 @@ def test_it_ends_within_seconds_also_while_the_database_is_away(
 
 def test_a_broker_that_is_away_is_waited_for(
     service: Service,
-    worker: Callable[..., Any],
+    worker: Worker,
     rabbitmq_server: Broker,
     rabbitmq_channel: BlockingChannel,
     user: str,
@@ -248,7 +250,7 @@ def test_a_broker_that_is_away_is_waited_for(
     assert product.method.message_count == 1
 
 
-def test_own_error_is_survived(service: Service, worker: Callable[..., Any]) -> None:
+def test_own_error_is_survived(service: Service, worker: Worker) -> None:
     service.rows(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN RAISE EXCEPTION ''no''; END'"

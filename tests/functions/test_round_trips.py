@@ -67,18 +67,13 @@ def cost(link: Proxy, request: Callable[[], object]) -> int:
     return len(link.turns)
 
 
-def fill_cart(service: Service, user: str, lines: int) -> None:
-    for _ in range(lines):
-        service.sandbox.add_to_cart(user, service.sandbox.add_article())
-
-
 @Sizes
 @pytest.mark.parametrize("key", [None, "k"])
 def test_checkout_takes_the_same_however_many_lines(
     service: Service, link: Proxy, lines: int, key: str | None
 ) -> None:
     user = new_user()
-    fill_cart(service, user, lines)
+    service.fill_cart(user, lines)
     named = {"Idempotency_Key": key} if key else {}
     service.sandbox.forget_calls()
 
@@ -95,7 +90,7 @@ def test_checkout_takes_the_same_however_many_lines(
 
 def test_checkout_begins_after_siblings_answered(service: Service, link: Proxy) -> None:
     user = new_user()
-    fill_cart(service, user, 5)
+    service.fill_cart(user, 5)
     service.sandbox.forget_calls()
     cost(link, lambda: service.checkout(user))
     last = max(call.ended_at for call in service.sandbox.calls_to("product"))
@@ -110,7 +105,7 @@ def test_second_checkout_of_a_cart_takes_one(service: Service, link: Proxy) -> N
 
 def test_replay_of_a_key_takes_one(service: Service, link: Proxy) -> None:
     user = new_user()
-    fill_cart(service, user, 3)
+    service.fill_cart(user, 3)
     service.checkout(user, Idempotency_Key="k")
     assert cost(link, lambda: service.checkout(user, Idempotency_Key="k")) <= 1
     make_order(service, user, "o")
@@ -181,9 +176,7 @@ def test_order_without_a_cart_takes_two_and_its_hand_over_one(
     assert cost(link, lambda: make_order(service, new_user(), key)) <= 2 + HAND_OVER
 
 
-def test_new_item_takes_three_and_its_hand_over_one(
-    service: Service, link: Proxy
-) -> None:
+def test_new_item_takes_three_and_hand_over_one(service: Service, link: Proxy) -> None:
     user = new_user()
     order = service.ordered(user, 1)
     body = {"order": order["id"], "product_variation": catalogue.MUG}
@@ -213,13 +206,11 @@ def test_more_of_an_item_takes_two_and_hand_over(service: Service, link: Proxy) 
     assert cost(link, lambda: raise_to(3)) <= 2 + HAND_OVER
 
 
-def test_what_operators_decide_on_has_its_own_claim(
-    service: Service, link: Proxy
-) -> None:
+def test_what_operators_decide_has_its_own_claim(service: Service, link: Proxy) -> None:
     service.set(ORDER_CREATED_ON_DOUBT="hold")
     warm_up(service)
     user = new_user()
-    fill_cart(service, user, 5)
+    service.fill_cart(user, 5)
     total = cost(link, lambda: service.checkout(user))
     assert total <= CHECKOUT + CLAIM + HAND_OVER
 
@@ -249,7 +240,7 @@ def test_first_request_takes_no_more_than_later(service: Service, link: Proxy) -
     service.client("create_order_from_cart").get("/health/ready")  # connects
     first, second = new_user(), new_user()
     for user in (first, second):
-        fill_cart(service, user, 1)
+        service.fill_cart(user, 1)
     cold = cost(link, lambda: service.checkout(first))
     warm = cost(link, lambda: service.checkout(second))
     assert warm <= CHECKOUT + HAND_OVER

@@ -24,11 +24,7 @@ from tests.support.serving import (
 ROWS_AND_EVENTS = ["DATABASE_URL", "EVENT_BUS", "EVENT_SINK_URL"]
 # What each cannot work without, beside what is optional.
 NEEDS = {
-    "create_order_from_cart": [
-        *ROWS_AND_EVENTS,
-        "SHOPCART_SERVICE",
-        "PRODUCT_SERVICE",
-    ],
+    "create_order_from_cart": [*ROWS_AND_EVENTS, "SHOPCART_SERVICE", "PRODUCT_SERVICE"],
     "orders_crud": [*ROWS_AND_EVENTS, "PRODUCT_SERVICE"],
     "item_status": ROWS_AND_EVENTS,
     "approval_handler": ROWS_AND_EVENTS,
@@ -182,9 +178,7 @@ print(json.dumps([seen, threading.active_count(), sorted(loaded)]))
 
 
 @pytest.mark.parametrize("function", NEEDS)
-def test_loading_a_function_opens_starts_and_imports_little(
-    function: str,
-) -> None:
+def test_loading_a_function_opens_starts_and_imports_little(function: str) -> None:
     settings = ANYWHERE | {
         "EVENT_BUS": "rabbitmq,http",
         "RABBITMQ_URL": "amqp://u:p@127.0.0.1",

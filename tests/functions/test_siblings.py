@@ -22,11 +22,6 @@ def asked(service: Service, sibling: str) -> list[tuple[str, str]]:
     return [(call.method, call.path) for call in service.sandbox.calls_to(sibling)]
 
 
-def fill_cart(service: Service, user: str, lines: int) -> None:
-    for _ in range(lines):
-        service.sandbox.add_to_cart(user, service.sandbox.add_article())
-
-
 def all_calls(service: Service, user: str, **headers: str) -> list[Call]:
     """Make every kind of call that a checkout makes; answer them."""
     scarce = service.sandbox.add_article(amount=1)
@@ -99,7 +94,7 @@ def test_trap_product_read_cache_mixes_rows_up(service: Service, user: str) -> N
 
 
 def test_separate_product_costs_one_more_wait(service: Service, user: str) -> None:
-    fill_cart(service, user, 2)
+    service.fill_cart(user, 2)
     for _ in range(5):
         article = service.sandbox.add_article(is_nested=False, price="3.5")
         service.sandbox.add_to_cart(user, article)
@@ -123,7 +118,7 @@ def test_variation_in_two_lines_is_read_once(service: Service, user: str) -> Non
 
 @pytest.mark.parametrize("lines", [1, 20, 100])
 def test_checkout_waits_twice_in_all(service: Service, user: str, lines: int) -> None:
-    fill_cart(service, user, lines)
+    service.fill_cart(user, lines)
     service.sandbox.fault("shopcart", delay_seconds=0.2)
     service.sandbox.fault("product", delay_seconds=1)
 
@@ -140,7 +135,7 @@ def test_connections_are_shared_by_callers_side_by_side(service: Service) -> Non
         senders = [checkout_sender(service, user) for user in users]
         for _ in range(5):
             for user in users:
-                fill_cart(service, user, 5)
+                service.fill_cart(user, 5)
             statuses = [response.status_code for response in at_once(senders)]
             assert statuses == [201] * 4
             service.sandbox.deliver()
@@ -161,9 +156,7 @@ def many_open_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_many_open_files_are_ok(
-    service: Service, user: str, many_open_files: int
-) -> None:
+def test_many_files_are_ok(service: Service, user: str, many_open_files: int) -> None:
     # select() takes no file descriptor beyond 1023.
     assert many_open_files > 1023
     service.ordered(user, 1)

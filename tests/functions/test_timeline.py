@@ -86,9 +86,7 @@ def test_each_step_has_its_event_and_when(service: Service, user: str) -> None:
     assert all(step["at"] <= step["event"]["sent_at"] for step in found)
 
 
-def test_waiting_event_has_no_time_until_it_is_sent(
-    service: Service, user: str
-) -> None:
+def test_waiting_event_has_no_time_until_sent(service: Service, user: str) -> None:
     service.sandbox.fault("sink", status=503)
     order = service.ordered(user)
     before = service.crud("GET", path(order), user)
@@ -150,14 +148,6 @@ def test_deleted_and_foreign_were_never_there(service: Service, user: str) -> No
     deleted = service.crud("GET", path(order), user)
     said = [problem(each, 404, "not-found") for each in (foreign, deleted)]
     assert said[0] == said[1]
-
-
-def test_what_the_caller_has_is_not_sent_again(service: Service, user: str) -> None:
-    order = finished(service, user)
-    tag = service.crud("GET", path(order), user).headers["ETag"]
-    held = {"If-None-Match": tag}
-    again = documented(service.crud("GET", path(order), user, headers=held))
-    assert (again.status_code, again.data) == (304, b"")
 
 
 def test_pages_follow_each_other_without_a_gap(service: Service, user: str) -> None:

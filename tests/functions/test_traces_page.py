@@ -56,9 +56,7 @@ def test_the_pages_load_nothing_and_run_nothing(clicked: Collector) -> None:
         assert not re.search(r"<script|<link|<img|https?://|url\(", found.text)
 
 
-def test_span_texts_are_no_html(
-    service: Service, user: str, collector: Collector
-) -> None:
+def test_spans_are_no_html(service: Service, user: str, collector: Collector) -> None:
     service.set(**collector.environ, OTEL_SERVICE_NAME="<b>bold</b>")
     service.crud("GET", "/api/orders/", user, headers={"traceparent": TRACEPARENT})
     service.close()

@@ -13,6 +13,7 @@ from tests.support.service import Service
 
 ORIGIN = "http://localhost"
 OPERATOR = "olga@example.com"
+Json = dict[str, Any]
 
 
 class _Page(HTMLParser):

@@ -29,6 +29,9 @@ STATES = {
     "somebody else's": (1, False, STRANGER),
 }
 
+# Of the owner's cart, in turn: the second request finds what the first has made.
+CARTS = ("filled", "unchanged")
+
 _ORDER = """
 WITH ordered AS (
     INSERT INTO orders (user_id, is_complete, is_approved, approved_at)
@@ -81,6 +84,12 @@ class World:
     def identify(case: AnyCase) -> None:
         """Have a request be the owner's, and leave it as it is otherwise."""
         case.headers["X-User-ID"] = OWNER
+
+    def check_out(self, case: AnyCase, cart: str) -> None:
+        """Have a request be the owner's, with a new line in the cart or without."""
+        self.identify(case)
+        if cart == "filled":
+            self.service.sandbox.add_to_cart(OWNER, ARTICLES[0], 1)
 
     def lead_in(self, case: AnyCase, state: str | None, choose: Choose) -> None:
         """Have a request be about an order in `state`, as a rule its owner's."""

@@ -200,6 +200,11 @@ class Service:
 
     # Short cuts to a state.
 
+    def fill_cart(self, user: str, lines: int = 1) -> None:
+        """Put so many new articles into the user's cart."""
+        for _ in range(lines):
+            self.sandbox.add_to_cart(user, self.sandbox.add_article())
+
     def ordered(self, user: str, *quantities: int) -> dict[str, Any]:
         """Check out a cart of new articles with these quantities; answer the order."""
         for quantity in quantities or (1,):

@@ -85,9 +85,7 @@ def test_a_socket_is_taken_where_there_is_one_unless_the_connector_is_asked_for(
         ({"CLOUD_SQL_IAM_AUTH": "true"}, "CLOUD_SQL_IAM_AUTH=true needs "),
     ],
 )
-def test_socket_that_cannot_serve_is_refused(
-    said: dict[str, str], refused: str
-) -> None:
+def test_socket_that_is_unfit_is_refused(said: dict[str, str], refused: str) -> None:
     environ = {"CLOUD_SQL_CONNECT": "socket", "POSTGRES_PASSWORD": "s3cret", **said}
     assert refusal(**CLOUD_SQL, **environ).startswith(refused)
 
@@ -119,8 +117,7 @@ def test_the_api_may_be_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "instance",
-    ["example.com:shop-42:europe-west1:orders", "shop-42:us-central1:o"],
+    "instance", ["example.com:shop-42:europe-west1:orders", "shop-42:us-central1:o"]
 )
 def test_an_instance_may_belong_to_a_project_of_a_domain(instance: str) -> None:
     found = database(**CLOUD_SQL | {"CLOUD_SQL_CONNECTION_NAME": instance})

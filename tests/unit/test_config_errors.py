@@ -99,8 +99,7 @@ def test_malformed_port_is_named(name: str, environ: dict[str, str], port: str) 
 
 
 @pytest.mark.parametrize(
-    "need",
-    ["EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE", "ANALYTIC_SERVICE"],
+    "need", ["EVENT_BUS", "SHOPCART_SERVICE", "PRODUCT_SERVICE", "ANALYTIC_SERVICE"]
 )
 def test_what_a_function_needs_is_named_when_missing(need: str) -> None:
     assert refusal(need).startswith(f"{need} is not set")
@@ -113,12 +112,9 @@ def test_a_missing_database_is_named_by_all_its_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("needs", "environ"),
-    [(["RABBITMQ"], SINK), ([], {"EVENT_BUS": "rabbitmq"})],
+    ("needs", "environ"), [(["RABBITMQ"], SINK), ([], {"EVENT_BUS": "rabbitmq"})]
 )
-def test_missing_broker_has_two_names(
-    needs: list[str], environ: dict[str, str]
-) -> None:
+def test_missing_broker_is_named(needs: list[str], environ: dict[str, str]) -> None:
     said = refusal(*needs, **environ)
     assert said.startswith("RABBITMQ_URL is not set, and neither is RABBITMQ_HOST")
 
@@ -144,9 +140,7 @@ def test_what_is_there_satisfies_a_need() -> None:
         ("GATEWAY_JWT_SECRET", {"STATUS_REQUIRE_SHOP_CLAIM": "true"}),
     ],
 )
-def test_needs_of_other_settings_are_named(
-    missing: str, environ: dict[str, str]
-) -> None:
+def test_needs_of_settings_are_named(missing: str, environ: dict[str, str]) -> None:
     said = refusal(**{k: v for k, v in environ.items() if k != missing})
     assert said.startswith(f"{missing} is not set, but ")
 

@@ -140,9 +140,7 @@ def test_any_letters_survive_in_a_path(gateway: http.client.HTTPConnection) -> N
     assert told["path"] == "/api/orders/café %/"
 
 
-def test_prefix_is_never_the_client_s(
-    gateway: http.client.HTTPConnection,
-) -> None:
+def test_prefix_is_never_the_client_s(gateway: http.client.HTTPConnection) -> None:
     told = json.load(ask(gateway, "/order/api/orders/", X_Forwarded_Prefix="/evil"))
     assert told["path"] == "/api/orders/"
     assert told["headers"]["x-forwarded-prefix"] == "/order"
@@ -168,9 +166,7 @@ def test_head_keeps_the_connection_open(gateway: http.client.HTTPConnection) -> 
     assert ask(gateway, "/api/orders/").read()
 
 
-def test_absent_function_is_502_that_names_it(
-    gateway: http.client.HTTPConnection,
-) -> None:
+def test_absent_function_is_named_by_502(gateway: http.client.HTTPConnection) -> None:
     answer = ask(gateway, "/openapi.json")
     assert answer.status == 502
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -168,9 +168,7 @@ def test_a_trace_is_named_as_the_projects_where_that_is_known(tmp_path: Path) ->
         ),
     ],
 )
-def test_project_is_in_the_settings(
-    environ: dict[str, str], project: str | None
-) -> None:
+def test_project_is_a_setting(environ: dict[str, str], project: str | None) -> None:
     assert load(environ, needs=()).log.project == project
 
 

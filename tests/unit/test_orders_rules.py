@@ -3,11 +3,7 @@
 import pytest
 
 from common import orders
-from common.schemas import (
-    PROCESSING,
-    SHIPPED,
-    Ids,
-)
+from common.schemas import PROCESSING, SHIPPED, Ids
 from common.store import Snapshot
 from tests.support.factories import (
     NOW,

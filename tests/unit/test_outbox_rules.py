@@ -1,6 +1,5 @@
 """The outbox's rules: which rows an event becomes, and what follows an attempt."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from common import destination as destinations
 from common import events, owed
 from common import relay as relays
 from common.db import engine_by
-from common.errors import ServiceError
 from common.outbox import Verdict
 from common.owed import Bus
 from common.prepared import PreparedConnection
@@ -160,20 +158,7 @@ def test_doubtful_event_waits_for_others(first: Result, expected: list[Result]) 
     assert destination.came == [1]
 
 
-@pytest.mark.parametrize(("result", "asks"), [(SENT, True), (UNAVAILABLE, False)])
-def test_absent_destination_costs_no_connection(result: Result, *, asks: bool) -> None:
-    asked: list[str] = []
-    tried = relay(Destination(**{"order.item.created": result}), asked=asked)
-    ends(tried, message())
-    hand_over(tried, 4)
-    with contextlib.suppress(ConnectionRefusedError, ServiceError):
-        tried.sweep(10.0)
-    assert bool(asked) is asks
-
-
-def test_each_failure_in_a_row_doubles_the_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_failure_doubles_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(destinations, "_now", lambda: clock[0])
     tried = relay(Destination(**{"order.item.created": UNAVAILABLE}))
@@ -187,9 +172,7 @@ def test_each_failure_in_a_row_doubles_the_pause(
     assert pauses == [1, 2, 4, 8, 10, 10]
 
 
-def test_after_a_pause_one_at_a_time_may_try_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_after_a_pause_one_by_one_may_try_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(destinations, "_now", lambda: clock[0])
     destination = Destination(**{"order.item.created": UNAVAILABLE})

@@ -9,13 +9,7 @@ import pytest
 
 from common import schemas
 from common.errors import InvalidRequestError
-from common.schemas import (
-    NewOrder,
-    StatusPatch,
-    decode,
-    encode,
-    parse_uuid,
-)
+from common.schemas import NewOrder, StatusPatch, decode, encode, parse_uuid
 from tests.support.bodies import USER, VARIATION
 
 LINE = {"product_variation": VARIATION}
