@@ -73,12 +73,6 @@ def test_a_request_that_fails_fails_the_run(postgres_url: str, tmp_path: Path) -
     assert "500" in done.stderr
 
 
-def test_a_run_says_what_it_knows() -> None:
-    done = bench("", "--only", "speed")
-    assert done.returncode == 2
-    assert "checkout" in done.stderr
-
-
 App = Callable[[WSGIEnvironment, StartResponse], list[bytes]]
 
 

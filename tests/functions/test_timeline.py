@@ -9,7 +9,6 @@ from common.db import connect
 from common.store import Snapshot, Target
 from common.timeline import Timeline
 from infra.local.sandbox import catalogue
-from tests.support.documented import documented
 from tests.support.observed import problem
 from tests.support.service import Service, new_user
 from tests.support.tokens import SECRET, bearer
@@ -22,7 +21,7 @@ def path(order: dict[str, Any]) -> str:
 
 
 def steps(service: Service, user: str, order: dict[str, Any]) -> list[dict[str, Any]]:
-    response = documented(service.crud("GET", path(order), user))
+    response = service.crud("GET", path(order), user)
     assert response.status_code == 200, response.get_data(as_text=True)
     found: list[dict[str, Any]] = response.get_json()
     return found
@@ -156,7 +155,7 @@ def test_pages_follow_each_other_without_a_gap(service: Service, user: str) -> N
     asked = f"{path(order)}?limit=2"
     sizes = []
     while asked:
-        answer = documented(service.crud("GET", asked, user))
+        answer = service.crud("GET", asked, user)
         found += answer.get_json()
         sizes.append(len(answer.get_json()))
         link = re.match(r'<(.+)>; rel="next"', answer.headers.get("Link", ""))
