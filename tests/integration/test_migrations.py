@@ -29,23 +29,12 @@ def empty_database(postgres_url: str) -> Iterator[str]:
         yield url
 
 
-def test_an_empty_database_gets_the_newest_schema(empty_database: str) -> None:
-    with plain_engine(empty_database) as engine:
-        assert migrations.upgrade(engine) == ("empty", migrations.head())
-    assert ["outbox"] in execute(empty_database, TABLES)
-
-
 def test_a_second_upgrade_finds_it_done_and_loses_nothing(database_url: str) -> None:
     user = "00000000-0000-4000-8000-000000000001"
     execute(database_url, f"INSERT INTO orders (user_id) VALUES ('{user}')")
     with plain_engine(database_url) as engine:
         assert migrations.upgrade(engine) == (migrations.head(), migrations.head())
     assert execute(database_url, "SELECT count(*) FROM orders") == [[1]]
-
-
-def test_the_models_are_what_the_migrations_make(database_url: str) -> None:
-    with plain_engine(database_url) as engine:
-        assert differences(engine) == []
 
 
 def test_a_table_that_strayed_from_its_model_is_told(database_url: str) -> None:

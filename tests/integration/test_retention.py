@@ -60,14 +60,6 @@ def test_a_round_deletes_all_there_is_and_leaves_what_is_to_be_kept(
     assert left(database_url, "idempotency_records", "key") == [10, 11, 12, 13]
 
 
-def test_a_round_without_time_deletes_a_batch_of_each(database_url: str) -> None:
-    sent(database_url, 1, 11, DAYS + 1)
-    keys(database_url, 1, 9, 1)
-    with engine_on(database_url) as engine:
-        assert retention.purge(engine, DAYS, 0) == Purged(keys=4, events=4)
-    assert left(database_url, "sent_events") == list(range(5, 12))
-
-
 def test_what_was_sent_late_is_passed_over(database_url: str) -> None:
     """It was recorded before others, and so is looked at before them."""
     sent(database_url, 1, 3, DAYS - 1)
