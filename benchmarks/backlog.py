@@ -9,8 +9,8 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from common import events
-from common.schemas import Item, Order
+from common.domain import events
+from common.domain.model import Item, Order
 from tests.support import database
 
 ITEMS = 5

@@ -18,14 +18,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from common import approval, config, idempotency, orders, store
-from common.db import Connection, Engine, Statement, connect, make_engine
-from common.endpoints import Database
-from common.idempotency import Answer
-from common.orders import Line
-from common.owed import Bus
-from common.schemas import DELIVERED, SHIPPED, Order, encode
-from common.store import Target
+from common import approval
+from common.config import settings as config
+from common.config.endpoints import Database
+from common.database.engine import Connection, Engine, Statement, connect, make_engine
+from common.domain import orders
+from common.domain.model import DELIVERED, SHIPPED, Order, encode
+from common.domain.orders import Line
+from common.messaging.pending import Bus
+from common.store import idempotency
+from common.store import orders as store
+from common.store.idempotency import Answer
+from common.store.orders import Target
 
 BUS = Bus(("rabbitmq",))
 LINES = 3

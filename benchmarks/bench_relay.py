@@ -25,7 +25,9 @@ from benchmarks.senders import (
     timed,
     topology,
 )
-from common import config, endpoints, migrations, outbox
+from common.config import endpoints, settings
+from common.database import migrations
+from common.messaging import outbox
 from common.publishing import rabbitmq_connection
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import EmbeddedPostgresError
@@ -128,7 +130,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @contextlib.contextmanager
 def _broker() -> Iterator[endpoints.RabbitMQ]:
     """Yield the broker of RABBITMQ_*, else the one that tests would use."""
-    named = config.load(needs=()).rabbitmq
+    named = settings.load(needs=()).rabbitmq
     if named is not None:
         try:
             pika.BlockingConnection(

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks import fill
 from benchmarks.scale_cases import Case, Rate, cases, look_around, rates
-from common import config
-from common.db import Engine, Statement, connect, make_engine
-from common.endpoints import Database
+from common.config import settings as config
+from common.config.endpoints import Database
+from common.database.engine import Engine, Statement, connect, make_engine
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database

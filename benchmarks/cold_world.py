@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cold_starts import Ask
-from common import migrations
+from common.database import migrations
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.cloud_sql import PASSWORD, cloud_sql, unix_socket

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 
-from common import idempotency, orders, schemas, store, wiring
-from common.orders import Line
+from common import wiring
+from common.domain import model, orders
+from common.domain.orders import Line
+from common.store import idempotency
+from common.store import orders as store
 
 LINES = 5
 _FORK = multiprocessing.get_context("fork")
@@ -32,7 +35,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
     engine = wiring.engine()
     ids = idempotency.begin(engine, claims, len(lines))
     change = orders.new_order(user_id, lines, ids, cart_id=42)
-    reply = schemas.CheckoutReply(
+    reply = model.CheckoutReply(
         message="Order created successfully",
         order_id=change.order.id,
         items_count=len(lines),
@@ -40,7 +43,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
         order=change.order,
     )
     headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
-    answer = idempotency.Answer(201, headers, schemas.encode(reply))
+    answer = idempotency.Answer(201, headers, model.encode(reply))
     store.create_order(engine, change, wiring.bus(), claims, answer)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from werkzeug.datastructures import MultiDict
 
 from benchmarks.traffic import Operation, insert_orders, repeated, request
-from common import paging
+from common.store import paging
 from tests.support import database
 
 SHORT_LIST = 20_000

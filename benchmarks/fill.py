@@ -20,24 +20,24 @@ from msgspec import Struct, json
 from sqlalchemy.schema import AddConstraint, DropConstraint
 
 from benchmarks import fill_statements as statements
-from common import migrations, models
+from common.database import migrations, tables
 from tests.support.database import connect, plain_engine
 
 CHUNK = 20_000  # orders of one transaction
 DAY_SECONDS = 86_400
 QUIET_SECONDS = 2
 TABLES = {
-    models.orders: statements.ORDERS,
-    models.order_items: statements.ORDER_ITEMS,
-    models.order_history: statements.ORDER_HISTORY,
-    models.idempotency_records: statements.IDEMPOTENCY_RECORDS,
-    models.sent_events: statements.SENT_EVENTS,
-    models.outbox: statements.OUTBOX,
+    tables.orders: statements.ORDERS,
+    tables.order_items: statements.ORDER_ITEMS,
+    tables.order_history: statements.ORDER_HISTORY,
+    tables.idempotency_records: statements.IDEMPOTENCY_RECORDS,
+    tables.sent_events: statements.SENT_EVENTS,
+    tables.outbox: statements.OUTBOX,
 }
 # Built from sorted input they take a fraction of the time, and half the space.
 _LATE = [index for table in TABLES for index in table.indexes]
 _LATE_CONSTRAINTS: list[sqlalchemy.Constraint] = [
-    models.idempotency_records.primary_key,
+    tables.idempotency_records.primary_key,
     *(constraint for table in TABLES for constraint in table.foreign_key_constraints),
 ]
 _MARKS = "fill_progress"
@@ -137,9 +137,9 @@ def _fill_chunk(
     connection.run("BEGIN")
     for table, statement in TABLES.items():
         age_days = (plan.orders - high) / plan.orders * plan.days
-        if table is models.sent_events and age_days > plan.sent_days + 3:
+        if table is tables.sent_events and age_days > plan.sent_days + 3:
             continue
-        if table is models.outbox and high <= sent_up_to:
+        if table is tables.outbox and high <= sent_up_to:
             continue
         connection.run(statement, **given)
     connection.run(

@@ -3,9 +3,9 @@
 Every column follows from the order's number, so tables filled separately agree.
 """
 
-from common import events
-from common.reads import MOMENT
-from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED
+from common.domain import events
+from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED
+from common.store.reads import MOMENT
 
 ITEMS = 3  # an order
 HEAVY = "11111111-1111-4111-8111-111111111111"  # owns every fifth order

@@ -13,12 +13,15 @@ from uuid import UUID
 from msgspec import Struct
 
 from benchmarks.fill_statements import HEAVY
-from common import approval, backlog, dead_letters, diagnosis, outbox, reads, retention
-from common.audit import audit
-from common.db import Connection, Engine, Statement, connect, transaction
-from common.paging import DEFAULT_LIMIT, ListQuery
-from common.publishing import Message, Outcome, Result
-from common.relay import Relay
+from common import approval
+from common.database.engine import Connection, Engine, Statement, connect, transaction
+from common.messaging import dead_letters, outbox
+from common.messaging.relay import Relay
+from common.operations import diagnosis, event_log, retention
+from common.operations.audit import audit
+from common.publishing.publisher import Message, Outcome, Result
+from common.store import reads
+from common.store.paging import DEFAULT_LIMIT, ListQuery
 
 BUS = "rabbitmq"
 DEPTHS = (10_000, 1_000_000)
@@ -179,8 +182,8 @@ def _operators(engine: Engine, connection: Connection, around: Around) -> list[C
     order_id = around.newest // 10 * 5
 
     def listed(**query: object) -> Callable[[], object]:
-        asked = backlog.Query(limit=50, **query)  # type: ignore[arg-type]
-        return lambda: backlog.read_many(connection, asked)
+        asked = event_log.Query(limit=50, **query)  # type: ignore[arg-type]
+        return lambda: event_log.read_many(connection, asked)
 
     return [
         Case(

@@ -21,9 +21,12 @@ import pika
 from msgspec import Struct
 
 from benchmarks.bus import own_exchange
-from common import endpoints, events, wiring
-from common.publishing import Message, Outcome, Result, rabbitmq, rabbitmq_connection
-from common.relay import Relay
+from common import wiring
+from common.config import endpoints
+from common.domain import events
+from common.messaging.relay import Relay
+from common.publishing import rabbitmq, rabbitmq_connection
+from common.publishing.publisher import Message, Outcome, Result
 
 CHECKOUT = Path(__file__).parents[1]
 WORKER = CHECKOUT / "functions" / "outbox_relay" / "worker.py"

@@ -10,20 +10,22 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 
-from common import envelopes, events, logs, tracing
-from common.changes import SYSTEM, USER, Change, Entry
-from common.db import Engine, connect, named
-from common.dead_letters import DeadLetter, bury
+from common.database.engine import Engine, connect, named
+from common.domain import events
+from common.domain.model import OrderPatch
+from common.domain.orders import is_complete, set_metadata
 from common.errors import (
     BusyError,
     NotFoundError,
     OrderApprovedError,
     OrderNotCompleteError,
 )
-from common.orders import is_complete, set_metadata
-from common.owed import Bus, Owed
-from common.schemas import OrderPatch
-from common.store import Snapshot, Target, change_order
+from common.messaging import envelopes
+from common.messaging.dead_letters import DeadLetter, bury
+from common.messaging.pending import Bus, Owed
+from common.store.orders import Snapshot, Target, change_order
+from common.store.save import SYSTEM, USER, Change, Entry
+from common.telemetry import logs, tracing
 
 log = logs.get("approval")
 

@@ -10,17 +10,19 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from common import GC_THRESHOLD, config, logs, tracing
-from common.endpoints import CloudSql, Database
-from common.environment import ConfigError
+from common import GC_THRESHOLD
+from common.config import settings as config
+from common.config.endpoints import CloudSql, Database
+from common.config.environment import ConfigError
+from common.telemetry import logs, tracing
 
 if TYPE_CHECKING:
     from common.clients.batch import Upstream
-    from common.db import Engine
-    from common.otel import OpenTelemetry
-    from common.owed import Bus
-    from common.publishing import Publisher
-    from common.relay import Relay
+    from common.database.engine import Engine
+    from common.messaging.pending import Bus
+    from common.messaging.relay import Relay
+    from common.publishing.publisher import Publisher
+    from common.telemetry.otel import OpenTelemetry
 
 # What a builder needs is imported when it builds: a function loads what it uses.
 # ruff: noqa: PLC0415
@@ -68,7 +70,7 @@ def use(*needs: str) -> None:
     if settings().is_traced:
         _switch_on_tracing()
     if "DATABASE" in _needs and isinstance(settings().database, CloudSql):
-        import common.cloud_sql  # noqa: F401 half a second, which no request may wait
+        import common.database.cloud_sql  # noqa: F401 half a second, which no request may wait
 
     _collect_garbage_from_now_on()
 
@@ -82,7 +84,7 @@ def _configure_logs(given: config.Settings) -> None:
 
 def _switch_on_tracing() -> None:
     try:
-        from common import otel
+        from common.telemetry import otel
     except ImportError as error:
         raise ConfigError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed:"
@@ -140,10 +142,10 @@ def engine() -> "Engine":
 def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
     """Answer a new engine, by address or by the instance's name."""
     if isinstance(database, CloudSql):
-        from common import cloud_sql
+        from common.database import cloud_sql
 
         return cloud_sql.make_engine(database, pool_size)
-    from common.db import make_engine
+    from common.database.engine import make_engine
 
     return make_engine(database, pool_size)
 
@@ -167,7 +169,7 @@ def product() -> "Upstream":
 @_Once
 def relay() -> "Relay":
     """Answer the relay to every destination that this process is configured for."""
-    from common.relay import Relay
+    from common.messaging.relay import Relay
 
     publishers = {name: _publisher(name) for name in settings().bus}
     if analytics_url := settings().analytics_url:
@@ -203,7 +205,7 @@ def bus(*, claims: bool = True) -> "Bus":
     Without `claims` nothing is claimed before it is about to be sent, so that what a
     crash leaves untried is not in doubt. Always so where an operator decides on doubts.
     """
-    from common.owed import Bus
+    from common.messaging.pending import Bus
 
     claims = claims and not settings().hold_doubtful_order_created
     return Bus(settings().bus, relay().admit, claims=claims)
@@ -211,7 +213,7 @@ def bus(*, claims: bool = True) -> "Bus":
 
 def check_ready() -> None:
     """Raise ServiceError unless the database is what the work needs."""
-    from common import readiness
+    from common.database import readiness
 
     readiness.check(engine())
 

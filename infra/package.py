@@ -25,7 +25,7 @@ FUNCTIONS = CHECKOUT / "functions"
 LOCK = CHECKOUT / "requirements" / "runtime.txt"
 EXTRAS_LOCK = CHECKOUT / "requirements" / "dev.txt"  # the same pins, and extras'
 # Left out unless it is asked for: a collector is not everybody's.
-OTEL = {"common.otel"}
+OTEL = {"common.telemetry.otel"}
 _OTEL = {
     "opentelemetry-api",
     "opentelemetry-exporter-otlp-proto-http",
@@ -52,14 +52,14 @@ NEEDS = {
 LEFT_OUT = {
     "api_docs": {
         "common.clients",
-        "common.cloud_sql",
-        "common.db",
-        "common.idempotency",
-        "common.owed",
+        "common.database.cloud_sql",
+        "common.database.engine",
+        "common.store.idempotency",
+        "common.messaging.pending",
         "common.publishing",
-        "common.readiness",
-        "common.reads",
-        "common.relay",
+        "common.database.readiness",
+        "common.store.reads",
+        "common.messaging.relay",
     }
 }
 

@@ -71,7 +71,7 @@ def scratch_folder() -> Iterator[Path]:
 def template_database(postgres_url: str) -> Iterator[str]:
     """A database with the newest schema and no rows, to be cloned, not used."""
     # Imported late: tests that need no database need no alembic either.
-    from common.migrations import upgrade  # noqa: PLC0415
+    from common.database.migrations import upgrade  # noqa: PLC0415
 
     with database.database(postgres_url) as url:
         with database.plain_engine(url) as engine:

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from common import failpoints, logs, tracing
+from common import failpoints
 from common.clients.connections import Connection, Pool
 from common.errors import (
     ServiceError,
@@ -23,9 +23,10 @@ from common.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from common.telemetry import logs, tracing
 
 if TYPE_CHECKING:
-    from common.otel import Span
+    from common.telemetry.otel import Span
 
 MAX_IN_FLIGHT = 128
 RETRIES = 2

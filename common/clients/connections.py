@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from common.links import has_spoken
+from common.sockets import has_spoken
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -17,8 +17,8 @@ from common.clients.batch import (
     parse,
     require,
 )
+from common.domain.model import encode, parse_uuid
 from common.errors import CartNotFoundError
-from common.schemas import encode, parse_uuid
 
 _NOT_FOUND = 404
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from common import failpoints
-from common.publishing import (
+from common.publishing.publisher import (
     Message,
     Outcome,
     Result,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common import failpoints
-from common.endpoints import PubSub
-from common.publishing import (
+from common.config.endpoints import PubSub
+from common.publishing.publisher import (
     AWAY,
     CONNECT_TIMEOUT_SECONDS,
     NOT_TRIED,

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from common.endpoints import RabbitMQ
-from common.publishing import (
+from common.config.endpoints import RabbitMQ
+from common.publishing.publisher import (
     CONNECT_TIMEOUT_SECONDS,
     SHORTEST_SECONDS,
     ConnectError,

@@ -16,9 +16,9 @@ from pika.adapters.utils.nbio_interface import AbstractStreamTransport
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from common import failpoints
-from common.endpoints import RabbitMQ
-from common.events import EXPECTED
-from common.publishing import (
+from common.config.endpoints import RabbitMQ
+from common.domain.events import EXPECTED
+from common.publishing.publisher import (
     CONNECT_TIMEOUT_SECONDS,
     NOT_TRIED,
     THROUGH,

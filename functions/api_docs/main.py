@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 import functions_framework
 from flask import Request, Response, abort, request
 
-from common import http, wiring
+from common import wiring
 from common.api_docs import pages
 from common.api_docs.pages import Content
-from common.app import create_app, respond
 from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
+from common.web import http
+from common.web.app import create_app, respond
 
 HTML = "text/html"
 YAML = "application/yaml"

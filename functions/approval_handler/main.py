@@ -8,7 +8,7 @@ import functions_framework
 from flask import Request, Response, request
 
 from common import approval, wiring
-from common.app import create_app, respond
+from common.web.app import create_app, respond
 
 # What Cloud Run lets through. A message of Pub/Sub may have 10 MB, 13.4 in base64, and
 # a 413 would bring it back for ever.

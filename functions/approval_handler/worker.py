@@ -14,15 +14,16 @@ from typing import Any
 import pika
 import pika.spec
 
-from common import approval, failpoints, logs, wiring
+from common import approval, failpoints, wiring
+from common.domain.events import STATUS_UPDATED
 from common.errors import ServiceError
-from common.events import STATUS_UPDATED
-from common.owed import Owed
+from common.messaging.pending import Owed
 from common.publishing.rabbitmq_connection import (
     EXCHANGE,
     connection_parameters,
     reason,
 )
+from common.telemetry import logs
 
 QUEUE = "order_approval"
 DEAD_LETTERS = "order_approval.dead"  # an exchange and its queue

@@ -1,6 +1,6 @@
 """POST /api/orders-from-shopcart/: the caller's cart becomes an order.
 
-The order of steps; the checks are in `common/checkout.py`. The cart itself is an
+The order of steps; the checks are in `common/domain/checkout.py`. The cart itself is an
 idempotency key: it is looked up before the order is written, and before a cart is
 repaired or refused, too, because the first checkout may have lowered the very stock
 that the second asks for. Whichever step finds the request answered raises that answer.
@@ -12,13 +12,18 @@ from uuid import UUID
 import functions_framework
 from flask import Request, Response
 
-from common import checkout, http, idempotency, logs, orders, store, wiring
-from common.app import create_app, respond
+from common import wiring
 from common.clients import product, shopcart
+from common.domain import checkout, orders
+from common.domain.model import CheckoutReply, encode
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
-from common.idempotency import AlreadyAnsweredError, Answer, Claim
-from common.owed import Owed
-from common.schemas import CheckoutReply, encode
+from common.messaging.pending import Owed
+from common.store import idempotency
+from common.store import orders as store
+from common.store.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.telemetry import logs
+from common.web import http
+from common.web.app import create_app, respond
 
 # Ids drawn with the look-up of a header's key, when nobody has read the cart yet. A
 # cart of more lines takes one more round trip.

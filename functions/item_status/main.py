@@ -7,12 +7,15 @@ status is a 200, too.
 import functions_framework
 from flask import Request, Response
 
-from common import http, orders, store, wiring
-from common.app import create_app, respond
-from common.changes import INTERNAL, SHOP, Change
-from common.identity import check_shop
-from common.schemas import StatusPatch
-from common.store import Snapshot, Target
+from common import wiring
+from common.domain import orders
+from common.domain.model import StatusPatch
+from common.store import orders as store
+from common.store.orders import Snapshot, Target
+from common.store.save import INTERNAL, SHOP, Change
+from common.web import http
+from common.web.app import create_app, respond
+from common.web.identity import check_shop
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
 app = create_app("item_status", wiring.check_ready)

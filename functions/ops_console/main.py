@@ -12,31 +12,24 @@ import functions_framework
 from flask import Request, Response, request
 from werkzeug.datastructures import MultiDict
 
-from common import (
-    backlog,
-    console_access,
-    console_actions,
-    console_audit,
-    console_pages,
-    console_reads,
-    dead_letters,
-    diagnosis,
-    logs,
-    paging,
-    store,
-    timeline,
-    wiring,
-)
-from common.app import create_app, respond
-from common.console_access import Form, Operator
-from common.console_actions import ACTIONS, Action
-from common.console_audit import Asked
-from common.console_timeline import entries
-from common.db import connect
+from common import wiring
+from common.console import access, audit, reads
+from common.console import actions as console_actions
+from common.console import pages as console_pages
+from common.console.access import Form, Operator
+from common.console.actions import ACTIONS, Action
+from common.console.audit import Asked
+from common.console.timeline import entries
+from common.database.engine import connect
+from common.domain.orders import TRANSITIONS
 from common.errors import ForbiddenError, InvalidRequestError, NotFoundError
-from common.orders import TRANSITIONS
-from common.owed import Bus
-from common.problems import PROBLEM_JSON
+from common.messaging import dead_letters
+from common.messaging.pending import Bus
+from common.operations import diagnosis, event_log
+from common.store import orders, paging, timeline
+from common.telemetry import logs
+from common.web.app import create_app, respond
+from common.web.problems import PROBLEM_JSON
 
 LISTED = 50
 CHARTS = {"hours": "The last 24 hours", "days": "The last 30 days"}
@@ -69,7 +62,7 @@ def show_problem(response: Response) -> Response:
 def _operator() -> Operator:
     console = wiring.settings().console
     assert console is not None, "config.load has checked it"
-    return console_access.identify(request.headers, console)
+    return access.identify(request.headers, console)
 
 
 def _actor() -> Operator:
@@ -153,7 +146,7 @@ def find_orders() -> Response:
         return _see_other(f"/ops/orders/{query.filters['id']}/")
     query = paging.parse_query(given, console_pages.ORDER_FILTERS)
     with connect(wiring.engine()) as connection:
-        page = console_reads.find(
+        page = reads.find(
             connection, query.filters, limit=query.limit, after=query.after
         )
     older = None
@@ -174,9 +167,9 @@ def show_order(order_id: int) -> Response:
     snapshot = None
     with connect(wiring.engine()) as connection:
         page = timeline.read_whole(connection, order_id, **asked)
-        actions = console_reads.read_actions_of_order(connection, order_id)
+        actions = reads.read_actions_of_order(connection, order_id)
         with suppress(NotFoundError):
-            snapshot = store.load(connection, store.Target(order_id=order_id))
+            snapshot = orders.load(connection, orders.Target(order_id=order_id))
     return pages.render(
         "order",
         operator,
@@ -194,7 +187,7 @@ def list_events() -> Response:
     operator, given = _operator(), _given()
     query = console_pages.events_query(given)
     with connect(wiring.engine()) as connection:
-        rows = backlog.read_many(connection, query)
+        rows = event_log.read_many(connection, query)
     return pages.render("events", operator, here="events/", rows=rows, query=query)
 
 
@@ -203,7 +196,7 @@ def show_event(order_id: int, event_id: Any) -> Response:  # noqa: ANN401 a UUID
     """Show an event for each of its destinations."""
     operator = _operator()
     with connect(wiring.engine()) as connection:
-        rows = backlog.read(connection, event_id, order_id)
+        rows = event_log.read(connection, event_id, order_id)
     return pages.render("event", operator, rows=rows)
 
 
@@ -242,7 +235,7 @@ def list_actions() -> Response:
     operator = _operator()
     known = paging.parse_query(_given(), {"up_to": paging.parse_id}).filters
     with connect(wiring.engine()) as connection:
-        found = console_reads.read_actions(connection, limit=LISTED + 1, **known)
+        found = reads.read_actions(connection, limit=LISTED + 1, **known)
     up_to = found[LISTED].id if len(found) > LISTED else None
     shown = {"actions": found[:LISTED], "up_to": up_to}
     return pages.render("actions", operator, here="actions/", **shown)
@@ -253,7 +246,7 @@ def show_action(action_id: int) -> Response:
     """Show one action, and how it ended."""
     operator = _operator()
     with connect(wiring.engine()) as connection:
-        found = console_reads.read_actions(connection, limit=1, up_to=action_id)
+        found = reads.read_actions(connection, limit=1, up_to=action_id)
     if not found or found[0].id != action_id:
         raise NotFoundError(f"There is no action {action_id}.")
     title = ACTIONS[found[0].action].title if found[0].action in ACTIONS else ""
@@ -296,15 +289,15 @@ def ask(name: str) -> Response:
     action, values = _asked_for(name, request.args)
     effects = _effects(action, values, operator)
     cookie = request.cookies.get(_cookie_name())
-    is_new = not console_access.is_cookie(cookie)
-    secret = console_access.new_cookie() if is_new or cookie is None else cookie
+    is_new = not access.is_cookie(cookie)
+    secret = access.new_cookie() if is_new or cookie is None else cookie
     response = pages.render(
         "confirm",
         operator,
         action=action,
         values=values,
         effects=effects,
-        token=console_access.sign(Form(operator.email, name, values), secret),
+        token=access.sign(Form(operator.email, name, values), secret),
         back=console_pages.back(values),
     )
     if is_new:
@@ -322,9 +315,9 @@ def ask(name: str) -> Response:
 def act(name: str) -> Response:
     """Do it, once, and lead to its entry."""
     operator = _actor()
-    console_access.check_origin(request.headers, request.host)
+    access.check_origin(request.headers, request.host)
     action, values = _asked_for(name, request.form)
-    form_id = console_access.check(
+    form_id = access.check(
         request.form.get("token", ""),
         Form(operator.email, name, values),
         request.cookies.get(_cookie_name()),
@@ -337,10 +330,10 @@ def act(name: str) -> Response:
         values=values,
     )
     engine = wiring.engine()
-    if name == "set-quantity" and console_audit.is_new(engine, form_id):
+    if name == "set-quantity" and audit.is_new(engine, form_id):
         _effects(action, values, operator)  # the stock may have changed meanwhile
     bus = Bus(wiring.settings().bus)
-    id_ = console_audit.perform(engine, bus, action, asked)
+    id_ = audit.perform(engine, bus, action, asked)
     return _see_other(f"/ops/actions/{id_}/")
 
 

@@ -11,27 +11,19 @@ import functions_framework
 from flask import Request, Response, request
 from msgspec import UNSET
 
-from common import (
-    approval,
-    checkout,
-    http,
-    idempotency,
-    orders,
-    paging,
-    reads,
-    schemas,
-    store,
-    timeline,
-    wiring,
-)
-from common.app import create_app, respond
-from common.changes import Change
+from common import approval, wiring
 from common.clients import product
 from common.clients.product import Variation
-from common.db import connect
-from common.idempotency import AlreadyAnsweredError, Answer
-from common.schemas import Item, Order
-from common.store import Snapshot, Target
+from common.database.engine import connect
+from common.domain import checkout, model, orders
+from common.domain.model import Item, Order
+from common.store import idempotency, paging, reads, timeline
+from common.store import orders as store
+from common.store.idempotency import AlreadyAnsweredError, Answer
+from common.store.orders import Snapshot, Target
+from common.store.save import Change
+from common.web import http
+from common.web.app import create_app, respond
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
 app = create_app("orders_crud", wiring.check_ready)
@@ -129,9 +121,9 @@ def get_item(item_id: int) -> Response:
 def create_order() -> Response:
     """Create an order by hand, priced and checked against the product service."""
     user_id = _user_id()
-    wanted = http.body(schemas.NewOrder)
+    wanted = http.body(model.NewOrder)
     orders.check_owner(wanted.user_id, user_id)
-    schemas.check_metadata(wanted.metadata)
+    model.check_metadata(wanted.metadata)
     claims = http.claims(user_id)
     try:
         ids = idempotency.begin(wiring.engine(), claims, len(wanted.items))
@@ -152,14 +144,14 @@ def _created(path: str, body: Order | Item) -> Answer:
         "Location": http.public_path(path, wiring.settings()),
         "ETag": http.etag(1),
     }
-    return Answer(201, headers, schemas.encode(body))
+    return Answer(201, headers, model.encode(body))
 
 
 @app.patch("/api/orders/<id:order_id>")
 def patch_order(order_id: int) -> Response:
     """Change metadata, or ask for the approval of a complete order."""
     user_id = _user_id()
-    patch = http.body(schemas.OrderPatch)
+    patch = http.body(model.OrderPatch)
     orders.check_owner(patch.user_id, user_id)
 
     def decide(snapshot: Snapshot) -> Change | None:
@@ -187,7 +179,7 @@ def delete_order(order_id: int) -> Response:
 def create_item() -> Response:
     """Add an item to an order that is not approved."""
     user_id = _user_id()
-    wanted = http.body(schemas.NewItem)
+    wanted = http.body(model.NewItem)
     claims = http.claims(user_id)
     target = Target(order_id=wanted.order, user_id=user_id)
     try:
@@ -217,7 +209,7 @@ def create_item() -> Response:
 def patch_item(item_id: int) -> Response:
     """Change the quantity of an item that is Processing, or cancel it."""
     user_id = _user_id()
-    patch = http.body(schemas.ItemPatch)
+    patch = http.body(model.ItemPatch)
     orders.check_item_patch(patch)
     target = Target(item_id=item_id, user_id=user_id)
 

@@ -7,8 +7,10 @@ the same sweep.
 import functions_framework
 from flask import Request, Response
 
-from common import approval, http, retention, signals, wiring
-from common.app import create_app, respond
+from common import approval, wiring
+from common.operations import lag, retention
+from common.web import http
+from common.web.app import create_app, respond
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
 # calls again; what is left then is the next call's. Only analytics may take longer, up
@@ -28,7 +30,7 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
     purged = retention.purge(engine, settings.event_retention_days)
-    signals.tell(engine, len(approved))
+    lag.tell(engine, len(approved))
     return http.json_response(
         {
             "approved": approved,

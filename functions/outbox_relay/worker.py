@@ -9,10 +9,13 @@ import signal
 import time
 from collections.abc import Sequence
 
-from common import approval, logs, outbox, retention, signals, wiring
+from common import approval, wiring
+from common.database.listening import Listener, listening
 from common.errors import ServiceError
-from common.listening import Listener, listening
-from common.relay import ANALYTICS_PATIENCE_SECONDS
+from common.messaging import outbox
+from common.messaging.relay import ANALYTICS_PATIENCE_SECONDS
+from common.operations import lag, retention
+from common.telemetry import logs
 
 POLL_SECONDS = 2.0
 CHORES_SECONDS = 60.0
@@ -89,7 +92,7 @@ class Worker:
         }
         if any(done.values()):
             log.info("did the chores", extra={"fields": done})
-        signals.tell(engine, len(approved))
+        lag.tell(engine, len(approved))
 
     def _wait(self, listener: Listener) -> None:
         deadline = time.monotonic() + self._poll_seconds

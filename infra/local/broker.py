@@ -16,7 +16,7 @@ from typing import Any
 import pika
 from pika.exceptions import AMQPError
 
-from common.endpoints import RabbitMQ
+from common.config.endpoints import RabbitMQ
 from common.publishing.rabbitmq_connection import EXCHANGE, connection_parameters
 from infra.local.sandbox.event_sink import QUEUES, Event, EventSink
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.environment import ConfigError
+from common.config.environment import ConfigError
 from infra.local.front_page import ready_made_request
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from infra.local.system import CHECKOUT, ELSEWHERE, StartError, running_system

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import config
-from common.environment import ConfigError
+from common.config import settings
+from common.config.environment import ConfigError
 from infra.local.broker import SiblingsConsumer
 from infra.local.forward import forward_to
 from infra.local.gateway import FUNCTIONS, Gateway
@@ -55,7 +55,7 @@ def _gateway(arguments: argparse.Namespace) -> Iterator[HttpServer]:
 
 @contextmanager
 def _sandbox(arguments: argparse.Namespace) -> Iterator[HttpServer]:
-    broker = config.load(needs=["RABBITMQ"]).rabbitmq
+    broker = settings.load(needs=["RABBITMQ"]).rabbitmq
     assert broker is not None, "config.load has checked it"
     sandbox = Sandbox(
         path=arguments.data / "sandbox.sqlite3",

@@ -15,8 +15,10 @@ from pathlib import Path
 import requests
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import config, tracing, wiring
+from common import wiring
+from common.config import settings as config
 from common.errors import ServiceError
+from common.telemetry import tracing
 from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
 from infra.local.http_server import HttpServer
@@ -138,7 +140,7 @@ def _check(environ: Mapping[str, str]) -> config.Settings:
 
 def _migrate(settings: config.Settings) -> None:
     # Imported late: alembic is slow to import, and `--help` does without.
-    from common.migrations import upgrade  # noqa: PLC0415
+    from common.database.migrations import upgrade  # noqa: PLC0415
 
     assert settings.database is not None
     engine = wiring.engine_on(settings.database)

@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common import database_errors, wiring
-from common.database_errors import Meaning
-from common.endpoints import CloudSql
-from common.environment import ConfigError
+from common import wiring
+from common.config.endpoints import CloudSql
+from common.config.environment import ConfigError
+from common.database import sqlstates
+from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
 from infra.orderctl.output import Answer, UsageError, show
@@ -61,11 +62,9 @@ def _fail(message: str, status: int) -> int:
 
 
 def _unavailable(error: DatabaseUnavailableError) -> str:
-    if database_errors.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
-        said = database_errors.reason(error)
-        return (
-            f"the database is not set up ({said}): run {database_errors.remedy(error)}"
-        )
+    if sqlstates.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
+        said = sqlstates.reason(error)
+        return f"the database is not set up ({said}): run {sqlstates.remedy(error)}"
     database = wiring.settings().database
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):

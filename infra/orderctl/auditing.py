@@ -13,8 +13,8 @@ from typing import Any
 from msgspec import json
 
 from common import wiring
-from common.audit import Report, audit
-from common.schemas import MAX_ID
+from common.domain.model import MAX_ID
+from common.operations.audit import Report, audit
 from infra.orderctl.output import (
     Answer,
     Commands,

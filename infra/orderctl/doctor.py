@@ -9,12 +9,13 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from common import diagnosis, wiring
-from common.config import Settings
-from common.db import connect, ping
-from common.diagnosis import Diagnosis, Repairs
-from common.endpoints import CloudSql
-from common.events import ANALYTICS
+from common import wiring
+from common.config.endpoints import CloudSql
+from common.config.settings import Settings
+from common.database.engine import connect, ping
+from common.domain.events import ANALYTICS
+from common.operations import diagnosis
+from common.operations.diagnosis import Diagnosis, Repairs
 from infra.orderctl.output import (
     Answer,
     Commands,
@@ -70,7 +71,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> Answer:
-    from common import migrations  # noqa: PLC0415 alembic is slow to import
+    from common.database import migrations  # noqa: PLC0415 alembic is slow to import
 
     wiring.use("DATABASE", *(("EVENT_BUS",) if arguments.fix else ()))
     ping(wiring.engine())

@@ -7,10 +7,11 @@ import argparse
 from collections.abc import Iterator
 from uuid import UUID
 
-from common import backlog, wiring
-from common.backlog import Done, Query, Row
-from common.db import connect
-from common.schemas import parse_uuid
+from common import wiring
+from common.database.engine import connect
+from common.domain.model import parse_uuid
+from common.operations import event_log
+from common.operations.event_log import Done, Query, Row
 from infra.orderctl.output import (
     Answer,
     Commands,
@@ -128,7 +129,7 @@ def _list(arguments: argparse.Namespace) -> Answer:
         event_type=arguments.type,
     )
     with connect(wiring.engine()) as connection:
-        found = backlog.read_many(connection, query)
+        found = event_log.read_many(connection, query)
     return Answer({"events": found}, _listing(found, query))
 
 
@@ -142,14 +143,14 @@ def _listing(found: list[Row], query: Query) -> Iterator[str]:
 def _order(arguments: argparse.Namespace) -> int:
     if arguments.order is not None:
         return int(arguments.order)
-    return backlog.find_order(wiring.engine(), arguments.event_id)
+    return event_log.find_order(wiring.engine(), arguments.event_id)
 
 
 def _show(arguments: argparse.Namespace) -> Answer:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     with connect(wiring.engine()) as connection:
-        found = backlog.read(connection, arguments.event_id, order_id)
+        found = event_log.read(connection, arguments.event_id, order_id)
     return Answer({"events": found}, _blocks(found))
 
 
@@ -191,7 +192,7 @@ def _resend(arguments: argparse.Namespace) -> Answer:
     where = arguments.destination or "every destination"
     asked = f"Send event {arguments.event_id} of order {order_id} to {where} again?"
     confirm(asked, is_sure=arguments.yes)
-    done = backlog.resend(
+    done = event_log.resend(
         wiring.engine(), arguments.event_id, order_id, arguments.destination
     )
     return _done(arguments.event_id, order_id, done)
@@ -203,7 +204,7 @@ def _confirm(arguments: argparse.Namespace) -> Answer:
     where = arguments.destination
     asked = f"Did event {arguments.event_id} of order {order_id} arrive at {where}?"
     confirm(asked, is_sure=arguments.yes)
-    done = backlog.confirm(wiring.engine(), arguments.event_id, order_id, where)
+    done = event_log.confirm(wiring.engine(), arguments.event_id, order_id, where)
     return _done(arguments.event_id, order_id, [done])
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from msgspec import structs
 
-from common import approval, dead_letters, wiring
-from common.db import connect
-from common.dead_letters import Kept
+from common import approval, wiring
+from common.database.engine import connect
 from common.errors import ConflictError, NotFoundError
-from common.owed import Bus
+from common.messaging import dead_letters
+from common.messaging.dead_letters import Kept
+from common.messaging.pending import Bus
 from infra.orderctl.output import (
     Answer,
     Commands,

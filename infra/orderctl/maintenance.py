@@ -4,8 +4,9 @@ import argparse
 import time
 from typing import Any
 
-from common import approval, retention, wiring
-from common.db import ping
+from common import approval, wiring
+from common.database.engine import ping
+from common.operations import retention
 from infra.orderctl.output import Answer, Commands, UsageError, add_command, facts
 
 
@@ -60,7 +61,7 @@ def _names(text: str) -> list[str]:
 
 
 def _migrate(arguments: argparse.Namespace) -> Answer:
-    from common import migrations  # noqa: PLC0415 alembic is only for this command
+    from common.database import migrations  # noqa: PLC0415 alembic is only for this command
 
     wiring.use("DATABASE")
     engine, roles = wiring.engine(), list(dict.fromkeys(arguments.grant_to))

@@ -92,7 +92,7 @@ locals {
     ANALYTIC_SERVICE = var.siblings.analytics
   }
 
-  # Settings, as common/config.py reads them. Secrets are never among these.
+  # Settings, as common/config/settings.py reads them. Secrets are never among these.
   settings_of_all = merge(var.settings, {
     RUNNING_ON_CLOUDRUN = "true"
     LOG_LEVEL           = var.log_level

@@ -11,8 +11,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from common.config import load
-from common.environment import ConfigError
+from common.config.environment import ConfigError
+from common.config.settings import load
 from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.iap import AUDIENCE, Iap, running_iap
 from tests.support.observed import nothing_written
@@ -57,7 +57,7 @@ def test_keys_are_fetched_once(guarded: Console, iap: Iap) -> None:
 def test_slow_key_server_holds_up_nobody_whose_key_is_known(
     service: Service, iap: Iap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.console_access.KEYS_SECONDS", -1.0)
+    monkeypatch.setattr("common.console.access.KEYS_SECONDS", -1.0)
     guarded = behind(iap, service, "/old")
     signed = {HEADER: iap.assertion(OPERATOR)}
     assert guarded.get("", **signed).status_code == 200
@@ -240,7 +240,7 @@ def test_form_from_another_place_does_nothing(
 def test_old_form_does_nothing(
     console: Console, order: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.console_access.FORM_SECONDS", -1)
+    monkeypatch.setattr("common.console.access.FORM_SECONDS", -1)
     response = console.send("move-item", fields_of(console, order))
     assert response.status_code == 403
     assert "too old" in read(response).text

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.console_access import operator_id
+from common.console.access import operator_id
 from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.observed import announced, history, nothing_written
 from tests.support.service import Service

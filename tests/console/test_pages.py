@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from common import console_reads, wiring
-from common.db import connect
+from common import wiring
+from common.console import reads
+from common.database.engine import connect
 from tests.support.console import Console, Json, read
 from tests.support.service import Service
 
@@ -123,9 +124,7 @@ def test_search_without_an_index_is_in_steps(service: Service, user: str) -> Non
     filters = {"shop_id": str(uuid.uuid4())}
     with connect(wiring.engine()) as connection:
         while steps < 3:
-            page = console_reads.find(
-                connection, filters, limit=50, after=after, most=1
-            )
+            page = reads.find(connection, filters, limit=50, after=after, most=1)
             assert page.orders == []
             after, steps = page.next_after, steps + 1
             seen.append(after)

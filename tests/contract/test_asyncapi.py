@@ -13,9 +13,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from common import config, envelopes, events, publishing
 from common.api_docs.documents import parsed, resolve
-from common.publishing import rabbitmq_connection
+from common.config import settings
+from common.domain import events
+from common.messaging import envelopes
+from common.publishing import publisher, rabbitmq_connection
 from tests.support.published import HEADERS
 from tests.support.shapes import differences, structs_of
 
@@ -141,10 +143,10 @@ def addresses_are_those_that_are_used(told: Document) -> Iterator[str]:
     if app != rabbitmq_connection.APP_ID:
         yield app
     source = found["HttpHeaders"]["properties"]["ce-source"]["const"]
-    if source != publishing.SOURCE:
+    if source != publisher.SOURCE:
         yield source
     environ = {"EVENT_BUS": "pubsub", "PUBSUB_PROJECT": "shop"}
-    where = config.load(environ, needs=("EVENT_BUS",)).pubsub
+    where = settings.load(environ, needs=("EVENT_BUS",)).pubsub
     topic = told["channels"]["pubsub"]["address"]
     if not where or where.topic != topic:
         yield topic

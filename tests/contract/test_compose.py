@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from common import config
 from common.api_docs.documents import parsed
+from common.config import settings as config
 from infra.local import serve
 from infra.local.gateway import FUNCTIONS, function_of
 from tests.support.composed import COMPOSE, environment, is_ours, services

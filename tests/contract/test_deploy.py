@@ -305,7 +305,11 @@ def test_a_change_of_what_the_image_holds_is_another_tag() -> None:
     for path in sorted(ROOT.glob("infra/**/*.py")):
         name = path.relative_to(ROOT).as_posix()
         assert (name in named) is image.is_sent(name), name
-    assert {"infra/Dockerfile", "requirements/runtime.txt", "common/db.py"} <= named
+    assert {
+        "infra/Dockerfile",
+        "requirements/runtime.txt",
+        "common/database/engine.py",
+    } <= named
     assert re.fullmatch(r"[0-9a-f]{64}", deploy_steps.tools_tag())
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from jsonschema_rs import ValidationError
 
-from common import events, http
 from common.api_docs.documents import parsed
+from common.domain import events
+from common.web import http
 from tests.support import documented
 from tests.support.published import published
 

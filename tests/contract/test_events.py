@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import CheckConstraint
 
-from common import events, models, orders, timeline
-from common.events import Event
-from common.schemas import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Ids
+from common.database import tables
+from common.domain import events, orders
+from common.domain.events import Event
+from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Ids
+from common.store import timeline
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
 
@@ -88,7 +90,7 @@ def test_no_event_is_missing_here() -> None:
 
 
 def test_every_kind_of_history_has_the_event_that_tells_of_it() -> None:
-    checks = {str(each.name): each for each in models.order_history.constraints}
+    checks = {str(each.name): each for each in tables.order_history.constraints}
     allowed = checks["order_history_kind_check"]
     assert isinstance(allowed, CheckConstraint)
     kinds = set(re.findall(r"'([a-z.]+)'", str(allowed.sqltext)))

@@ -93,8 +93,8 @@ def test_nothing_is_set_that_is_a_secret_or_belongs_to_a_deployment() -> None:
     ("path", "answer"),
     [
         *((source, True) for source, _ in image.copies()),
-        ("common/http.py", True),
-        ("common/migrations/versions/0001_orders_items_outbox.py", True),
+        ("common/web/http.py", True),
+        ("common/database/migrations/versions/0001_orders_items_outbox.py", True),
         ("functions/api_docs/pages/redoc.html", True),
         ("infra/orderctl/__main__.py", True),
         ("requirements/dev.txt", False),

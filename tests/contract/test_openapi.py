@@ -17,8 +17,11 @@ import pytest
 from msgspec import Struct
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from common import errors, http, paging, problems, schemas, wiring
+from common import errors, wiring
 from common.api_docs.documents import operations, parsed, resolve
+from common.domain import model
+from common.store import paging
+from common.web import http, problems
 from tests.support import documented
 from tests.support.environs import DATABASE_URL, SERVICES, SINK
 from tests.support.shapes import differences, structs_of
@@ -101,11 +104,11 @@ class TimelineEntry(Struct):
         "item.moved",
         "item.removed",
     ]
-    item: schemas.Id | None
-    from_status: schemas.Status | None
-    to_status: schemas.Status | None
-    from_quantity: schemas.Quantity | None
-    to_quantity: schemas.Quantity | None
+    item: model.Id | None
+    from_status: model.Status | None
+    to_status: model.Status | None
+    from_quantity: model.Quantity | None
+    to_quantity: model.Quantity | None
     from_cart: bool | None
     by: Literal["owner", "shop", "system", "operator"] | None
     event: TimelineEvent | None
@@ -128,7 +131,7 @@ def every_route_is_told(told: Document, routes: dict[str, set[Route]]) -> Iterat
 
 
 def shapes_are_those_of_the_structs(told: Document) -> Iterator[str]:
-    structs = [each for each in structs_of(schemas) if each is not schemas.Ids]
+    structs = [each for each in structs_of(model) if each is not model.Ids]
     structs += [TimelineEvent, TimelineEntry]
     yield from differences(told["components"]["schemas"], structs)
 
@@ -141,7 +144,7 @@ def requests_have_no_defaults(told: Document) -> Iterator[str]:
 def statuses_have_names(told: Document) -> Iterator[str]:
     named = told["components"]["schemas"]["Status"].get("oneOf", [])
     if {each.get("title", "").upper(): each["const"] for each in named} != {
-        name: getattr(schemas, name)
+        name: getattr(model, name)
         for name in ("PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED")
     }:
         yield "status"
@@ -156,7 +159,7 @@ def limits_are_those_of_the_code(told: Document) -> Iterator[str]:
         yield "Idempotency-Key"
     patch = found["OrderPatch"]["properties"]["metadata"]
     if {found["Metadata"]["maxProperties"], patch["maxProperties"]} != {
-        schemas.MAX_METADATA_KEYS
+        model.MAX_METADATA_KEYS
     }:
         yield "metadata"
     if f"{paging.MOST_LOOKED_AT:,} of your rows" not in told["info"]["description"]:

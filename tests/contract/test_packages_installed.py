@@ -117,7 +117,7 @@ def test_whatever_a_package_imports_at_any_time_is_there_and_ours_its_own(
     if function in WITH_DATABASE:
         script, settings, left_out = IMPORT_OURS + IMPORT_ALL, SETTINGS, package.OTEL
         expected |= {"pika", "pg8000", "google", "grpc"}
-        expected |= {"main:", "common.db:", "common.publishing.pubsub:"}
+        expected |= {"main:", "common.database.engine:", "common.publishing.pubsub:"}
     else:
         # Of what api_docs leaves out, something is named by what it never calls.
         script, settings, left_out = IMPORT_ALL, {}, {"common"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from common.publishing import Message, Publisher, Result
+from common.publishing.publisher import Message, Publisher, Result
 from tests.support import destinations, pubsub_destinations, pubsub_emulator
 from tests.support.destinations import Destination
 from tests.support.factories import message

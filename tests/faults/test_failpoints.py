@@ -14,7 +14,7 @@ from flask import Flask
 
 import common
 from common import failpoints
-from common.db import STATEMENTS
+from common.database.engine import STATEMENTS
 from tests.support.crash.scenarios import SCENARIOS
 from tests.support.crash.trials import record
 from tests.support.crash.world import World
@@ -25,7 +25,7 @@ ROOT = FUNCTIONS.parent
 WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|nextval|pg_notify)\b")
 ENVIRON = POSTGRES | RABBITMQ | SERVICES
 # Where SQL may be made without a name: schema, and the maker of names itself.
-UNNAMED = {"common/models.py", "common/db.py"}
+UNNAMED = {"common/database/tables.py", "common/database/engine.py"}
 
 
 def sources() -> Iterator[Path]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from common import dead_letters, envelopes, wiring
+from common import wiring
+from common.messaging import dead_letters, envelopes
 from tests.support.approvals import ENVELOPES, sendable, spoiled
 from tests.support.bodies import status_event
 from tests.support.books import audited

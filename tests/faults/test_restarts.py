@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.migrations import upgrade
-from common.outbox import BATCH
-from common.publishing import Message, Result
+from common.database.migrations import upgrade
+from common.messaging.outbox import BATCH
+from common.publishing.publisher import Message, Result
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.approvals import binary

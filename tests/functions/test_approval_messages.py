@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common import approval, wiring
-from common.owed import Bus
+from common.messaging.pending import Bus
 from tests.support.approvals import (
     ATTRIBUTES_ONLY,
     DELIVERED,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common import cloud_sql as connector
+from common.database import cloud_sql as connector
 from tests.support.cloud_sql import PASSWORD, Instance, cloud_sql, unix_socket
 from tests.support.sandbox import Sandbox
 from tests.support.service import Service

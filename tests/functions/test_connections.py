@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.app import DISCARD_SECONDS, MAX_BODY_BYTES, MAX_DISCARDED_BYTES
+from common.web.app import DISCARD_SECONDS, MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from tests.support.service import FUNCTIONS, Service, new_user
 from tests.support.serving import environment, served
 from tests.support.shared import service_of_file

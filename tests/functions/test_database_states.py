@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 import pytest
 from alembic import command
 
-from common import migrations, readiness
-from common.db import Engine, Statement, connect
+from common.database import migrations, readiness
+from common.database.engine import Engine, Statement, connect
 from common.errors import BusyError, DatabaseUnavailableError
 from tests.support.database import connect as plain_connection
 from tests.support.database import differences, execute, plain_engine

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from common import reads
+from common.store import reads
 from tests.support.observed import refused_field
 from tests.support.service import Service, new_user
 from tests.support.shared import shared_service

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from common import logs
-from common.logs import JsonFormatter
+from common.telemetry import logs
+from common.telemetry.logs import JsonFormatter
 from tests.support.observed import problem
 from tests.support.service import Service, new_user
 from tests.support.tokens import SECRET, bearer

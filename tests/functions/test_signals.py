@@ -12,9 +12,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from werkzeug.wrappers import Request, Response
 
-from common import logs
-from common.config import load
-from common.environment import ConfigError
+from common.config.environment import ConfigError
+from common.config.settings import load
+from common.telemetry import logs
 from infra.local.http_server import serving
 from tests.support.approvals import DELIVERED, completed
 from tests.support.relay_worker import relay_worker

@@ -3,11 +3,14 @@
 import re
 from typing import Any
 
-from common import orders, store, timeline, wiring
-from common.changes import OPERATOR, Change
-from common.db import connect
-from common.store import Snapshot, Target
-from common.timeline import Timeline
+from common import wiring
+from common.database.engine import connect
+from common.domain import orders
+from common.store import orders as store
+from common.store import timeline
+from common.store.orders import Snapshot, Target
+from common.store.save import OPERATOR, Change
+from common.store.timeline import Timeline
 from infra.local.sandbox import catalogue
 from tests.support.observed import problem
 from tests.support.service import Service, new_user

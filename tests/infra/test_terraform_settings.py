@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from common import config
+from common.config import settings as config
 from tests.support.terraform.terraform import attached
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common import events, signals
-from common.signals import Signals
+from common.domain import events
+from common.operations import lag
+from common.operations.lag import Signals
 from infra import orderctl
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +30,8 @@ def test_every_metric_is_a_number_of_the_line_that_the_relay_writes() -> None:
 
 
 def test_the_line_is_found_by_the_name_of_its_logger_and_by_its_message() -> None:
-    assert f'jsonPayload.logger = \\"{signals.log.name}\\"' in ALERTS
-    assert f'jsonPayload.message = \\"{signals.MESSAGE}\\"' in ALERTS
+    assert f'jsonPayload.logger = \\"{lag.log.name}\\"' in ALERTS
+    assert f'jsonPayload.message = \\"{lag.MESSAGE}\\"' in ALERTS
     assert 'value_extractor = "EXTRACT(jsonPayload.${each.key})"' in ALERTS
 
 

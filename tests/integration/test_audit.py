@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.audit import audit
-from common.audit_checks import DIFFERENCES
+from common.operations.audit import audit
+from common.operations.audit_checks import DIFFERENCES
 from tests.support.audited import Tampering
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common import outbox
-from common.db import connect
+from common.database.engine import connect
+from common.messaging import outbox
 from tests.support.audited import Tampering
 
 # Every part of a body that its history or its order knows better.

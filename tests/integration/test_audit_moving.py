@@ -9,11 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from common import backlog, dead_letters, idempotency, outbox
-from common.audit import audit
-from common.backlog import Query
-from common.db import Engine, connect
+from common.database.engine import Engine, connect
 from common.errors import ConflictError, NotFoundError
+from common.messaging import dead_letters, outbox
+from common.operations import event_log
+from common.operations.audit import audit
+from common.operations.event_log import Query
+from common.store import idempotency
 from tests.support.audited import never
 from tests.support.database import execute
 from tests.support.parallel import sender
@@ -95,11 +97,11 @@ class Life:
             else:
                 dead_letters.discard(self.engine, letter_id)
         with connect(self.engine) as connection:
-            sent = backlog.read_many(connection, Query(limit=20, place="sent"))
+            sent = event_log.read_many(connection, Query(limit=20, place="sent"))
         for row in chance.sample(sent, min(2, len(sent))):
             event_id = UUID(row.event_id)
             try:
-                backlog.resend(self.engine, event_id, row.order_id, row.destination)
+                event_log.resend(self.engine, event_id, row.order_id, row.destination)
             except (ConflictError, NotFoundError):
                 continue
         time.sleep(0.05)

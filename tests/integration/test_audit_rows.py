@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from common.audit import audit
+from common.operations.audit import audit
 from tests.support.audited import Tampering
 
 # Of each table. All were seen when this was written; it takes two minutes.

@@ -5,11 +5,11 @@ from unittest import mock
 
 import pytest
 
-from common import audit as audit_module
-from common import audit_checks
-from common.audit import audit
-from common.db import Engine, Statement, transaction
+from common.database.engine import Engine, Statement, transaction
 from common.errors import BusyError
+from common.operations import audit as audit_module
+from common.operations import audit_checks
+from common.operations.audit import audit
 from tests.support.audited import Tampering
 
 # Before there was a ledger.

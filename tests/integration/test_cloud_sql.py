@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from common import cloud_sql, sessions
-from common.db import Engine, Statement, connect, ping
+from common.database import cloud_sql, sessions
+from common.database.engine import Engine, Statement, connect, ping
 from common.errors import DatabaseUnavailableError
 from tests.support.cloud_sql import (
     PASSWORD,

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common import sessions
-from common.db import Engine, Statement, connect, ping, transaction
+from common.database import sessions
+from common.database.engine import Engine, Statement, connect, ping, transaction
 from common.errors import BusyError, DatabaseUnavailableError
 from infra.local.postgres import postgres_server
 from tests.support.database import connect as plain_connection

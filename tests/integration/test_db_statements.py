@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from common import prepared as prepared_connections
-from common.db import (
+from common.database import prepared as prepared_connections
+from common.database.engine import (
     Connection,
     Engine,
     Statement,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.db import Engine, ping
+from common.database.engine import Engine, ping
 from common.errors import DatabaseUnavailableError
 from tests.support import tls
 from tests.support.relaying import engine_on

@@ -7,11 +7,12 @@ from unittest import mock
 
 import pytest
 
-from common import approval, dead_letters
-from common.db import connect
-from common.dead_letters import DeadLetter, bury
+from common import approval
+from common.database.engine import connect
 from common.errors import BusyError
-from common.owed import Bus
+from common.messaging import dead_letters
+from common.messaging.dead_letters import DeadLetter, bury
+from common.messaging.pending import Bus
 from tests.support.audited import SINK, Tampering, never
 from tests.support.bodies import status_event
 from tests.support.database import execute

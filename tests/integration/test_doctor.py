@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from common import migrations
-from common.diagnosis import PATIENCE_SECONDS
+from common.database import migrations
+from common.operations.diagnosis import PATIENCE_SECONDS
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl

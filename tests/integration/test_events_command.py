@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common import backlog
+from common.operations import event_log
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect
 from tests.support.orderctl import orderctl
@@ -112,10 +112,10 @@ def test_an_event_is_found_by_its_id_alone(
     world: Tampering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (1, 3, 50_000):
-        monkeypatch.setattr(backlog, "STEP", step)
+        monkeypatch.setattr(event_log, "STEP", step)
         for name in ("fresh", "owed", "held", "dead"):
             event_id, order_id = event_of(world, name)
-            found = backlog.find_order(world.engine, uuid.UUID(event_id))
+            found = event_log.find_order(world.engine, uuid.UUID(event_id))
             assert found == order_id
 
 
@@ -138,7 +138,7 @@ def test_a_message_that_came_in_with_the_id_of_an_event_is_not_taken_for_it(
         "INSERT INTO dead_letters (source, reason, event_id, order_id, body)"
         f" VALUES ('approval', 'x', '{event_id}', 5, '')"
     )
-    assert backlog.find_order(world.engine, uuid.UUID(event_id)) == order_id
+    assert event_log.find_order(world.engine, uuid.UUID(event_id)) == order_id
     assert places(world.url, event_id, order_id) == [("sent", False)]
 
 
@@ -245,7 +245,7 @@ def test_two_operators_at_once_send_it_once_more(world: Tampering) -> None:
     event_id, order_id = event_of(world, "fresh")
     with engine_on(world.url, 6) as engine:
         done = at_once(
-            [lambda: backlog.resend(engine, uuid.UUID(event_id), order_id)] * 6
+            [lambda: event_log.resend(engine, uuid.UUID(event_id), order_id)] * 6
         )
     actions = sorted(one.action for [one] in done)
     assert actions == ["due"] * 5 + ["resent"]

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import fill as fill_module
 from benchmarks.fill import FillError, Plan, fill
-from common.audit import audit
+from common.operations.audit import audit
 from tests.support.database import database, differences, execute, plain_engine
 from tests.support.relaying import engine_on
 

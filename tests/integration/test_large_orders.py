@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from common import idempotency, orders, store
-from common.db import Engine
-from common.idempotency import Answer
-from common.orders import Line
-from common.owed import Bus
-from common.relay import Relay
-from common.schemas import encode
+from common.database.engine import Engine
+from common.domain import orders
+from common.domain.model import encode
+from common.domain.orders import Line
+from common.messaging.pending import Bus
+from common.messaging.relay import Relay
+from common.store import idempotency
+from common.store import orders as store
+from common.store.idempotency import Answer
 from tests.support.relaying import Recorder, engine_on
 
 LINES = 500

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic import command
 
-from common import migrations
+from common.database import migrations
 from tests.support.database import (
     connect,
     database,

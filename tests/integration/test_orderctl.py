@@ -9,7 +9,9 @@ from unittest import mock
 
 import pytest
 
-from common import dead_letters, migrations, retention
+from common.database import migrations
+from common.messaging import dead_letters
+from common.operations import retention
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
 from tests.support.orderctl import orderctl as ctl

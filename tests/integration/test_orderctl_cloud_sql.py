@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from common import migrations
+from common.database import migrations
 from infra.orderctl import main
 from tests.support.cloud_sql import Instance, role
 from tests.support.database import connect, database, execute

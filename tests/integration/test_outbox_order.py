@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from common import outbox
-from common import relay as relays
-from common.publishing import Message, Result
+from common.messaging import outbox
+from common.messaging import relay as relays
+from common.publishing.publisher import Message, Result
 from tests.support.database import execute
 from tests.support.parallel import at_once
 from tests.support.relaying import (

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common import destination
-from common import relay as relays
-from common.db import POOL_TIMEOUT_SECONDS, Engine
+from common.database.engine import POOL_TIMEOUT_SECONDS, Engine
 from common.errors import DatabaseUnavailableError
-from common.publishing import Message, Outcome, Result
-from common.relay import Relay
+from common.messaging import destination
+from common.messaging import relay as relays
+from common.messaging.relay import Relay
+from common.publishing.publisher import Message, Outcome, Result
 from tests.support.database import execute
 from tests.support.link import link_to
 from tests.support.relaying import (

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from common import outbox
-from common.db import STATEMENTS
-from common.outbox import BATCH
-from common.publishing import Result
+from common.database.engine import STATEMENTS
+from common.messaging import outbox
+from common.messaging.outbox import BATCH
+from common.publishing.publisher import Result
 from tests.support.database import database, execute
 from tests.support.plans import explain, prepared, rows_read
 from tests.support.relaying import Recorder, hand_over, owe, relay_to

@@ -20,9 +20,11 @@ import pytest
 import common
 from benchmarks.fill import Plan, fill
 from benchmarks.fill_statements import HEAVY
-from common import audit_checks, backlog, console_reads, reads, store
-from common.db import STATEMENTS
-from common.store import Target
+from common.console import reads as console_reads
+from common.database.engine import STATEMENTS
+from common.operations import audit_checks, event_log
+from common.store import orders, reads
+from common.store.orders import Target
 from tests.support.database import connect, database, execute
 from tests.support.plans import explain, nodes, prepared, rows_sorted
 from tests.support.plans import rows_read as read_of
@@ -274,7 +276,7 @@ def loads() -> Iterator[tuple[str, str, Use]]:
         Target(item_id=SENT * 3, user_id=uuid.UUID(HEAVY)),
     ):
         where, values = target.condition()
-        for made in (store._load_statement, store._lock_statement):
+        for made in (orders._load_statement, orders._lock_statement):
             yield f"{made.__name__} {where}", made(where).text, Use(values)
 
 
@@ -283,14 +285,14 @@ def held() -> Iterator[tuple[str, str, Use]]:
         ("pending", LISTED),
         ("pending_of_order", LISTED | {"order_id": PENDING}),
     ):
-        text = backlog._LISTS[name, True].text
+        text = event_log._LISTS[name, True].text
         yield f"backlog.{name} (held)", text, Use(use)
 
 
 @functools.cache
 def all_statements() -> dict[str, tuple[str, Use]]:
     for module in pkgutil.iter_modules(common.__path__, "common."):
-        if module.name != "common.migrations":
+        if module.name != "common.database.migrations":
             importlib.import_module(module.name)
     found = {name: (STATEMENTS[name], use) for name, use in USES.items()}
     for label, sql, use in (*pages(), *finds(), *loads(), *held()):

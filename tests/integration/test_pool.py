@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common import db, prepared, sessions
-from common.db import Engine, Statement, connect, engine_by, ping
+from common.database import engine as db
+from common.database import prepared, sessions
+from common.database.engine import Engine, Statement, connect, engine_by, ping
+from common.database.prepared import PreparedConnection
 from common.errors import BusyError, DatabaseUnavailableError
-from common.prepared import PreparedConnection
 from tests.support.cloud_sql import PASSWORD, role
 from tests.support.database import execute
 from tests.support.link import Link, link_to

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common import events
-from common.publishing import Outcome, Publisher, Result
+from common.domain import events
 from common.publishing.http import AnalyticsPublisher, SinkPublisher
+from common.publishing.publisher import Outcome, Publisher, Result
 from tests.support.factories import item, message, order
 from tests.support.odd_server import odd_server, says
 from tests.support.sandbox import Sandbox

@@ -10,9 +10,10 @@ import pytest
 from google.pubsub_v1 import PublishRequest
 from werkzeug.wrappers import Request, Response
 
-from common import envelopes
-from common.endpoints import PubSub
-from common.publishing import Message, Outcome, Result, pubsub
+from common.config.endpoints import PubSub
+from common.messaging import envelopes
+from common.publishing import pubsub
+from common.publishing.publisher import Message, Outcome, Result
 from common.publishing.pubsub import PubSubPublisher
 from infra.local.http_server import serving
 from tests.support.factories import message

@@ -23,8 +23,9 @@ from google.api_core import grpc_helpers
 from google.api_core.exceptions import from_grpc_error
 
 from common import failpoints
-from common.endpoints import PubSub
-from common.publishing import Message, Outcome, Result, pubsub
+from common.config.endpoints import PubSub
+from common.publishing import pubsub
+from common.publishing.publisher import Message, Outcome, Result
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.factories import message
 from tests.support.link import link_to

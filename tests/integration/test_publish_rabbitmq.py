@@ -15,8 +15,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from common import failpoints
-from common.endpoints import RabbitMQ
-from common.publishing import Message, Result
+from common.config.endpoints import RabbitMQ
+from common.publishing.publisher import Message, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from tests.support.factories import message
 from tests.support.link import LOOPBACK, Link, link_to

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from common.config import load
-from common.publishing import Message, Outcome, Result
+from common.config.settings import load
+from common.publishing.publisher import Message, Outcome, Result
 from common.publishing.rabbitmq import BLOCKED, RabbitMQPublisher
 from tests.support.factories import message
 from tests.support.link import Link, link_to

@@ -10,9 +10,9 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from common.config import load
-from common.endpoints import RabbitMQ
-from common.publishing import Outcome, Result
+from common.config.endpoints import RabbitMQ
+from common.config.settings import load
+from common.publishing.publisher import Outcome, Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from common.publishing.rabbitmq_connection import connection_parameters
 from infra.local.broker import SiblingsConsumer

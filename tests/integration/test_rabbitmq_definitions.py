@@ -9,8 +9,8 @@ from pathlib import Path
 import pika
 import pytest
 
-from common.config import load
-from common.publishing import Result
+from common.config.settings import load
+from common.publishing.publisher import Result
 from common.publishing.rabbitmq import RabbitMQPublisher
 from common.publishing.rabbitmq_connection import connection_parameters
 from tests.support.factories import message

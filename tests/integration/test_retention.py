@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from common import retention
-from common.db import Engine
-from common.retention import Purged
+from common.database.engine import Engine
+from common.operations import retention
+from common.operations.retention import Purged
 from tests.support.database import execute
 from tests.support.relaying import engine_on
 

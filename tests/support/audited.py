@@ -6,13 +6,18 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from common import backlog, dead_letters, idempotency, orders, store, wiring
-from common.audit import audit
-from common.db import Engine
-from common.idempotency import Answer
-from common.orders import Line
-from common.owed import Bus
-from common.schemas import CANCELLED, DELIVERED, SHIPPED
+from common import wiring
+from common.database.engine import Engine
+from common.domain import orders
+from common.domain.model import CANCELLED, DELIVERED, SHIPPED
+from common.domain.orders import Line
+from common.messaging import dead_letters
+from common.messaging.pending import Bus
+from common.operations import event_log
+from common.operations.audit import audit
+from common.store import idempotency
+from common.store import orders as store
+from common.store.idempotency import Answer
 from tests.support.database import connect, database, execute
 from tests.support.relaying import engine_on
 from tests.support.sandbox import running_sandbox
@@ -157,7 +162,7 @@ class World:
 
     def _resent(self) -> int:
         order = self._ordered(1)
-        backlog.resend(self.engine, self.created_event(order["id"]), order["id"])
+        event_log.resend(self.engine, self.created_event(order["id"]), order["id"])
         self.service.sweep()
         return int(order["id"])
 
@@ -175,14 +180,14 @@ class World:
 
     def _released(self) -> int:
         order_id = self._held()
-        backlog.resend(self.engine, self.created_event(order_id), order_id)
+        event_log.resend(self.engine, self.created_event(order_id), order_id)
         self.service.sweep()
         return order_id
 
     def _confirmed(self) -> int:
         order_id = self._held()
         event_id = self.created_event(order_id)
-        backlog.confirm(self.engine, event_id, order_id, SINK)
+        event_log.confirm(self.engine, event_id, order_id, SINK)
         return order_id
 
     def _owed(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel
 
 from common import wiring
-from common.audit import audit
+from common.operations.audit import audit
 from tests.support.crash.world import Heard, taken
 from tests.support.rabbitmq import EXCHANGE, SIBLINGS_QUEUES
 from tests.support.service import Service

@@ -28,9 +28,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from werkzeug.wrappers import Request, Response
 
-from common import config, wiring
-from common.db import Engine
-from common.migrations import grant
+from common import wiring
+from common.config import settings as config
+from common.database.engine import Engine
+from common.database.migrations import grant
 from infra.local.http_server import serving
 from tests.support.database import execute, plain_engine
 from tests.support.tls import CHUNK, Authority, Fronting, pass_on, private_pem

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from common.migrations import upgrade
+from common.database.migrations import upgrade
 from infra.local.postgres import postgres_server
 from tests.support import database
 from tests.support.multitude import Multitude

@@ -17,7 +17,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from common import models
+from common.database import tables
 from infra.local.postgres import postgres_server
 from infra.local.postgres_binaries import remove_elsewhere
 
@@ -135,4 +135,4 @@ def differences(engine: sqlalchemy.Engine) -> list[object]:
     """Answer how a database differs from `models.py`; empty when it does not."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        return list(compare_metadata(context, models.metadata))
+        return list(compare_metadata(context, tables.metadata))

@@ -14,10 +14,10 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel
 from werkzeug.wrappers import Request, Response
 
-from common import events
-from common.endpoints import RabbitMQ
-from common.publishing import Publisher
+from common.config.endpoints import RabbitMQ
+from common.domain import events
 from common.publishing.http import SinkPublisher
+from common.publishing.publisher import Publisher
 from common.publishing.rabbitmq import RabbitMQPublisher
 from infra.local.http_server import serving
 from tests.support.link import LOOPBACK, Link, link_to

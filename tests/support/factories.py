@@ -11,13 +11,13 @@ from uuid import UUID
 
 from msgspec import structs
 
-from common.changes import Change
 from common.clients.product import Product, Variation
 from common.clients.shopcart import CartLine
-from common.orders import Line
-from common.publishing import Message
-from common.schemas import Item, Order
-from common.store import Snapshot
+from common.domain.model import Item, Order
+from common.domain.orders import Line
+from common.publishing.publisher import Message
+from common.store.orders import Snapshot
+from common.store.save import Change
 from tests.support import bodies
 
 OWNER = UUID(bodies.USER)

@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from common import idempotency, orders, store, wiring
-from common.changes import Change
-from common.idempotency import Answer
-from common.orders import Line
-from common.owed import Bus
-from common.schemas import CANCELLED, DELIVERED
-from common.store import Snapshot, Target
+from common import wiring
+from common.domain import orders
+from common.domain.model import CANCELLED, DELIVERED
+from common.domain.orders import Line
+from common.messaging.pending import Bus
+from common.store import idempotency
+from common.store import orders as store
+from common.store.idempotency import Answer
+from common.store.orders import Snapshot, Target
+from common.store.save import Change
 from tests.support.crash.nursery import PATIENCE_SECONDS
 from tests.support.service import Service
 

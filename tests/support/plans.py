@@ -8,7 +8,7 @@ from typing import Any
 
 import pg8000.native
 
-from common.sessions import PLANNING
+from common.database.sessions import PLANNING
 from tests.support.database import connect
 
 Plan = Any  # a node of a plan as JSON, with its parts below "Plans"

@@ -14,7 +14,7 @@ from uuid import UUID
 import jsonschema_rs
 
 from common.api_docs import documents
-from common.events import ANALYTICS, ANALYTICS_NOTIFICATION
+from common.domain.events import ANALYTICS, ANALYTICS_NOTIFICATION
 from tests.support.sandbox import Sandbox
 
 # The headers of each transport; that of analytics is no transport of the bus.

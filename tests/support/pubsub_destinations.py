@@ -13,8 +13,8 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from google.pubsub_v1 import PublisherClient, PublishRequest, SubscriberClient
 
-from common.endpoints import PubSub
-from common.publishing import Publisher
+from common.config.endpoints import PubSub
+from common.publishing.publisher import Publisher
 from common.publishing.pubsub import PubSubPublisher
 from tests.support.destinations import Arrived, Destination, arrived
 from tests.support.link import LOOPBACK, Link, link_to

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from common import config
-from common.db import Engine, make_engine
-from common.endpoints import Database
-from common.owed import Owed
-from common.publishing import Message, Outcome, Result, publish_each
-from common.relay import Relay
+from common.config import settings
+from common.config.endpoints import Database
+from common.database.engine import Engine, make_engine
+from common.messaging.pending import Owed
+from common.messaging.relay import Relay
+from common.publishing.publisher import Message, Outcome, Result, publish_each
 from tests.support.database import execute
 
 STATUS = "order.item.status.updated"
@@ -22,7 +22,7 @@ STATUS = "order.item.status.updated"
 
 def database_at(url: str) -> Database:
     """Return where a URL says that the database is."""
-    database = config.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
+    database = settings.load({"DATABASE_URL": url}, needs=("DATABASE",)).database
     assert isinstance(database, Database)
     return database
 

@@ -8,7 +8,7 @@ from benchmarks.targets import Shown, Target
 
 SITE = "/venv/lib/python3.11/site-packages"
 FUNCTION = "/checkout/functions/orders_crud/main.py"
-RELAY = "/checkout/common/relay.py"
+RELAY = "/checkout/common/messaging/relay.py"
 DRIVER = f"{SITE}/pg8000/core.py"
 FRAMEWORK = f"{SITE}/gunicorn/workers/sync.py"
 SOCKET = "/usr/lib/python3.11/socket.py"
@@ -39,8 +39,8 @@ def metered(**rates: list[float]) -> Meter:
         ([RELAY, FUNCTION, FRAMEWORK], layers.SENDING),
         ([SOCKET, "/usr/lib/python3.11/http/client.py", FRAMEWORK], layers.FRAMEWORK),
         (["/checkout/common/clients/__init__.py", FUNCTION], layers.SIBLINGS),
-        (["/checkout/common/orders.py", FUNCTION, FRAMEWORK], layers.RULES),
-        (["/checkout/common/http.py", FUNCTION, FRAMEWORK], layers.FRAMEWORK),
+        (["/checkout/common/domain/orders.py", FUNCTION, FRAMEWORK], layers.RULES),
+        (["/checkout/common/web/http.py", FUNCTION, FRAMEWORK], layers.FRAMEWORK),
         (["/usr/lib/python3.11/logging/__init__.py", RELAY], layers.LOGGING),
         ([SOCKET], layers.FRAMEWORK),
     ],

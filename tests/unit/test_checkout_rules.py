@@ -7,7 +7,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from common.checkout import (
+from common.clients.product import Variation
+from common.clients.shopcart import CartLine
+from common.domain.checkout import (
     MAX_PRICE_MINOR,
     Problem,
     Review,
@@ -16,10 +18,8 @@ from common.checkout import (
     review,
     selling_price_minor,
 )
-from common.clients.product import Variation
-from common.clients.shopcart import CartLine
+from common.domain.model import NewLine
 from common.errors import ItemUnavailableError
-from common.schemas import NewLine
 from tests.support.bodies import VARIATION
 from tests.support.factories import VARIATION as MUG
 from tests.support.factories import cart_line, product, variation

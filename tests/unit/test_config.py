@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from common import logs
-from common.config import Console, Settings, load
-from common.endpoints import Database, PubSub, RabbitMQ
+from common.config.endpoints import Database, PubSub, RabbitMQ
+from common.config.settings import Console, Settings, load
+from common.telemetry import logs
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
 

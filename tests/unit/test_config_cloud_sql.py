@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load
-from common.endpoints import CloudSql, Database
-from common.environment import ConfigError
+from common.config.endpoints import CloudSql, Database
+from common.config.environment import ConfigError
+from common.config.settings import load
 from tests.support.environs import CLOUD_SQL, DATABASE_URL, POSTGRES
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import REMOVED, load
-from common.environment import ConfigError
+from common.config.environment import ConfigError
+from common.config.settings import REMOVED, load
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
 

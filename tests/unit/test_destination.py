@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from common.destination import Destination
-from common.publishing import Message, Outcome, Result
+from common.messaging.destination import Destination
+from common.publishing.publisher import Message, Outcome, Result
 from tests.support.factories import message
 
 SENT, NOT_TRIED = Result.SENT, Result.NOT_TRIED

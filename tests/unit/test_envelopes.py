@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from common.envelopes import Incoming, UnreadableError, read
-from common.events import status_updated
-from common.schemas import MAX_ID
+from common.domain.events import status_updated
+from common.domain.model import MAX_ID
+from common.messaging.envelopes import Incoming, UnreadableError, read
 from tests.support import bodies
 from tests.support.approvals import MESSAGE_PUBLISHED
 from tests.support.factories import NOW, item

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from common.envelopes import Incoming, Traits, UnreadableError, describe, read
-from common.schemas import MAX_ID
+from common.domain.model import MAX_ID
+from common.messaging.envelopes import Incoming, Traits, UnreadableError, describe, read
 from tests.support import bodies
 from tests.support.approvals import (
     ATTRIBUTES_ONLY,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from common.idempotency import by_cart, by_header
+from common.store.idempotency import by_cart, by_header
 from tests.support.bodies import VARIATION
 from tests.support.factories import OWNER, STRANGER
 

@@ -9,11 +9,11 @@ import jwt
 import pytest
 from werkzeug.datastructures import Headers
 
-from common import config
-from common.config import Settings
-from common.environment import ConfigError
+from common.config import settings as config
+from common.config.environment import ConfigError
+from common.config.settings import Settings
 from common.errors import UnauthenticatedError
-from common.identity import Caller, identify
+from common.web.identity import Caller, identify
 from tests.support.bodies import SHOP, USER
 from tests.support.factories import OWNER, STRANGER
 from tests.support.factories import SHOP as SHOP_ID

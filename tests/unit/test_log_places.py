@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from common import logs
-from common.config import load
-from common.environment import ConfigError
+from common.config.environment import ConfigError
+from common.config.settings import load
+from common.telemetry import logs
 
 ROOT = Path(__file__).parents[2]
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from common import logs
+from common.telemetry import logs
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

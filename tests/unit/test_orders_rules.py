@@ -2,9 +2,9 @@
 
 import pytest
 
-from common import orders
-from common.schemas import PROCESSING, SHIPPED, Ids
-from common.store import Snapshot
+from common.domain import orders
+from common.domain.model import PROCESSING, SHIPPED, Ids
+from common.store.orders import Snapshot
 from tests.support.factories import (
     NOW,
     OWNER,

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from pg8000.dbapi import InterfaceError
 
-from common import destination as destinations
-from common import events, owed
-from common import relay as relays
-from common.db import engine_by
-from common.outbox import Verdict
-from common.owed import Bus
-from common.prepared import PreparedConnection
-from common.publishing import Message, Outcome, Result
-from common.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
+from common.database.engine import engine_by
+from common.database.prepared import PreparedConnection
+from common.domain import events
+from common.messaging import destination as destinations
+from common.messaging import pending
+from common.messaging import relay as relays
+from common.messaging.outbox import Verdict
+from common.messaging.pending import Bus
+from common.messaging.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
+from common.publishing.publisher import Message, Outcome, Result
 from tests.support.factories import item, message, order
 from tests.support.relaying import hand_over
 
@@ -65,7 +66,7 @@ def verdict(result: Result, **changes: Any) -> Verdict:
 
 def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
     recorded = [CREATED, ANALYTICS, events.order_deleted(order())]
-    told = owed.rows(recorded, Bus(("rabbitmq", "http")))
+    told = pending.rows(recorded, Bus(("rabbitmq", "http")))
     assert [(row.event.type, row.destination) for row in told] == [
         ("order.item.created", "rabbitmq"),
         ("order.item.created", "http"),
@@ -76,7 +77,7 @@ def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
 
 
 def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
-    told = owed.rows([CREATED, ANALYTICS], Bus(()))
+    told = pending.rows([CREATED, ANALYTICS], Bus(()))
     assert [row.destination for row in told] == ["analytics"]
 
 

@@ -7,8 +7,8 @@ with an unknown outcome, and repeating it takes a new form.
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from common import console_access
-from common.console_access import Form
+from common.console import access
+from common.console.access import Form
 from tests.support.crash import operations as ops
 from tests.support.crash.cases import Case, ordered
 from tests.support.crash.world import Request, World
@@ -20,8 +20,8 @@ HOST = "console.example"
 def _form(action: str, **values: object) -> Request:
     """Answer the confirmed form of an action, by an operator with a new browser."""
     asked = {name: str(value) for name, value in values.items()}
-    cookie = console_access.new_cookie()
-    token = console_access.sign(Form(OPERATOR, action, asked), cookie)
+    cookie = access.new_cookie()
+    token = access.sign(Form(OPERATOR, action, asked), cookie)
     fields = asked | {"token": token, "reason": "a customer called"}
     return Request(
         "POST",

@@ -151,7 +151,7 @@ def main() -> None:
     from infra.local import http_server  # noqa: F401, PLC0415
 
     for module in pkgutil.iter_modules(common.__path__, "common."):
-        if module.name not in {"common.cloud_sql", "common.otel"}:
+        if module.name not in {"common.database.cloud_sql", "common.telemetry.otel"}:
             importlib.import_module(module.name)
     assert "grpc" not in sys.modules
     gc.freeze()

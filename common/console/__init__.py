@@ -1,0 +1,1 @@
+"""The operations console, except for its routes and templates."""

@@ -1,0 +1,211 @@
+"""Authenticate the console's operators, and check the tokens of its forms.
+
+A form's token is signed with a random value that only that browser's cookie holds, so
+instances share no secret.
+"""
+
+import functools
+import hashlib
+import logging
+import math
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
+from msgspec import Struct, json
+
+from common.config.settings import Console
+from common.domain.model import encode
+from common.errors import ForbiddenError, UnauthenticatedError
+from common.web.identity import Headers
+
+logger = logging.getLogger(__name__)
+ISSUER = "https://cloud.google.com/iap"
+LEEWAY_SECONDS = 30
+KEYS_SECONDS = 3600.0
+# An unknown key asks anew, but not at every request of whoever makes keys up.
+REFRESH_SECONDS = 30.0
+FETCH_SECONDS = 5.0
+FORM_SECONDS = 1800
+
+
+class Operator(Struct, frozen=True):
+    """Who is at the console; `id` stands for the address in an order's history."""
+
+    email: str
+    may_act: bool
+
+    @property
+    def id(self) -> UUID:
+        """Answer the same id for the same address, always."""
+        return operator_id(self.email)
+
+
+def operator_id(email: str) -> UUID:
+    """Answer the id that stands for an operator's address."""
+    return uuid5(NAMESPACE_URL, f"mailto:{email}")
+
+
+class Keys:
+    """Public keys by id, fetched from `url` and kept. Safe to share between threads.
+
+    Keys that are known are renewed in the background, so that a server that is slow to
+    tell them holds up nobody but a caller whose key is not known yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._fetching = threading.Lock()
+        self._keys: Mapping[str, str] = {}
+        self._tried_at = self._renew_at = -math.inf
+
+    def having(self, key_id: str) -> Mapping[str, str]:
+        """Return all known keys in PEM, fetched first where `key_id` is not known."""
+        if key_id not in self._keys:
+            with self._fetching:
+                is_recent = time.monotonic() - self._tried_at < REFRESH_SECONDS
+                if key_id not in self._keys and not is_recent:
+                    self._fetch()
+        elif time.monotonic() > self._renew_at and self._fetching.acquire(
+            blocking=False
+        ):
+            threading.Thread(target=self._renew, daemon=True).start()
+        return self._keys
+
+    def _renew(self) -> None:
+        try:
+            self._fetch()
+        finally:
+            self._fetching.release()
+
+    def _fetch(self) -> None:
+        """Replace the keys; those there are stay good while no others can be had."""
+        import requests  # noqa: PLC0415 only where identity-aware access is used
+
+        try:
+            reply = requests.get(self._url, timeout=FETCH_SECONDS)
+            reply.raise_for_status()
+            self._keys = json.decode(reply.content, type=dict[str, str])
+            self._renew_at = time.monotonic() + KEYS_SECONDS
+        except (requests.RequestException, ValueError) as error:
+            logger.warning("No keys in PEM by id at %s: %s", self._url, error)
+            self._renew_at = time.monotonic() + REFRESH_SECONDS
+        self._tried_at = time.monotonic()
+
+
+keys_at = functools.cache(Keys)  # the same ones of an address each time
+
+
+def identify(headers: Headers, console: Console) -> Operator:
+    """Answer who is at the console.
+
+    Raises UnauthenticatedError where nobody vouches for the caller, ForbiddenError for
+    somebody who is neither an operator nor a viewer.
+    """
+    if console.identity == "iap":
+        keys = keys_at(console.iap_keys_url)
+        email = _from_assertion(headers, console.iap_audience, keys)
+    else:
+        email = (headers.get("X-Ops-Operator") or "").strip().lower()
+        if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
+            raise UnauthenticatedError("X-Ops-Operator must be an e-mail address.")
+    if email in console.viewers:
+        return Operator(email, may_act=False)
+    if console.operators is not None and email not in console.operators:
+        raise ForbiddenError(f"{email} is neither an operator nor a viewer here.")
+    return Operator(email, may_act=True)
+
+
+def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
+    from google.auth import jwt  # noqa: PLC0415 as `requests` above
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 as well
+
+    assertion = headers.get("X-Goog-IAP-JWT-Assertion")
+    if not assertion:
+        raise UnauthenticatedError("Identity-aware access vouches for nobody here.")
+    try:
+        header = jwt.decode_header(assertion)
+        # Without an id, every key would be tried.
+        key_id = header.get("kid")
+        if header.get("alg") != "ES256" or not key_id or not isinstance(key_id, str):
+            raise UnauthenticatedError("The assertion is not valid.")
+        claims: Mapping[str, Any] = jwt.decode(
+            assertion,
+            certs=keys.having(key_id),
+            audience=audience,
+            clock_skew_in_seconds=LEEWAY_SECONDS,
+        )
+    except (GoogleAuthError, ValueError) as error:
+        raise UnauthenticatedError("The assertion is not valid.") from error
+    if claims.get("iss") != ISSUER:
+        raise UnauthenticatedError("The assertion is not valid.")
+    email = claims.get("email")
+    if not isinstance(email, str) or "@" not in email:
+        raise UnauthenticatedError("The assertion names no address.")
+    # An external identity's comes with its provider before it.
+    return email.rpartition(":")[2].strip().lower()
+
+
+# Forms
+
+
+def new_cookie() -> str:
+    """Answer a browser's secret, with which tokens of its forms are signed."""
+    return secrets.token_urlsafe(32)
+
+
+def is_cookie(value: str | None) -> bool:
+    """Tell whether a cookie is one that `new_cookie` could have made."""
+    return value is not None and bool(re.fullmatch(r"[A-Za-z0-9_-]{43}", value))
+
+
+class Form(Struct, frozen=True):
+    """What a token is good for: this action with these values, by this operator."""
+
+    email: str
+    action: str
+    values: Mapping[str, str]
+
+
+def sign(form: Form, cookie: str) -> str:
+    """Return a token that is good for this form, once, and for half an hour."""
+    return _signer(form, cookie).dumps(uuid4().hex)
+
+
+def check(token: str, form: Form, cookie: str | None) -> UUID:
+    """Return the id of a token's form; raise ForbiddenError where it is not good."""
+    wrong = ForbiddenError("This form is not ours, or not yours: open it again.")
+    if cookie is None or not is_cookie(cookie):
+        raise wrong
+    try:
+        return UUID(_signer(form, cookie).loads(token, max_age=FORM_SECONDS))
+    except SignatureExpired as error:
+        raise ForbiddenError("This form is too old: open it again.") from error
+    except BadData as error:
+        raise wrong from error
+
+
+def _signer(form: Form, cookie: str) -> URLSafeTimedSerializer:
+    """Return what signs for this form alone, with that browser's secret."""
+    return URLSafeTimedSerializer(
+        cookie,
+        salt=encode([form.email, form.action, sorted(form.values.items())]),
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
+
+
+def check_origin(headers: Headers, host: str) -> None:
+    """Raise ForbiddenError unless a form was sent from a page of this host.
+
+    Browsers say where a form comes from; what does not is none.
+    """
+    origin = headers.get("Origin") or ""
+    site = headers.get("Sec-Fetch-Site")
+    if urlsplit(origin).netloc != host or site not in (None, "same-origin"):
+        raise ForbiddenError("The form was sent from another place.")

@@ -1,0 +1,224 @@
+"""Queries of the console: search for orders, operators' actions, counts.
+
+No index is kept for the console: ids follow time, so a time is found by bisection, and
+unindexed searches read 10,000 orders at a time.
+"""
+
+import functools
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct, json
+
+from common.database.engine import Connection, Statement, named
+from common.domain.model import MAX_ID
+from common.store.paging import MOST_LOOKED_AT
+
+LISTED = 200  # actions of one order
+MOST_COUNTED = 100_000  # orders behind a chart
+# Ids are drawn a little before or after the time that is written beside them.
+SKEW = timedelta(minutes=5)
+
+# The first order of a time, by halving: each step is one look into the primary key.
+_EDGE = named(
+    "console.edge",
+    """
+WITH RECURSIVE probe AS (
+  SELECT (SELECT id FROM orders ORDER BY id LIMIT 1) AS low,
+    (SELECT id FROM orders ORDER BY id DESC LIMIT 1) + 1 AS high, 0 AS step
+  UNION ALL
+  SELECT CASE WHEN found.created_at < CAST(:moment AS timestamptz)
+      THEN found.id + 1 ELSE p.low END,
+    CASE WHEN found.created_at < CAST(:moment AS timestamptz)
+      THEN p.high ELSE p.low + (p.high - p.low) / 2 END,
+    p.step + 1
+  FROM probe p LEFT JOIN LATERAL (
+    SELECT o.id, o.created_at FROM orders o
+    WHERE o.id >= p.low + (p.high - p.low) / 2 AND o.id < p.high
+    ORDER BY o.id LIMIT 1) found ON true
+  WHERE p.low < p.high AND p.step < 70
+)
+SELECT max(low) FROM probe
+""",
+)
+
+
+def edge(connection: Connection, moment: datetime) -> int:
+    """Answer an id such that orders from `moment` on have it or a higher one."""
+    found = connection.execute(_EDGE, {"moment": moment.isoformat()}).scalar_one()
+    return found or 1
+
+
+class Found(Struct, frozen=True):
+    """An order in a list; `statuses` counts its items by status."""
+
+    id: int
+    user_id: str
+    created_at: datetime
+    is_approved: bool
+    statuses: dict[int, int]
+
+
+class Page(Struct, frozen=True):
+    """Orders, newest first, and where to go on; `oldest` was looked at last."""
+
+    orders: list[Found]
+    next_after: int | None = None
+
+
+_WANTED = {
+    "is_approved": "w.is_approved = CAST(:is_approved AS boolean)",
+    "created_after": "w.created_at >= CAST(:created_after AS timestamptz)",
+    "created_before": "w.created_at < CAST(:created_before AS timestamptz)",
+    "status": """EXISTS (SELECT FROM order_items i
+      WHERE i.order_id = w.id AND i.status = CAST(:status AS smallint))""",
+    "shop_id": """EXISTS (SELECT FROM order_items i
+      WHERE i.order_id = w.id AND i.shop_id = CAST(:shop_id AS uuid))""",
+}
+_EVERYBODYS = """SELECT o.* FROM orders o
+    WHERE o.id <= CAST(:up_to AS bigint) AND o.id >= CAST(:down_to AS bigint)
+    ORDER BY o.id DESC"""
+# As for a caller's list (`reads.py`): one range of the index on user and id.
+_USERS = """SELECT o.* FROM orders o
+    WHERE (o.user_id, o.id) <= (CAST(:user_id AS uuid), CAST(:up_to AS bigint))
+      AND (o.user_id, o.id) >= (CAST(:user_id AS uuid), CAST(:down_to AS bigint))
+    ORDER BY o.user_id DESC, o.id DESC"""
+
+
+@functools.cache
+def _find_statement(given: tuple[str, ...], most: int) -> Statement:
+    walk = _USERS if "user_id" in given else _EVERYBODYS
+    wanted = [_WANTED[name] for name in given if name in _WANTED]
+    condition = " AND ".join(wanted) or "true"
+    sql = f"""
+WITH page AS MATERIALIZED (
+  SELECT w.id, w.user_id, w.created_at, w.is_approved
+  FROM ({walk} LIMIT {most}) w WHERE {condition}
+  LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is more
+),
+shown AS (SELECT * FROM page ORDER BY id DESC LIMIT CAST(:limit AS int))
+SELECT CAST((SELECT coalesce(json_agg(json_build_object('id', s.id,
+    'user_id', s.user_id, 'created_at', s.created_at, 'is_approved', s.is_approved,
+    'statuses', (SELECT coalesce(json_object_agg(c.status, c.n), '{{}}') FROM (
+      SELECT i.status, count(*) AS n FROM order_items i WHERE i.order_id = s.id
+      GROUP BY i.status) c)) ORDER BY s.id DESC), '[]') FROM shown s) AS text),
+  CASE WHEN (SELECT count(*) FROM page) > CAST(:limit AS int)
+    THEN (SELECT min(id) FROM shown)
+    ELSE (SELECT CASE WHEN count(*) = {most} THEN min(id) END
+      FROM ({walk} LIMIT {most}) looked) END
+"""  # noqa: S608 fragments of our own
+    return named("console.find", sql)
+
+
+def find(
+    connection: Connection,
+    filters: dict[str, Any],
+    *,
+    limit: int,
+    after: int | None = None,
+    most: int = MOST_LOOKED_AT,
+) -> Page:
+    """Answer orders that `filters` ask for, newest first, from below id `after` on.
+
+    `filters`: user_id, shop_id, status (of an item), is_approved, created_after,
+    created_before. Looks at `most` orders: a page may be short, and yet have a next.
+    """
+    up_to, down_to = (MAX_ID if after is None else after - 1), 1
+    if since := filters.get("created_after"):
+        down_to = edge(connection, since - SKEW)
+    if before := filters.get("created_before"):
+        up_to = min(up_to, edge(connection, before + SKEW))
+    asked = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+    }
+    parameters = asked | {"up_to": up_to, "down_to": down_to, "limit": limit}
+    statement = _find_statement(tuple(sorted(filters)), most)
+    text, next_after = connection.execute(statement, parameters).one()
+    return Page(json.decode(text, type=list[Found]), next_after)
+
+
+class Action(Struct, frozen=True):
+    """What an operator did."""
+
+    id: int
+    at: datetime
+    operator: str
+    action: str
+    order_id: int | None
+    given: dict[str, str]
+    reason: str
+    request_id: str | None
+    outcome: str
+
+
+_COLUMNS = ", ".join(Action.__struct_fields__)
+_OF_ORDER = named(
+    "console.actions_of_order",
+    f"""
+SELECT {_COLUMNS} FROM operator_actions WHERE order_id = CAST(:order_id AS bigint)
+ORDER BY id DESC LIMIT {LISTED}
+""",  # noqa: S608 fragments of our own
+)
+_ACTIONS = named(
+    "console.actions",
+    f"""
+SELECT {_COLUMNS} FROM operator_actions WHERE id <= CAST(:up_to AS bigint)
+ORDER BY id DESC LIMIT CAST(:limit AS int)
+""",  # noqa: S608 fragments of our own
+)
+
+
+def read_actions_of_order(connection: Connection, order_id: int) -> list[Action]:
+    """Return what operators did to an order, oldest first; the newest 200."""
+    rows = connection.execute(_OF_ORDER, {"order_id": order_id})
+    return [Action(*row) for row in rows][::-1]
+
+
+def read_actions(
+    connection: Connection, *, limit: int, up_to: int = MAX_ID
+) -> list[Action]:
+    """Return what operators did, the newest first, from id `up_to` on."""
+    rows = connection.execute(_ACTIONS, {"limit": limit, "up_to": up_to})
+    return [Action(*row) for row in rows]
+
+
+_COUNT = named(
+    "console.count",
+    f"""
+WITH newest AS (
+  SELECT o.created_at, o.approved_at FROM orders o
+  WHERE o.id >= CAST(:down_to AS bigint)
+  ORDER BY o.id DESC LIMIT {MOST_COUNTED}
+),
+happened(at, what) AS (
+  SELECT created_at, 'order' FROM newest
+  UNION ALL SELECT approved_at, 'approval' FROM newest
+  UNION ALL (SELECT created_at, 'failure' FROM dead_letters
+    ORDER BY id DESC LIMIT {MOST_LOOKED_AT})
+)
+SELECT date_trunc(:unit, at, 'UTC'), count(*) FILTER (WHERE what = 'order'),
+  count(*) FILTER (WHERE what = 'approval'), count(*) FILTER (WHERE what = 'failure')
+FROM happened WHERE at >= CAST(:since AS timestamptz) GROUP BY 1
+""",  # noqa: S608 fragments of our own
+)
+
+
+def count(
+    connection: Connection, unit: str, since: datetime
+) -> dict[datetime, tuple[int, int, int]]:
+    """Count orders, their approvals and dead letters by `unit`, 'hour' or 'day', UTC.
+
+    Of the newest 100,000 orders at most. Approvals are those of orders that were
+    created since; dead letters, those of the newest 10,000. A unit in which nothing
+    happened is not there.
+    """
+    parameters = {
+        "unit": unit,
+        "since": since.isoformat(),
+        "down_to": edge(connection, since - SKEW),
+    }
+    found = connection.execute(_COUNT, parameters)
+    return {
+        start: (orders, approvals, dead) for start, orders, approvals, dead in found
+    }

@@ -1,0 +1,234 @@
+"""Connections to a Cloud SQL instance by its name, through Google's connector.
+
+Imported only where there is no socket of the instance, as it costs half a second. The
+connector opens the sockets, and takes no say in them: see `docs/operations.md`.
+"""
+
+import asyncio
+import atexit
+import socket
+import ssl
+import threading
+import time
+
+import pg8000.dbapi
+from google.auth.exceptions import (
+    DefaultCredentialsError,
+    GoogleAuthError,
+    RefreshError,
+)
+from google.cloud.sql.connector import Connector
+from google.cloud.sql.connector.exceptions import (
+    CloudSQLIPTypeError,
+    IncompatibleDriverError,
+)
+from sqlalchemy import event
+
+from common.config.endpoints import CloudSql
+from common.database import sessions
+from common.database.engine import Engine, engine_by
+from common.database.prepared import PreparedConnection
+from common.database.sqlstates import sql_state
+from common.telemetry import logs
+
+# The connector asks the API again after each failure, and the API counts who asks.
+PAUSE_SECONDS = 1.0
+CLOSE_SECONDS = 3
+SAME_REASON_SECONDS = 10  # so long a reason is not logged again
+
+log = logs.get("cloud_sql")
+
+_REFUSALS = {  # by the Admin API
+    403: ": enable sqladmin.googleapis.com, and give the service account"
+    " roles/cloudsql.client, for IAM logins also roles/cloudsql.instanceUser",
+    404: ": check CLOUD_SQL_CONNECTION_NAME",
+}
+_LOGINS = {  # by SQLSTATE: the server refuses them
+    "3D": "the instance has no database {name}: check POSTGRES_DB",
+    "28": "the instance refuses {user}: check POSTGRES_USER and POSTGRES_PASSWORD;"
+    " by IAM it must be the user of the account that this runs as",
+}
+# The first that fits.
+_REASONS: dict[type[Exception], str] = {
+    DefaultCredentialsError: "there are no Google credentials: run as a service"
+    " account, or set GOOGLE_APPLICATION_CREDENTIALS to its key's file",
+    RefreshError: "Google gives no token: check that the service account and its key"
+    " exist and are not disabled",
+    GoogleAuthError: "Google cannot be reached for a token",
+    CloudSQLIPTypeError: "the instance has no {ip_type} address: give it one, or set"
+    " CLOUD_SQL_IP_TYPE to one it has",
+    IncompatibleDriverError: "the instance is not PostgreSQL",
+    ssl.SSLCertVerificationError: "who answers is not the instance: its certificate"
+    " is not by the instance's authority",
+    ValueError: "the instance is in another region: check CLOUD_SQL_CONNECTION_NAME",
+    OSError: "the Cloud SQL Admin API or the instance cannot be reached ({error}): it"
+    " must run, and its {ip_type} address must be within reach of this network",
+    pg8000.dbapi.InterfaceError: "the instance hung up before the login was done",
+    Exception: "the connector failed ({error})",
+}
+
+
+class CloudSqlError(pg8000.dbapi.InterfaceError):  # type: ignore[misc]
+    """No connection could be made; the message says why and what to do, no secret."""
+
+
+def _reason(error: Exception, database: CloudSql) -> str | None:
+    """Return what an operator has to know, None where the server itself says it.
+
+    The text of an error is not passed on: it may come from a request with a token.
+    """
+    status = getattr(error, "status", None)  # of a refusal, in aiohttp's words
+    if isinstance(error, pg8000.dbapi.DatabaseError):
+        state = sql_state(error)
+        known = [text for start, text in _LOGINS.items() if state.startswith(start)]
+        if not known:
+            return None
+    elif status is not None:
+        remedy = _REFUSALS.get(status, "")
+        known = [f"the Cloud SQL Admin API answers {status}{remedy}"]
+    else:
+        known = [text for kind, text in _REASONS.items() if isinstance(error, kind)]
+    return known[0].format(
+        name=database.name,
+        user=database.user,
+        ip_type=database.ip_type,
+        error=type(error).__name__,
+    )
+
+
+class _Running:
+    """A connector, and the loop on which it works; of one process."""
+
+    def __init__(self, database: CloudSql) -> None:
+        self.loop = asyncio.new_event_loop()
+        # What matters is raised to who asked; this would log what nobody waits for.
+        self.loop.set_exception_handler(lambda *_: None)
+        try:
+            self.connector = Connector(
+                ip_type=database.ip_type,
+                enable_iam_auth=database.has_iam_login,
+                refresh_strategy="lazy",  # a frozen instance does nothing by itself
+                sqladmin_api_endpoint=database.api_endpoint,
+                loop=self.loop,
+            )
+        except BaseException:  # such as for want of credentials
+            self.loop.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name="cloud-sql", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def end(self) -> None:
+        """End soon, and wait for nothing."""
+        atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop)
+
+    def close(self) -> None:
+        """End; in a fork, which has no such thread, do nothing."""
+        if self._thread.is_alive():
+            self.end()
+            self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        self.loop.run_forever()
+        self.loop.close()
+
+    async def _end(self) -> None:
+        try:
+            await self.connector.close_async()
+        finally:
+            self.loop.stop()
+
+
+class Instance:
+    """Opens connections to an instance, by one connector, made at the first of them.
+
+    Safe to share between threads; belongs to one process.
+    """
+
+    def __init__(self, database: CloudSql) -> None:
+        self._database = database
+        self._running: _Running | None = None
+        self._lock = threading.Lock()
+        self._failure: tuple[float, str] = (0.0, "")  # when last, and why
+        self._logged: tuple[float, str] = (0.0, "")
+
+    def open(self) -> PreparedConnection:
+        """Connect within `CONNECT_TIMEOUT_SECONDS`.
+
+        Raise CloudSqlError, whose reason has been logged, or what else the server says,
+        such as that it has no connection left.
+        """
+        failed_at, reason = self._failure
+        if reason and time.monotonic() - failed_at < PAUSE_SECONDS:
+            raise CloudSqlError(reason)
+        try:
+            return PreparedConnection(self._connect())
+        except Exception as error:
+            found = _reason(error, self._database)
+            if found is None:
+                raise
+            self._failure = (time.monotonic(), found)
+            self._log(found)
+            raise CloudSqlError(found) from None  # its request holds a token
+
+    def close(self) -> None:
+        """Close the connector, if there is one; `open` makes another."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def _connect(self) -> pg8000.dbapi.Connection:
+        with self._lock:
+            if self._running is None:
+                # The connector's sockets have no other; it dials on its loop, which one
+                # mute server would stop for good.
+                socket.setdefaulttimeout(sessions.READ_TIMEOUT_SECONDS)
+                self._running = _Running(self._database)
+            running = self._running
+        database = self._database
+        connecting = asyncio.run_coroutine_threadsafe(
+            running.connector.connect_async(
+                database.instance,
+                "pg8000",
+                user=database.user,
+                db=database.name,
+                password=database.password,
+                ssl_context=False,  # the socket has TLS already
+                **sessions.settings(),
+            ),
+            running.loop,
+        )
+        try:
+            return connecting.result(sessions.CONNECT_TIMEOUT_SECONDS)
+        except TimeoutError:
+            connecting.cancel()
+            self._abandon(running)
+            raise
+
+    def _abandon(self, running: _Running) -> None:
+        """Have another connector made: this one's loop may be held up for long."""
+        with self._lock:
+            if self._running is running:
+                self._running = None
+        running.end()
+
+    def _log(self, reason: str) -> None:
+        now = time.monotonic()
+        logged_at, logged = self._logged
+        if reason != logged or now - logged_at > SAME_REASON_SECONDS:
+            self._logged = (now, reason)
+            fields = {"instance": self._database.instance, "reason": reason}
+            log.warning("Cloud SQL cannot be reached", extra={"fields": fields})
+
+
+def make_engine(database: CloudSql, pool_size: int = 4) -> Engine:
+    """Return an engine whose pool holds at most `pool_size` connections.
+
+    Neither it nor its connector does anything before the first use.
+    """
+    instance = Instance(database)
+    engine = engine_by(instance.open, pool_size)
+    event.listen(engine, "engine_disposed", lambda _: instance.close())
+    return engine

@@ -1,0 +1,54 @@
+"""Readiness: whether the database is what the work needs."""
+
+from common.database import tables as models
+from common.database.engine import Engine, connect, named, read
+from common.errors import DatabaseUnavailableError
+
+# The oldest schema that has all this code uses; code runs on every later one.
+NEEDED_REVISION = "0006"
+
+_ASK = named(
+    "readiness.ask",
+    """
+SELECT
+  (SELECT coalesce(max(version_num), '') FROM alembic_version),
+  CAST(current_setting('transaction_read_only') AS boolean),  -- a standby's is, too
+  ARRAY(
+    SELECT name FROM unnest(CAST(:tables AS text[])) name
+    WHERE NOT (has_table_privilege(name, 'SELECT')
+      AND has_table_privilege(name, 'INSERT')
+      AND has_table_privilege(name, 'UPDATE')
+      AND has_table_privilege(name, 'DELETE'))
+    UNION ALL
+    SELECT CAST(c.relname AS text)
+    FROM unnest(CAST(:tables AS text[])) name
+    JOIN pg_depend d ON d.refobjid = CAST(name AS regclass)
+      AND d.classid = CAST('pg_class' AS regclass)
+    JOIN pg_class c ON c.oid = d.objid
+    WHERE CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE') END)
+""",
+)
+
+
+def check(engine: Engine) -> None:
+    """Raise DatabaseUnavailableError or BusyError unless the work can be done."""
+    tables = [table.name for table in models.metadata.sorted_tables]
+    with connect(engine) as connection:
+        revision, is_read_only, not_granted = read(
+            connection, _ASK, {"tables": tables}
+        ).one()
+        if is_read_only:
+            connection.invalidate()
+    if is_read_only:
+        engine.dispose()  # new sessions may find that it no longer is
+        raise DatabaseUnavailableError("The database takes no writes.")
+    if revision < NEEDED_REVISION:
+        raise DatabaseUnavailableError(
+            f"The database's schema is at {revision or 'nothing'}, and this release"
+            f" needs {NEEDED_REVISION}: run orderctl migrate."
+        )
+    if not_granted:
+        raise DatabaseUnavailableError(
+            f"The database's login lacks rights on {', '.join(not_granted)}:"
+            " run orderctl migrate --grant-to."
+        )

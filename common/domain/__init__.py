@@ -1,0 +1,1 @@
+"""Rules of orders and checkouts: pure functions on plain structs."""

@@ -1,0 +1,187 @@
+"""Check a cart against stock: what to fix, or what to order. Pure.
+
+Stock may be negative, and a cart may hold a variation twice; the sum is what stock must
+cover.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+from msgspec import Struct, structs
+
+from common.clients.product import Variation
+from common.clients.shopcart import CartLine
+from common.domain.model import MAX_QUANTITY
+from common.domain.orders import Line
+from common.errors import InvalidRequestError, ItemUnavailableError
+
+MAX_PRICE_MINOR = 2**53 - 1  # what every consumer's JSON can carry
+
+
+class Problem(Struct, frozen=True):
+    """Why a line cannot be ordered as it is; `available` where less of it could be."""
+
+    reason: str
+    title: str | None = None
+    available: int = 0
+
+
+class Fix(Struct, frozen=True):
+    """What to do to a cart line; `new_quantity` None removes it."""
+
+    line: CartLine
+    problem: Problem
+    new_quantity: int | None = None
+
+
+class Review(Struct, frozen=True):
+    """The outcome: fixes to make, or, where there are none, the lines to order."""
+
+    fixes: list[Fix]
+    lines: list[Line]
+
+
+def selling_price_minor(
+    price: Decimal | None, base_price: Decimal | None
+) -> int | None:
+    """Answer the price in minor units, rounded half up; None where there is none.
+
+    The variation's own price wins, also at 0. What is negative, or beyond what JSON
+    numbers carry everywhere, is no price.
+    """
+    major = price if price is not None else base_price
+    if major is None or not 0 <= major <= MAX_PRICE_MINOR:
+        return None
+    minor = int(major.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) * 100)
+    return minor if minor <= MAX_PRICE_MINOR else None
+
+
+def check_line(  # noqa: PLR0911 a return for each check, in the contract's order
+    variation: Variation | None, quantity: int, taken: int = 0
+) -> Problem | Line:
+    """Answer the line to order, or the first thing that is wrong with it.
+
+    `variation` None: the product service does not know it. `taken` is what other lines
+    have already claimed of its stock.
+    """
+    if quantity < 1:
+        return Problem("invalid_data", _title(variation))
+    if variation is None:
+        return Problem("not_found")
+    if variation.product_id is None:
+        return Problem("invalid_data", _title(variation))
+    product = variation.product
+    if product is None:
+        return Problem("product_not_found")
+    title = product.title
+    if product.is_active is False:
+        return Problem("inactive", title)
+    if product.shop_id is None:
+        return Problem("invalid_shop", title)
+    price = selling_price_minor(variation.price, product.base_price)
+    if price is None:
+        return Problem("invalid_data", title)
+    if variation.amount <= 0:
+        return Problem("out_of_stock", title)
+    available = max(0, min(variation.amount, MAX_QUANTITY) - taken)
+    if available < quantity:
+        return Problem("insufficient_stock", title, available)
+    return Line(variation.id, quantity, variation.product_id, product.shop_id, price)
+
+
+def review(
+    cart: Iterable[CartLine], variations: Mapping[UUID, Variation | None]
+) -> Review:
+    """Check every cart line; `variations` maps each valid id to what product answered.
+
+    Lines of the same variation become one, in the order of their first appearance.
+    """
+    fixes: list[Fix] = []
+    lines: dict[UUID, Line] = {}
+    taken: dict[UUID, int] = {}
+    for cart_line in cart:
+        variation_id = cart_line.variation
+        quantity = cart_line.quantity or 0
+        if variation_id is None:  # none is named, or what is named is no UUID
+            is_named = cart_line.product_variation_id is not None
+            reason = "not_found" if is_named and quantity > 0 else "invalid_data"
+            fixes.append(Fix(cart_line, Problem(reason)))
+            continue
+        claimed = taken.get(variation_id, 0)
+        checked = check_line(variations.get(variation_id), quantity, claimed)
+        if isinstance(checked, Problem):
+            fixes.append(Fix(cart_line, checked, checked.available or None))
+            taken[variation_id] = claimed + checked.available
+        else:
+            taken[variation_id] = claimed + quantity
+            merged = structs.replace(checked, quantity=taken[variation_id])
+            lines[variation_id] = merged
+    return Review(fixes, list(lines.values()))
+
+
+def describe(fix: Fix, *, is_fixed: bool) -> dict[str, Any]:
+    """Answer a fix as the caller is told of it."""
+    told: dict[str, Any] = {
+        "cart_item_id": fix.line.id,
+        "product_variation_id": fix.line.product_variation_id,
+        "product_title": fix.problem.title,
+        "action": "removed" if fix.new_quantity is None else "quantity_updated",
+    }
+    if fix.new_quantity is not None:
+        told["old_quantity"] = fix.line.quantity
+        told["new_quantity"] = fix.new_quantity
+    return told | {"reason": fix.problem.reason, "fixed": is_fixed}
+
+
+class Wanted(Protocol):
+    """What somebody wants to order without a cart."""
+
+    product_variation: UUID
+    quantity: int
+
+
+def price(
+    wanted: Sequence[Wanted], variations: Mapping[UUID, Variation | None]
+) -> list[Line]:
+    """Answer the lines for what is ordered without a cart; there is nothing to repair.
+
+    The same variation twice becomes one line. Raises InvalidRequestError for one that
+    does not exist, ItemUnavailableError for one that cannot be sold like this.
+    """
+    totals: dict[UUID, int] = {}
+    for line in wanted:
+        id_ = line.product_variation
+        totals[id_] = totals.get(id_, 0) + line.quantity
+    return [
+        _sellable(variations.get(id_), quantity, id_)
+        for id_, quantity in totals.items()
+    ]
+
+
+def check_stock(variation: Variation | None, quantity: int) -> None:
+    """Raise ItemUnavailableError unless stock covers `quantity`."""
+    if variation is None or variation.amount < quantity:
+        raise ItemUnavailableError(
+            "quantity: stock does not cover it.",
+            errors={"quantity": ["stock does not cover it"]},
+        )
+
+
+def _sellable(variation: Variation | None, quantity: int, id_: UUID) -> Line:
+    checked = check_line(variation, quantity)
+    if isinstance(checked, Line):
+        return checked
+    if checked.reason == "not_found":
+        rule = f"{id_} does not exist"
+        raise InvalidRequestError.of("product_variation", rule)
+    raise ItemUnavailableError(
+        f"{id_}: {checked.reason.replace('_', ' ')}",
+        extra={"reason": checked.reason, "product_variation": str(id_)},
+    )
+
+
+def _title(variation: Variation | None) -> str | None:
+    product = variation.product if variation else None
+    return product.title if product else None

@@ -1,0 +1,233 @@
+"""Names and exact bodies of what is published.
+
+One struct and one function an event, and the notification for analytics, each to the
+letter of what the consumers read; `common/api_docs/asyncapi.yaml` is held against the
+structs. Ids are ints in `order.created` and numeric strings everywhere else, because
+the consumers are older than this service.
+"""
+
+import uuid
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct, field
+
+from common.domain.model import DELIVERED, Id, Item, Order, Quantity, Status, encode
+
+ORDER_CREATED: Final = "order.created"
+ITEM_CREATED: Final = "order.item.created"
+STATUS_UPDATED: Final = "order.item.status.updated"
+ORDER_APPROVED: Final = "order.approved"
+ORDER_DELETED: Final = "order.deleted"
+ANALYTICS_NOTIFICATION = "analytics.order.completed"
+
+ANALYTICS = "analytics"
+# Somebody is known to listen: nobody listening is worth a warning.
+EXPECTED = frozenset({ORDER_CREATED, ITEM_CREATED})
+
+
+NumericString = Annotated[
+    str, Meta(pattern="^[1-9][0-9]{0,18}$", description="A 64-bit int, as a string")
+]
+MinorUnits = Annotated[
+    int, Meta(ge=0, description="For one piece, in the smallest unit of the currency")
+]
+Moment = Annotated[
+    str, Meta(description="RFC 3339, in UTC", extra_json_schema={"format": "date-time"})
+]
+
+
+class OrderedLine(Struct):
+    """One line of a new order."""
+
+    product_variation_id: UUID
+    quantity: Quantity
+
+
+class OrderCreatedData(Struct):
+    """The new order. All numbers are ints."""
+
+    order_id: Id
+    user_uuid: UUID
+    cart_id: int
+    items: list[OrderedLine]
+
+
+class OrderCreated(Struct):
+    """The body of `order.created`: nested, unlike all others."""
+
+    event: Literal["order.created"]
+    event_type: Literal["order.created"]
+    data: OrderCreatedData
+
+
+class ItemCreated(Struct):
+    """The body of `order.item.created`: flat, and without a null."""
+
+    event_type: Literal["order.item.created"]
+    order_item_id: NumericString
+    order_id: NumericString
+    shop_id: UUID
+    product_id: UUID
+    product_variation: UUID
+    quantity: Quantity
+    price: MinorUnits
+    status: Status
+    user_id: UUID
+
+
+class StatusUpdated(Struct):
+    """The body of `order.item.status.updated`."""
+
+    event_type: Literal["order.item.status.updated"]
+    order_item_id: NumericString
+    order_id: NumericString
+    shop_id: UUID
+    status: Status
+    previous_status: Status
+    occurred_at: Moment
+
+
+class OrderApproved(Struct):
+    """The body of `order.approved`."""
+
+    event_type: Literal["order.approved"]
+    order_id: NumericString
+    user_id: UUID
+    approved_at: Moment
+
+
+class OrderDeleted(Struct):
+    """The body of `order.deleted`."""
+
+    event_type: Literal["order.deleted"]
+    order_id: NumericString
+    user_id: UUID
+
+
+class CompletedItem(Struct):
+    """A delivered item of a completed order."""
+
+    id: NumericString
+    quantity: Quantity
+    product_variation: UUID
+    price: Annotated[
+        str, Meta(pattern=r"^[0-9]+\.[0-9]{2}$", description="In major units")
+    ]
+
+
+class CompletedOrder(Struct):
+    """The notification for analytics: the delivered items, of which there may be none.
+
+    `created_at` ends in `+00:00`, where events say `Z`.
+    """
+
+    id: NumericString
+    user_id: UUID
+    created_at: Moment
+    items: list[CompletedItem]
+
+
+class Event(Struct, frozen=True):
+    """One thing that happened; `body` is JSON text to the byte.
+
+    `destination` None means every destination of the event bus.
+    """
+
+    type: str
+    order_id: int
+    body: str
+    destination: str | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+def order_created(order: Order, cart_id: int) -> Event:
+    """Tell product and shopcart. Nested, and ints are ints: flat is discarded."""
+    lines = [OrderedLine(i.product_variation, i.quantity) for i in order.items]
+    data = OrderCreatedData(order.id, order.user_id, cart_id, lines)
+    body = OrderCreated(ORDER_CREATED, ORDER_CREATED, data)
+    return Event(ORDER_CREATED, order.id, encode(body))
+
+
+def item_created(order: Order, item: Item) -> Event:
+    """Tell the shop. Flat, with numeric strings as ids, and no nulls.
+
+    For items of a shop only (`has_shop`): the shop's consumer redelivers a null or a
+    UUID in place of an int for ever.
+    """
+    assert item.shop_id is not None
+    assert item.product_id is not None
+    body = ItemCreated(
+        event_type=ITEM_CREATED,
+        order_item_id=str(item.id),
+        order_id=str(order.id),
+        shop_id=item.shop_id,
+        product_id=item.product_id,
+        product_variation=item.product_variation,
+        quantity=item.quantity,
+        price=item.price,
+        status=item.status,
+        user_id=order.user_id,
+    )
+    return Event(ITEM_CREATED, order.id, encode(body))
+
+
+def status_updated(item: Item, previous: int, occurred_at: str) -> Event:
+    """Tell whoever follows an item (`has_shop`); approval listens to this one."""
+    assert item.shop_id is not None
+    body = StatusUpdated(
+        event_type=STATUS_UPDATED,
+        order_item_id=str(item.id),
+        order_id=str(item.order),
+        shop_id=item.shop_id,
+        status=item.status,
+        previous_status=previous,
+        occurred_at=occurred_at,
+    )
+    return Event(STATUS_UPDATED, item.order, encode(body))
+
+
+def order_approved(order: Order, approved_at: str) -> Event:
+    """Tell that every item is final and the order approved."""
+    body = OrderApproved(ORDER_APPROVED, str(order.id), order.user_id, approved_at)
+    return Event(ORDER_APPROVED, order.id, encode(body))
+
+
+def order_deleted(order: Order) -> Event:
+    """Tell that the order is gone."""
+    body = OrderDeleted(ORDER_DELETED, str(order.id), order.user_id)
+    return Event(ORDER_DELETED, order.id, encode(body))
+
+
+def analytics_notification(order: Order, approved: Event) -> Event:
+    """Tell analytics of a completed order: what was delivered, in major units.
+
+    The same event as `approved`, and so under its id; only told in other words.
+    """
+    body = CompletedOrder(
+        id=str(order.id),
+        user_id=order.user_id,
+        created_at=order.created_at.replace("Z", "+00:00"),
+        items=[
+            CompletedItem(
+                id=str(item.id),
+                quantity=item.quantity,
+                product_variation=item.product_variation,
+                price=major_units(item.price),
+            )
+            for item in order.items
+            if item.status == DELIVERED
+        ],
+    )
+    return Event(ANALYTICS_NOTIFICATION, order.id, encode(body), ANALYTICS, approved.id)
+
+
+def has_shop(item: Item) -> bool:
+    """Tell whether anything is published about `item` at all."""
+    return item.shop_id is not None and item.product_id is not None
+
+
+def major_units(price_minor: int) -> str:
+    """Answer 1999 as '19.99'."""
+    return str(Decimal(price_minor).scaleb(-2))

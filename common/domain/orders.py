@@ -1,0 +1,293 @@
+"""Rules of an order and its items: transitions, field rights, history, events.
+
+Pure: a function takes a snapshot and returns a change, None if nothing is to be done,
+or raises.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from common.domain import events
+from common.domain.model import (
+    CANCELLED,
+    DELIVERED,
+    PROCESSING,
+    SHIPPED,
+    Ids,
+    Item,
+    ItemPatch,
+    Order,
+    check_metadata,
+)
+from common.errors import (
+    ForbiddenError,
+    IllegalTransitionError,
+    InvalidRequestError,
+    ItemNotOpenError,
+    OrderApprovedError,
+    OrderShippedError,
+)
+from common.store.orders import Snapshot
+from common.store.save import Change, Entry
+
+FINAL = frozenset({DELIVERED, CANCELLED})
+STATUS_NAMES = {
+    PROCESSING: "Processing",
+    SHIPPED: "Shipped",
+    DELIVERED: "Delivered",
+    CANCELLED: "Cancelled",
+}
+# What the shop may do. The owner may only cancel, and only what is Processing.
+TRANSITIONS = {
+    PROCESSING: frozenset({SHIPPED, DELIVERED, CANCELLED}),
+    SHIPPED: frozenset({DELIVERED, CANCELLED}),
+    DELIVERED: frozenset[int](),
+    CANCELLED: frozenset[int](),
+}
+
+
+class Line(Struct, frozen=True):
+    """What is ordered, as the product service knows it. `price` is in minor units."""
+
+    product_variation: UUID
+    quantity: int
+    product_id: UUID | None
+    shop_id: UUID | None
+    price: int
+
+
+def is_complete(items: Iterable[Item]) -> bool:
+    """Tell whether there are items and all of them are final."""
+    statuses = [item.status for item in items]
+    return bool(statuses) and FINAL.issuperset(statuses)
+
+
+def new_order(
+    user_id: UUID,
+    lines: Sequence[Line],
+    ids: Ids,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    cart_id: int | None = None,
+) -> Change:
+    """Return a new order under these ids, of which there may be more than lines.
+
+    From a cart it announces `order.created`, after its items, because siblings act on
+    the items first.
+    """
+    order = Order(
+        id=ids.order_id,
+        user_id=user_id,
+        created_at=ids.at,
+        is_approved=False,
+        metadata=dict(metadata or {}),
+        items=[],
+    )
+    order.items = [
+        new_item(order.id, item_id, line)
+        for item_id, line in zip(ids.item_ids[: len(lines)], lines, strict=True)
+    ]
+    created = () if cart_id is None else (events.order_created(order, cart_id),)
+    return Change(
+        order=order,
+        version=0,
+        at=ids.at,
+        added=order.items,
+        history=[
+            *(_added(order, item) for item in order.items),
+            Entry("order.created", events=created),
+        ],
+        actor=user_id,
+        cart_id=cart_id,
+    )
+
+
+def new_item(order_id: int, item_id: int, line: Line) -> Item:
+    """Answer the item that a line becomes."""
+    return Item(
+        id=item_id,
+        order=order_id,
+        status=PROCESSING,
+        quantity=line.quantity,
+        product_variation=line.product_variation,
+        product_id=line.product_id,
+        shop_id=line.shop_id,
+        price=line.price,
+    )
+
+
+def check_not_approved(snapshot: Snapshot) -> None:
+    """Raise OrderApprovedError where the order no longer changes."""
+    if snapshot.order.is_approved:
+        raise OrderApprovedError
+
+
+def add_item(snapshot: Snapshot, item: Item, actor: UUID) -> Change:
+    """Add an item to an order that is not approved, announced to its shop."""
+    check_not_approved(snapshot)
+    change = _change(snapshot, [*snapshot.order.items, item], actor)
+    change.added = [item]
+    change.history = [_added(change.order, item)]
+    return change
+
+
+def set_status(
+    snapshot: Snapshot, item_id: int, status: int, actor: UUID
+) -> Change | None:
+    """Move an item as its shop may; the same status again is no change."""
+    item = snapshot.item(item_id)
+    if item.status == status:
+        return None
+    if status not in TRANSITIONS[item.status]:
+        now, wanted = STATUS_NAMES[item.status], STATUS_NAMES[status]
+        raise IllegalTransitionError(f"An item that is {now} cannot become {wanted}.")
+    moved = structs.replace(item, status=status)
+    change = _change(snapshot, _with(snapshot.order.items, [moved]), actor)
+    change.changed = [moved]
+    change.history = [_moved(change, item, status)]
+    return change
+
+
+def cancel_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change | None:
+    """Cancel an item for its owner, while it is Processing; again is no change."""
+    item = snapshot.item(item_id)
+    if item.status not in (PROCESSING, CANCELLED):
+        name = STATUS_NAMES[item.status]
+        raise IllegalTransitionError(f"An item that is {name} can't be cancelled.")
+    return set_status(snapshot, item_id, CANCELLED, actor)
+
+
+def set_quantity(
+    snapshot: Snapshot, item_id: int, quantity: int, actor: UUID
+) -> Change | None:
+    """Change how many are ordered, while the item is Processing."""
+    item = _open_item(snapshot, item_id)
+    if item.quantity == quantity:
+        return None
+    changed = structs.replace(item, quantity=quantity)
+    change = _change(snapshot, _with(snapshot.order.items, [changed]), actor)
+    change.changed = [changed]
+    change.history = [
+        Entry(
+            "item.changed",
+            item_id,
+            item.status,
+            item.status,
+            from_quantity=item.quantity,
+            to_quantity=quantity,
+        )
+    ]
+    return change
+
+
+def remove_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change:
+    """Delete an item while it is Processing; everybody else sees it Cancelled."""
+    item = _open_item(snapshot, item_id)
+    remaining = [other for other in snapshot.order.items if other.id != item_id]
+    change = _change(snapshot, remaining, actor)
+    change.removed = [item_id]
+    change.history = [_moved(change, item, CANCELLED, kind="item.removed")]
+    return change
+
+
+def check_item_patch(patch: ItemPatch) -> None:
+    """Raise where an owner may not ask for this, whatever the item's state."""
+    for name in ("order", "product_variation", "product_id", "shop_id", "price"):
+        if getattr(patch, name) is not UNSET:
+            raise ForbiddenError(f"{name}: an owner cannot change it.")
+    if patch.status not in (UNSET, CANCELLED):
+        raise ForbiddenError("status: an owner can only cancel (4).")
+    if patch.status is not UNSET and patch.quantity is not UNSET:
+        raise InvalidRequestError.of("quantity", "cannot be changed with a status")
+
+
+def patch_item(
+    snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: UUID
+) -> Change | None:
+    """Do what an owner's patch asks for; nothing is asked for, nothing is done."""
+    if patch.status is not UNSET:
+        return cancel_item(snapshot, item_id, actor)
+    if patch.quantity is not UNSET:
+        return set_quantity(snapshot, item_id, patch.quantity, actor)
+    snapshot.item(item_id)
+    return None
+
+
+def set_metadata(
+    snapshot: Snapshot, patch: Mapping[str, str | None] | None, actor: UUID
+) -> Change | None:
+    """Merge `patch` into the metadata as a JSON merge patch; None removes it all."""
+    merged: dict[str, str] = {}
+    if patch is not None:
+        kept = {k: v for k, v in snapshot.order.metadata.items() if k not in patch}
+        merged = kept | {k: v for k, v in patch.items() if v is not None}
+    check_metadata(merged)
+    if merged == snapshot.order.metadata:
+        return None
+    change = _change(snapshot, snapshot.order.items, actor)
+    change.order.metadata = merged
+    return change
+
+
+def delete_order(snapshot: Snapshot, actor: UUID) -> Change:
+    """Delete an order of which nothing has shipped; its open items are cancelled."""
+    check_not_approved(snapshot)
+    items = snapshot.order.items
+    if any(item.status in (SHIPPED, DELIVERED) for item in items):
+        raise OrderShippedError
+    change = _change(snapshot, [], actor)
+    change.is_deletion = True
+    open_items = [item for item in items if item.status == PROCESSING]
+    change.history = [_moved(change, item, CANCELLED) for item in open_items]
+    deleted = events.order_deleted(snapshot.order)
+    change.history.append(Entry("order.deleted", events=(deleted,)))
+    return change
+
+
+def check_owner(named: UUID | UnsetType | None, user_id: UUID) -> None:
+    """Raise ForbiddenError where a body names somebody else as the order's owner."""
+    if named not in (UNSET, None, user_id):
+        raise ForbiddenError("user_id: an order belongs to its caller.")
+
+
+def _open_item(snapshot: Snapshot, item_id: int) -> Item:
+    item = snapshot.item(item_id)
+    if item.status != PROCESSING:
+        raise ItemNotOpenError(f"The item is {STATUS_NAMES[item.status]}.")
+    return item
+
+
+def _change(snapshot: Snapshot, items: list[Item], actor: UUID | None) -> Change:
+    return Change(
+        order=structs.replace(snapshot.order, items=items),
+        version=snapshot.version,
+        at=snapshot.read_at,
+        is_complete=is_complete(items),
+        actor=actor,
+    )
+
+
+def _added(order: Order, item: Item) -> Entry:
+    """Answer the history of an item that is new, told to its shop if it has one."""
+    told = (events.item_created(order, item),) if events.has_shop(item) else ()
+    return Entry(
+        "item.created", item.id, None, item.status, told, to_quantity=item.quantity
+    )
+
+
+def _moved(
+    change: Change, item: Item, status: int, *, kind: str = "item.moved"
+) -> Entry:
+    """Answer the history of a change of status, told to whoever follows the item."""
+    after = structs.replace(item, status=status)
+    told: tuple[events.Event, ...] = ()
+    if events.has_shop(item):
+        told = (events.status_updated(after, item.status, change.at),)
+    return Entry(kind, item.id, item.status, status, told)
+
+
+def _with(items: Iterable[Item], changed: Iterable[Item]) -> list[Item]:
+    by_id = {item.id: item for item in changed}
+    return [by_id.get(item.id, item) for item in items]

@@ -1,0 +1,1 @@
+"""The outbox, the relay that empties it, incoming events, dead letters."""

@@ -1,0 +1,1 @@
+"""What keeps it running: audit, diagnosis, the log of events, retention."""

@@ -1,0 +1,276 @@
+"""The audit's checks of orders, items and their history, by ranges of ids.
+
+Entries older than the ledger lack some columns; `is_new` tells them apart.
+"""
+
+from common.database.engine import named
+from common.domain.model import CANCELLED, PROCESSING
+from common.domain.orders import FINAL, TRANSITIONS
+from common.operations.event_log import DESTINATIONS
+from common.store.reads import MOMENT
+
+# The stable name of every difference, and what it says to people.
+DIFFERENCES = {
+    "order-missing": "the order is gone, and nothing says that it was deleted",
+    "order-undeleted": "the order is there, although it was deleted",
+    "order-unrecorded": "no entry says that the order was created",
+    "entry-doubled": "the same thing is recorded more than once",
+    "entry-late": "something is recorded after the order was approved or deleted",
+    "entry-out-of-time": "an entry is older than the one before it",
+    "approval-differs": "whether the order is approved differs from its history",
+    "completeness-differs": "whether the order is complete differs from its items",
+    "owner-differs": "the order belongs to somebody else than who created it",
+    "time-differs": "the order's times differ from its history's",
+    "item-missing": "the item is gone, and nothing says that it was removed",
+    "item-unremoved": "the item is there, although it was removed",
+    "item-unrecorded": "no entry says that the item was created",
+    "item-owner-differs": "the item belongs to somebody else than its order",
+    "status-differs": "the item's status differs from the last that is recorded",
+    "version-differs": "the item was changed more often than its version says",
+    "quantity-differs": "the item's quantity differs from the last that is recorded",
+    "chain-broken": "the item's status did not start from where it was before",
+    "transition-illegal": "the item's status may not change this way",
+    "untold": "an event was due, and none is recorded",
+    "told-needlessly": "an event is recorded of what nobody has to know",
+    "audience-differs": "analytics is told of the wrong things, or not of this one",
+    "event-lost": "the event is neither owed nor sent nor a dead letter",
+    "event-doubled": "the event is there more than once",
+    "event-unknown": "no entry knows of the event",
+    "event-type-differs": "the event is of another type than its entry",
+    "event-body-differs": "the event says something else than its entry",
+    "events-out-of-order": "events are not in the order in which things happened",
+    "event-overtaken": "a later event was sent while this one is owed",
+    "cart-unrecorded": "the order is from a cart, and no record says which",
+    "cart-record-doubled": "the order has more than one cart's record",
+    "cart-record-differs": "the cart's record is about another order or owner",
+    "cart-record-needless": "the order has a cart's record, but is from none",
+}
+
+RANGE = "BETWEEN CAST(:low AS bigint) AND CAST(:high AS bigint)"
+
+BEGIN = named(
+    "audit.begin", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+)
+# A chunk is a range of an index, and every join is of whole chunks. A planner that
+# knows too little would read whole tables for it, or take a chunk for a row. What is
+# forbidden counts as costly, and what is costly would be compiled first, for seconds.
+PLAN = named(
+    "audit.plan",
+    """
+SELECT set_config('enable_seqscan', 'off', true),
+  set_config('enable_nestloop', 'off', true),
+  set_config('jit', 'off', true),
+  set_config('max_parallel_workers_per_gather', '0', true),
+  set_config('work_mem', '32MB', true)
+""",
+)
+
+_EDGE = """
+WITH {destinations}
+SELECT {pick}(
+  (SELECT {edge}(id) FROM orders WHERE id {range}),
+  (SELECT {edge}(order_id) FROM order_history WHERE order_id {range}),
+  (SELECT {edge}(order_id) FROM sent_events WHERE order_id {range}),
+  (SELECT {edge}(order_id) FROM dead_letters
+   WHERE order_id {range} AND source = 'outbox'),
+  (SELECT {edge}(at.order_id) FROM destinations d CROSS JOIN LATERAL (
+     SELECT {edge}(o.order_id) AS order_id FROM outbox o
+     WHERE o.destination = d.name AND o.order_id {range}) at))
+"""
+FIRST = named(
+    "audit.first",
+    _EDGE.format(destinations=DESTINATIONS, pick="least", edge="min", range=RANGE),
+)
+LAST = named(
+    "audit.last",
+    _EDGE.format(destinations=DESTINATIONS, pick="greatest", edge="max", range=RANGE),
+)
+
+# `is_new`: certainly written since there is a ledger. What was before has no events.
+HISTORY = f"""
+kept AS MATERIALIZED (
+  SELECT coalesce((SELECT kept_from FROM retention
+    WHERE table_name = 'sent_events'), '-infinity') AS since
+),
+o AS MATERIALIZED (
+  SELECT id, user_id, created_at, is_complete, is_approved, approved_at, cart_id
+  FROM orders WHERE id {RANGE}
+),
+i AS MATERIALIZED (
+  SELECT id, order_id, user_id, status, product_variation, product_id, shop_id, price,
+    quantity, version
+  FROM order_items WHERE order_id {RANGE}
+),
+h AS MATERIALIZED (
+  SELECT h.id, h.order_id, h.kind, h.item_id, h.from_status, h.to_status, h.changed_by,
+    h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations, h.to_quantity,
+    lag(h.to_status) OVER of_item AS status_before,
+    row_number() OVER of_item = 1 AS is_first,
+    lead(h.id) OVER of_item IS NULL AS is_last,
+    lag(h.changed_at) OVER of_order AS changed_before,
+    h.changed_at > (SELECT since FROM kept)
+      OR coalesce(h.id >= min(h.id) FILTER (WHERE h.event_id IS NOT NULL) OVER (
+           PARTITION BY h.order_id), false) AS is_new
+  FROM order_history h
+  WHERE h.order_id {RANGE}
+  WINDOW of_item AS (PARTITION BY h.order_id, h.item_id ORDER BY h.id),
+    of_order AS (PARTITION BY h.order_id ORDER BY h.id)
+),
+past AS MATERIALIZED (  -- an order as its history tells it
+  SELECT order_id, bool_or(is_new) AS is_new,
+    bool_or(event_id IS NOT NULL) AS was_told,
+    count(*) FILTER (WHERE kind = 'order.created') AS created,
+    count(*) FILTER (WHERE kind = 'order.approved') AS approved,
+    count(*) FILTER (WHERE kind = 'order.deleted') AS deleted,
+    min(id) FILTER (WHERE kind = 'order.created') AS created_id,
+    min(id) FILTER (WHERE kind = 'order.approved') AS approved_id,
+    min(id) FILTER (WHERE kind = 'order.deleted') AS deleted_id,
+    min(CAST(changed_by AS text)) FILTER (WHERE kind = 'order.created') AS owner,
+    min(changed_at) FILTER (WHERE kind = 'order.created') AS created_at,
+    min(changed_at) FILTER (WHERE kind = 'order.approved') AS approved_at
+  FROM h GROUP BY order_id
+),
+item_past AS MATERIALIZED (
+  SELECT order_id, item_id,
+    count(*) FILTER (WHERE kind = 'item.created') AS created,
+    count(*) FILTER (WHERE kind = 'item.removed') AS removed,
+    count(*) FILTER (WHERE kind = 'item.moved') AS moves,
+    count(*) FILTER (WHERE kind = 'item.changed') AS changes,
+    (array_agg(to_quantity ORDER BY id DESC)
+      FILTER (WHERE to_quantity IS NOT NULL))[1] AS quantity,
+    max(to_status) FILTER (WHERE is_last) AS status,
+    bool_or(is_new) FILTER (WHERE is_last) AS is_new,
+    bool_or(event_id IS NOT NULL) AS was_told
+  FROM h WHERE item_id IS NOT NULL GROUP BY order_id, item_id
+)"""  # noqa: S608 fragments of our own
+
+_LEGAL = ", ".join(
+    f"({before}, {after})" for before in TRANSITIONS for after in TRANSITIONS[before]
+)
+_FINAL = ", ".join(map(str, sorted(FINAL)))
+
+ORDERS = named(
+    "audit.orders",
+    f"""
+WITH {HISTORY},
+contents AS MATERIALIZED (
+  SELECT order_id, bool_and(status IN ({_FINAL})) AS is_complete
+  FROM i GROUP BY order_id
+),
+both_orders AS MATERIALIZED (  -- the row beside the history; either may be missing
+  SELECT coalesce(o.id, past.order_id) AS id, o.id AS there, past.order_id AS known,
+    o.user_id, o.created_at, o.is_complete, o.is_approved, o.approved_at,
+    coalesce(past.created, 0) AS created, coalesce(past.approved, 0) AS approved,
+    coalesce(past.deleted, 0) AS deleted, past.is_new, past.approved_id,
+    past.deleted_id, past.owner,
+    past.created_at AS past_created_at, past.approved_at AS past_approved_at
+  FROM o FULL JOIN past ON past.order_id = o.id
+),
+both_items AS MATERIALIZED (
+  SELECT coalesce(i.order_id, p.order_id) AS order_id, coalesce(i.id, p.item_id) AS id,
+    i.id AS there, i.status, i.version, i.quantity, p.moves, p.changes,
+    p.quantity AS past_quantity, coalesce(p.created, 0) AS created,
+    coalesce(p.removed, 0) AS removed, p.status AS past_status, p.is_new
+  FROM i FULL JOIN item_past p ON p.order_id = i.order_id AND p.item_id = i.id
+),
+found AS (
+  SELECT id, 'order-missing', CAST(NULL AS jsonb) FROM both_orders
+  WHERE there IS NULL AND deleted = 0 AND (created > 0 OR is_new)
+UNION ALL
+  SELECT id, 'order-undeleted', NULL FROM both_orders
+  WHERE there IS NOT NULL AND deleted > 0
+UNION ALL
+  SELECT id, 'order-unrecorded', NULL FROM both_orders
+  WHERE created = 0 AND (there IS NOT NULL OR is_new)
+UNION ALL
+  SELECT b.id, 'entry-doubled', jsonb_build_object('kind', k.kind, 'times', k.times)
+  FROM both_orders b CROSS JOIN LATERAL (VALUES ('order.created', b.created),
+    ('order.approved', b.approved), ('order.deleted', b.deleted)) k(kind, times)
+  WHERE k.times > 1
+UNION ALL
+  SELECT order_id, 'entry-doubled', jsonb_build_object('kind',
+    CASE WHEN created > 1 THEN 'item.created' ELSE 'item.removed' END, 'item', id,
+    'times', greatest(created, removed))
+  FROM both_items WHERE created > 1 OR removed > 1
+UNION ALL
+  SELECT order_id, 'entry-doubled', jsonb_build_object('event', event_id,
+    'times', count(*))
+  FROM h WHERE event_id IS NOT NULL GROUP BY order_id, event_id HAVING count(*) > 1
+UNION ALL
+  SELECT h.order_id, 'entry-late', jsonb_build_object('kind', h.kind, 'entry', h.id)
+  FROM h JOIN past p ON p.order_id = h.order_id
+  WHERE h.id > p.deleted_id
+    OR (h.id > p.approved_id AND h.kind NOT IN ('order.created', 'order.approved'))
+UNION ALL
+  SELECT order_id, 'entry-out-of-time', jsonb_build_object('kind', kind, 'entry', id,
+    'at', {MOMENT.format("changed_at")}, 'before', {MOMENT.format("changed_before")})
+  FROM h WHERE is_new AND changed_at < changed_before
+UNION ALL
+  SELECT id, 'approval-differs', jsonb_build_object('order', is_approved,
+    'history', approved > 0)
+  FROM both_orders WHERE there IS NOT NULL AND is_approved <> (approved > 0)
+UNION ALL
+  SELECT o.id, 'completeness-differs', jsonb_build_object('order', o.is_complete,
+    'items', coalesce(c.is_complete, false))
+  FROM o LEFT JOIN contents c ON c.order_id = o.id
+  WHERE o.is_complete <> coalesce(c.is_complete, false)
+UNION ALL
+  SELECT id, 'owner-differs', jsonb_build_object('order', user_id, 'history', owner)
+  FROM both_orders WHERE CAST(user_id AS text) <> owner
+UNION ALL
+  SELECT b.id, 'time-differs', jsonb_build_object('of', t.name,
+    'order', {MOMENT.format("t.told")}, 'history', {MOMENT.format("t.past")})
+  FROM both_orders b CROSS JOIN LATERAL (VALUES
+    ('created', b.created_at, b.past_created_at),
+    ('approved', b.approved_at, b.past_approved_at)) t(name, told, past)
+  WHERE t.told <> t.past
+UNION ALL
+  SELECT b.order_id, 'item-missing', jsonb_build_object('item', b.id)
+  FROM both_items b JOIN o ON o.id = b.order_id
+  -- Before there was a ledger a removed item left a cancellation behind.
+  WHERE b.there IS NULL AND b.removed = 0
+    AND (b.is_new OR b.past_status <> {CANCELLED})
+UNION ALL
+  SELECT order_id, 'item-unremoved', jsonb_build_object('item', id)
+  FROM both_items WHERE there IS NOT NULL AND removed > 0
+UNION ALL
+  SELECT order_id, 'item-unrecorded', jsonb_build_object('item', id)
+  FROM both_items WHERE created = 0
+UNION ALL
+  SELECT i.order_id, 'item-owner-differs', jsonb_build_object('item', i.id,
+    'owner', i.user_id, 'order', o.user_id)
+  FROM i JOIN o ON o.id = i.order_id WHERE i.user_id <> o.user_id
+UNION ALL
+  SELECT order_id, 'status-differs', jsonb_build_object('item', id, 'status', status,
+    'history', past_status)
+  FROM both_items WHERE status <> past_status
+UNION ALL
+  SELECT order_id, 'version-differs', jsonb_build_object('item', id,
+    'version', version, 'moves', moves, 'changes', changes)
+  FROM both_items WHERE version < 1 + moves + changes
+UNION ALL
+  SELECT order_id, 'quantity-differs', jsonb_build_object('item', id,
+    'quantity', quantity, 'history', past_quantity)
+  -- A release that recorded no quantities only moved the version.
+  FROM both_items WHERE version = 1 + moves + changes AND quantity <> past_quantity
+UNION ALL
+  SELECT order_id, 'chain-broken', jsonb_build_object('item', item_id, 'entry', id,
+    'kind', kind, 'from', from_status, 'before', status_before)
+  FROM h WHERE item_id IS NOT NULL AND CASE kind
+    WHEN 'item.created' THEN NOT is_first OR from_status IS NOT NULL
+    ELSE from_status IS DISTINCT FROM status_before OR from_status IS NULL END
+UNION ALL
+  SELECT order_id, 'transition-illegal', jsonb_build_object('item', item_id,
+    'entry', id, 'from', from_status, 'to', to_status)
+  FROM h WHERE CASE kind
+    WHEN 'item.created' THEN to_status IS DISTINCT FROM {PROCESSING}
+    WHEN 'item.moved' THEN ((from_status, to_status) IN ({_LEGAL})) IS NOT TRUE
+    WHEN 'item.removed' THEN
+      ((from_status, to_status) = ({PROCESSING}, {CANCELLED})) IS NOT TRUE
+    WHEN 'item.changed' THEN
+      ((from_status, to_status) = ({PROCESSING}, {PROCESSING})) IS NOT TRUE
+    ELSE from_status IS NOT NULL OR to_status IS NOT NULL END
+)
+SELECT * FROM found
+""",  # noqa: S608 fragments of our own
+)

@@ -1,0 +1,267 @@
+"""The audit's checks of events and carts: published once, in order, and correct.
+
+Bodies are compared as text, so that one that is no longer JSON is found instead of
+ending the audit.
+"""
+
+from common.database.engine import named
+from common.domain import events
+from common.domain.model import DELIVERED
+from common.operations.audit_checks import HISTORY, RANGE
+from common.operations.event_log import found
+from common.store.reads import MOMENT
+from common.store.timeline import EVENT_TYPE
+
+_FOUND = found(RANGE, " AND source = 'outbox'")
+
+_OWED = """
+owed AS MATERIALIZED (
+  SELECT h.order_id, h.id AS entry_id, h.kind, h.item_id, h.from_status, h.to_status,
+    h.changed_at, h.event_id, told.destination
+  FROM h CROSS JOIN LATERAL unnest(h.destinations) told(destination)
+  WHERE h.event_id IS NOT NULL
+)"""
+
+TOLD = named(
+    "audit.told",
+    f"""
+WITH {HISTORY},
+due AS (  -- had anybody to be told? null: nobody knows any more
+  SELECT h.*, CASE
+    WHEN h.kind IN ('order.approved', 'order.deleted') THEN true
+    WHEN h.kind = 'item.changed' THEN false
+    WHEN h.kind = 'order.created' THEN CASE WHEN o.id IS NOT NULL
+      THEN o.cart_id IS NOT NULL END
+    WHEN i.id IS NOT NULL THEN i.shop_id IS NOT NULL AND i.product_id IS NOT NULL
+    WHEN p.was_told THEN true
+    END AS is_due
+  FROM h
+  LEFT JOIN o ON o.id = h.order_id
+  LEFT JOIN i ON i.order_id = h.order_id AND i.id = h.item_id
+  LEFT JOIN item_past p ON p.order_id = h.order_id AND p.item_id = h.item_id
+),
+found AS (
+  SELECT order_id, 'untold' AS what, jsonb_build_object('kind', kind, 'entry', id,
+    'item', item_id) AS details
+  FROM due WHERE is_due AND event_id IS NULL AND is_new
+UNION ALL
+  SELECT order_id, 'told-needlessly', jsonb_build_object('kind', kind, 'entry', id,
+    'item', item_id, 'event', event_id)
+  FROM due WHERE NOT is_due AND event_id IS NOT NULL
+UNION ALL
+  SELECT order_id, 'audience-differs', jsonb_build_object('kind', kind, 'entry', id,
+    'event', event_id, 'destinations', to_jsonb(destinations))
+  FROM h WHERE event_id IS NOT NULL AND (
+    ('{events.ANALYTICS}' = ANY(destinations)) <> (kind = 'order.approved')
+    OR cardinality(destinations) < CASE kind WHEN 'order.approved' THEN 2 ELSE 1 END
+    OR cardinality(destinations) <> (
+      SELECT count(DISTINCT name) FROM unnest(destinations) name))
+),
+carts AS MATERIALIZED (
+  SELECT order_id, user_id, body, expires_at FROM idempotency_records
+  WHERE scope = 'cart' AND order_id {RANGE}
+),
+cart_counts AS MATERIALIZED (
+  SELECT order_id, count(*) AS records FROM carts GROUP BY order_id
+),
+recorded AS (
+  SELECT o.id AS order_id, CASE WHEN o.cart_id IS NULL THEN 'cart-record-needless'
+      WHEN c.records IS NULL THEN 'cart-unrecorded'
+      ELSE 'cart-record-doubled' END AS what,
+    jsonb_build_object('cart', o.cart_id, 'records', coalesce(c.records, 0)) AS details
+  FROM o
+  LEFT JOIN cart_counts c ON c.order_id = o.id
+  LEFT JOIN past p ON p.order_id = o.id
+  WHERE CASE WHEN o.cart_id IS NOT NULL THEN coalesce(c.records, 0) <> 1
+    -- Before there was a ledger nobody wrote down which cart it was.
+    ELSE c.records > 0 AND p.created_at > (SELECT since FROM kept) END
+UNION ALL
+  SELECT c.order_id, 'cart-record-differs', jsonb_build_object('cart', o.cart_id)
+  FROM carts c JOIN o ON o.id = c.order_id
+  WHERE c.user_id <> o.user_id OR c.expires_at IS NOT NULL
+    OR strpos(c.body, '"order_id":' || o.id || ',') = 0
+)
+SELECT * FROM found UNION ALL SELECT * FROM recorded
+""",  # noqa: S608 fragments of our own
+)
+
+_TYPES = f"""CASE WHEN w.kind = 'order.approved'
+      AND w.destination = '{events.ANALYTICS}' THEN '{events.ANALYTICS_NOTIFICATION}'
+    ELSE {EVENT_TYPE.format("w")} END"""
+
+# What a body must contain, and what how many times; a null is what nobody knows.
+_MATCHED = f"""
+announced AS MATERIALIZED (  -- what the items' own events say was ordered
+  SELECT h.order_id, h.id AS entry_id,
+    nullif(split_part(split_part(f.body, '"product_variation":"', 2), '"', 1), '')
+      AS variation,
+    nullif(split_part(split_part(f.body, '"quantity":', 2), ',', 1), '') AS quantity
+  FROM h LEFT JOIN (
+    SELECT order_id, event_id, min(body) AS body FROM found
+    WHERE event_type = '{events.ITEM_CREATED}' GROUP BY order_id, event_id
+  ) f ON f.order_id = h.order_id AND f.event_id = h.event_id
+  WHERE h.kind = 'item.created'
+),
+lines AS MATERIALIZED (
+  SELECT p.order_id, count(*) AS items,
+    CASE WHEN bool_and(a.variation IS NOT NULL AND a.quantity IS NOT NULL) THEN
+      '"items":[' || string_agg('{{"product_variation_id":"' || a.variation
+        || '","quantity":' || a.quantity || '}}', ',' ORDER BY a.entry_id) || ']'
+      END AS text
+  FROM past p JOIN announced a ON a.order_id = p.order_id AND a.entry_id < p.created_id
+  GROUP BY p.order_id
+),
+delivered AS MATERIALIZED (
+  SELECT order_id, count(*) AS items,
+    array_agg('"id":"' || item_id || '","quantity"') AS members
+  FROM item_past WHERE status = {DELIVERED} AND removed = 0 GROUP BY order_id
+),
+matched AS MATERIALIZED (
+  SELECT f.*, w.entry_id, w.kind, {_TYPES} AS type_due,
+    CASE
+    WHEN w.kind = 'order.created' THEN ARRAY[
+      '"data":{{"order_id":' || w.order_id || ',', '"cart_id":' || o.cart_id || ',',
+      '"user_uuid":"' || p.owner || '"', l.text]
+    WHEN w.destination = '{events.ANALYTICS}' THEN
+      ARRAY['"id":"' || w.order_id || '","user_id"', '"user_id":"' || p.owner || '"']
+        || coalesce(d.members, '{{}}')
+    ELSE ARRAY['"order_id":"' || w.order_id || '"']
+    END || CASE
+    WHEN w.kind = 'order.approved' AND w.destination <> '{events.ANALYTICS}' THEN
+      ARRAY['"approved_at":"' || {MOMENT.format("w.changed_at")} || '"',
+        '"user_id":"' || p.owner || '"']
+    WHEN w.kind = 'order.deleted' THEN ARRAY['"user_id":"' || p.owner || '"']
+    WHEN w.kind = 'item.created' THEN ARRAY['"order_item_id":"' || w.item_id || '"',
+      '"status":' || w.to_status, '"user_id":"' || p.owner || '"',
+      '"shop_id":"' || i.shop_id || '"', '"product_id":"' || i.product_id || '"',
+      '"product_variation":"' || i.product_variation || '"',
+      '"price":' || i.price || ',',
+      -- An owner may change it, and each change moves the version.
+      CASE WHEN i.version = 1 + c.moves THEN '"quantity":' || i.quantity || ',' END]
+    WHEN w.kind IN ('item.moved', 'item.removed') THEN
+      ARRAY['"order_item_id":"' || w.item_id || '"', '"status":' || w.to_status,
+        '"previous_status":' || w.from_status, '"shop_id":"' || i.shop_id || '"',
+        '"occurred_at":"' || {MOMENT.format("w.changed_at")} || '"']
+    ELSE '{{}}'
+    END AS members,
+    CASE WHEN w.kind = 'order.created' THEN '"product_variation_id":'
+      WHEN w.destination = '{events.ANALYTICS}' THEN '"product_variation":' END AS line,
+    CASE WHEN w.kind = 'order.created' THEN l.items
+      WHEN w.destination = '{events.ANALYTICS}' THEN coalesce(d.items, 0) END AS times
+  FROM found f
+  JOIN owed w ON w.order_id = f.order_id AND w.event_id = f.event_id
+    AND w.destination = f.destination
+  LEFT JOIN o ON o.id = w.order_id
+  LEFT JOIN i ON i.order_id = w.order_id AND i.id = w.item_id
+  LEFT JOIN item_past c ON c.order_id = w.order_id AND c.item_id = w.item_id
+  LEFT JOIN past p ON p.order_id = w.order_id
+  LEFT JOIN lines l ON l.order_id = w.order_id AND w.kind = 'order.created'
+  LEFT JOIN delivered d ON d.order_id = w.order_id AND w.kind = 'order.approved'
+)"""  # noqa: S608 fragments of our own
+
+EVENTS = named(
+    "audit.events",
+    f"""
+WITH {HISTORY},
+{_FOUND},
+{_OWED},
+{_MATCHED},
+copies AS MATERIALIZED (
+  SELECT order_id, event_id, destination,
+    count(*) FILTER (WHERE place IN ('pending', 'sent') AND NOT is_resend) AS firsts,
+    count(*) FILTER (WHERE place IN ('pending', 'sent') AND is_resend) AS resends,
+    count(*) FILTER (WHERE place = 'dead') AS dead,
+    count(*) FILTER (WHERE place = 'dead' AND settled_as IS NULL) AS still_dead,
+    count(*) FILTER (WHERE place IN ('dead', 'replayed')) - count(DISTINCT created_at)
+      FILTER (WHERE place IN ('dead', 'replayed')) AS twins,
+    max(CASE WHEN place = 'pending' THEN 'infinity' ELSE sent_at END)
+      FILTER (WHERE place IN ('pending', 'sent') AND NOT is_resend) AS sent_at,
+    min(created_at) FILTER (WHERE place IN ('dead', 'replayed')) AS died_at
+  FROM found GROUP BY order_id, event_id, destination
+),
+in_line AS MATERIALIZED (  -- as they were recorded, and so are to be sent
+  SELECT m.*, lag(m.entry_id) OVER (PARTITION BY m.order_id, m.destination
+      ORDER BY m.id) AS entry_before,
+    min(m.id) FILTER (WHERE m.place = 'pending') OVER (
+      PARTITION BY m.order_id, m.destination) AS oldest_pending,
+    -- Items announced side by side are between the same two other events.
+    count(*) FILTER (WHERE m.event_type <> '{events.ITEM_CREATED}') OVER (
+      PARTITION BY m.order_id, m.destination ORDER BY m.id) AS wave
+  FROM matched m WHERE m.place IN ('pending', 'sent') AND NOT m.is_resend
+),
+found_wrong AS (
+  SELECT w.order_id, 'event-lost' AS what, jsonb_build_object('event', w.event_id,
+    'destination', w.destination, 'kind', w.kind, 'entry', w.entry_id) AS details
+  FROM owed w LEFT JOIN copies c ON c.order_id = w.order_id
+    AND c.event_id = w.event_id AND c.destination = w.destination
+  WHERE coalesce(c.firsts + c.resends + c.dead, 0) = 0
+    AND w.changed_at > (SELECT since FROM kept)
+UNION ALL
+  SELECT order_id, 'event-doubled', jsonb_build_object('event', event_id,
+    'destination', destination, 'rows', firsts, 'dead_letters', dead)
+  FROM copies
+  -- Whatever died after it was sent was an operator's resend.
+  WHERE firsts > 1 OR twins > 0 OR still_dead > 1 OR died_at <= sent_at
+    OR (dead > 1 AND firsts + resends = 0)
+UNION ALL
+  SELECT f.order_id, 'event-unknown', jsonb_build_object('event', f.event_id,
+    'destination', f.destination, 'type', f.event_type, 'place', f.place, 'row', f.id)
+  FROM found f
+  LEFT JOIN owed w ON w.order_id = f.order_id AND w.event_id = f.event_id
+    AND w.destination = f.destination
+  LEFT JOIN past p ON p.order_id = f.order_id
+  WHERE w.order_id IS NULL AND coalesce(p.is_new,
+    f.created_at > (SELECT since FROM kept))
+UNION ALL
+  SELECT order_id, 'event-type-differs', jsonb_build_object('event', event_id,
+    'destination', destination, 'type', event_type, 'due', type_due, 'place', place,
+    'row', id)
+  FROM matched WHERE event_type <> type_due
+UNION ALL
+  SELECT m.order_id, 'event-body-differs', jsonb_build_object('event', m.event_id,
+    'destination', m.destination, 'place', m.place, 'row', m.id, 'lacks', x.member)
+  FROM matched m CROSS JOIN LATERAL (
+    SELECT member FROM unnest(m.members) member
+    WHERE strpos(m.body, member) = 0 LIMIT 1) x
+UNION ALL
+  SELECT order_id, 'event-body-differs', jsonb_build_object('event', event_id,
+    'destination', destination, 'place', place, 'row', id, 'items', times)
+  FROM matched
+  WHERE (length(body) - length(replace(body, line, ''))) / length(line) <> times
+    OR body NOT LIKE '{{%}}'
+UNION ALL
+  SELECT order_id, 'events-out-of-order', jsonb_build_object('event', event_id,
+    'destination', destination, 'place', place, 'row', id, 'entry', entry_id,
+    'after', entry_before)
+  FROM in_line WHERE entry_id < entry_before
+UNION ALL
+  SELECT s.order_id, 'event-overtaken', jsonb_build_object('event', p.event_id,
+    'destination', p.destination, 'row', p.id, 'by', s.event_id)
+  FROM in_line s JOIN in_line p ON p.order_id = s.order_id
+    AND p.destination = s.destination AND p.id = s.oldest_pending
+  WHERE s.place = 'sent' AND p.place = 'pending' AND s.id > p.id
+    AND NOT (s.wave = p.wave AND p.event_type = '{events.ITEM_CREATED}')
+)
+SELECT * FROM found_wrong
+""",  # noqa: S608 fragments of our own
+)
+
+TALLY = named(
+    "audit.tally",
+    f"""
+WITH {_FOUND},
+doubtful AS (
+  SELECT * FROM found WHERE doubts > 0
+)
+SELECT CAST(json_build_object(
+  'orders', (SELECT count(*) FROM (
+     SELECT id FROM orders WHERE id {RANGE}
+     UNION SELECT order_id FROM order_history WHERE order_id {RANGE}) known),
+  'events', (SELECT coalesce(sum(cardinality(destinations)), 0) FROM order_history
+     WHERE order_id {RANGE}),
+  'pending', (SELECT count(*) FROM found WHERE place = 'pending'),
+  'resent', (SELECT count(*) FROM found WHERE is_resend),
+  'ambiguous', (SELECT coalesce(json_agg(to_jsonb(doubtful) - 'body'
+     ORDER BY order_id, id), '[]') FROM doubtful)) AS text)
+""",  # noqa: S608 fragments of our own
+)

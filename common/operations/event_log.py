@@ -1,0 +1,343 @@
+"""Find events for an operator, send one again, or confirm one that is held.
+
+No index has event ids, because every write would pay for it; without an order's id an
+event is searched for in short steps from the newest to the oldest.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, json
+
+from common.database.engine import Connection, Engine, connect, named, transaction
+from common.errors import ConflictError, NotFoundError
+from common.messaging.outbox import ARCHIVE, NOTIFY
+
+NEWEST = 100_000  # of what was sent, where no order is named
+STEP = 50_000  # rows looked at by one statement of a search
+
+
+class Row(Struct, frozen=True):
+    """One event on its way to one destination.
+
+    `place` is 'pending', 'held', 'sent' or 'dead'. `reason` says why it was not sent,
+    or died. `body` is None in a list, `event_id` of a message that came in and died.
+    """
+
+    place: str
+    id: int  # of the row, or of the dead letter
+    event_id: str | None
+    event_type: str
+    destination: str
+    order_id: int
+    created_at: datetime
+    attempts: int | None = None
+    doubts: int = 0
+    is_resend: bool = False
+    available_at: datetime | None = None
+    sending_since: datetime | None = None
+    held_since: datetime | None = None
+    sent_at: datetime | None = None
+    settled_as: str | None = None
+    reason: str | None = None
+    body: str | None = None
+
+
+# One look into an index for each, however many rows there are.
+DESTINATIONS = """destinations AS MATERIALIZED (
+  WITH RECURSIVE next AS (
+    (SELECT destination AS name FROM outbox ORDER BY destination LIMIT 1)
+    UNION ALL
+    SELECT (SELECT x.destination FROM outbox x WHERE x.destination > next.name
+      ORDER BY x.destination LIMIT 1)
+    FROM next WHERE next.name IS NOT NULL
+  )
+  SELECT name FROM next WHERE name IS NOT NULL
+)"""
+
+# A message that came in and died may have the id of an event that went out.
+_FOUND = """{destinations},
+found AS MATERIALIZED (
+  SELECT 'pending' AS place, q.id, q.destination, q.order_id,
+    CAST(q.event_id AS text) AS event_id, q.event_type, q.body, q.created_at,
+    q.attempts, q.doubts, q.is_resend, q.available_at, q.sending_since, q.held_since,
+    CAST(NULL AS timestamptz) AS sent_at, CAST(NULL AS text) AS settled_as,
+    q.last_error AS reason
+  FROM destinations d CROSS JOIN LATERAL (
+    SELECT * FROM outbox x WHERE x.destination = d.name AND x.order_id {of}) q
+  UNION ALL
+  SELECT 'sent', id, destination, order_id, CAST(event_id AS text), event_type, body,
+    created_at, attempts, doubts, is_resend, NULL, NULL, NULL, sent_at, NULL, NULL
+  FROM sent_events WHERE order_id {of}
+  UNION ALL
+  SELECT CASE settled_as WHEN 'replayed' THEN 'replayed' ELSE 'dead' END, id,
+    coalesce(destination, ''), order_id, CASE source WHEN 'outbox' THEN event_id END,
+    coalesce(event_type, ''), encode(body, 'escape'), created_at,
+    CASE source WHEN 'outbox' THEN CAST(headers -> 'attempts' AS int) END, 0, false,
+    NULL, NULL, NULL, NULL, settled_as, reason
+  FROM dead_letters WHERE order_id {of}{letters}
+)"""
+
+
+def found(of: str, letters: str = "") -> str:
+    """Return the CTE `found`: every row of the events of some orders, as `ROW` shows.
+
+    `of` narrows down `order_id`, and `letters` what counts as a dead letter. A letter
+    that was replayed is in a place of its own: another row has its event now.
+    """
+    return _FOUND.format(destinations=DESTINATIONS, of=of, letters=letters)
+
+
+ROW = """to_jsonb(found) || jsonb_build_object('place', CASE
+    WHEN held_since IS NOT NULL THEN 'held'
+    WHEN settled_as IS NOT NULL THEN 'dead' ELSE place END)"""
+_PENDING = """to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
+  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END)"""
+_SENT = "to_jsonb(e) - 'body' || jsonb_build_object('place', 'sent')"
+
+_WANTED = """
+  (CAST(:type AS text) IS NULL OR e.event_type = CAST(:type AS text))
+  AND (CAST(:destination AS text) IS NULL
+    OR e.destination = CAST(:destination AS text))"""
+_LIST = """
+SELECT CAST(coalesce(json_agg(row ORDER BY at {direction}), '[]') AS text) FROM (
+  {source} {wanted}
+  ORDER BY e.id {direction} LIMIT CAST(:limit AS int)) AS page(row, at)
+"""
+_HELD = " AND e.held_since IS NOT NULL"
+_SOURCES = {
+    "pending": f"SELECT {_PENDING}, e.id FROM outbox e WHERE",  # noqa: S608 fragments of our own
+    "pending_of_order": f"""WITH {DESTINATIONS}
+      SELECT {_PENDING}, e.id FROM destinations d CROSS JOIN LATERAL (
+        SELECT * FROM outbox x
+        WHERE x.destination = d.name AND x.order_id = CAST(:order_id AS bigint)) e
+      WHERE""",  # noqa: S608 fragments of our own
+    "sent": f"""SELECT {_SENT}, e.id FROM (
+      SELECT * FROM sent_events ORDER BY id DESC LIMIT {NEWEST}) e WHERE""",  # noqa: S608 fragments of our own
+    "sent_of_order": f"""SELECT {_SENT}, e.id FROM sent_events e
+      WHERE e.order_id = CAST(:order_id AS bigint) AND""",  # noqa: S608 fragments of our own
+}
+_LISTS = {
+    (name, only_held): named(
+        f"backlog.{name}",
+        _LIST.format(
+            source=source,
+            wanted=_WANTED + (_HELD if only_held else ""),
+            direction="DESC" if name.startswith("sent") else "",
+        ),
+    )
+    for name, source in _SOURCES.items()
+    for only_held in (False, True)
+    if not (only_held and name.startswith("sent"))
+}
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """Which events to list: `place` is 'pending' (held ones too), 'held' or 'sent'."""
+
+    limit: int
+    place: str = "pending"
+    order_id: int | None = None
+    destination: str | None = None
+    event_type: str | None = None
+
+
+def read_many(connection: Connection, query: Query) -> list[Row]:
+    """Answer the events that `query` asks for.
+
+    Pending ones oldest first. Sent ones newest first, and, where no order is named,
+    of the newest 100,000.
+    """
+    name = "sent" if query.place == "sent" else "pending"
+    given: dict[str, object] = {
+        "limit": query.limit,
+        "destination": query.destination,
+        "type": query.event_type,
+    }
+    if query.order_id is not None:
+        name += "_of_order"
+        given["order_id"] = query.order_id
+    statement = _LISTS[name, query.place == "held"]
+    return json.decode(
+        connection.execute(statement, given).scalar_one(), type=list[Row]
+    )
+
+
+_EVENT = named(
+    "backlog.event",
+    f"""
+WITH {found("= CAST(:order_id AS bigint)")}
+SELECT CAST(coalesce(json_agg({ROW} ORDER BY destination, id), '[]') AS text)
+FROM found WHERE event_id = CAST(:event_id AS text)
+""",  # noqa: S608 fragments of our own
+)
+
+
+def read(connection: Connection, event_id: UUID, order_id: int) -> list[Row]:
+    """Answer every row of an event, with its body; raises NotFoundError."""
+    given = {"event_id": str(event_id), "order_id": order_id}
+    text = connection.execute(_EVENT, given).scalar_one()
+    if not (rows := json.decode(text, type=list[Row])):
+        raise NotFoundError(f"Order {order_id} has no event {event_id}.")
+    return rows
+
+
+# A slice of a table, from the newest row on; answers where it ended.
+_SLICE = """
+WITH slice AS MATERIALIZED (
+  SELECT id, order_id, event_id FROM {table}
+  WHERE id < CAST(:before AS bigint){ours}
+  ORDER BY id DESC LIMIT CAST(:step AS int)
+)
+SELECT (SELECT min(id) FROM slice), (SELECT max(order_id) FROM slice
+  WHERE CAST(event_id AS text) = CAST(:event_id AS text))
+"""
+_SLICES = [
+    named(f"backlog.search_{table}", _SLICE.format(table=table, ours=ours))
+    for table, ours in (
+        ("outbox", ""),
+        # A message that came in may have the id of an event that went out.
+        ("dead_letters", " AND source = 'outbox'"),
+        ("sent_events", ""),
+    )
+]
+
+
+def find_order(engine: Engine, event_id: UUID) -> int:
+    """Answer the order that an event is about, by searching; raises NotFoundError."""
+    for statement in _SLICES:
+        before: int | None = 2**63 - 1
+        while before is not None:
+            given = {"before": before, "step": STEP, "event_id": str(event_id)}
+            with connect(engine) as connection:
+                before, order_id = connection.execute(statement, given).one()
+            if order_id is not None:
+                return int(order_id)
+    raise NotFoundError(
+        f"There is no event {event_id}: what was sent is deleted after a while."
+    )
+
+
+class Done(Struct, frozen=True):
+    """What became of an event for one destination.
+
+    'released' from being held, 'resent' as a new row, 'due' at once, 'sending' already
+    (nothing was done), 'confirmed'.
+    """
+
+    destination: str
+    action: str
+
+
+# Whoever comes second waits here, and then sees what the first has done.
+_LOCK_SENT = named(
+    "backlog.lock_sent",
+    """
+SELECT id FROM sent_events
+WHERE order_id = CAST(:order_id AS bigint) AND event_id = CAST(:event_id AS uuid)
+ORDER BY id FOR UPDATE
+""",
+)
+_HURRY = named(
+    "backlog.hurry",
+    """
+UPDATE outbox SET available_at = now(), is_resend = is_resend OR held_since IS NOT NULL,
+  held_since = NULL
+WHERE id = CAST(:id AS bigint) AND (sending_since IS NULL OR available_at <= now())
+""",
+)
+_AGAIN = named(
+    "backlog.again",
+    """
+INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
+  created_at, is_resend)
+SELECT destination, order_id, event_id, event_type, body, traceparent, created_at, true
+FROM sent_events WHERE id = CAST(:id AS bigint)
+""",
+)
+
+
+def resend(
+    engine: Engine, event_id: UUID, order_id: int, destination: str | None = None
+) -> list[Done]:
+    """Send an event again, to one destination or to each that it was for.
+
+    One that is held is released; one that is pending is due now; one that was sent
+    becomes owed once more, as the same event. Raises NotFoundError, or ConflictError
+    where it is a dead letter for one of the destinations; nothing is done then.
+    """
+    given = {"event_id": str(event_id), "order_id": order_id}
+    with transaction(engine) as connection:
+        connection.execute(_LOCK_SENT, given)
+        rows = read(connection, event_id, order_id)
+        names = dict.fromkeys(row.destination for row in rows)
+        if destination is not None:
+            _check_known(names, destination, event_id)
+            names = {destination: None}
+        done = [
+            Done(name, _resend(connection, [r for r in rows if r.destination == name]))
+            for name in names
+        ]
+        connection.execute(NOTIFY)
+    return done
+
+
+def _resend(connection: Connection, rows: list[Row]) -> str:
+    """Do it for one destination; `rows` are all that there are."""
+    for row in rows:
+        if row.place in ("pending", "held"):
+            if not connection.execute(_HURRY, {"id": row.id}).rowcount:
+                return "sending"
+            return "due" if row.place == "pending" else "released"
+    for row in rows:
+        if row.place == "dead" and row.settled_as is None:
+            raise ConflictError(
+                f"For {row.destination} it is dead letter {row.id}: replay that."
+            )
+    for row in rows:
+        if row.place == "sent":
+            connection.execute(_AGAIN, {"id": row.id})
+            return "resent"
+    raise ConflictError(f"For {rows[0].destination} it was discarded as a dead letter.")
+
+
+# The attempt that was in doubt is so no longer.
+_CONFIRM = named(
+    "backlog.confirm",
+    f"""
+WITH held AS (
+  DELETE FROM outbox WHERE id = CAST(:id AS bigint) AND held_since IS NOT NULL
+  RETURNING *
+),
+archived AS ({ARCHIVE.format(source="held", doubts="greatest(doubts - 1, 0)")}
+  RETURNING id
+)
+SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
+""",  # noqa: S608 fragments of our own
+)
+
+
+def confirm(engine: Engine, event_id: UUID, order_id: int, destination: str) -> Done:
+    """Take a held event for sent, because an operator knows that it arrived.
+
+    Its order's later events can go then. Raises NotFoundError, or ConflictError where
+    it is not held for this destination.
+    """
+    with connect(engine) as connection:
+        rows = read(connection, event_id, order_id)
+        _check_known([row.destination for row in rows], destination, event_id)
+        for row in rows:
+            if row.destination == destination and row.place == "held":
+                settled = connection.execute(_CONFIRM, {"id": row.id}).one()[0]
+                if settled:
+                    return Done(destination, "confirmed")
+    raise ConflictError(f"Event {event_id} is not held for {destination}.")
+
+
+def _check_known(names: Iterable[str], destination: str, event_id: UUID) -> None:
+    if destination not in names:
+        raise NotFoundError(
+            f"Event {event_id} is not for {destination},"
+            f" but for {', '.join(dict.fromkeys(names))}."
+        )

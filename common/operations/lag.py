@@ -1,0 +1,100 @@
+"""Log once a minute how far behind events and approvals are.
+
+`infra/terraform/alerts.tf` reads this line by its fields' names, so a renamed field
+silences an alarm; a test compares the two.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+
+from common.database.engine import Engine, connect, named
+from common.operations.event_log import DESTINATIONS
+from common.telemetry import logs, tracing
+
+log = logs.get("signals")
+
+MESSAGE = "backlog"
+_LOOKED_AT = 100  # complete orders
+_MANY = 500  # where counting ends
+
+
+class Signals(Struct, frozen=True):
+    """What remains after a relay's pass; ages in seconds, 0 where nothing waits.
+
+    Dead letters are counted to 500. `approved_by_sweep`: orders whose trigger was
+    lost or late, or that had none.
+    """
+
+    oldest_event_seconds: int
+    oldest_event_destination: str | None
+    oldest_unapproved_seconds: int
+    open_dead_letters: int
+    approved_by_sweep: int
+
+
+_AGE = "CAST(greatest(extract(epoch FROM now() - {}), 0) AS bigint)"
+# What is sent once more is as old as what happened, and waits since an operator's word.
+_MEASURE = named(
+    "signals.measure",
+    f"""
+WITH oldest AS MATERIALIZED (
+  SELECT e.destination, {_AGE.format("e.created_at")} AS seconds FROM outbox e
+  WHERE NOT e.is_resend ORDER BY e.id LIMIT 1
+),
+complete AS MATERIALIZED (
+  SELECT o.id, o.created_at FROM orders o
+  WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_LOOKED_AT}
+)
+SELECT
+  coalesce((SELECT seconds FROM oldest), 0) AS oldest_event_seconds,
+  (SELECT destination FROM oldest) AS oldest_event_destination,
+  coalesce((SELECT max({_AGE.format("since")}) FROM (
+    SELECT coalesce((SELECT h.changed_at FROM order_history h
+      WHERE h.order_id = c.id ORDER BY h.id DESC LIMIT 1), c.created_at) AS since
+    FROM complete c) AS changed), 0) AS oldest_unapproved_seconds,
+  (SELECT count(*) FROM (SELECT FROM dead_letters
+    WHERE settled_as IS NULL LIMIT {_MANY}) AS counted) AS open_dead_letters
+""",  # noqa: S608 fragments of our own
+)
+
+_COUNTED = 10_000  # events a destination
+_WAITING = named(
+    "signals.waiting",
+    f"""
+WITH {DESTINATIONS}
+SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LATERAL (
+  SELECT count(*) AS events, {_AGE.format("min(x.created_at)")} AS seconds,
+    count(*) FILTER (WHERE x.doubts > 0) AS doubtful
+  FROM (
+    SELECT o.created_at, o.doubts FROM outbox o WHERE o.destination = d.name
+    ORDER BY o.available_at, o.id LIMIT {_COUNTED}) x) w
+""",  # noqa: S608 fragments of our own
+)
+# The columns of `_WAITING`.
+_GAUGES = {
+    "orders.outbox_events": 1,
+    "orders.outbox_oldest_age": 2,
+    "orders.outbox_doubtful_events": 3,
+}
+
+
+def tell(engine: Engine, approved_by_sweep: int) -> None:
+    """Log how far behind everything is.
+
+    Raises DatabaseUnavailableError or BusyError, and logs nothing then.
+    """
+    waiting: Sequence[Sequence[Any]] = ()
+    with connect(engine) as connection:
+        if tracing.is_on():
+            waiting = connection.execute(_WAITING).all()
+        measured = connection.execute(_MEASURE).mappings().one()
+    signals = Signals(**measured, approved_by_sweep=approved_by_sweep)
+    log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
+    if (sdk := tracing.sdk()) is not None:
+        sdk.set_gauge("orders.dead_letters", {"": signals.open_dead_letters})
+        lag = {"": signals.oldest_unapproved_seconds}
+        sdk.set_gauge("orders.approval_lag", lag)
+        for name, column in _GAUGES.items():
+            sdk.set_gauge(name, {row[0]: row[column] for row in waiting})

@@ -1,0 +1,1 @@
+"""All SQL about orders: loading, writing, reading."""

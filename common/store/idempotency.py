@@ -1,0 +1,248 @@
+"""Idempotency: the first answer to a POST is kept with its write, and replayed.
+
+There are two kinds of key, the caller's Idempotency-Key header (24 hours) and the cart
+itself (as long as its order exists). A race on either ends as a unique violation, and
+the loser replays the winner.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from msgspec import Struct, json
+
+from common.database.engine import (
+    Connection,
+    Engine,
+    StatementError,
+    connect,
+    named,
+    read,
+)
+from common.database.sqlstates import is_waiting_for, violated_constraint
+from common.domain.model import Ids, encode
+from common.errors import BusyError, InFlightError, KeyReusedError
+from common.store.reads import MOMENT
+
+KEY, CART = "key", "cart"
+KEEP_HOURS = 24
+
+
+class Claim(Struct, frozen=True):
+    """A caller's right to one answer: `scope` is `KEY` or `CART`."""
+
+    user_id: UUID
+    scope: str
+    key: str
+    fingerprint: str
+
+
+class Answer(Struct, frozen=True):
+    """An answer as it goes out: status, headers beyond the usual, body as JSON text."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    is_replayed: bool = False
+
+
+class AlreadyAnsweredError(Exception):
+    """The request was answered before, with `answer`; nothing was written."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__("the request was answered before")
+
+
+class KeyTakenError(Exception):
+    """Another write has taken one of the keys since they were looked up."""
+
+
+def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
+    """Return the claim of an Idempotency-Key, bound to this path and body."""
+    fingerprint = hashlib.sha256(path.encode() + b"\n" + body).hexdigest()
+    return Claim(user_id, KEY, key, fingerprint)
+
+
+def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Claim:
+    """Return the claim of a cart: its id, and each line's id, variation, quantity."""
+    content = json.encode([cart_id, sorted(lines, key=json.encode)])
+    digest = hashlib.sha256(content).hexdigest()
+    return Claim(user_id, CART, digest, digest)
+
+
+_BEGIN = named(
+    "idempotency.begin",
+    f"""
+WITH wanted AS MATERIALIZED (
+  SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:claims AS jsonb)) AS (
+    user_id uuid, scope text, key text, fingerprint text))
+    WITH ORDINALITY AS w(user_id, scope, key, fingerprint, position)
+),
+found AS MATERIALIZED (  -- one moment: of two keys of one write both are seen
+  SELECT r.scope, r.fingerprint = w.fingerprint AS is_same, r.status, r.headers, r.body
+  FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
+  WHERE r.expires_at IS NULL OR r.expires_at > now()
+  ORDER BY w.position LIMIT 1
+),
+expired AS (
+  DELETE FROM idempotency_records r USING wanted w
+  WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
+    -- Not as the index on it has it: a key is looked up, not all that have expired.
+    AND coalesce(r.expires_at, 'infinity') <= now()
+),
+kept AS (  -- what the cart finds is the answer to the header's key from now on
+  INSERT INTO idempotency_records
+    (user_id, scope, key, fingerprint, status, headers, body, expires_at)
+  SELECT w.user_id, w.scope, w.key, w.fingerprint, 200, f.headers, f.body,
+    now() + interval '{KEEP_HOURS} hours'
+  FROM found f JOIN wanted w ON w.scope = '{KEY}'
+  WHERE f.scope = '{CART}'
+  ON CONFLICT DO NOTHING  -- the same request at the same time has kept it
+),
+drawn AS (  -- gaps do no harm, but what is answered already needs no ids
+  SELECT coalesce(CAST(:order_id AS bigint), nextval('orders_id_seq')) AS order_id,
+    ARRAY(SELECT nextval('order_items_id_seq')
+      FROM generate_series(1, CAST(:items AS int))) AS item_ids,
+    {MOMENT.format("clock_timestamp()")} AS at
+  WHERE NOT EXISTS (SELECT FROM found)
+)
+SELECT CAST((SELECT row_to_json(found) FROM found) AS text),
+  CAST((SELECT row_to_json(drawn) FROM drawn) AS text)
+""",  # noqa: S608 fragments of our own
+)
+
+
+class _Found(Struct):
+    scope: str
+    is_same: bool
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def begin(
+    engine: Engine, claims: Sequence[Claim], items: int, order_id: int | None = None
+) -> Ids:
+    """Look the claims up, and draw ids for what is written if none was answered.
+
+    For so many `items` of a new order, or of `order_id`; one round trip. Raise
+    AlreadyAnsweredError if one of the claims was answered before, KeyReusedError if its
+    key was used for another request.
+    """
+    parameters = {"claims": encode(claims), "items": items, "order_id": order_id}
+    with connect(engine) as connection:
+        try:
+            found, drawn = read(connection, _BEGIN, parameters).one()
+        except (StatementError, BusyError) as error:
+            explain(error)
+    if found is None:
+        return json.decode(drawn, type=Ids)
+    record = json.decode(found, type=_Found)
+    if not record.is_same:
+        raise KeyReusedError
+    status = 200 if record.scope == CART else record.status
+    raise AlreadyAnsweredError(
+        Answer(status, record.headers, record.body, is_replayed=True)
+    )
+
+
+def check(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Look the claims up; raise as `begin` does."""
+    if claims:
+        begin(engine, claims, items=0, order_id=0)
+
+
+_KEEP = named(
+    "idempotency.keep",
+    f"""
+INSERT INTO idempotency_records
+  (user_id, scope, key, fingerprint, status, headers, body, expires_at)
+SELECT user_id, scope, key, fingerprint, status, headers, body,
+  now() + interval '{KEEP_HOURS} hours'
+FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS r(
+  user_id uuid, scope text, key text, fingerprint text, status smallint,
+  headers jsonb, body text)
+WHERE scope = '{KEY}'
+""",  # noqa: S608 fragments of our own
+)
+
+
+def keep(engine: Engine, claims: Sequence[Claim], answer: Answer) -> None:
+    """Keep an answer that wrote no order under the header's key, if there is one.
+
+    Raise as `check` if another write has taken the key meanwhile.
+    """
+    if all(claim.scope != KEY for claim in claims):
+        return
+    parameters = {"records": encode(rows(claims, answer))}
+    try:
+        with connect(engine) as connection:
+            try:
+                connection.execute(_KEEP, parameters)
+            except (StatementError, BusyError) as error:
+                explain(error)
+    except KeyTakenError:
+        check(engine, claims)
+
+
+def explain(error: StatementError | BusyError) -> NoReturn:
+    """Raise what a failed write of records means.
+
+    KeyTakenError: another write has committed one of the keys. InFlightError: another
+    is about to, and that takes long. Any other error is raised as it is.
+    """
+    if violated_constraint(error) == "idempotency_records_pkey":
+        raise KeyTakenError from error
+    if isinstance(error, BusyError) and is_waiting_for(error, "idempotency_records"):
+        raise InFlightError from error
+    raise error
+
+
+def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
+    """Return the records that keep `answer`, for the statement that writes."""
+    return [
+        {
+            "user_id": claim.user_id,
+            "scope": claim.scope,
+            "key": claim.key,
+            "fingerprint": claim.fingerprint,
+            "status": answer.status,
+            "headers": answer.headers,
+            "body": answer.body,
+            "keep_hours": KEEP_HOURS if claim.scope == KEY else None,
+        }
+        for claim in claims
+    ]
+
+
+_PURGE = named(
+    "idempotency.purge",
+    """
+WITH gone AS (
+  DELETE FROM idempotency_records
+  WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM idempotency_records
+    WHERE expires_at <= now()
+      AND expires_at >= coalesce(CAST(:after AS timestamptz), '-infinity')
+    ORDER BY expires_at LIMIT CAST(:batch AS int)))
+  RETURNING expires_at
+)
+SELECT count(*), max(expires_at) FROM gone
+""",
+)
+
+
+def purge(
+    connection: Connection, batch: int, after: datetime | None = None
+) -> tuple[int, datetime | None]:
+    """Delete up to `batch` expired records, oldest first; answer how many.
+
+    And `after` which moment of expiry the next batch goes on, so that it need not pass
+    over what is deleted already; None where there is nothing more.
+    """
+    parameters = {"batch": batch, "after": after}
+    deleted, last = connection.execute(_PURGE, parameters).one()
+    return deleted, last if deleted == batch else None

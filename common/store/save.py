@@ -1,0 +1,286 @@
+"""A change of one order: what it brings, and the one statement that writes it.
+
+Rules make changes (`orders.py`, `approval.py`). A write is a compare-and-swap on the
+order's version: if that has moved, nothing of the change is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct, json
+
+from common.database.engine import Connection, StatementError, named
+from common.domain.events import Event
+from common.domain.model import Item, Order, encode
+from common.errors import BusyError
+from common.messaging import outbox, pending
+from common.messaging.pending import Bus, Owed
+from common.store import idempotency
+from common.telemetry import logs
+
+# Who acts: the owner; a shop by its token's claim; the shop service, without a token;
+# the service itself; an operator, of whom the console keeps who it was and why.
+USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
+    "user",
+    "shop",
+    "internal",
+    "system",
+    "operator",
+)
+
+
+class Entry(Struct, frozen=True):
+    """One entry of an order's history, and the events that tell of it, if any must.
+
+    `kind` as in `models.order_history`. They share an event id; each has other
+    destinations. `from_status` None: the item was created.
+    """
+
+    kind: str
+    item_id: int | None = None
+    from_status: int | None = None
+    to_status: int | None = None
+    events: tuple[Event, ...] = ()
+    from_quantity: int | None = None
+    to_quantity: int | None = None
+
+
+@dataclass(kw_only=True)
+class Change:
+    """What one request does to one order: saved whole or not at all.
+
+    `order` is the order as it will be. `version` is the one it was decided on, 0 for a
+    new order. What `history` says, and its events, are recorded in its order.
+    """
+
+    order: Order
+    version: int
+    at: str
+    changed: list[Item] = field(default_factory=list)
+    added: list[Item] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    history: list[Entry] = field(default_factory=list)
+    is_complete: bool = False
+    is_deletion: bool = False
+    actor: UUID | None = None
+    actor_kind: str = USER
+    cart_id: int | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """Answer what is to be told, in the order in which it happened."""
+        return [event for entry in self.history for event in entry.events]
+
+
+# The document that says all there is to write, and what follows from each part of it.
+# Everything hangs on `target`: it is empty when the version has moved, and then so is
+# the rest. It also holds the order's lock before the first outbox id is drawn, so that
+# one order's events get ids in commit order.
+_CHANGE = """
+change AS MATERIALIZED (
+  SELECT * FROM jsonb_to_record(CAST(:change AS jsonb)) AS d(
+    order_id bigint, version bigint, user_id uuid, at timestamptz,
+    is_complete boolean, is_approved boolean, metadata jsonb, actor uuid,
+    actor_kind text, request_id text, traceparent text, cart_id bigint, changed jsonb,
+    added jsonb, removed bigint[], history jsonb, events jsonb, records jsonb)
+)"""
+_ADDED = """
+added AS (
+  INSERT INTO order_items (id, order_id, user_id, status, quantity,
+    product_variation, product_id, shop_id, price)
+  SELECT a.id, t.id, d.user_id, a.status, a.quantity, a.product_variation,
+    a.product_id, a.shop_id, a.price
+  FROM target t, change d, jsonb_to_recordset(d.added) AS a(
+    id bigint, status smallint, quantity int, product_variation uuid,
+    product_id uuid, shop_id uuid, price bigint)
+)"""
+_HISTORY = """
+history AS (  -- what happened, and who has to be told, in its order
+  INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
+    changed_by, changed_at, request_id, event_id, destinations, actor_kind,
+    from_quantity, to_quantity)
+  SELECT t.id, h.kind, h.item_id, h.from_status, h.to_status, d.actor, d.at,
+    d.request_id, h.event_id, h.destinations, d.actor_kind, h.from_quantity,
+    h.to_quantity
+  FROM target t, change d, jsonb_to_recordset(d.history) AS h(
+    position int, kind text, item_id bigint, from_status smallint,
+    to_status smallint, event_id uuid, destinations text[], from_quantity int,
+    to_quantity int)
+  ORDER BY h.position
+)"""
+_PENDING = f"""
+pending AS (  -- a row for each event and destination, in their order
+  INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
+    created_at, available_at, sending_since, attempts)
+  SELECT e.destination, t.id, e.event_id, e.event_type, e.body, d.traceparent, d.at,
+    CASE WHEN c.is_ours THEN now() + interval '{outbox.CLAIM_SECONDS}s' ELSE now() END,
+    CASE WHEN c.is_ours THEN now() END, CASE WHEN c.is_ours THEN 1 ELSE 0 END
+  FROM target t, change d,
+    jsonb_to_recordset(d.events) AS e(position int, destination text, event_id uuid,
+      event_type text, body text, is_claimed boolean),
+    -- Claimed at once, unless others of the order have to go first.
+    LATERAL (SELECT e.is_claimed AND (d.version = 0 OR NOT EXISTS (
+      SELECT FROM outbox o
+      WHERE o.destination = e.destination AND o.order_id = t.id)) AS is_ours) c
+  ORDER BY e.position
+  RETURNING id, event_id, destination, sending_since
+)"""  # noqa: S608 fragments of our own
+_RECORDS = f"""
+remembered AS (  -- a key that another has taken, or is taking, undoes the whole
+  INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, headers,
+    body, order_id, expires_at)
+  SELECT r.user_id, r.scope, r.key, r.fingerprint, r.status, r.headers, r.body,
+    CASE WHEN r.scope = '{idempotency.CART}' THEN t.id END,
+    now() + make_interval(hours => r.keep_hours)
+  FROM target t, change d, jsonb_to_recordset(d.records) AS r(
+    user_id uuid, scope text, key text, fingerprint text, status smallint,
+    headers jsonb, body text, keep_hours int)
+)"""  # noqa: S608 fragments of our own
+# No row where nothing was written; else which events this process has to send.
+_WRITTEN = """
+SELECT CAST((SELECT json_agg(json_build_array(id, event_id, destination))
+  FROM pending WHERE sending_since IS NOT NULL) AS text)
+FROM target
+"""
+
+_SAVE_NEW = named(
+    "store.save_new",
+    f"""
+WITH {_CHANGE},
+target AS (
+  INSERT INTO orders (id, user_id, created_at, is_complete, metadata, cart_id)
+  SELECT order_id, user_id, at, is_complete, metadata, cart_id FROM change
+  RETURNING id
+), {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+{_WRITTEN}""",  # noqa: S608 fragments of our own
+)
+_SAVE_CHANGED = named(
+    "store.save_changed",
+    f"""
+WITH {_CHANGE},
+target AS (
+  UPDATE orders o
+  SET version = o.version + 1, is_complete = d.is_complete, metadata = d.metadata,
+    is_approved = d.is_approved,
+    approved_at = CASE WHEN d.is_approved THEN coalesce(o.approved_at, d.at) END
+  FROM change d
+  WHERE o.id = d.order_id AND o.version = d.version
+  RETURNING o.id
+),
+changed AS (
+  UPDATE order_items i
+  SET status = c.status, quantity = c.quantity, version = i.version + 1
+  FROM target t, change d, jsonb_to_recordset(d.changed)
+    AS c(id bigint, status smallint, quantity int)
+  WHERE i.id = c.id AND i.order_id = t.id
+),
+removed AS (
+  DELETE FROM order_items i USING target t, change d
+  WHERE i.order_id = t.id AND i.id = ANY(d.removed)
+), {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+{_WRITTEN}""",  # noqa: S608 fragments of our own
+)
+_SAVE_DELETED = named(
+    "store.save_deleted",
+    f"""
+WITH {_CHANGE},
+target AS (  -- its items go with it
+  DELETE FROM orders o USING change d
+  WHERE o.id = d.order_id AND o.version = d.version
+  RETURNING o.id
+), {_HISTORY}, {_PENDING}
+{_WRITTEN}""",  # noqa: S608 fragments of our own
+)
+
+
+class Saved(Struct, frozen=True):
+    """What a write leaves to be sent."""
+
+    owed: Owed | None
+
+
+def save(
+    connection: Connection,
+    change: Change,
+    bus: Bus,
+    records: Sequence[dict[str, Any]] = (),
+) -> Saved | None:
+    """Write the change with its history, events and idempotency records, atomically.
+
+    One statement. Return None, with nothing written, if the order has moved on from
+    `change.version`. Raise as `idempotency.explain` where a record's key is taken.
+    """
+    awake = bus.admit() if change.events else ()
+    told = pending.rows(change.events, bus)
+    statement = _SAVE_NEW if change.version == 0 else _SAVE_CHANGED
+    statement = _SAVE_DELETED if change.is_deletion else statement
+    document = encode(_document(change, bus, told, records, awake))
+    try:
+        found = connection.execute(statement, {"change": document}).one_or_none()
+    except (StatementError, BusyError) as error:
+        idempotency.explain(error)
+    if found is None:
+        return None
+    claimed = json.decode(found[0] or "[]", type=list[tuple[int, str, str]])
+    return Saved(pending.left(change.order.id, change.at, told, claimed, awake))
+
+
+def _document(
+    change: Change,
+    bus: Bus,
+    told: Sequence[pending.Row],
+    records: Sequence[dict[str, Any]],
+    awake: Sequence[str],
+) -> dict[str, Any]:
+    """Return all that the statement is told."""
+    context = logs.current()
+    return {
+        "order_id": change.order.id,
+        "version": change.version,
+        "user_id": change.order.user_id,
+        "at": change.at,
+        "is_complete": change.is_complete,
+        "is_approved": change.order.is_approved,
+        "metadata": change.order.metadata,
+        "actor": change.actor,
+        "actor_kind": change.actor_kind,
+        "request_id": context.request_id if context else None,
+        "traceparent": context.traceparent if context else None,
+        "cart_id": change.cart_id,
+        "changed": change.changed,
+        "added": change.added,
+        "removed": change.removed,
+        "history": [
+            _history_row(position, entry, bus)
+            for position, entry in enumerate(change.history)
+        ],
+        "events": [
+            {
+                "position": position,
+                "destination": row.destination,
+                "event_id": row.event.id,
+                "event_type": row.event.type,
+                "body": row.event.body,
+                "is_claimed": bus.claims and row.destination in awake,
+            }
+            for position, row in enumerate(told)
+        ],
+        "records": records,
+    }
+
+
+def _history_row(position: int, entry: Entry, bus: Bus) -> dict[str, Any]:
+    told = [name for e in entry.events for name in pending.destinations(e, bus)]
+    return {
+        "position": position,
+        "kind": entry.kind,
+        "item_id": entry.item_id,
+        "from_status": entry.from_status,
+        "to_status": entry.to_status,
+        "event_id": entry.events[0].id if told else None,
+        "destinations": told,
+        "from_quantity": entry.from_quantity,
+        "to_quantity": entry.to_quantity,
+    }

@@ -1,0 +1,1 @@
+"""HTTP: the Flask app, requests, replies, callers, problems."""

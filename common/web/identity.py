@@ -1,0 +1,134 @@
+"""Identify the caller: the user from the gateway's headers, the shop from a claim.
+
+X-Shop-ID is never read: a client can send it, and the gateway passes it on when the
+token has none of its own.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from common.config.settings import Settings
+from common.domain.model import parse_uuid
+from common.errors import ForbiddenError, UnauthenticatedError
+
+
+class Headers(Protocol):
+    """Request headers, whatever the case of their names."""
+
+    def get(self, key: str, /) -> str | None:
+        """Answer a header's value."""
+        ...
+
+
+class Caller(Struct, frozen=True):
+    """The user, and the shop a verified claim names.
+
+    `has_token` False is the platform's internal call, without a user's token.
+    """
+
+    user_id: UUID
+    shop_id: UUID | None = None
+    has_token: bool = False
+
+
+def identify(
+    headers: Headers, settings: Settings, *, accepts_internal: bool = False
+) -> Caller:
+    """Answer the caller; raises UnauthenticatedError.
+
+    `accepts_internal`: a call of the shop service, which has a user but no token, is
+    good enough. Everywhere else a token is required as soon as it can be verified. The
+    shop service does not come through an API gateway: where that one is believed, no
+    call is internal.
+    """
+    if settings.identity_source == "apigateway":
+        return _from_api_gateway(headers)
+    if settings.identity_source != "header":
+        raise UnauthenticatedError("It is not settled whose word to take.")
+    user_id = _user_id(headers)
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        if settings.jwt_secret is not None and not accepts_internal:
+            raise UnauthenticatedError("The Authorization header is missing.")
+        return Caller(user_id)
+    if settings.jwt_secret is None:
+        return Caller(user_id, has_token=True)
+    claims = _verified(authorization, settings.jwt_secret)
+    if _uuid(claims.get("sub")) != user_id:
+        raise UnauthenticatedError("The token belongs to somebody else.")
+    return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)
+
+
+def check_shop(caller: Caller, shop_id: UUID | None, settings: Settings) -> None:
+    """Raise unless the caller may move items of this shop.
+
+    A token must carry the item's shop as a verified claim; a caller without one is the
+    shop service, which has checked ownership itself, unless a claim is demanded.
+    """
+    if caller.has_token:
+        if caller.shop_id is None or caller.shop_id != shop_id:
+            raise ForbiddenError("The item belongs to another shop.")
+    elif settings.status_requires_shop_claim:
+        raise UnauthenticatedError("A token with the claim shop_uuid is required.")
+
+
+def _user_id(headers: Headers) -> UUID:
+    user_id = parse_uuid((headers.get("X-User-ID") or "").strip())
+    if user_id is None:
+        raise UnauthenticatedError
+    return user_id
+
+
+def _uuid(value: object) -> UUID | None:
+    return parse_uuid(value) if isinstance(value, str) else None
+
+
+def _verified(authorization: str, secret: str) -> Mapping[str, Any]:
+    import jwt  # noqa: PLC0415 only where a secret is set
+
+    scheme, _, token = authorization.partition(" ")
+    try:
+        if scheme.lower() != "bearer":
+            raise jwt.InvalidTokenError
+        # Only what the gateway promises: an audience, or a clock that is some seconds
+        # ahead of ours at issue, is not ours to judge.
+        options: Any = {
+            "require": ["sub", "exp"],
+            "verify_aud": False,
+            "verify_iat": False,
+        }
+        return jwt.decode(token.strip(), secret, algorithms=["HS256"], options=options)
+    except jwt.PyJWTError as error:
+        raise UnauthenticatedError("The token is not valid.") from error
+
+
+def _from_api_gateway(headers: Headers) -> Caller:
+    encoded = headers.get("X-Apigateway-Api-Userinfo")
+    if encoded is None:
+        raise UnauthenticatedError("The gateway's claims are missing.")
+    try:
+        claims = _decoded(encoded)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise UnauthenticatedError("The gateway's claims are malformed.") from error
+    user_id = _uuid(claims.get("sub"))
+    if user_id is None:
+        raise UnauthenticatedError("The gateway's claims name no user.")
+    return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)
+
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+
+
+def _decoded(encoded: str) -> dict[str, Any]:
+    """Answer the claims, which Google sends without padding."""
+    if not _BASE64URL.fullmatch(encoded):
+        raise ValueError("other letters, which Python's decoder would skip")
+    bare = encoded.rstrip("=")
+    content = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+    return msgspec.json.decode(content, type=dict[str, Any])

@@ -1,0 +1,69 @@
+"""Observe one request: its log line, its span, its durations."""
+
+import logging
+import time
+from typing import Any
+
+from common.telemetry import logs, tracing
+
+log = logs.get("http")
+_OURS = 500  # a status from which on it is our doing
+# What a caller made up is not told apart.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Observation:
+    """What is seen of one request, from its making to `end`."""
+
+    def __init__(self, context: logs.RequestContext, method: str) -> None:
+        self._context = context
+        self._method = method
+        self._began = time.perf_counter()
+        self._span = None
+        if tracing.is_on():
+            began = {"http.request.method": method}
+            self._span = tracing.start(method, tracing.Kind.SERVER, began)
+        if self._span is not None:
+            context.traceparent, context.is_first = self._span.traceparent, False
+
+    def end(self, route: str | None, status: int) -> None:
+        """Note the answer. `database_ms` and `upstream_ms` are absent without any."""
+        seconds = time.perf_counter() - self._began
+        context = self._context
+        fields: dict[str, Any] = {
+            "method": self._method,
+            "route": route,
+            "status": status,
+            "latency_ms": round(seconds * 1000, 2),
+        }
+        if context.database:
+            fields["database_ms"] = round(sum(context.database) * 1000, 2)
+            fields["statements"] = len(context.database)
+        if context.upstream:
+            fields["upstream_ms"] = round(sum(context.upstream) * 1000, 2)
+        fields["httpRequest"] = {
+            "requestMethod": self._method,
+            "status": status,
+            "latency": f"{seconds:.6f}s",
+        }
+        logs.write(log, logging.INFO, "request", fields)
+        if self._span is not None:
+            told: dict[str, str | int] = {"http.response.status_code": status}
+            if route is not None:
+                told["http.route"] = route
+            if (sdk := tracing.sdk()) is not None:
+                of = {
+                    "service": context.service,
+                    "http.request.method": (
+                        self._method if self._method in _METHODS else "_OTHER"
+                    ),
+                }
+                sdk.request_seconds.record(seconds, {**told, **of})
+            if context.order_id is not None:
+                told["order.id"] = context.order_id
+            self._span.end(
+                name=f"{self._method} {route}" if route else None,
+                error=str(status) if status >= _OURS else None,
+                attributes=told,
+            )
+            tracing.flush()

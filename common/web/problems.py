@@ -1,0 +1,71 @@
+"""Turn an exception into problem details (RFC 9457).
+
+`error` repeats the title, as older front ends read nothing else.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from common.domain.model import encode
+from common.errors import ServiceError, UnauthenticatedError
+
+PROBLEM_JSON = "application/problem+json"
+
+_TITLES = {
+    400: ("invalid-request", "Invalid request"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    413: ("body-too-large", "Body too large"),
+    415: ("unsupported-media-type", "Unsupported media type"),
+}
+
+
+def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Response:
+    """Answer a problem (RFC 9457), with `more` members."""
+    members = _members(error.slug, error.title, error.status, error.detail)
+    if error.errors:
+        members["errors"] = error.errors
+    members |= {**error.extra, **(more or {})}
+    response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
+    seconds = error.retry_after_seconds
+    if seconds is not None:
+        # Spread, so that who was refused together does not come back together.
+        seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
+        response.headers["Retry-After"] = str(seconds)
+    if isinstance(error, UnauthenticatedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "error": title,  # older front ends read this one
+    }
+
+
+def http_problem(error: HTTPException) -> Response:
+    """Turn what Flask raises itself: unknown routes, methods, media types, sizes."""
+    status = error.code or 500
+    slug, title = _TITLES.get(status, ("", error.name))
+    members = _members(slug, title, status, error.description or title)
+    if not slug:  # says no more than its status does (RFC 9457, 4.2.1)
+        members["type"] = "about:blank"
+    response = Response(encode(members), status, content_type=PROBLEM_JSON)
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def defect() -> Response:
+    """Answer for a defect of ours: a 500 that tells the caller nothing of it."""
+    return problem(ServiceError("Something went wrong on our side."))
