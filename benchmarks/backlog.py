@@ -10,16 +10,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from common.domain import events
-from common.domain.model import Item, Order
+from common.domain.model import Event, Item, Order
 from tests.support import database
 
 ITEMS = 5
 CREATED_AT = "2025-12-01T10:00:00.058493Z"
 
 
-def backlog(count: int, statuses: int) -> list[events.Event]:
+def backlog(count: int, statuses: int) -> list[Event]:
     """Answer `count` events as checkouts and status changes leave them behind."""
-    found: list[events.Event] = []
+    found: list[Event] = []
     order_id = 0
     while len(found) < count:
         order_id += 1
@@ -27,7 +27,7 @@ def backlog(count: int, statuses: int) -> list[events.Event]:
     return found[:count]
 
 
-def _of_order(order_id: int, statuses: int) -> list[events.Event]:
+def _of_order(order_id: int, statuses: int) -> list[Event]:
     items = [
         Item(
             id=order_id * ITEMS + number,
@@ -59,7 +59,7 @@ def _of_order(order_id: int, statuses: int) -> list[events.Event]:
     ]
 
 
-def fill(url: str, backlog_: Sequence[events.Event]) -> None:
+def fill(url: str, backlog_: Sequence[Event]) -> None:
     """Put the events into an empty outbox, as if the broker had been away."""
     rows = "".join(
         "rabbitmq\t{}\t{}\t{}\t{}\n".format(
@@ -78,7 +78,7 @@ def fill(url: str, backlog_: Sequence[events.Event]) -> None:
         connection.run("CHECKPOINT")
 
 
-def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[events.Event]) -> str:
+def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[Event]) -> str:
     """Answer what is wrong with what arrived, '' where nothing is."""
     owed: dict[str, list[str]] = defaultdict(list)
     for event in backlog_:

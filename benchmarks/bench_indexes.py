@@ -23,8 +23,8 @@ from common.config import settings as config
 from common.config.endpoints import Database
 from common.database.engine import Connection, Engine, Statement, connect, make_engine
 from common.domain import orders
-from common.domain.model import DELIVERED, SHIPPED, Order, encode
-from common.domain.orders import Line
+from common.domain.model import DELIVERED, SHIPPED, Line, Order, Snapshot
+from common.json import encode
 from common.messaging.pending import Bus
 from common.store import idempotency
 from common.store import orders as store
@@ -198,7 +198,7 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
 def _move(engine: Engine, item_id: int, status: int) -> None:
     shop = uuid.UUID(int=1)
 
-    def decide(snapshot: store.Snapshot) -> Any:  # noqa: ANN401 a change or none
+    def decide(snapshot: Snapshot) -> Any:  # noqa: ANN401 a change or none
         return orders.set_status(snapshot, item_id, status, shop)
 
     store.change_order(engine, Target(item_id=item_id), decide, BUS)

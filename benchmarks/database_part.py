@@ -15,8 +15,10 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from common import wiring
-from common.domain import model, orders
-from common.domain.orders import Line
+from common.domain import orders
+from common.domain.commands import CheckoutReply
+from common.domain.model import Line
+from common.json import encode
 from common.store import idempotency
 from common.store import orders as store
 
@@ -35,7 +37,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
     engine = wiring.engine()
     ids = idempotency.begin(engine, claims, len(lines))
     change = orders.new_order(user_id, lines, ids, cart_id=42)
-    reply = model.CheckoutReply(
+    reply = CheckoutReply(
         message="Order created successfully",
         order_id=change.order.id,
         items_count=len(lines),
@@ -43,7 +45,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
         order=change.order,
     )
     headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
-    answer = idempotency.Answer(201, headers, model.encode(reply))
+    answer = idempotency.Answer(201, headers, encode(reply))
     store.create_order(engine, change, wiring.bus(), claims, answer)
 
 

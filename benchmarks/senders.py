@@ -23,7 +23,7 @@ from msgspec import Struct
 from benchmarks.bus import own_exchange
 from common import wiring
 from common.config import endpoints
-from common.domain import events
+from common.domain.model import Event
 from common.messaging.relay import Relay
 from common.publishing import rabbitmq, rabbitmq_connection
 from common.publishing.publisher import Message, Outcome, Result
@@ -113,7 +113,7 @@ def _be_the_service(place: Place) -> None:
     wiring.start("DATABASE", "EVENT_BUS")
 
 
-def publisher_alone(place: Place, backlog_: Sequence[events.Event], batch: int) -> None:
+def publisher_alone(place: Place, backlog_: Sequence[Event], batch: int) -> None:
     """Send everything through the service's publisher, without a database."""
     _be_the_service(place)
     publisher = rabbitmq.RabbitMQPublisher(place.broker)
@@ -129,7 +129,7 @@ def publisher_alone(place: Place, backlog_: Sequence[events.Event], batch: int) 
     publisher.close()
 
 
-def bare_pika(place: Place, backlog_: Sequence[events.Event], batch: int) -> None:
+def bare_pika(place: Place, backlog_: Sequence[Event], batch: int) -> None:
     """Send everything with pika as its manual says, confirms pipelined, in batches."""
     parts = iter(
         [backlog_[start : start + batch] for start in range(0, len(backlog_), batch)]

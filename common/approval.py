@@ -6,25 +6,17 @@ for it.
 
 import time
 from collections.abc import Mapping, Sequence
-from uuid import UUID
-
-from msgspec import UNSET, structs
 
 from common.database.engine import Engine, connect, named
-from common.domain import events
-from common.domain.model import OrderPatch
-from common.domain.orders import is_complete, set_metadata
+from common.domain.approval import decide
 from common.errors import (
     BusyError,
     NotFoundError,
-    OrderApprovedError,
-    OrderNotCompleteError,
 )
 from common.messaging import envelopes
 from common.messaging.dead_letters import DeadLetter, bury
 from common.messaging.pending import Bus, Owed
-from common.store.orders import Snapshot, Target, change_order
-from common.store.save import SYSTEM, USER, Change, Entry
+from common.store.orders import Target, change_order
 from common.telemetry import logs, tracing
 
 log = logs.get("approval")
@@ -44,44 +36,6 @@ _SECRET = frozenset(
     }
 )
 _MAX_TRAIT = 255  # characters of an id or type that somebody else chose
-
-
-def decide(snapshot: Snapshot) -> Change | None:
-    """Approve a complete order that is not approved; None for every other."""
-    order = snapshot.order
-    if order.is_approved or not is_complete(order.items):
-        return None
-    approved = events.order_approved(order, snapshot.read_at)
-    told = (approved, events.analytics_notification(order, approved))
-    return Change(
-        order=structs.replace(order, is_approved=True),
-        version=snapshot.version,
-        at=snapshot.read_at,
-        is_complete=True,
-        history=[Entry("order.approved", events=told)],
-        actor_kind=SYSTEM,
-    )
-
-
-def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | None:
-    """Do what an owner's patch asks for: metadata, and the approval where it is due.
-
-    Raises OrderNotCompleteError or OrderApprovedError; then nothing is done.
-    """
-    changed = None
-    if patch.metadata is not UNSET:
-        changed = set_metadata(snapshot, patch.metadata, actor)
-    if patch.is_approved is False and snapshot.order.is_approved:
-        raise OrderApprovedError("An approved order stays approved.")
-    if patch.is_approved is not True or snapshot.order.is_approved:
-        return changed
-    approved = decide(snapshot)
-    if approved is None:
-        raise OrderNotCompleteError
-    approved.actor, approved.actor_kind = actor, USER
-    if changed is not None:
-        approved.order.metadata = changed.order.metadata
-    return approved
 
 
 def approve(engine: Engine, order_id: int, bus: Bus) -> Owed | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from common.api_docs import documents
-from common.domain.model import encode
+from common.json import encode
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,11 +9,11 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException, IncompleteRead
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from common import failpoints
 from common.clients.connections import Connection, Pool
@@ -34,9 +34,6 @@ _RETRIED_STATUSES = (408, 425, 429, 502, 503, 504)
 _REDIRECTS = (307, 308)
 _OK, _NOT_A_SUCCESS, _ERROR, _SERVER_ERROR = 200, 300, 400, 500
 
-# What columns, events and their readers can hold; all else is an invalid response.
-BigInt = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
 
 T = TypeVar("T")
 

@@ -5,45 +5,15 @@ Its read cache mixes rows up, so a response with another id is invalid. Stock is
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import TypeVar
 from uuid import UUID
 
-from msgspec import Struct, structs
+from msgspec import structs
 
-from common.clients.batch import BigInt, Call, Text, Upstream, parse, require
+from common.clients.batch import Call, Upstream, parse, require
+from common.domain.cart import Product, Variation
 
 _UNKNOWN = (404, 422)  # 422: the id is no UUID to them
-
-
-class Product(Struct, frozen=True):
-    """What a variation is a variation of. A missing `is_active` counts as active."""
-
-    id: UUID
-    shop_id: UUID | None = None
-    title: Text | None = None
-    is_active: bool | None = None
-    base_price: Decimal | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a price that is no number."""
-        _check_price(self.base_price)
-
-
-class Variation(Struct, frozen=True):
-    """One thing that can be bought. `amount` is its stock and may be negative."""
-
-    id: UUID
-    amount: BigInt
-    product_id: UUID | None = None
-    price: Decimal | None = None
-    product: Product | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a price that is no number, or another's product."""
-        _check_price(self.price)
-        if self.product and self.product_id not in (None, self.product.id):
-            raise ValueError("the product is another one")
 
 
 T = TypeVar("T", Product, Variation)
@@ -93,8 +63,3 @@ def _get(  # noqa: PLR0913, PLR0917 one call's worth of facts
                 raise upstream.invalid(response, "it is about another id")
         found[id_] = row
     return found
-
-
-def _check_price(price: Decimal | None) -> None:
-    if price is not None and not price.is_finite():
-        raise ValueError("a price must be a number")

@@ -6,46 +6,12 @@ The cart's path ends in a slash, an item's does not.
 from collections.abc import Sequence
 from uuid import UUID
 
-from msgspec import Struct
-
-from common.clients.batch import (
-    BigInt,
-    Call,
-    Text,
-    Upstream,
-    UpstreamResponse,
-    parse,
-    require,
-)
-from common.domain.model import encode, parse_uuid
+from common.clients.batch import Call, Upstream, UpstreamResponse, parse, require
+from common.domain.cart import Cart
 from common.errors import CartNotFoundError
+from common.json import encode
 
 _NOT_FOUND = 404
-
-
-class CartLine(Struct, frozen=True):
-    """One line of a cart; `variation` is None where the id is no UUID."""
-
-    id: BigInt
-    product_variation_id: Text | None
-    quantity: BigInt | None
-
-    @property
-    def variation(self) -> UUID | None:
-        """Return the variation's id."""
-        return parse_uuid(self.product_variation_id)
-
-
-class Cart(Struct, frozen=True):
-    """A cart as the shopcart service tells it."""
-
-    id: BigInt
-    items: list[CartLine]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where two lines have one id."""
-        if len({line.id for line in self.items}) < len(self.items):
-            raise ValueError("two lines have the same id")
 
 
 def get_shopcart_data(upstream: Upstream, user_id: UUID, deadline: float) -> Cart:

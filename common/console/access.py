@@ -21,8 +21,8 @@ from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from msgspec import Struct, json
 
 from common.config.settings import Console
-from common.domain.model import encode
 from common.errors import ForbiddenError, UnauthenticatedError
+from common.json import encode
 from common.web.identity import Headers
 
 logger = logging.getLogger(__name__)

@@ -12,15 +12,16 @@ from uuid import UUID
 from common import approval
 from common.database.engine import Engine, connect
 from common.domain import orders
-from common.domain.model import MAX_QUANTITY, OrderPatch, parse_uuid
+from common.domain.approval import patch_order
+from common.domain.commands import OrderPatch
+from common.domain.model import MAX_QUANTITY, OPERATOR, Change, Snapshot, parse_uuid
 from common.errors import InvalidRequestError, PreconditionFailedError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log
 from common.store import orders as store
-from common.store.orders import Snapshot, Target
+from common.store.orders import Target
 from common.store.paging import parse_id, parse_status
-from common.store.save import OPERATOR, Change
 
 MAX_REASON = 500
 T = TypeVar("T")
@@ -104,7 +105,7 @@ def _set_metadata(snapshot: Snapshot, values: Values, actor: UUID) -> Change | N
 
 def _approve(snapshot: Snapshot, _values: Values, actor: UUID) -> Change | None:
     patch = OrderPatch(is_approved=True)
-    return approval.patch_order(snapshot, patch, actor)
+    return patch_order(snapshot, patch, actor)
 
 
 def _delete(snapshot: Snapshot, _values: Values, actor: UUID) -> Change:

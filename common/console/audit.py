@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from common.console.actions import Action, Values, decision, read
 from common.database.engine import Connection, Engine, connect, named, transaction
-from common.domain.model import encode
 from common.errors import ServiceError
+from common.json import encode
 from common.messaging import outbox
 from common.messaging.pending import Bus
 from common.store import orders

@@ -25,14 +25,12 @@ from common.console.access import Operator
 from common.console.actions import quantity_of
 from common.database.engine import Connection
 from common.domain import checkout
-from common.domain.model import parse_uuid
+from common.domain.model import Change, Entry, Snapshot, parse_uuid
 from common.domain.orders import STATUS_NAMES
 from common.messaging import dead_letters, pending
 from common.messaging.pending import Bus
 from common.operations import event_log
 from common.store import paging
-from common.store.orders import Snapshot
-from common.store.save import Change, Entry
 from common.telemetry import logs
 
 HTML = "text/html; charset=utf-8"

@@ -14,7 +14,7 @@ from common.console.access import operator_id
 from common.console.reads import Action
 from common.domain.events import ANALYTICS
 from common.domain.orders import STATUS_NAMES
-from common.operations.event_log import Row
+from common.messaging.event_rows import Row
 from common.store.timeline import Step, Timeline
 
 

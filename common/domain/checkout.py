@@ -11,10 +11,8 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from common.clients.product import Variation
-from common.clients.shopcart import CartLine
-from common.domain.model import MAX_QUANTITY
-from common.domain.orders import Line
+from common.domain.cart import CartLine, Variation
+from common.domain.model import MAX_QUANTITY, Line
 from common.errors import InvalidRequestError, ItemUnavailableError
 
 MAX_PRICE_MINOR = 2**53 - 1  # what every consumer's JSON can carry

@@ -6,14 +6,14 @@ structs. Ids are ints in `order.created` and numeric strings everywhere else, be
 the consumers are older than this service.
 """
 
-import uuid
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
-from common.domain.model import DELIVERED, Id, Item, Order, Quantity, Status, encode
+from common.domain.model import DELIVERED, Event, Id, Item, Order, Quantity, Status
+from common.json import encode
 
 ORDER_CREATED: Final = "order.created"
 ITEM_CREATED: Final = "order.item.created"
@@ -127,19 +127,6 @@ class CompletedOrder(Struct):
     user_id: UUID
     created_at: Moment
     items: list[CompletedItem]
-
-
-class Event(Struct, frozen=True):
-    """One thing that happened; `body` is JSON text to the byte.
-
-    `destination` None means every destination of the event bus.
-    """
-
-    type: str
-    order_id: int
-    body: str
-    destination: str | None = None
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 def order_created(order: Order, cart_id: int) -> Event:

@@ -5,20 +5,17 @@ from null.
 """
 
 import re
-import threading
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+import uuid
+from dataclasses import dataclass, field
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct, field
 
-from common.errors import InvalidRequestError
+from common.errors import NotFoundError
 
 MAX_ID = 2**63 - 1
 MAX_QUANTITY = 10_000
-MAX_LINES = 200
-MAX_METADATA_KEYS = 50
 
 PROCESSING, SHIPPED, DELIVERED, CANCELLED = 1, 2, 3, 4
 
@@ -32,15 +29,6 @@ Status = Annotated[
         description="1 Processing, 2 Shipped, 3 Delivered, 4 Cancelled",
     ),
 ]
-MetadataKey = Annotated[str, Meta(min_length=1, max_length=40)]
-MetadataValue = Annotated[str, Meta(max_length=500)]
-
-T = TypeVar("T")
-
-# To decode a mebibyte takes up to 50 ms, in which no other thread gets its turn; of
-# several such threads each would get one before anybody else does.
-LARGE_BODY_BYTES = 32 * 1024
-_one_large_body = threading.Lock()
 
 
 class Item(Struct):
@@ -78,120 +66,6 @@ class Ids(Struct, frozen=True):
     at: str
 
 
-class NewLine(Struct):
-    """One line of a new order."""
-
-    product_variation: UUID
-    quantity: Quantity = 1
-
-
-class NewOrder(Struct):
-    """The body of `POST /api/orders/`."""
-
-    user_id: UUID | None = None
-    metadata: dict[MetadataKey, MetadataValue] = msgspec.field(default_factory=dict)
-    items: Annotated[list[NewLine], Meta(max_length=MAX_LINES)] = msgspec.field(
-        default_factory=list
-    )
-
-
-class NewItem(Struct):
-    """The body of `POST /api/order-items/`."""
-
-    order: Id
-    product_variation: UUID
-    quantity: Quantity = 1
-
-
-class OrderPatch(Struct):
-    """The body of `PATCH /api/orders/{id}/`; `metadata` is a JSON merge patch."""
-
-    user_id: UUID | UnsetType | None = UNSET
-    is_approved: bool | UnsetType = UNSET
-    metadata: dict[MetadataKey, MetadataValue | None] | UnsetType | None = UNSET
-
-
-class ItemPatch(Struct):
-    """The body of `PATCH /api/order-items/{id}/`: one of `quantity` and `status`.
-
-    The other fields are known so that an attempt to change them can be refused.
-    """
-
-    quantity: Quantity | UnsetType = UNSET
-    status: Status | UnsetType = UNSET
-    order: Any = UNSET
-    product_variation: Any = UNSET
-    product_id: Any = UNSET
-    shop_id: Any = UNSET
-    price: Any = UNSET
-
-
-class StatusPatch(Struct):
-    """The body of `PATCH /api/order-items/{id}/status/`."""
-
-    status: Status
-
-
-class CheckoutReply(Struct):
-    """The body of a successful checkout."""
-
-    message: str
-    order_id: Id
-    items_count: int
-    total_quantity: int
-    order: Order
-
-
-def decode(body: bytes, shape: type[T]) -> T:
-    """Answer `body` as `shape`; raises InvalidRequestError naming field and rule."""
-    if len(body) <= LARGE_BODY_BYTES:
-        return _decode(body, shape)
-    with _one_large_body:
-        return _decode(body, shape)
-
-
-def _decode(body: bytes, shape: type[T]) -> T:
-    try:
-        # As text: msgspec does not look into the bytes of what it ignores.
-        return msgspec.json.decode(body.decode(), type=shape)
-    except msgspec.ValidationError as error:
-        field, rule = _field_and_rule(str(error))
-        raise InvalidRequestError.of(field, rule) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError("The body is not valid JSON.") from error
-
-
-def encode(value: object) -> str:
-    """Answer `value` as JSON text."""
-    return msgspec.json.encode(value).decode()
-
-
-_PLACE = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
-_MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
-
-
-def _field_and_rule(message: str) -> tuple[str, str]:
-    """Split msgspec's message; a missing field is named itself, not its parent."""
-    place = _PLACE.search(message)
-    path = place["path"] if place else ""
-    rule = _PLACE.sub("", message).replace("`", "")
-    if missing := _MISSING.search(message):
-        field = missing["field"]
-        return (f"{path}.{field}" if path else field), "is required"
-    rule = rule[:1].lower() + rule[1:]
-    return path or "body", f"key: {rule}" if place and place[1] else rule
-
-
-def check_metadata(metadata: Mapping[str, str | None]) -> None:
-    """Raise InvalidRequestError for what PostgreSQL cannot store or is too much."""
-    if len(metadata) > MAX_METADATA_KEYS:
-        raise InvalidRequestError.of("metadata", f"at most {MAX_METADATA_KEYS} keys")
-    for key, value in metadata.items():
-        if "\x00" in key or "\x00" in (value or ""):
-            rule = "must not contain NUL characters"
-            raise InvalidRequestError.of("metadata", rule)
-
-
 _UUID = re.compile(
     r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}"
 )
@@ -202,3 +76,96 @@ def parse_uuid(value: str | None) -> UUID | None:
     if value is None or not _UUID.fullmatch(value.lower()):
         return None
     return UUID(value)
+
+
+class Event(Struct, frozen=True):
+    """One thing that happened; `body` is JSON text to the byte.
+
+    `destination` None means every destination of the event bus.
+    """
+
+    type: str
+    order_id: int
+    body: str
+    destination: str | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class Line(Struct, frozen=True):
+    """What is ordered, as the product service knows it. `price` is in minor units."""
+
+    product_variation: UUID
+    quantity: int
+    product_id: UUID | None
+    shop_id: UUID | None
+    price: int
+
+
+# Who acts: the owner; a shop by its token's claim; the shop service, without a token;
+# the service itself; an operator, of whom the console keeps who it was and why.
+USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
+    "user",
+    "shop",
+    "internal",
+    "system",
+    "operator",
+)
+
+
+class Entry(Struct, frozen=True):
+    """One entry of an order's history, and the events that tell of it, if any must.
+
+    `kind` as in `models.order_history`. They share an event id; each has other
+    destinations. `from_status` None: the item was created.
+    """
+
+    kind: str
+    item_id: int | None = None
+    from_status: int | None = None
+    to_status: int | None = None
+    events: tuple[Event, ...] = ()
+    from_quantity: int | None = None
+    to_quantity: int | None = None
+
+
+@dataclass(kw_only=True)
+class Change:
+    """What one request does to one order: saved whole or not at all.
+
+    `order` is the order as it will be. `version` is the one it was decided on, 0 for a
+    new order. What `history` says, and its events, are recorded in its order.
+    """
+
+    order: Order
+    version: int
+    at: str
+    changed: list[Item] = field(default_factory=list)
+    added: list[Item] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    history: list[Entry] = field(default_factory=list)
+    is_complete: bool = False
+    is_deletion: bool = False
+    actor: UUID | None = None
+    actor_kind: str = USER
+    cart_id: int | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """Answer what is to be told, in the order in which it happened."""
+        return [event for entry in self.history for event in entry.events]
+
+
+class Snapshot(Struct, frozen=True):
+    """An order with its items at one moment (`read_at`, RFC 3339), and its versions."""
+
+    order: Order
+    version: int
+    item_versions: dict[int, int]
+    read_at: str
+
+    def item(self, item_id: int) -> Item:
+        """Answer the item; raises NotFoundError."""
+        for item in self.order.items:
+            if item.id == item_id:
+                return item
+        raise NotFoundError

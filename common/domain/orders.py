@@ -7,19 +7,23 @@ or raises.
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, UnsetType, structs
 
 from common.domain import events
+from common.domain.commands import ItemPatch, check_metadata
 from common.domain.model import (
     CANCELLED,
     DELIVERED,
     PROCESSING,
     SHIPPED,
+    Change,
+    Entry,
+    Event,
     Ids,
     Item,
-    ItemPatch,
+    Line,
     Order,
-    check_metadata,
+    Snapshot,
 )
 from common.errors import (
     ForbiddenError,
@@ -29,8 +33,6 @@ from common.errors import (
     OrderApprovedError,
     OrderShippedError,
 )
-from common.store.orders import Snapshot
-from common.store.save import Change, Entry
 
 FINAL = frozenset({DELIVERED, CANCELLED})
 STATUS_NAMES = {
@@ -46,16 +48,6 @@ TRANSITIONS = {
     DELIVERED: frozenset[int](),
     CANCELLED: frozenset[int](),
 }
-
-
-class Line(Struct, frozen=True):
-    """What is ordered, as the product service knows it. `price` is in minor units."""
-
-    product_variation: UUID
-    quantity: int
-    product_id: UUID | None
-    shop_id: UUID | None
-    price: int
 
 
 def is_complete(items: Iterable[Item]) -> bool:
@@ -282,7 +274,7 @@ def _moved(
 ) -> Entry:
     """Answer the history of a change of status, told to whoever follows the item."""
     after = structs.replace(item, status=status)
-    told: tuple[events.Event, ...] = ()
+    told: tuple[Event, ...] = ()
     if events.has_shop(item):
         told = (events.status_updated(after, item.status, change.at),)
     return Entry(kind, item.id, item.status, status, told)

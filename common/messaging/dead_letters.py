@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import Struct, structs
 
 from common.database.engine import Connection, Engine, connect, named
-from common.domain.model import encode
 from common.errors import ConflictError, NotFoundError
+from common.json import encode
 from common.messaging import envelopes
 from common.telemetry import logs
 

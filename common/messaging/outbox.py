@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct, json
 
 from common.database.engine import Connection, Statement, named
-from common.domain.model import encode
+from common.json import encode
 from common.publishing.publisher import Message
 
 # Longer than any attempt: analytics has a minute, begun within 15 seconds (`relay.py`).

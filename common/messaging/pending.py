@@ -10,7 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from common.domain.events import Event
+from common.domain.model import Event
 from common.messaging.outbox import Claimed
 from common.telemetry import logs
 

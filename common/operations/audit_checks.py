@@ -6,7 +6,7 @@ Entries older than the ledger lack some columns; `is_new` tells them apart.
 from common.database.engine import named
 from common.domain.model import CANCELLED, PROCESSING
 from common.domain.orders import FINAL, TRANSITIONS
-from common.operations.event_log import DESTINATIONS
+from common.messaging.event_rows import DESTINATIONS
 from common.store.reads import MOMENT
 
 # The stable name of every difference, and what it says to people.

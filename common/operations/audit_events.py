@@ -7,8 +7,8 @@ ending the audit.
 from common.database.engine import named
 from common.domain import events
 from common.domain.model import DELIVERED
+from common.messaging.event_rows import found
 from common.operations.audit_checks import HISTORY, RANGE
-from common.operations.event_log import found
 from common.store.reads import MOMENT
 from common.store.timeline import EVENT_TYPE
 

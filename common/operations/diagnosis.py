@@ -11,8 +11,8 @@ from msgspec import Raw, Struct, json, structs
 from common import approval
 from common.database.engine import Connection, Engine, connect, named
 from common.domain.events import ANALYTICS
+from common.messaging.event_rows import DESTINATIONS
 from common.messaging.relay import Relay
-from common.operations.event_log import DESTINATIONS
 
 PATIENCE_SECONDS = 120
 STUCK_ATTEMPTS = 3

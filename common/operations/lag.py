@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from common.database.engine import Engine, connect, named
-from common.operations.event_log import DESTINATIONS
+from common.messaging.event_rows import DESTINATIONS
 from common.telemetry import logs, tracing
 
 log = logs.get("signals")

@@ -22,8 +22,9 @@ from common.database.engine import (
     read,
 )
 from common.database.sqlstates import is_waiting_for, violated_constraint
-from common.domain.model import Ids, encode
+from common.domain.model import Ids
 from common.errors import BusyError, InFlightError, KeyReusedError
+from common.json import encode
 from common.store.reads import MOMENT
 
 KEY, CART = "key", "cart"

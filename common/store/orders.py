@@ -21,31 +21,14 @@ from common.database.engine import (
     named,
     transaction,
 )
-from common.domain.model import Item, Order
-from common.errors import BusyError, InFlightError, NotFoundError
+from common.domain.model import Change, Snapshot
+from common.errors import BusyError, InFlightError
 from common.messaging.pending import Bus, Owed
 from common.store import idempotency
 from common.store.idempotency import Answer, Claim, KeyTakenError
 from common.store.reads import MOMENT, ORDER_JSON, unique
-from common.store.save import Change, save
+from common.store.save import save
 from common.telemetry import logs
-
-
-class Snapshot(Struct, frozen=True):
-    """An order with its items at one moment (`read_at`, RFC 3339), and its versions."""
-
-    order: Order
-    version: int
-    item_versions: dict[int, int]
-    read_at: str
-
-    def item(self, item_id: int) -> Item:
-        """Answer the item; raises NotFoundError."""
-        for item in self.order.items:
-            if item.id == item_id:
-                return item
-        raise NotFoundError
-
 
 _BY_ORDER = "o.id = CAST(:id AS bigint)"
 _BY_ITEM = "o.id = (SELECT order_id FROM order_items WHERE id = CAST(:id AS bigint))"

@@ -5,74 +5,18 @@ order's version: if that has moved, nothing of the change is written.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from msgspec import Struct, json
 
 from common.database.engine import Connection, StatementError, named
-from common.domain.events import Event
-from common.domain.model import Item, Order, encode
+from common.domain.model import Change, Entry
 from common.errors import BusyError
+from common.json import encode
 from common.messaging import outbox, pending
 from common.messaging.pending import Bus, Owed
 from common.store import idempotency
 from common.telemetry import logs
-
-# Who acts: the owner; a shop by its token's claim; the shop service, without a token;
-# the service itself; an operator, of whom the console keeps who it was and why.
-USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
-    "user",
-    "shop",
-    "internal",
-    "system",
-    "operator",
-)
-
-
-class Entry(Struct, frozen=True):
-    """One entry of an order's history, and the events that tell of it, if any must.
-
-    `kind` as in `models.order_history`. They share an event id; each has other
-    destinations. `from_status` None: the item was created.
-    """
-
-    kind: str
-    item_id: int | None = None
-    from_status: int | None = None
-    to_status: int | None = None
-    events: tuple[Event, ...] = ()
-    from_quantity: int | None = None
-    to_quantity: int | None = None
-
-
-@dataclass(kw_only=True)
-class Change:
-    """What one request does to one order: saved whole or not at all.
-
-    `order` is the order as it will be. `version` is the one it was decided on, 0 for a
-    new order. What `history` says, and its events, are recorded in its order.
-    """
-
-    order: Order
-    version: int
-    at: str
-    changed: list[Item] = field(default_factory=list)
-    added: list[Item] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
-    history: list[Entry] = field(default_factory=list)
-    is_complete: bool = False
-    is_deletion: bool = False
-    actor: UUID | None = None
-    actor_kind: str = USER
-    cart_id: int | None = None
-
-    @property
-    def events(self) -> list[Event]:
-        """Answer what is to be told, in the order in which it happened."""
-        return [event for entry in self.history for event in entry.events]
-
 
 # The document that says all there is to write, and what follows from each part of it.
 # Everything hangs on `target`: it is empty when the version has moved, and then so is

@@ -15,7 +15,7 @@ from common.database.engine import Connection, named
 from common.domain import events
 from common.domain.model import MAX_ID
 from common.errors import NotFoundError
-from common.operations.event_log import ROW, Row, found
+from common.messaging.event_rows import ROW, Row, found
 from common.store.paging import MAX_LIMIT, ListQuery
 from common.store.reads import MOMENT, Document, unique
 

@@ -10,12 +10,12 @@ import flask
 from flask import Response, request
 
 from common.config.settings import Settings
-from common.domain.model import decode, encode
 from common.errors import (
     InvalidRequestError,
     PreconditionFailedError,
     ServiceError,
 )
+from common.json import decode, encode
 from common.telemetry import logs
 from common.web.identity import Caller, identify
 from common.web.problems import PROBLEM_JSON, problem

@@ -10,8 +10,8 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from common.domain.model import encode
 from common.errors import ServiceError, UnauthenticatedError
+from common.json import encode
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -15,8 +15,10 @@ from flask import Request, Response
 from common import wiring
 from common.clients import product, shopcart
 from common.domain import checkout, orders
-from common.domain.model import CheckoutReply, encode
+from common.domain.cart import Cart
+from common.domain.commands import CheckoutReply
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
+from common.json import encode
 from common.messaging.pending import Owed
 from common.store import idempotency
 from common.store import orders as store
@@ -83,12 +85,12 @@ def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]
     return answer, store.create_order(engine, change, wiring.bus(), claims, answer)
 
 
-def _claim(user_id: UUID, cart: shopcart.Cart) -> Claim:
+def _claim(user_id: UUID, cart: Cart) -> Claim:
     lines = [(i.id, i.product_variation_id, i.quantity) for i in cart.items]
     return idempotency.by_cart(user_id, cart.id, lines)
 
 
-def _review(user_id: UUID, cart: shopcart.Cart, deadline: float) -> checkout.Review:
+def _review(user_id: UUID, cart: Cart, deadline: float) -> checkout.Review:
     """Check the cart against what the product service says, all lines at once."""
     wanted = [i.variation for i in cart.items if i.variation is not None]
     variations = product.get_variations(wiring.product(), user_id, wanted, deadline)

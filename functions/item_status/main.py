@@ -9,10 +9,10 @@ from flask import Request, Response
 
 from common import wiring
 from common.domain import orders
-from common.domain.model import StatusPatch
+from common.domain.commands import StatusPatch
+from common.domain.model import INTERNAL, SHOP, Change, Snapshot
 from common.store import orders as store
-from common.store.orders import Snapshot, Target
-from common.store.save import INTERNAL, SHOP, Change
+from common.store.orders import Target
 from common.web import http
 from common.web.app import create_app, respond
 from common.web.identity import check_shop

@@ -11,17 +11,25 @@ import functions_framework
 from flask import Request, Response, request
 from msgspec import UNSET
 
-from common import approval, wiring
+from common import wiring
 from common.clients import product
-from common.clients.product import Variation
 from common.database.engine import connect
-from common.domain import checkout, model, orders
-from common.domain.model import Item, Order
+from common.domain import checkout, orders
+from common.domain.approval import patch_order
+from common.domain.cart import Variation
+from common.domain.commands import (
+    ItemPatch,
+    NewItem,
+    NewOrder,
+    OrderPatch,
+    check_metadata,
+)
+from common.domain.model import Change, Item, Order, Snapshot
+from common.json import encode
 from common.store import idempotency, paging, reads, timeline
 from common.store import orders as store
 from common.store.idempotency import AlreadyAnsweredError, Answer
-from common.store.orders import Snapshot, Target
-from common.store.save import Change
+from common.store.orders import Target
 from common.web import http
 from common.web.app import create_app, respond
 
@@ -121,9 +129,9 @@ def get_item(item_id: int) -> Response:
 def create_order() -> Response:
     """Create an order by hand, priced and checked against the product service."""
     user_id = _user_id()
-    wanted = http.body(model.NewOrder)
+    wanted = http.body(NewOrder)
     orders.check_owner(wanted.user_id, user_id)
-    model.check_metadata(wanted.metadata)
+    check_metadata(wanted.metadata)
     claims = http.claims(user_id)
     try:
         ids = idempotency.begin(wiring.engine(), claims, len(wanted.items))
@@ -144,19 +152,19 @@ def _created(path: str, body: Order | Item) -> Answer:
         "Location": http.public_path(path, wiring.settings()),
         "ETag": http.etag(1),
     }
-    return Answer(201, headers, model.encode(body))
+    return Answer(201, headers, encode(body))
 
 
 @app.patch("/api/orders/<id:order_id>")
 def patch_order(order_id: int) -> Response:
     """Change metadata, or ask for the approval of a complete order."""
     user_id = _user_id()
-    patch = http.body(model.OrderPatch)
+    patch = http.body(OrderPatch)
     orders.check_owner(patch.user_id, user_id)
 
     def decide(snapshot: Snapshot) -> Change | None:
         http.check_if_match(snapshot.version)
-        return approval.patch_order(snapshot, patch, user_id)
+        return patch_order(snapshot, patch, user_id)
 
     after = _change(Target(order_id=order_id, user_id=user_id), decide)
     return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
@@ -179,7 +187,7 @@ def delete_order(order_id: int) -> Response:
 def create_item() -> Response:
     """Add an item to an order that is not approved."""
     user_id = _user_id()
-    wanted = http.body(model.NewItem)
+    wanted = http.body(NewItem)
     claims = http.claims(user_id)
     target = Target(order_id=wanted.order, user_id=user_id)
     try:
@@ -209,7 +217,7 @@ def create_item() -> Response:
 def patch_item(item_id: int) -> Response:
     """Change the quantity of an item that is Processing, or cancel it."""
     user_id = _user_id()
-    patch = http.body(model.ItemPatch)
+    patch = http.body(ItemPatch)
     orders.check_item_patch(patch)
     target = Target(item_id=item_id, user_id=user_id)
 

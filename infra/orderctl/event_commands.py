@@ -10,8 +10,9 @@ from uuid import UUID
 from common import wiring
 from common.database.engine import connect
 from common.domain.model import parse_uuid
+from common.messaging.event_rows import Row
 from common.operations import event_log
-from common.operations.event_log import Done, Query, Row
+from common.operations.event_log import Done, Query
 from infra.orderctl.output import (
     Answer,
     Commands,

@@ -16,6 +16,7 @@ import pytest
 from common.api_docs.documents import parsed, resolve
 from common.config import settings
 from common.domain import events
+from common.domain.model import Event
 from common.messaging import envelopes
 from common.publishing import publisher, rabbitmq_connection
 from tests.support.published import HEADERS
@@ -39,7 +40,7 @@ MEMBERS = {
         {"bindings", "contentType"},
     ),
 }
-STRUCTS = [each for each in structs_of(events) if each is not events.Event]
+STRUCTS = [each for each in structs_of(events) if each is not Event]
 
 
 def references(part: Any) -> Iterator[dict[str, str]]:

@@ -14,8 +14,7 @@ from sqlalchemy import CheckConstraint
 
 from common.database import tables
 from common.domain import events, orders
-from common.domain.events import Event
-from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Ids
+from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Event, Ids
 from common.store import timeline
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order

@@ -20,6 +20,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from common import errors, wiring
 from common.api_docs.documents import operations, parsed, resolve
 from common.domain import model
+from common.domain.commands import MAX_METADATA_KEYS
 from common.store import paging
 from common.web import http, problems
 from tests.support import documented
@@ -159,7 +160,7 @@ def limits_are_those_of_the_code(told: Document) -> Iterator[str]:
         yield "Idempotency-Key"
     patch = found["OrderPatch"]["properties"]["metadata"]
     if {found["Metadata"]["maxProperties"], patch["maxProperties"]} != {
-        model.MAX_METADATA_KEYS
+        MAX_METADATA_KEYS
     }:
         yield "metadata"
     if f"{paging.MOST_LOOKED_AT:,} of your rows" not in told["info"]["description"]:

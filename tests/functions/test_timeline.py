@@ -6,10 +6,10 @@ from typing import Any
 from common import wiring
 from common.database.engine import connect
 from common.domain import orders
+from common.domain.model import OPERATOR, Change, Snapshot
 from common.store import orders as store
 from common.store import timeline
-from common.store.orders import Snapshot, Target
-from common.store.save import OPERATOR, Change
+from common.store.orders import Target
 from common.store.timeline import Timeline
 from infra.local.sandbox import catalogue
 from tests.support.observed import problem

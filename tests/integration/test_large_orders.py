@@ -9,8 +9,8 @@ import pytest
 
 from common.database.engine import Engine
 from common.domain import orders
-from common.domain.model import encode
-from common.domain.orders import Line
+from common.domain.model import Line
+from common.json import encode
 from common.messaging.pending import Bus
 from common.messaging.relay import Relay
 from common.store import idempotency

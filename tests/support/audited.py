@@ -9,8 +9,7 @@ from typing import Any
 from common import wiring
 from common.database.engine import Engine
 from common.domain import orders
-from common.domain.model import CANCELLED, DELIVERED, SHIPPED
-from common.domain.orders import Line
+from common.domain.model import CANCELLED, DELIVERED, SHIPPED, Line
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log

@@ -11,13 +11,9 @@ from uuid import UUID
 
 from msgspec import structs
 
-from common.clients.product import Product, Variation
-from common.clients.shopcart import CartLine
-from common.domain.model import Item, Order
-from common.domain.orders import Line
+from common.domain.cart import CartLine, Product, Variation
+from common.domain.model import Change, Item, Line, Order, Snapshot
 from common.publishing.publisher import Message
-from common.store.orders import Snapshot
-from common.store.save import Change
 from tests.support import bodies
 
 OWNER = UUID(bodies.USER)

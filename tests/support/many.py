@@ -15,14 +15,12 @@ from msgspec import structs
 
 from common import wiring
 from common.domain import orders
-from common.domain.model import CANCELLED, DELIVERED
-from common.domain.orders import Line
+from common.domain.model import CANCELLED, DELIVERED, Change, Line, Snapshot
 from common.messaging.pending import Bus
 from common.store import idempotency
 from common.store import orders as store
 from common.store.idempotency import Answer
-from common.store.orders import Snapshot, Target
-from common.store.save import Change
+from common.store.orders import Target
 from tests.support.crash.nursery import PATIENCE_SECONDS
 from tests.support.service import Service
 

@@ -7,8 +7,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from common.clients.product import Variation
-from common.clients.shopcart import CartLine
+from common.domain.cart import CartLine, Variation
 from common.domain.checkout import (
     MAX_PRICE_MINOR,
     Problem,
@@ -18,7 +17,7 @@ from common.domain.checkout import (
     review,
     selling_price_minor,
 )
-from common.domain.model import NewLine
+from common.domain.commands import NewLine
 from common.errors import ItemUnavailableError
 from tests.support.bodies import VARIATION
 from tests.support.factories import VARIATION as MUG

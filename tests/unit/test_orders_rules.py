@@ -3,8 +3,7 @@
 import pytest
 
 from common.domain import orders
-from common.domain.model import PROCESSING, SHIPPED, Ids
-from common.store.orders import Snapshot
+from common.domain.model import PROCESSING, SHIPPED, Ids, Snapshot
 from tests.support.factories import (
     NOW,
     OWNER,

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from common.domain import model
-from common.domain.model import NewOrder, StatusPatch, decode, encode, parse_uuid
+from common.domain.commands import NewOrder, StatusPatch
+from common.domain.model import parse_uuid
 from common.errors import InvalidRequestError
+from common.json import LARGE_BODY_BYTES, _one_large_body, decode, encode
 from tests.support.bodies import USER, VARIATION
 
 LINE = {"product_variation": VARIATION}
@@ -62,9 +63,9 @@ def test_what_only_resembles_a_uuid_is_none(text: str | None) -> None:
 
 
 def test_large_bodies_are_decoded_one_at_a_time_and_small_ones_meanwhile() -> None:
-    large = b'{"status": 2, "x": "%s"}' % (b"x" * model.LARGE_BODY_BYTES)
+    large = b'{"status": 2, "x": "%s"}' % (b"x" * LARGE_BODY_BYTES)
     with ThreadPoolExecutor(1) as pool:
-        with model._one_large_body:
+        with _one_large_body:
             waiting = pool.submit(decode, large, StatusPatch)
             assert decode(b'{"status": 2}', StatusPatch).status == 2
             with pytest.raises(TimeoutError):

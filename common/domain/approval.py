@@ -1,0 +1,52 @@
+"""TODO."""
+
+from uuid import UUID
+
+from msgspec import UNSET, structs
+
+from common.domain import events
+from common.domain.commands import OrderPatch
+from common.domain.model import SYSTEM, USER, Change, Entry, Snapshot
+from common.domain.orders import is_complete, set_metadata
+from common.errors import (
+    OrderApprovedError,
+    OrderNotCompleteError,
+)
+
+
+def decide(snapshot: Snapshot) -> Change | None:
+    """Approve a complete order that is not approved; None for every other."""
+    order = snapshot.order
+    if order.is_approved or not is_complete(order.items):
+        return None
+    approved = events.order_approved(order, snapshot.read_at)
+    told = (approved, events.analytics_notification(order, approved))
+    return Change(
+        order=structs.replace(order, is_approved=True),
+        version=snapshot.version,
+        at=snapshot.read_at,
+        is_complete=True,
+        history=[Entry("order.approved", events=told)],
+        actor_kind=SYSTEM,
+    )
+
+
+def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | None:
+    """Do what an owner's patch asks for: metadata, and the approval where it is due.
+
+    Raises OrderNotCompleteError or OrderApprovedError; then nothing is done.
+    """
+    changed = None
+    if patch.metadata is not UNSET:
+        changed = set_metadata(snapshot, patch.metadata, actor)
+    if patch.is_approved is False and snapshot.order.is_approved:
+        raise OrderApprovedError("An approved order stays approved.")
+    if patch.is_approved is not True or snapshot.order.is_approved:
+        return changed
+    approved = decide(snapshot)
+    if approved is None:
+        raise OrderNotCompleteError
+    approved.actor, approved.actor_kind = actor, USER
+    if changed is not None:
+        approved.order.metadata = changed.order.metadata
+    return approved

@@ -1,0 +1,69 @@
+"""TODO."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from msgspec import Struct
+
+from common.domain.model import parse_uuid
+from common.json import BigInt, Text
+
+
+class Product(Struct, frozen=True):
+    """What a variation is a variation of. A missing `is_active` counts as active."""
+
+    id: UUID
+    shop_id: UUID | None = None
+    title: Text | None = None
+    is_active: bool | None = None
+    base_price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a price that is no number."""
+        _check_price(self.base_price)
+
+
+class Variation(Struct, frozen=True):
+    """One thing that can be bought. `amount` is its stock and may be negative."""
+
+    id: UUID
+    amount: BigInt
+    product_id: UUID | None = None
+    price: Decimal | None = None
+    product: Product | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a price that is no number, or another's product."""
+        _check_price(self.price)
+        if self.product and self.product_id not in (None, self.product.id):
+            raise ValueError("the product is another one")
+
+
+def _check_price(price: Decimal | None) -> None:
+    if price is not None and not price.is_finite():
+        raise ValueError("a price must be a number")
+
+
+class CartLine(Struct, frozen=True):
+    """One line of a cart; `variation` is None where the id is no UUID."""
+
+    id: BigInt
+    product_variation_id: Text | None
+    quantity: BigInt | None
+
+    @property
+    def variation(self) -> UUID | None:
+        """Return the variation's id."""
+        return parse_uuid(self.product_variation_id)
+
+
+class Cart(Struct, frozen=True):
+    """A cart as the shopcart service tells it."""
+
+    id: BigInt
+    items: list[CartLine]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where two lines have one id."""
+        if len({line.id for line in self.items}) < len(self.items):
+            raise ValueError("two lines have the same id")

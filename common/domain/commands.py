@@ -1,0 +1,96 @@
+"""TODO."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from common.domain.model import Id, Order, Quantity, Status
+from common.errors import InvalidRequestError
+
+MAX_LINES = 200
+
+
+MAX_METADATA_KEYS = 50
+
+
+MetadataKey = Annotated[str, Meta(min_length=1, max_length=40)]
+
+
+MetadataValue = Annotated[str, Meta(max_length=500)]
+
+
+class NewLine(Struct):
+    """One line of a new order."""
+
+    product_variation: UUID
+    quantity: Quantity = 1
+
+
+class NewOrder(Struct):
+    """The body of `POST /api/orders/`."""
+
+    user_id: UUID | None = None
+    metadata: dict[MetadataKey, MetadataValue] = msgspec.field(default_factory=dict)
+    items: Annotated[list[NewLine], Meta(max_length=MAX_LINES)] = msgspec.field(
+        default_factory=list
+    )
+
+
+class NewItem(Struct):
+    """The body of `POST /api/order-items/`."""
+
+    order: Id
+    product_variation: UUID
+    quantity: Quantity = 1
+
+
+class OrderPatch(Struct):
+    """The body of `PATCH /api/orders/{id}/`; `metadata` is a JSON merge patch."""
+
+    user_id: UUID | UnsetType | None = UNSET
+    is_approved: bool | UnsetType = UNSET
+    metadata: dict[MetadataKey, MetadataValue | None] | UnsetType | None = UNSET
+
+
+class ItemPatch(Struct):
+    """The body of `PATCH /api/order-items/{id}/`: one of `quantity` and `status`.
+
+    The other fields are known so that an attempt to change them can be refused.
+    """
+
+    quantity: Quantity | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    order: Any = UNSET
+    product_variation: Any = UNSET
+    product_id: Any = UNSET
+    shop_id: Any = UNSET
+    price: Any = UNSET
+
+
+class StatusPatch(Struct):
+    """The body of `PATCH /api/order-items/{id}/status/`."""
+
+    status: Status
+
+
+class CheckoutReply(Struct):
+    """The body of a successful checkout."""
+
+    message: str
+    order_id: Id
+    items_count: int
+    total_quantity: int
+    order: Order
+
+
+def check_metadata(metadata: Mapping[str, str | None]) -> None:
+    """Raise InvalidRequestError for what PostgreSQL cannot store or is too much."""
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise InvalidRequestError.of("metadata", f"at most {MAX_METADATA_KEYS} keys")
+    for key, value in metadata.items():
+        if "\x00" in key or "\x00" in (value or ""):
+            rule = "must not contain NUL characters"
+            raise InvalidRequestError.of("metadata", rule)

@@ -1,0 +1,69 @@
+"""TODO."""
+
+import re
+import threading
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from common.errors import InvalidRequestError
+
+# What columns, events and their readers can hold; all else is an invalid response.
+BigInt = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+T = TypeVar("T")
+
+
+# To decode a mebibyte takes up to 50 ms, in which no other thread gets its turn; of
+# several such threads each would get one before anybody else does.
+LARGE_BODY_BYTES = 32 * 1024
+
+
+_one_large_body = threading.Lock()
+
+
+def decode(body: bytes, shape: type[T]) -> T:
+    """Answer `body` as `shape`; raises InvalidRequestError naming field and rule."""
+    if len(body) <= LARGE_BODY_BYTES:
+        return _decode(body, shape)
+    with _one_large_body:
+        return _decode(body, shape)
+
+
+def _decode(body: bytes, shape: type[T]) -> T:
+    try:
+        # As text: msgspec does not look into the bytes of what it ignores.
+        return msgspec.json.decode(body.decode(), type=shape)
+    except msgspec.ValidationError as error:
+        field, rule = _field_and_rule(str(error))
+        raise InvalidRequestError.of(field, rule) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError("The body is not valid JSON.") from error
+
+
+def encode(value: object) -> str:
+    """Answer `value` as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+_PLACE = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
+
+
+_MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
+
+
+def _field_and_rule(message: str) -> tuple[str, str]:
+    """Split msgspec's message; a missing field is named itself, not its parent."""
+    place = _PLACE.search(message)
+    path = place["path"] if place else ""
+    rule = _PLACE.sub("", message).replace("`", "")
+    if missing := _MISSING.search(message):
+        field = missing["field"]
+        return (f"{path}.{field}" if path else field), "is required"
+    rule = rule[:1].lower() + rule[1:]
+    return path or "body", f"key: {rule}" if place and place[1] else rule
