@@ -27,9 +27,8 @@ from common.domain.model import DELIVERED, SHIPPED, Line, Order, Snapshot
 from common.json import encode
 from common.messaging.pending import Bus
 from common.store import idempotency
-from common.store import orders as store
 from common.store.idempotency import Answer
-from common.store.orders import Target
+from common.store.orders import Target, change_order, create_order
 
 BUS = Bus(("rabbitmq",))
 LINES = 3
@@ -191,7 +190,7 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
     change = orders.new_order(user, lines, ids, cart_id=7)
     reply = {"order_id": change.order.id, "order": change.order}
     answer = Answer(201, {}, encode(reply))
-    store.create_order(engine, change, BUS, [claim], answer)
+    create_order(engine, change, BUS, [claim], answer)
     return change.order
 
 
@@ -201,7 +200,7 @@ def _move(engine: Engine, item_id: int, status: int) -> None:
     def decide(snapshot: Snapshot) -> Any:  # noqa: ANN401 a change or none
         return orders.set_status(snapshot, item_id, status, shop)
 
-    store.change_order(engine, Target(item_id=item_id), decide, BUS)
+    change_order(engine, Target(item_id=item_id), decide, BUS)
 
 
 def _tell(measured: dict[str, dict[str, list[float]]], *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from common.domain.commands import CheckoutReply
 from common.domain.model import Line
 from common.json import encode
 from common.store import idempotency
-from common.store import orders as store
+from common.store.orders import create_order
 
 LINES = 5
 _FORK = multiprocessing.get_context("fork")
@@ -46,7 +46,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
     )
     headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
     answer = idempotency.Answer(201, headers, encode(reply))
-    store.create_order(engine, change, wiring.bus(), claims, answer)
+    create_order(engine, change, wiring.bus(), claims, answer)
 
 
 def basket() -> list[Line]:

@@ -19,8 +19,7 @@ from common.errors import InvalidRequestError, PreconditionFailedError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log
-from common.store import orders as store
-from common.store.orders import Target
+from common.store.orders import Target, load
 from common.store.paging import parse_id, parse_status
 
 MAX_REASON = 500
@@ -250,5 +249,5 @@ def preview(
     """Answer an order and what would become of it; raises what the action would."""
     target = Target(order_id=read(values, "order", parse_id))
     with connect(engine) as connection:
-        snapshot = store.load(connection, target)
+        snapshot = load(connection, target)
     return snapshot, decision(action, values, actor)(snapshot)

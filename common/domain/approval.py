@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rules of approval: an order is approved once, when all of its items are final."""
 
 from uuid import UUID
 

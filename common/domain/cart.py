@@ -1,4 +1,4 @@
-"""TODO."""
+"""What the siblings say: the lines of a cart, and what can be bought of a product."""
 
 from decimal import Decimal
 from uuid import UUID

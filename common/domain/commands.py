@@ -1,4 +1,8 @@
-"""TODO."""
+"""Bodies of requests that ask for a change, and the reply to a checkout.
+
+msgspec rejects `true`, `3.0` and `"3"` where an int belongs; UNSET (absent) differs
+from null.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

@@ -1,12 +1,12 @@
-"""Shapes of requests and replies as msgspec structs, with errors that name the field.
+"""What an order consists of, and what a change of one is.
 
-msgspec rejects `true`, `3.0` and `"3"` where an int belongs; UNSET (absent) differs
-from null.
+`Order` and `Item` are what callers see; msgspec holds their fields to these types.
 """
 
+import dataclasses
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -139,10 +139,10 @@ class Change:
     order: Order
     version: int
     at: str
-    changed: list[Item] = field(default_factory=list)
-    added: list[Item] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
-    history: list[Entry] = field(default_factory=list)
+    changed: list[Item] = dataclasses.field(default_factory=list)
+    added: list[Item] = dataclasses.field(default_factory=list)
+    removed: list[int] = dataclasses.field(default_factory=list)
+    history: list[Entry] = dataclasses.field(default_factory=list)
     is_complete: bool = False
     is_deletion: bool = False
     actor: UUID | None = None

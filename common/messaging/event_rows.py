@@ -1,4 +1,4 @@
-"""TODO."""
+"""Where the rows of events are: pending, sent, or given up as dead letters."""
 
 from datetime import datetime
 

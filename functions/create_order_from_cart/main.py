@@ -21,8 +21,8 @@ from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
 from common.messaging.pending import Owed
 from common.store import idempotency
-from common.store import orders as store
 from common.store.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.store.orders import create_order
 from common.telemetry import logs
 from common.web import http
 from common.web.app import create_app, respond
@@ -37,7 +37,7 @@ app = create_app("create_order_from_cart", wiring.check_ready)
 
 
 @app.post("/api/orders-from-shopcart")
-def create_order() -> Response:
+def order_cart() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
     user_id = http.caller(wiring.settings()).user_id
     claims = http.claims(user_id)
@@ -82,7 +82,7 @@ def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]
     )
     location = http.public_path(f"/api/orders/{change.order.id}/", settings)
     answer = Answer(201, {"Location": location, "ETag": http.etag(1)}, encode(reply))
-    return answer, store.create_order(engine, change, wiring.bus(), claims, answer)
+    return answer, create_order(engine, change, wiring.bus(), claims, answer)
 
 
 def _claim(user_id: UUID, cart: Cart) -> Claim:

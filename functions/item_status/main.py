@@ -11,8 +11,7 @@ from common import wiring
 from common.domain import orders
 from common.domain.commands import StatusPatch
 from common.domain.model import INTERNAL, SHOP, Change, Snapshot
-from common.store import orders as store
-from common.store.orders import Target
+from common.store.orders import Target, change_order
 from common.web import http
 from common.web.app import create_app, respond
 from common.web.identity import check_shop
@@ -38,7 +37,7 @@ def set_status(item_id: int) -> Response:
         return change
 
     target = Target(item_id=item_id)
-    done = store.change_order(wiring.engine(), target, decide, wiring.bus())
+    done = change_order(wiring.engine(), target, decide, wiring.bus())
     wiring.relay().send(done.owed)
     version = done.after.item_versions[item_id]
     item = done.after.item(item_id)

@@ -14,8 +14,7 @@ from msgspec import UNSET
 from common import wiring
 from common.clients import product
 from common.database.engine import connect
-from common.domain import checkout, orders
-from common.domain.approval import patch_order
+from common.domain import approval, checkout, orders
 from common.domain.cart import Variation
 from common.domain.commands import (
     ItemPatch,
@@ -27,9 +26,8 @@ from common.domain.commands import (
 from common.domain.model import Change, Item, Order, Snapshot
 from common.json import encode
 from common.store import idempotency, paging, reads, timeline
-from common.store import orders as store
 from common.store.idempotency import AlreadyAnsweredError, Answer
-from common.store.orders import Target
+from common.store.orders import Target, add_item, change_order, create_order, load
 from common.web import http
 from common.web.app import create_app, respond
 
@@ -65,7 +63,7 @@ def _change(
 ) -> Snapshot:
     """Change an order and send what that owes; return the order as it is then."""
     engine, bus = wiring.engine(), wiring.bus()
-    done = store.change_order(engine, target, decide, bus, snapshot=before)
+    done = change_order(engine, target, decide, bus, snapshot=before)
     wiring.relay().send(done.owed)
     return done.after
 
@@ -126,7 +124,7 @@ def get_item(item_id: int) -> Response:
 
 
 @app.post("/api/orders")
-def create_order() -> Response:
+def post_order() -> Response:
     """Create an order by hand, priced and checked against the product service."""
     user_id = _user_id()
     wanted = http.body(NewOrder)
@@ -140,7 +138,7 @@ def create_order() -> Response:
 
         change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
         answer = _created(f"/api/orders/{change.order.id}/", change.order)
-        owed = store.create_order(wiring.engine(), change, wiring.bus(), claims, answer)
+        owed = create_order(wiring.engine(), change, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
         return http.answer(earlier.answer)
     wiring.relay().send(owed)
@@ -164,7 +162,7 @@ def patch_order(order_id: int) -> Response:
 
     def decide(snapshot: Snapshot) -> Change | None:
         http.check_if_match(snapshot.version)
-        return patch_order(snapshot, patch, user_id)
+        return approval.patch_order(snapshot, patch, user_id)
 
     after = _change(Target(order_id=order_id, user_id=user_id), decide)
     return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
@@ -193,7 +191,7 @@ def create_item() -> Response:
     try:
         ids = idempotency.begin(wiring.engine(), claims, 1, wanted.order)
         with connect(wiring.engine()) as connection:
-            before = store.load(connection, target)
+            before = load(connection, target)
         orders.check_not_approved(before)
         found = _variations(user_id, [wanted.product_variation])
         [line] = checkout.price([wanted], found)
@@ -204,9 +202,7 @@ def create_item() -> Response:
         def decide(snapshot: Snapshot) -> Change:
             return orders.add_item(snapshot, item, user_id)
 
-        owed = store.add_item(
-            wiring.engine(), before, decide, wiring.bus(), claims, answer
-        )
+        owed = add_item(wiring.engine(), before, decide, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
         return http.answer(earlier.answer)
     wiring.relay().send(owed)
@@ -228,7 +224,7 @@ def patch_item(item_id: int) -> Response:
     before = None
     if patch.quantity is not UNSET:
         with connect(wiring.engine()) as connection:
-            before = store.load(connection, target)
+            before = load(connection, target)
         decide(before)
         item = before.item(item_id)
         if patch.quantity > item.quantity:

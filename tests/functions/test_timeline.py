@@ -7,9 +7,8 @@ from common import wiring
 from common.database.engine import connect
 from common.domain import orders
 from common.domain.model import OPERATOR, Change, Snapshot
-from common.store import orders as store
 from common.store import timeline
-from common.store.orders import Target
+from common.store.orders import Target, change_order
 from common.store.timeline import Timeline
 from infra.local.sandbox import catalogue
 from tests.support.observed import problem
@@ -200,7 +199,7 @@ def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> N
         change.actor, change.actor_kind = None, OPERATOR
         return change
 
-    store.change_order(wiring.engine(), Target(item_id=item), decide, wiring.bus())
+    change_order(wiring.engine(), Target(item_id=item), decide, wiring.bus())
     last = whole(service, order).steps[-1]
     assert (last.actor_kind, last.changed_by) == ("operator", None)
     assert steps(service, user, order)[-1]["by"] == "operator"

@@ -14,8 +14,8 @@ from common.json import encode
 from common.messaging.pending import Bus
 from common.messaging.relay import Relay
 from common.store import idempotency
-from common.store import orders as store
 from common.store.idempotency import Answer
+from common.store.orders import create_order
 from tests.support.relaying import Recorder, engine_on
 
 LINES = 500
@@ -44,7 +44,7 @@ def calls_to_order(engine: Engine, count: int) -> int:
     ids = idempotency.begin(engine, claims, count)
     change = orders.new_order(user, lines, ids, cart_id=7)
     answer = Answer(201, {}, encode(change.order))
-    owed = store.create_order(engine, change, BUS, claims, answer)
+    owed = create_order(engine, change, BUS, claims, answer)
     Relay(engine, {"sink": sink}).send(owed)
     profile.disable()
     assert len(sink.sent) == count + 1

@@ -18,9 +18,8 @@ from common.domain import orders
 from common.domain.model import CANCELLED, DELIVERED, Change, Line, Snapshot
 from common.messaging.pending import Bus
 from common.store import idempotency
-from common.store import orders as store
 from common.store.idempotency import Answer
-from common.store.orders import Target
+from common.store.orders import Target, change_order, create_order
 from tests.support.crash.nursery import PATIENCE_SECONDS
 from tests.support.service import Service
 
@@ -50,14 +49,14 @@ def _created(number: int, items: int) -> int:
     change = orders.new_order(user, lines, ids, cart_id=cart)
     answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
     bus = Bus(wiring.settings().bus)
-    store.create_order(wiring.engine(), change, bus, claims, answer)
+    create_order(wiring.engine(), change, bus, claims, answer)
     return change.order.id
 
 
 def _completed(order_id: int) -> None:
     target = Target(order_id=order_id)
     bus = Bus(wiring.settings().bus)
-    store.change_order(wiring.engine(), target, _all_final, bus)
+    change_order(wiring.engine(), target, _all_final, bus)
 
 
 def _all_final(snapshot: Snapshot) -> Change | None:
