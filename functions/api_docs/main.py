@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import functions_framework
 from flask import Request, Response, abort, request
 
-from common import wiring
+from common import startup
 from common.api_docs import pages
 from common.api_docs.pages import Content
 from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
@@ -39,7 +39,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-wiring.start()
+startup.start()
 app = create_app("api_docs", headers=HEADERS)
 
 

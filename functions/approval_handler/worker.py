@@ -14,7 +14,7 @@ from typing import Any
 import pika
 import pika.spec
 
-from common import approval, failpoints, wiring
+from common import approval, failpoints, startup, wiring
 from common.domain.events import STATUS_UPDATED
 from common.errors import ServiceError
 from common.messaging.pending import Owed
@@ -95,7 +95,7 @@ def consume(stop: list[bool]) -> None:
 
     Raises pika's errors when the link breaks.
     """
-    broker = wiring.settings().rabbitmq
+    broker = startup.settings().rabbitmq
     assert broker is not None, "config.load has checked it"
     pika.spec.props[pika.BasicProperties.INDEX] = _Properties
     connection = pika.BlockingConnection(connection_parameters(broker))

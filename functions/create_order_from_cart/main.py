@@ -12,7 +12,7 @@ from uuid import UUID
 import functions_framework
 from flask import Request, Response
 
-from common import wiring
+from common import startup, wiring
 from common.clients import product, shopcart
 from common.domain import checkout, orders
 from common.domain.cart import Cart
@@ -39,7 +39,7 @@ app = create_app("create_order_from_cart", wiring.check_ready)
 @app.post("/api/orders-from-shopcart")
 def order_cart() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
-    user_id = http.caller(wiring.settings()).user_id
+    user_id = http.caller(startup.settings()).user_id
     claims = http.claims(user_id)
     try:
         answer, owed = _check_out(user_id, claims)
@@ -51,7 +51,7 @@ def order_cart() -> Response:
 
 def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]:
     """Return the answer, and what is to be sent; raise what was answered earlier."""
-    settings, engine = wiring.settings(), wiring.engine()
+    settings, engine = startup.settings(), wiring.engine()
     ids = idempotency.begin(engine, claims, SPARE_ITEM_IDS) if claims else None
 
     deadline = time.monotonic() + settings.upstream_deadline_seconds

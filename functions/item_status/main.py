@@ -7,7 +7,7 @@ status is a 200, too.
 import functions_framework
 from flask import Request, Response
 
-from common import wiring
+from common import startup, wiring
 from common.domain import orders
 from common.domain.commands import StatusPatch
 from common.domain.model import INTERNAL, SHOP, Change, Snapshot
@@ -23,7 +23,7 @@ app = create_app("item_status", wiring.check_ready)
 @app.patch("/api/order-items/<id:item_id>/status")
 def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
-    settings = wiring.settings()
+    settings = startup.settings()
     accepts_internal = not settings.status_requires_shop_claim
     caller = http.caller(settings, accepts_internal=accepts_internal)
     wanted = http.body(StatusPatch)

@@ -12,7 +12,7 @@ import functions_framework
 from flask import Request, Response, request
 from werkzeug.datastructures import MultiDict
 
-from common import wiring
+from common import startup, wiring
 from common.console import access, audit, reads
 from common.console import actions as console_actions
 from common.console import pages as console_pages
@@ -60,7 +60,7 @@ def show_problem(response: Response) -> Response:
 
 
 def _operator() -> Operator:
-    console = wiring.settings().console
+    console = startup.settings().console
     assert console is not None, "config.load has checked it"
     return access.identify(request.headers, console)
 
@@ -104,7 +104,7 @@ def style() -> Response:
 def home() -> Response:
     """Show how things stand."""
     operator = _operator()
-    served = {*wiring.settings().bus, "analytics"}
+    served = {*startup.settings().bus, "analytics"}
     with connect(wiring.engine()) as connection:
         found = diagnosis.examine(connection, served)
     complaints = [line.partition(";")[0] for line in found.complaints]
@@ -272,13 +272,13 @@ def _effects(action: Action, values: dict[str, str], operator: Operator) -> list
             return console_pages.told(connection, values)
     snapshot, change = console_actions.preview(engine, action, values, operator.id)
     if action.name == "set-quantity":
-        seconds = wiring.settings().upstream_deadline_seconds
+        seconds = startup.settings().upstream_deadline_seconds
         console_pages.check_stock(snapshot, values, wiring.product(), seconds)
-    return console_pages.effects(snapshot, change, wiring.settings().bus)
+    return console_pages.effects(snapshot, change, startup.settings().bus)
 
 
 def _cookie_name() -> str:
-    console = wiring.settings().console
+    console = startup.settings().console
     return "__Host-ops" if console and console.identity == "iap" else "ops"
 
 
@@ -332,7 +332,7 @@ def act(name: str) -> Response:
     engine = wiring.engine()
     if name == "set-quantity" and audit.is_new(engine, form_id):
         _effects(action, values, operator)  # the stock may have changed meanwhile
-    bus = Bus(wiring.settings().bus)
+    bus = Bus(startup.settings().bus)
     id_ = audit.perform(engine, bus, action, asked)
     return _see_other(f"/ops/actions/{id_}/")
 

@@ -11,7 +11,7 @@ import functions_framework
 from flask import Request, Response, request
 from msgspec import UNSET
 
-from common import wiring
+from common import startup, wiring
 from common.clients import product
 from common.database.engine import connect
 from common.domain import approval, checkout, orders
@@ -48,11 +48,11 @@ ITEM_FILTERS = {
 
 
 def _user_id() -> UUID:
-    return http.caller(wiring.settings()).user_id
+    return http.caller(startup.settings()).user_id
 
 
 def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
-    deadline = time.monotonic() + wiring.settings().upstream_deadline_seconds
+    deadline = time.monotonic() + startup.settings().upstream_deadline_seconds
     return product.get_variations(wiring.product(), user_id, ids, deadline)
 
 
@@ -79,7 +79,7 @@ def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
 def _linked(response: Response, next_after: int | None) -> Response:
     """Answer the page with the link to the next one, if there is one."""
     if next_after is not None:
-        path = http.public_path(request.path, wiring.settings())
+        path = http.public_path(request.path, startup.settings())
         link = paging.next_link(path, request.args, next_after)
         response.headers["Link"] = link
     return response
@@ -147,7 +147,7 @@ def post_order() -> Response:
 
 def _created(path: str, body: Order | Item) -> Answer:
     headers = {
-        "Location": http.public_path(path, wiring.settings()),
+        "Location": http.public_path(path, startup.settings()),
         "ETag": http.etag(1),
     }
     return Answer(201, headers, encode(body))

@@ -7,7 +7,7 @@ the same sweep.
 import functions_framework
 from flask import Request, Response
 
-from common import approval, wiring
+from common import approval, startup, wiring
 from common.operations import lag, retention
 from common.web import http
 from common.web.app import create_app, respond
@@ -26,7 +26,7 @@ app = create_app("outbox_relay", wiring.check_ready)
 @app.post("/<path:path>")
 def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     """Approve what was forgotten, send what is owed, forget what expired, tell."""
-    engine, settings = wiring.engine(), wiring.settings()
+    engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
     purged = retention.purge(engine, settings.event_retention_days)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from common import approval, wiring
+from common import approval, startup, wiring
 from common.database.listening import Listener, listening
 from common.errors import ServiceError
 from common.messaging import outbox
@@ -82,7 +82,7 @@ class Worker:
 
     def do_chores(self) -> None:
         """Approve what was forgotten, forget what expired, tell how things stand."""
-        engine, settings = wiring.engine(), wiring.settings()
+        engine, settings = wiring.engine(), startup.settings()
         approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
         purged = retention.purge(engine, settings.event_retention_days)
         done = {

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common import wiring
+from common import startup, wiring
 from common.config.endpoints import CloudSql
 from common.config.environment import ConfigError
 from common.database import sqlstates
@@ -65,7 +65,7 @@ def _unavailable(error: DatabaseUnavailableError) -> str:
     if sqlstates.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
         said = sqlstates.reason(error)
         return f"the database is not set up ({said}): run {sqlstates.remedy(error)}"
-    database = wiring.settings().database
+    database = startup.settings().database
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):
         return f"the database {database.where} is unreachable: {error.__cause__}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from common import wiring
+from common import startup, wiring
 from common.config.endpoints import CloudSql
 from common.config.settings import Settings
 from common.database.engine import connect, ping
@@ -77,7 +77,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
     ping(wiring.engine())
     at, head = migrations.revision_of(wiring.engine()), migrations.head()
     schema = {"at": at, "head": head}
-    settings = wiring.settings()
+    settings = startup.settings()
     database = _database(settings)
     if at == "empty" or at < head:
         said = f"the schema is at {at}, this release needs {head}: run orderctl migrate"

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from common import approval, wiring
+from common import approval, startup, wiring
 from common.database.engine import connect
 from common.errors import ConflictError, NotFoundError
 from common.messaging import dead_letters
@@ -154,7 +154,7 @@ def _replay(arguments: argparse.Namespace) -> Answer:
     if arguments.source and not arguments.all:
         raise UsageError("--source narrows --all: leave it out where ids are named")
     wiring.use("DATABASE", "EVENT_BUS")
-    engine, bus = wiring.engine(), Bus(wiring.settings().bus)
+    engine, bus = wiring.engine(), Bus(startup.settings().bus)
     ids = arguments.ids
     if arguments.all:
         ids = dead_letters.open_ids(engine, source=arguments.source)

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import Any
 
-from common import approval, wiring
+from common import approval, startup, wiring
 from common.database.engine import ping
 from common.operations import retention
 from infra.orderctl.output import Answer, Commands, UsageError, add_command, facts
@@ -82,11 +82,11 @@ def _migrate(arguments: argparse.Namespace) -> Answer:
 def _relay(arguments: argparse.Namespace) -> Answer:
     wiring.use("DATABASE", "EVENT_BUS")
     deadline = time.monotonic() + arguments.seconds
-    approved = approval.sweep(wiring.engine(), wiring.settings().bus)
+    approved = approval.sweep(wiring.engine(), startup.settings().bus)
     sent = wiring.relay().sweep(arguments.seconds)
     purged = retention.purge(
         wiring.engine(),
-        wiring.settings().event_retention_days,
+        startup.settings().event_retention_days,
         max(0.0, deadline - time.monotonic()),
     )
     return _answer(

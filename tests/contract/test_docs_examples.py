@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common import wiring
+from common import startup
 from infra.local.system import running_system
 from tests.support.examples import Shells, check, examples, matches
 from tests.support.pages import ROOT
@@ -108,4 +108,4 @@ def test_every_example_of_the_api_guide_answers_what_it_shows(
         ):
             assert check(page, shells) == len(list(examples(page)))
     finally:
-        wiring._needs.clear()
+        startup.needs.clear()

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from common import wiring
+from common import startup, wiring
 from common.database.engine import Engine
 from common.domain import orders
 from common.domain.model import CANCELLED, DELIVERED, SHIPPED, Line
@@ -129,7 +129,7 @@ class World:
         ids = idempotency.begin(self.engine, [], 1)
         line = Line(uuid.uuid4(), 1, None, None, 1999)
         change = orders.new_order(uuid.uuid4(), [line], ids)
-        bus = Bus(wiring.settings().bus)
+        bus = Bus(startup.settings().bus)
         create_order(self.engine, change, bus, [], Answer(201, {}, ""))
         self._move({"id": change.order.items[0].id}, SHIPPED)
         return change.order.id

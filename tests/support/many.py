@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from common import wiring
+from common import startup, wiring
 from common.domain import orders
 from common.domain.model import CANCELLED, DELIVERED, Change, Line, Snapshot
 from common.messaging.pending import Bus
@@ -48,14 +48,14 @@ def _created(number: int, items: int) -> int:
     ids = idempotency.begin(wiring.engine(), claims, items)
     change = orders.new_order(user, lines, ids, cart_id=cart)
     answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
-    bus = Bus(wiring.settings().bus)
+    bus = Bus(startup.settings().bus)
     create_order(wiring.engine(), change, bus, claims, answer)
     return change.order.id
 
 
 def _completed(order_id: int) -> None:
     target = Target(order_id=order_id)
-    bus = Bus(wiring.settings().bus)
+    bus = Bus(startup.settings().bus)
     change_order(wiring.engine(), target, _all_final, bus)
 
 

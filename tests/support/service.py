@@ -22,7 +22,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common import wiring
+from common import startup, wiring
 from infra.local.gateway import function_of
 from tests.support import database
 from tests.support.bodies import status_event
@@ -117,7 +117,7 @@ class Service:
 
     def _let_go(self) -> None:
         wiring.close()
-        wiring._needs.clear()
+        startup.needs.clear()
         while self._idle:
             _hang_up(self._idle.pop())
 
@@ -135,7 +135,7 @@ class Service:
                 wiring.start(*_loaded[function].needs)
             else:
                 _loaded[function] = _load(function)
-            wiring.settings()
+            startup.settings()
         sys.modules["main"] = _loaded[function].module
         return _loaded[function].app.test_client()
 
