@@ -19,9 +19,9 @@ from werkzeug.routing import BaseConverter, MapAdapter
 from common.domain.model import MAX_ID
 from common.errors import InvalidRequestError, ServiceError
 from common.telemetry import logs
-from common.web.http import json_response
 from common.web.observation import Observation
 from common.web.problems import defect, http_problem, problem
+from common.web.replies import json_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

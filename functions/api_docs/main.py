@@ -13,19 +13,19 @@ from common import startup
 from common.api_docs import pages
 from common.api_docs.pages import Content
 from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
-from common.web import http
+from common.web import replies
 from common.web.app import create_app, respond
 
 HTML = "text/html"
 YAML = "application/yaml"
 # The form of each media type; the first is what those get who do not say.
 API_TYPES = {
-    http.JSON: "json",
+    replies.JSON: "json",
     YAML: "yaml",
     "application/vnd.oai.openapi+json": "json",
     "application/vnd.oai.openapi": "yaml",
 }
-EVENT_TYPES = {http.JSON: "json", YAML: "yaml", HTML: "html"}
+EVENT_TYPES = {replies.JSON: "json", YAML: "yaml", HTML: "html"}
 FRESH = "public, max-age=300"
 FOR_EVER = "public, max-age=31536000, immutable"
 HEADERS = {
@@ -46,7 +46,7 @@ app = create_app("api_docs", headers=HEADERS)
 @app.get("/openapi.json")
 def get_document() -> Response:
     """Return the API document, as JSON whatever is asked for."""
-    return _reply(pages.document("openapi", "json"), http.JSON)
+    return _reply(pages.document("openapi", "json"), replies.JSON)
 
 
 @app.get("/api/schema")
@@ -89,8 +89,8 @@ def get_problem_types(name: str | None) -> Response:
     """Return what one type of problem means, or each, as a page or as JSON."""
     if name is not None and name not in pages.problems():
         raise NotFoundError("There is no such type of problem.")
-    if _acceptable((HTML, http.JSON)) == http.JSON:
-        return _negotiated(pages.problem_json(name), http.JSON)
+    if _acceptable((HTML, replies.JSON)) == replies.JSON:
+        return _negotiated(pages.problem_json(name), replies.JSON)
     root = _up() if name else ("./" if request.path.endswith("/") else "problems/")
     return _negotiated(pages.page("problems.html", root, name), HTML)
 

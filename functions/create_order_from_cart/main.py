@@ -24,8 +24,9 @@ from common.store import idempotency
 from common.store.idempotency import AlreadyAnsweredError, Answer, Claim
 from common.store.orders import create_order
 from common.telemetry import logs
-from common.web import http
+from common.web import keys, requests
 from common.web.app import create_app, respond
+from common.web.conditions import etag
 
 # Ids drawn with the look-up of a header's key, when nobody has read the cart yet. A
 # cart of more lines takes one more round trip.
@@ -39,14 +40,14 @@ app = create_app("create_order_from_cart", wiring.check_ready)
 @app.post("/api/orders-from-shopcart")
 def order_cart() -> Response:
     """Order what is in the cart, or repair the cart; the body is ignored."""
-    user_id = http.caller(startup.settings()).user_id
-    claims = http.claims(user_id)
+    user_id = requests.caller(startup.settings()).user_id
+    claims = keys.claims(user_id)
     try:
         answer, owed = _check_out(user_id, claims)
     except AlreadyAnsweredError as earlier:
-        return http.answer(earlier.answer)
+        return keys.answer(earlier.answer)
     wiring.relay().send(owed)
-    return http.answer(answer)
+    return keys.answer(answer)
 
 
 def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]:
@@ -80,8 +81,8 @@ def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]
         total_quantity=sum(item.quantity for item in change.order.items),
         order=change.order,
     )
-    location = http.public_path(f"/api/orders/{change.order.id}/", settings)
-    answer = Answer(201, {"Location": location, "ETag": http.etag(1)}, encode(reply))
+    location = requests.public_path(f"/api/orders/{change.order.id}/", settings)
+    answer = Answer(201, {"Location": location, "ETag": etag(1)}, encode(reply))
     return answer, create_order(engine, change, wiring.bus(), claims, answer)
 
 
@@ -117,7 +118,7 @@ def _repair(
         for fix, fixed in zip(fixes, done, strict=True)
     ]
     message = CartRepairedError.__doc__
-    answer = http.refusal(
+    answer = keys.refusal(
         CartRepairedError(
             extra={
                 "message": message,

@@ -12,8 +12,9 @@ from common.domain import orders
 from common.domain.commands import StatusPatch
 from common.domain.model import INTERNAL, SHOP, Change, Snapshot
 from common.store.orders import Target, change_order
-from common.web import http
+from common.web import replies, requests
 from common.web.app import create_app, respond
+from common.web.conditions import check_if_match, etag
 from common.web.identity import check_shop
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
@@ -25,12 +26,12 @@ def set_status(item_id: int) -> Response:
     """Move the item, tell whoever follows it, answer it as it is now."""
     settings = startup.settings()
     accepts_internal = not settings.status_requires_shop_claim
-    caller = http.caller(settings, accepts_internal=accepts_internal)
-    wanted = http.body(StatusPatch)
+    caller = requests.caller(settings, accepts_internal=accepts_internal)
+    wanted = requests.body(StatusPatch)
 
     def decide(snapshot: Snapshot) -> Change | None:
         check_shop(caller, snapshot.item(item_id).shop_id, settings)
-        http.check_if_match(snapshot.item_versions[item_id])
+        check_if_match(snapshot.item_versions[item_id])
         change = orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
         if change is not None:
             change.actor_kind = SHOP if caller.has_token else INTERNAL
@@ -41,7 +42,7 @@ def set_status(item_id: int) -> Response:
     wiring.relay().send(done.owed)
     version = done.after.item_versions[item_id]
     item = done.after.item(item_id)
-    return http.json_response(item, headers={"ETag": http.etag(version)})
+    return replies.json_response(item, headers={"ETag": etag(version)})
 
 
 @functions_framework.http

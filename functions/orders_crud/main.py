@@ -28,8 +28,9 @@ from common.json import encode
 from common.store import idempotency, paging, reads, timeline
 from common.store.idempotency import AlreadyAnsweredError, Answer
 from common.store.orders import Target, add_item, change_order, create_order, load
-from common.web import http
+from common.web import keys, replies, requests
 from common.web.app import create_app, respond
+from common.web.conditions import check_if_match, etag
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
 app = create_app("orders_crud", wiring.check_ready)
@@ -48,7 +49,7 @@ ITEM_FILTERS = {
 
 
 def _user_id() -> UUID:
-    return http.caller(startup.settings()).user_id
+    return requests.caller(startup.settings()).user_id
 
 
 def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
@@ -73,13 +74,13 @@ def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
     query = paging.parse_query(request.args, parsers)
     with connect(wiring.engine()) as connection:
         page = reads.read_page(connection, table, user_id, query)
-    return _linked(http.json_response(page.body), page.next_after)
+    return _linked(replies.json_response(page.body), page.next_after)
 
 
 def _linked(response: Response, next_after: int | None) -> Response:
     """Answer the page with the link to the next one, if there is one."""
     if next_after is not None:
-        path = http.public_path(request.path, startup.settings())
+        path = requests.public_path(request.path, startup.settings())
         link = paging.next_link(path, request.args, next_after)
         response.headers["Link"] = link
     return response
@@ -102,7 +103,7 @@ def get_order(order_id: int) -> Response:
     """Answer one order."""
     user_id = _user_id()
     with connect(wiring.engine()) as connection:
-        return http.document(reads.read_order(connection, order_id, user_id))
+        return replies.document(reads.read_order(connection, order_id, user_id))
 
 
 @app.get("/api/orders/<id:order_id>/timeline")
@@ -112,7 +113,7 @@ def get_timeline(order_id: int) -> Response:
     query = paging.parse_query(request.args, {})
     with connect(wiring.engine()) as connection:
         page, next_after = timeline.read_page(connection, order_id, user_id, query)
-    return _linked(http.document(page), next_after)
+    return _linked(replies.document(page), next_after)
 
 
 @app.get("/api/order-items/<id:item_id>")
@@ -120,17 +121,17 @@ def get_item(item_id: int) -> Response:
     """Answer one order item."""
     user_id = _user_id()
     with connect(wiring.engine()) as connection:
-        return http.document(reads.read_item(connection, item_id, user_id))
+        return replies.document(reads.read_item(connection, item_id, user_id))
 
 
 @app.post("/api/orders")
 def post_order() -> Response:
     """Create an order by hand, priced and checked against the product service."""
     user_id = _user_id()
-    wanted = http.body(NewOrder)
+    wanted = requests.body(NewOrder)
     orders.check_owner(wanted.user_id, user_id)
     check_metadata(wanted.metadata)
-    claims = http.claims(user_id)
+    claims = keys.claims(user_id)
     try:
         ids = idempotency.begin(wiring.engine(), claims, len(wanted.items))
         found = _variations(user_id, [line.product_variation for line in wanted.items])
@@ -140,15 +141,15 @@ def post_order() -> Response:
         answer = _created(f"/api/orders/{change.order.id}/", change.order)
         owed = create_order(wiring.engine(), change, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
-        return http.answer(earlier.answer)
+        return keys.answer(earlier.answer)
     wiring.relay().send(owed)
-    return http.answer(answer)
+    return keys.answer(answer)
 
 
 def _created(path: str, body: Order | Item) -> Answer:
     headers = {
-        "Location": http.public_path(path, startup.settings()),
-        "ETag": http.etag(1),
+        "Location": requests.public_path(path, startup.settings()),
+        "ETag": etag(1),
     }
     return Answer(201, headers, encode(body))
 
@@ -157,15 +158,15 @@ def _created(path: str, body: Order | Item) -> Answer:
 def patch_order(order_id: int) -> Response:
     """Change metadata, or ask for the approval of a complete order."""
     user_id = _user_id()
-    patch = http.body(OrderPatch)
+    patch = requests.body(OrderPatch)
     orders.check_owner(patch.user_id, user_id)
 
     def decide(snapshot: Snapshot) -> Change | None:
-        http.check_if_match(snapshot.version)
+        check_if_match(snapshot.version)
         return approval.patch_order(snapshot, patch, user_id)
 
     after = _change(Target(order_id=order_id, user_id=user_id), decide)
-    return http.json_response(after.order, headers={"ETag": http.etag(after.version)})
+    return replies.json_response(after.order, headers={"ETag": etag(after.version)})
 
 
 @app.delete("/api/orders/<id:order_id>")
@@ -174,7 +175,7 @@ def delete_order(order_id: int) -> Response:
     user_id = _user_id()
 
     def decide(snapshot: Snapshot) -> Change:
-        http.check_if_match(snapshot.version)
+        check_if_match(snapshot.version)
         return orders.delete_order(snapshot, user_id)
 
     _change(Target(order_id=order_id, user_id=user_id), decide)
@@ -185,8 +186,8 @@ def delete_order(order_id: int) -> Response:
 def create_item() -> Response:
     """Add an item to an order that is not approved."""
     user_id = _user_id()
-    wanted = http.body(NewItem)
-    claims = http.claims(user_id)
+    wanted = requests.body(NewItem)
+    claims = keys.claims(user_id)
     target = Target(order_id=wanted.order, user_id=user_id)
     try:
         ids = idempotency.begin(wiring.engine(), claims, 1, wanted.order)
@@ -204,21 +205,21 @@ def create_item() -> Response:
 
         owed = add_item(wiring.engine(), before, decide, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
-        return http.answer(earlier.answer)
+        return keys.answer(earlier.answer)
     wiring.relay().send(owed)
-    return http.answer(answer)
+    return keys.answer(answer)
 
 
 @app.patch("/api/order-items/<id:item_id>")
 def patch_item(item_id: int) -> Response:
     """Change the quantity of an item that is Processing, or cancel it."""
     user_id = _user_id()
-    patch = http.body(ItemPatch)
+    patch = requests.body(ItemPatch)
     orders.check_item_patch(patch)
     target = Target(item_id=item_id, user_id=user_id)
 
     def decide(snapshot: Snapshot) -> Change | None:
-        http.check_if_match(snapshot.item_versions[item_id])
+        check_if_match(snapshot.item_versions[item_id])
         return orders.patch_item(snapshot, item_id, patch, user_id)
 
     before = None
@@ -233,7 +234,7 @@ def patch_item(item_id: int) -> Response:
 
     after = _change(target, decide, before)
     version = after.item_versions[item_id]
-    return http.json_response(after.item(item_id), headers={"ETag": http.etag(version)})
+    return replies.json_response(after.item(item_id), headers={"ETag": etag(version)})
 
 
 @app.delete("/api/order-items/<id:item_id>")
@@ -242,7 +243,7 @@ def delete_item(item_id: int) -> Response:
     user_id = _user_id()
 
     def decide(snapshot: Snapshot) -> Change:
-        http.check_if_match(snapshot.item_versions[item_id])
+        check_if_match(snapshot.item_versions[item_id])
         return orders.remove_item(snapshot, item_id, user_id)
 
     _change(Target(item_id=item_id, user_id=user_id), decide)

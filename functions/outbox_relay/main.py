@@ -9,7 +9,7 @@ from flask import Request, Response
 
 from common import approval, startup, wiring
 from common.operations import lag, retention
-from common.web import http
+from common.web import replies
 from common.web.app import create_app, respond
 
 # Together with a slow statement or two they stay below a minute, when the scheduler
@@ -31,7 +31,7 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     sent = wiring.relay().sweep(SWEEP_SECONDS)
     purged = retention.purge(engine, settings.event_retention_days)
     lag.tell(engine, len(approved))
-    return http.json_response(
+    return replies.json_response(
         {
             "approved": approved,
             "events": sent,

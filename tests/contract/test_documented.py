@@ -11,12 +11,12 @@ from jsonschema_rs import ValidationError
 
 from common.api_docs.documents import parsed
 from common.domain import events
-from common.web import http
+from common.web import replies
 from tests.support import documented
 from tests.support.published import published
 
 REPLY = parsed("openapi")["components"]["schemas"]["Item"]["examples"][0]
-HEADERS = {"Content-Type": http.JSON, "ETag": '"1"', "X-Request-ID": "r"}
+HEADERS = {"Content-Type": replies.JSON, "ETag": '"1"', "X-Request-ID": "r"}
 BUSY = parsed("openapi")["components"]["examples"]["busy"]["value"]
 PROBLEM = {"Content-Type": "application/problem+json", "X-Request-ID": "r"}
 

@@ -22,7 +22,8 @@ from common.api_docs.documents import operations, parsed, resolve
 from common.domain import model
 from common.domain.commands import MAX_METADATA_KEYS
 from common.store import paging
-from common.web import http, problems
+from common.web import problems
+from common.web.keys import MAX_KEY_LENGTH
 from tests.support import documented
 from tests.support.environs import DATABASE_URL, SERVICES, SINK
 from tests.support.shapes import differences, structs_of
@@ -156,7 +157,7 @@ def limits_are_those_of_the_code(told: Document) -> Iterator[str]:
     limit = parameters["limit"]["schema"]
     if limit["maximum"] != paging.MAX_LIMIT or limit["default"] != paging.DEFAULT_LIMIT:
         yield "limit"
-    if parameters["Idempotency-Key"]["schema"]["maxLength"] != http.MAX_KEY_LENGTH:
+    if parameters["Idempotency-Key"]["schema"]["maxLength"] != MAX_KEY_LENGTH:
         yield "Idempotency-Key"
     patch = found["OrderPatch"]["properties"]["metadata"]
     if {found["Metadata"]["maxProperties"], patch["maxProperties"]} != {

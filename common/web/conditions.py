@@ -1,0 +1,38 @@
+"""Entity tags, and the conditions that requests put on them (RFC 9110, 13)."""
+
+import re
+
+from flask import request
+
+from common.errors import InvalidRequestError, PreconditionFailedError
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
+_TAG_LIST = re.compile(rf"\s*(?:\*|{_TAG}(?:\s*,\s*{_TAG})*)\s*")
+
+
+def etag(version: int | str) -> str:
+    """Return the strong entity tag of a version."""
+    return f'"{version}"'
+
+
+def check_if_match(version: int) -> None:
+    """Raise PreconditionFailedError where If-Match names another version."""
+    tags = _tags("If-Match")
+    if tags is not None and "*" not in tags and etag(version) not in tags:
+        raise PreconditionFailedError
+
+
+def is_none_match(version: int | str) -> bool:
+    """Return whether If-None-Match, compared weakly, does not name this version."""
+    known = {tag.removeprefix("W/") for tag in _tags("If-None-Match") or ()}
+    return known.isdisjoint(("*", etag(version)))
+
+
+def _tags(header: str) -> list[str] | None:
+    """Return the tags in a header, None without it; raise InvalidRequestError."""
+    value = request.headers.get(header)
+    if value is None:
+        return None
+    if not _TAG_LIST.fullmatch(value):
+        raise InvalidRequestError.of(header, 'must be * or a list of "entity tags"')
+    return re.findall(rf"\*|{_TAG}", value) if value.strip() != "*" else ["*"]

@@ -1,0 +1,46 @@
+"""What every request brings: who calls, a JSON body, the path as callers know it."""
+
+import re
+from typing import TypeVar
+
+import flask
+from flask import request
+
+from common.config.settings import Settings
+from common.json import decode
+from common.telemetry import logs
+from common.web.identity import Caller, identify
+from common.web.replies import JSON
+
+T = TypeVar("T")
+
+
+def caller(settings: Settings, *, accepts_internal: bool = False) -> Caller:
+    """Return who calls, and name them in the request's log lines.
+
+    Raise what `identity.identify` does.
+    """
+    found = identify(request.headers, settings, accepts_internal=accepts_internal)
+    logs.set_user_id(found.user_id)
+    return found
+
+
+def body(shape: type[T]) -> T:
+    """Return the JSON body as `shape`; 400 or 415 for all else."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        flask.abort(415, "Content-Encoding must be identity.")
+    media_type = request.mimetype
+    if media_type != JSON and not media_type.endswith("+json"):
+        flask.abort(415, f"Content-Type must be {JSON}.")
+    return decode(request.get_data(), shape)
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+def public_path(path: str, settings: Settings) -> str:
+    """Answer `path` as the caller must ask for it: below the gateway's prefix."""
+    prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    if not _PREFIX.fullmatch(prefix):
+        prefix = settings.public_path_prefix
+    return prefix + path
