@@ -22,16 +22,16 @@ DATABASE, LOGGING = "database", "logging"
 HANDED_OVER, SENDING = "hand-over: database", "hand-over: sending"
 LAYERS = (FRAMEWORK, RULES, SIBLINGS, DATABASE, HANDED_OVER, SENDING, LOGGING)
 _OWNERS = (
-    (re.compile(r"/logging/|/common/logs\.py$"), LOGGING),
-    (re.compile(r"/(sqlalchemy|pg8000|scramp)/|/common/db\w*(/|\.py$)"), DATABASE),
+    (re.compile(r"/logging/|/common/telemetry/logs\.py$"), LOGGING),
+    (re.compile(r"/(sqlalchemy|pg8000|scramp)/|/common/database/"), DATABASE),
     (re.compile(r"/common/clients/"), SIBLINGS),
     (re.compile(r"/(pika|requests|urllib3)/|/common/publishing/"), SENDING),
-    (re.compile(r"/common/(http|identity|problems)\w*\.py$"), FRAMEWORK),
+    (re.compile(r"/common/web/"), FRAMEWORK),
     (re.compile(r"/(gunicorn|flask|werkzeug|functions_framework)/"), FRAMEWORK),
     (re.compile(r"/common/|/functions/"), RULES),
 )
 _OURS = re.compile(r"/(common|functions)/(\w+/)?\w+\.py$")
-_HAND_OVER = re.compile(r"/common/relay\.py$")
+_HAND_OVER = re.compile(r"/common/messaging/relay\.py$")
 
 Frame = tuple[str, str]  # file, function; stacks begin with the innermost
 

@@ -32,7 +32,8 @@ _OTEL = {
     "opentelemetry-sdk",
 }
 
-_HTTP = {"flask", "functions-framework", "msgspec", "pyjwt", "werkzeug"}
+_HTTP = {"flask", "functions-framework", "msgspec", "werkzeug"}
+_USERS = {"pyjwt"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000", "sqlalchemy"}
 _PAGES = {"itsdangerous", "jinja2"}
 # A deployment chooses its bus by a variable, so each comes along.
@@ -42,25 +43,11 @@ _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 NEEDS = {
     "api_docs": _HTTP | {"jinja2", "markupsafe", "offapi", "pyyaml"},
     "approval_handler": _HTTP | _DATABASE | _BUS,
-    "create_order_from_cart": _HTTP | _DATABASE | _BUS,
-    "item_status": _HTTP | _DATABASE | _BUS,
-    "ops_console": _HTTP | _DATABASE | _BUS | _PAGES,
-    "orders_crud": _HTTP | _DATABASE | _BUS,
+    "create_order_from_cart": _HTTP | _USERS | _DATABASE | _BUS,
+    "item_status": _HTTP | _USERS | _DATABASE | _BUS,
+    "ops_console": _HTTP | _USERS | _DATABASE | _BUS | _PAGES,
+    "orders_crud": _HTTP | _USERS | _DATABASE | _BUS,
     "outbox_relay": _HTTP | _DATABASE | _BUS,
-}
-# What is within reach of a function and yet never asked for by it.
-LEFT_OUT = {
-    "api_docs": {
-        "common.clients",
-        "common.database.cloud_sql",
-        "common.database.engine",
-        "common.store.idempotency",
-        "common.messaging.pending",
-        "common.publishing",
-        "common.database.readiness",
-        "common.store.reads",
-        "common.messaging.relay",
-    }
 }
 
 
@@ -114,7 +101,7 @@ def build(
 
 def _build(folder: Path, function: str, has_otel: bool) -> Package:  # noqa: FBT001 a flag passed on
     entries = sorted((FUNCTIONS / function).glob("*.py"))
-    left_out = LEFT_OUT.get(function, set()) | (set() if has_otel else OTEL)
+    left_out = set() if has_otel else OTEL
     needs = NEEDS[function] | (_OTEL if has_otel else set())
     reached = reach(CHECKOUT, entries, left_out)
     _check(function, reached, needs)

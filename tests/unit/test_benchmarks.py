@@ -40,7 +40,7 @@ def metered(**rates: list[float]) -> Meter:
         ([SOCKET, "/usr/lib/python3.11/http/client.py", FRAMEWORK], layers.FRAMEWORK),
         (["/checkout/common/clients/__init__.py", FUNCTION], layers.SIBLINGS),
         (["/checkout/common/domain/orders.py", FUNCTION, FRAMEWORK], layers.RULES),
-        (["/checkout/common/web/http.py", FUNCTION, FRAMEWORK], layers.FRAMEWORK),
+        (["/checkout/common/web/replies.py", FUNCTION, FRAMEWORK], layers.FRAMEWORK),
         (["/usr/lib/python3.11/logging/__init__.py", RELAY], layers.LOGGING),
         ([SOCKET], layers.FRAMEWORK),
     ],
