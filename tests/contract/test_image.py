@@ -93,7 +93,7 @@ def test_nothing_is_set_that_is_a_secret_or_belongs_to_a_deployment() -> None:
     ("path", "answer"),
     [
         *((source, True) for source, _ in image.copies()),
-        ("common/web/http.py", True),
+        ("common/web/app.py", True),
         ("common/database/migrations/versions/0001_orders_items_outbox.py", True),
         ("functions/api_docs/pages/redoc.html", True),
         ("infra/orderctl/__main__.py", True),
@@ -135,7 +135,7 @@ def test_a_command_starts_in_it(built: Image, command: list[str]) -> None:
 def test_every_module_of_ours_is_compiled_and_comes_from_the_image(
     built: Image,
 ) -> None:
-    code = "import common.http as c, infra.orderctl as i; print(c.__file__, i.__file__)"
+    code = "import common as c, infra.orderctl as i; print(c.__file__, i.__file__)"
     process = built.run(["python", "-c", code])
     said, _ = process.communicate(timeout=60)
     assert [str(built.folder) in each for each in said.split()] == [True, True], said
