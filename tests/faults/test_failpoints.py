@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import os
-import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,13 @@ from unittest import mock
 import pytest
 from flask import Flask
 
-import common
 from common import failpoints
 from common.database.engine import STATEMENTS
 from tests.support.crash.scenarios import SCENARIOS
 from tests.support.crash.trials import record
 from tests.support.crash.world import World
 from tests.support.environs import POSTGRES, RABBITMQ, SERVICES
+from tests.support.modules import import_all
 from tests.support.service import FUNCTIONS
 
 ROOT = FUNCTIONS.parent
@@ -49,8 +48,7 @@ def called(call: ast.Call) -> str:
 
 def writing() -> set[str]:
     """Answer the names of all statements that write."""
-    for module in pkgutil.iter_modules(common.__path__, "common."):
-        importlib.import_module(module.name)
+    import_all()
     unquoted = {name: re.sub(r"'[^']*'", "", sql) for name, sql in STATEMENTS.items()}
     return {name for name, sql in unquoted.items() if WRITES.search(sql)}
 

@@ -5,10 +5,8 @@ is new is missed here by its name: say with what values, and how much it may rea
 """
 
 import functools
-import importlib
 import itertools
 import json
-import pkgutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -17,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import common
 from benchmarks.fill import Plan, fill
 from benchmarks.fill_statements import HEAVY
 from common.console import reads as console_reads
@@ -26,6 +23,7 @@ from common.operations import audit_checks, event_log
 from common.store import orders, reads
 from common.store.orders import Target
 from tests.support.database import connect, database, execute
+from tests.support.modules import import_all
 from tests.support.plans import explain, nodes, prepared, rows_sorted
 from tests.support.plans import rows_read as read_of
 
@@ -291,9 +289,7 @@ def held() -> Iterator[tuple[str, str, Use]]:
 
 @functools.cache
 def all_statements() -> dict[str, tuple[str, Use]]:
-    for module in pkgutil.iter_modules(common.__path__, "common."):
-        if module.name != "common.database.migrations":
-            importlib.import_module(module.name)
+    import_all({"common.database.migrations"})
     found = {name: (STATEMENTS[name], use) for name, use in USES.items()}
     for label, sql, use in (*pages(), *finds(), *loads(), *held()):
         found[label] = (sql.partition("\n")[2], use)  # without its name

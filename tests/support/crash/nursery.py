@@ -6,10 +6,8 @@ SIGKILL at the one chosen.
 
 import contextlib
 import gc
-import importlib
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -146,13 +144,11 @@ def main() -> None:
     import pika  # noqa: F401, PLC0415
     import requests  # noqa: F401, PLC0415
 
-    import common  # noqa: PLC0415
     from infra import orderctl  # noqa: F401, PLC0415
     from infra.local import http_server  # noqa: F401, PLC0415
+    from tests.support.modules import import_all  # noqa: PLC0415
 
-    for module in pkgutil.iter_modules(common.__path__, "common."):
-        if module.name not in {"common.database.cloud_sql", "common.telemetry.otel"}:
-            importlib.import_module(module.name)
+    import_all({"common.database.cloud_sql", "common.telemetry.otel"})
     assert "grpc" not in sys.modules
     gc.freeze()
     children: set[int] = set()
