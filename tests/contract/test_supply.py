@@ -56,6 +56,7 @@ def make(
         "STAMP=installed",
         "--assume-old=installed",
         f"BIN={Path(sys.prefix, 'bin')}",
+        "ARGS=",
     ]
     # What a make that runs these tests was given is not meant for this one.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
