@@ -23,7 +23,7 @@ from common.config import settings as config
 from common.config.endpoints import Database
 from common.database.engine import Connection, Engine, Statement, connect, make_engine
 from common.domain import orders
-from common.domain.model import DELIVERED, SHIPPED, Line, Order, Snapshot
+from common.domain.model import ItemStatus, Line, Order, Snapshot
 from common.json import encode
 from common.messaging.pending import Bus
 from common.store import idempotency
@@ -127,7 +127,7 @@ def _measure(engine: Engine, count: int) -> dict[str, float]:
         updates = _updates(engine, connection)
         steps = [
             partial(_move, engine, item.id, status)
-            for status in (SHIPPED, DELIVERED)
+            for status in (ItemStatus.SHIPPED, ItemStatus.DELIVERED)
             for order in ordered
             for item in order.items
         ]

@@ -4,7 +4,7 @@ Every column follows from the order's number, so tables filled separately agree.
 """
 
 from common.domain import events
-from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED
+from common.domain.model import ItemStatus
 from common.store.reads import MOMENT
 
 ITEMS = 3  # an order
@@ -46,10 +46,10 @@ o AS (
 _ITEMS = f"""
 i AS (
   SELECT o.*, k, (o.id - 1) * {ITEMS} + k AS item_id, 1 + mod(o.id + k, 3) AS quantity,
-    CASE WHEN o.is_done AND k = 3 AND mod(o.id, 50) = 7 THEN {CANCELLED}
-      WHEN o.is_done THEN {DELIVERED}
-      WHEN k = 1 AND mod(o.id, 2) = 0 THEN {SHIPPED}
-      ELSE {PROCESSING} END AS status,
+    CASE WHEN o.is_done AND k = 3 AND mod(o.id, 50) = 7 THEN {ItemStatus.CANCELLED}
+      WHEN o.is_done THEN {ItemStatus.DELIVERED}
+      WHEN k = 1 AND mod(o.id, 2) = 0 THEN {ItemStatus.SHIPPED}
+      ELSE {ItemStatus.PROCESSING} END AS status,
     o.is_done AND k = 1 AND mod(o.id, 10) = 0 AS went_by_ship,
     {_digest("'variation'", "v")} AS variation,
     {_digest("'product'", "v / 5")} AS product_id,
@@ -64,12 +64,12 @@ h AS (
   SELECT i.*, position, kind, from_status, to_status, changed_at,
     kind <> 'order.created' OR cart_id IS NOT NULL AS is_told
   FROM i, LATERAL (VALUES
-    (k, 'item.created', NULL, {PROCESSING}, created_at, true),
+    (k, 'item.created', NULL, {ItemStatus.PROCESSING}, created_at, true),
     (4, 'order.created', NULL, NULL, created_at, k = 1),
-    (3 + 2 * k, 'item.moved', {PROCESSING}, {SHIPPED}, moved_at,
-     status = {SHIPPED} OR went_by_ship),
+    (3 + 2 * k, 'item.moved', {ItemStatus.PROCESSING}, {ItemStatus.SHIPPED}, moved_at,
+     status = {ItemStatus.SHIPPED} OR went_by_ship),
     (4 + 2 * k, 'item.moved',
-     CASE WHEN went_by_ship THEN {SHIPPED} ELSE {PROCESSING} END, status, moved_at,
+     CASE WHEN went_by_ship THEN {ItemStatus.SHIPPED} ELSE {ItemStatus.PROCESSING} END, status, moved_at,
      is_done),
     (11, 'order.approved', NULL, NULL, approved_at, is_approved AND k = 1)
   ) entry(position, kind, from_status, to_status, changed_at, is_there)
@@ -94,7 +94,7 @@ WITH {_ORDERS}, {_ITEMS}
 INSERT INTO order_items (id, order_id, user_id, status, quantity, product_variation,
   product_id, shop_id, price, version)
 SELECT item_id, id, user_id, status, quantity, variation, product_id, shop_id, price,
-  1 + (status <> {PROCESSING})::int + went_by_ship::int
+  1 + (status <> {ItemStatus.PROCESSING})::int + went_by_ship::int
 FROM i"""  # noqa: S608 fragments of our own
 
 ORDER_HISTORY = f"""
@@ -119,7 +119,7 @@ lines AS (
     string_agg(concat('{{"id":"', item_id, '","quantity":', quantity,
       ',"product_variation":"', variation, '","price":"',
       trim(to_char(price / 100.0, '9999990.00')), '"}}'), ',' ORDER BY k)
-      FILTER (WHERE status = {DELIVERED}) AS delivered,
+      FILTER (WHERE status = {ItemStatus.DELIVERED}) AS delivered,
     sum(quantity) AS total_quantity
   FROM i GROUP BY id
 )"""  # noqa: S608 fragments of our own

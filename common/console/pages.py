@@ -25,8 +25,14 @@ from common.console.access import Operator
 from common.console.actions import quantity_of
 from common.database.engine import Connection
 from common.domain import checkout
-from common.domain.model import Change, Entry, Snapshot, parse_uuid
-from common.domain.orders import STATUS_NAMES
+from common.domain.model import (
+    Change,
+    Entry,
+    ItemStatus,
+    Snapshot,
+    parse_uuid,
+    status_label,
+)
 from common.messaging import dead_letters, pending
 from common.messaging.pending import Bus
 from common.operations import event_log
@@ -51,7 +57,7 @@ class Pages:
         self._templates.filters.update(
             moment=_moment, iso=datetime.isoformat, age=_age, price=_price
         )
-        self._templates.globals["statuses"] = STATUS_NAMES
+        self._templates.globals["statuses"] = {each: each.label for each in ItemStatus}
 
     @functools.cached_property
     def style(self) -> tuple[bytes, str]:
@@ -233,8 +239,7 @@ def _happens(entry: Entry) -> str:
             "order.approved": "The order is approved.",
             "order.deleted": "The order is deleted.",
         }.get(entry.kind, entry.kind)
-    now = STATUS_NAMES.get(entry.to_status or 0, "?")
-    was = STATUS_NAMES.get(entry.from_status or 0, "?")
+    now, was = status_label(entry.to_status), status_label(entry.from_status)
     what = "is removed, for others" if entry.kind == "item.removed" else "goes from"
     return f"Item {entry.item_id} {what} {was} to {now}."
 

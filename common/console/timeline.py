@@ -13,7 +13,7 @@ from msgspec import Struct
 from common.console.access import operator_id
 from common.console.reads import Action
 from common.domain.events import ANALYTICS
-from common.domain.orders import STATUS_NAMES
+from common.domain.model import status_label
 from common.messaging.event_rows import Row
 from common.store.timeline import Step, Timeline
 
@@ -75,7 +75,7 @@ def _happened(step: Step, known: dict[UUID, str]) -> Entry:
 
 def _item_words(step: Step) -> Iterator[str]:
     yield f"Item {step.item}"
-    to = STATUS_NAMES.get(step.to_status or 0, "?")
+    to = status_label(step.to_status)
     if step.kind == "item.created":
         yield f"created, {to}"
         return
@@ -83,7 +83,7 @@ def _item_words(step: Step) -> Iterator[str]:
         yield f"changed, quantity {step.from_quantity} to {step.to_quantity}"
         return
     yield "removed," if step.kind == "item.removed" else "moved,"
-    yield f"{STATUS_NAMES.get(step.from_status or 0, '?')} to {to}"
+    yield f"{status_label(step.from_status)} to {to}"
 
 
 _WORDS = {"sent": "sent", "held": "held, in doubt", "pending": "waits"}

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from common.domain.model import DELIVERED, Event, Id, Item, Order, Quantity, Status
+from common.domain.model import Event, Id, Item, ItemStatus, Order, Quantity, Status
 from common.json import encode
 
 ORDER_CREATED: Final = "order.created"
@@ -204,7 +204,7 @@ def analytics_notification(order: Order, approved: Event) -> Event:
                 price=major_units(item.price),
             )
             for item in order.items
-            if item.status == DELIVERED
+            if item.status == ItemStatus.DELIVERED
         ],
     )
     return Event(ANALYTICS_NOTIFICATION, order.id, encode(body), ANALYTICS, approved.id)

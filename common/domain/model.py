@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import enum
 import re
 import uuid
 from dataclasses import dataclass
@@ -17,16 +18,34 @@ from common.errors import NotFoundError
 MAX_ID = 2**63 - 1
 MAX_QUANTITY = 10_000
 
-PROCESSING, SHIPPED, DELIVERED, CANCELLED = 1, 2, 3, 4
+
+class ItemStatus(enum.IntEnum):
+    """How far an item is, by the numbers that callers and siblings know."""
+
+    PROCESSING = 1
+    SHIPPED = 2
+    DELIVERED = 3
+    CANCELLED = 4
+
+    @property
+    def label(self) -> str:
+        """Return the word that people read."""
+        return self.name.capitalize()
+
+
+def status_label(status: int | None) -> str:
+    """Return the word for a status of long ago, '?' where none was recorded."""
+    return "?" if status is None else ItemStatus(status).label
+
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 Status = Annotated[
     int,
     Meta(
-        ge=PROCESSING,
-        le=CANCELLED,
-        description="1 Processing, 2 Shipped, 3 Delivered, 4 Cancelled",
+        ge=min(ItemStatus),
+        le=max(ItemStatus),
+        description=", ".join(f"{each} {each.label}" for each in ItemStatus),
     ),
 ]
 

@@ -12,15 +12,12 @@ from msgspec import UNSET, UnsetType, structs
 from common.domain import events
 from common.domain.commands import ItemPatch, check_metadata
 from common.domain.model import (
-    CANCELLED,
-    DELIVERED,
-    PROCESSING,
-    SHIPPED,
     Change,
     Entry,
     Event,
     Ids,
     Item,
+    ItemStatus,
     Line,
     Order,
     Snapshot,
@@ -34,19 +31,15 @@ from common.errors import (
     OrderShippedError,
 )
 
-FINAL = frozenset({DELIVERED, CANCELLED})
-STATUS_NAMES = {
-    PROCESSING: "Processing",
-    SHIPPED: "Shipped",
-    DELIVERED: "Delivered",
-    CANCELLED: "Cancelled",
-}
+FINAL = frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED})
 # What the shop may do. The owner may only cancel, and only what is Processing.
-TRANSITIONS = {
-    PROCESSING: frozenset({SHIPPED, DELIVERED, CANCELLED}),
-    SHIPPED: frozenset({DELIVERED, CANCELLED}),
-    DELIVERED: frozenset[int](),
-    CANCELLED: frozenset[int](),
+TRANSITIONS: dict[int, frozenset[ItemStatus]] = {
+    ItemStatus.PROCESSING: frozenset(
+        {ItemStatus.SHIPPED, ItemStatus.DELIVERED, ItemStatus.CANCELLED}
+    ),
+    ItemStatus.SHIPPED: frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED}),
+    ItemStatus.DELIVERED: frozenset(),
+    ItemStatus.CANCELLED: frozenset(),
 }
 
 
@@ -101,7 +94,7 @@ def new_item(order_id: int, item_id: int, line: Line) -> Item:
     return Item(
         id=item_id,
         order=order_id,
-        status=PROCESSING,
+        status=ItemStatus.PROCESSING,
         quantity=line.quantity,
         product_variation=line.product_variation,
         product_id=line.product_id,
@@ -133,7 +126,7 @@ def set_status(
     if item.status == status:
         return None
     if status not in TRANSITIONS[item.status]:
-        now, wanted = STATUS_NAMES[item.status], STATUS_NAMES[status]
+        now, wanted = ItemStatus(item.status).label, ItemStatus(status).label
         raise IllegalTransitionError(f"An item that is {now} cannot become {wanted}.")
     moved = structs.replace(item, status=status)
     change = _change(snapshot, _with(snapshot.order.items, [moved]), actor)
@@ -145,10 +138,10 @@ def set_status(
 def cancel_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change | None:
     """Cancel an item for its owner, while it is Processing; again is no change."""
     item = snapshot.item(item_id)
-    if item.status not in (PROCESSING, CANCELLED):
-        name = STATUS_NAMES[item.status]
+    if item.status not in (ItemStatus.PROCESSING, ItemStatus.CANCELLED):
+        name = ItemStatus(item.status).label
         raise IllegalTransitionError(f"An item that is {name} can't be cancelled.")
-    return set_status(snapshot, item_id, CANCELLED, actor)
+    return set_status(snapshot, item_id, ItemStatus.CANCELLED, actor)
 
 
 def set_quantity(
@@ -180,7 +173,7 @@ def remove_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change:
     remaining = [other for other in snapshot.order.items if other.id != item_id]
     change = _change(snapshot, remaining, actor)
     change.removed = [item_id]
-    change.history = [_moved(change, item, CANCELLED, kind="item.removed")]
+    change.history = [_moved(change, item, ItemStatus.CANCELLED, kind="item.removed")]
     return change
 
 
@@ -189,7 +182,7 @@ def check_item_patch(patch: ItemPatch) -> None:
     for name in ("order", "product_variation", "product_id", "shop_id", "price"):
         if getattr(patch, name) is not UNSET:
             raise ForbiddenError(f"{name}: an owner cannot change it.")
-    if patch.status not in (UNSET, CANCELLED):
+    if patch.status not in (UNSET, ItemStatus.CANCELLED):
         raise ForbiddenError("status: an owner can only cancel (4).")
     if patch.status is not UNSET and patch.quantity is not UNSET:
         raise InvalidRequestError.of("quantity", "cannot be changed with a status")
@@ -227,12 +220,12 @@ def delete_order(snapshot: Snapshot, actor: UUID) -> Change:
     """Delete an order of which nothing has shipped; its open items are cancelled."""
     check_not_approved(snapshot)
     items = snapshot.order.items
-    if any(item.status in (SHIPPED, DELIVERED) for item in items):
+    if any(item.status in (ItemStatus.SHIPPED, ItemStatus.DELIVERED) for item in items):
         raise OrderShippedError
     change = _change(snapshot, [], actor)
     change.is_deletion = True
-    open_items = [item for item in items if item.status == PROCESSING]
-    change.history = [_moved(change, item, CANCELLED) for item in open_items]
+    open_items = [item for item in items if item.status == ItemStatus.PROCESSING]
+    change.history = [_moved(change, item, ItemStatus.CANCELLED) for item in open_items]
     deleted = events.order_deleted(snapshot.order)
     change.history.append(Entry("order.deleted", events=(deleted,)))
     return change
@@ -246,8 +239,8 @@ def check_owner(named: UUID | UnsetType | None, user_id: UUID) -> None:
 
 def _open_item(snapshot: Snapshot, item_id: int) -> Item:
     item = snapshot.item(item_id)
-    if item.status != PROCESSING:
-        raise ItemNotOpenError(f"The item is {STATUS_NAMES[item.status]}.")
+    if item.status != ItemStatus.PROCESSING:
+        raise ItemNotOpenError(f"The item is {ItemStatus(item.status).label}.")
     return item
 
 

@@ -4,7 +4,7 @@ Entries older than the ledger lack some columns; `is_new` tells them apart.
 """
 
 from common.database.engine import named
-from common.domain.model import CANCELLED, PROCESSING
+from common.domain.model import ItemStatus
 from common.domain.orders import FINAL, TRANSITIONS
 from common.messaging.event_rows import DESTINATIONS
 from common.store.reads import MOMENT
@@ -147,6 +147,7 @@ item_past AS MATERIALIZED (
 _LEGAL = ", ".join(
     f"({before}, {after})" for before in TRANSITIONS for after in TRANSITIONS[before]
 )
+_OPEN = int(ItemStatus.PROCESSING)
 _FINAL = ", ".join(map(str, sorted(FINAL)))
 
 ORDERS = named(
@@ -229,7 +230,7 @@ UNION ALL
   FROM both_items b JOIN o ON o.id = b.order_id
   -- Before there was a ledger a removed item left a cancellation behind.
   WHERE b.there IS NULL AND b.removed = 0
-    AND (b.is_new OR b.past_status <> {CANCELLED})
+    AND (b.is_new OR b.past_status <> {ItemStatus.CANCELLED})
 UNION ALL
   SELECT order_id, 'item-unremoved', jsonb_build_object('item', id)
   FROM both_items WHERE there IS NOT NULL AND removed > 0
@@ -263,12 +264,12 @@ UNION ALL
   SELECT order_id, 'transition-illegal', jsonb_build_object('item', item_id,
     'entry', id, 'from', from_status, 'to', to_status)
   FROM h WHERE CASE kind
-    WHEN 'item.created' THEN to_status IS DISTINCT FROM {PROCESSING}
+    WHEN 'item.created' THEN to_status IS DISTINCT FROM {_OPEN}
     WHEN 'item.moved' THEN ((from_status, to_status) IN ({_LEGAL})) IS NOT TRUE
     WHEN 'item.removed' THEN
-      ((from_status, to_status) = ({PROCESSING}, {CANCELLED})) IS NOT TRUE
+      ((from_status, to_status) = ({_OPEN}, {ItemStatus.CANCELLED})) IS NOT TRUE
     WHEN 'item.changed' THEN
-      ((from_status, to_status) = ({PROCESSING}, {PROCESSING})) IS NOT TRUE
+      ((from_status, to_status) = ({_OPEN}, {_OPEN})) IS NOT TRUE
     ELSE from_status IS NOT NULL OR to_status IS NOT NULL END
 )
 SELECT * FROM found

@@ -6,7 +6,7 @@ ending the audit.
 
 from common.database.engine import named
 from common.domain import events
-from common.domain.model import DELIVERED
+from common.domain.model import ItemStatus
 from common.messaging.event_rows import found
 from common.operations.audit_checks import HISTORY, RANGE
 from common.store.reads import MOMENT
@@ -114,7 +114,7 @@ lines AS MATERIALIZED (
 delivered AS MATERIALIZED (
   SELECT order_id, count(*) AS items,
     array_agg('"id":"' || item_id || '","quantity"') AS members
-  FROM item_past WHERE status = {DELIVERED} AND removed = 0 GROUP BY order_id
+  FROM item_past WHERE status = {ItemStatus.DELIVERED} AND removed = 0 GROUP BY order_id
 ),
 matched AS MATERIALIZED (
   SELECT f.*, w.entry_id, w.kind, {_TYPES} AS type_due,

@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import requests
 
+from common.domain.model import ItemStatus
 from infra.local.narrator import Narrator, StoryError
 from infra.local.sandbox.catalogue import MUG, POSTER, TEAPOT
 
-SHIPPED, DELIVERED, CANCELLED = 2, 3, 4
 CHECKOUT = "/api/orders-from-shopcart/"
 PRICES = {MUG: 1999, TEAPOT: 3450, POSTER: 1200}
 BOUGHT = {MUG: 2, TEAPOT: 5, POSTER: 1}
@@ -152,26 +152,28 @@ class Story:
 
     def _ship_and_deliver(self) -> None:
         with self._narrator.step("The shop ships the mugs and delivers them"):
-            self._set_status(MUG, SHIPPED)
-            self._set_status(MUG, DELIVERED)
+            self._set_status(MUG, ItemStatus.SHIPPED)
+            self._set_status(MUG, ItemStatus.DELIVERED)
         with self._narrator.step("The shop delivers the poster without shipping first"):
-            self._set_status(POSTER, DELIVERED)
+            self._set_status(POSTER, ItemStatus.DELIVERED)
         with self._narrator.step("One item is open: the order is not approved yet"):
             self._expect("is_approved", expected=False, got=self._is_approved())
 
     def _try_what_is_not_allowed(self) -> None:
         with self._narrator.step("Cancelling what was delivered is refused (409)"):
-            reply = self._act(MUG, CANCELLED)
+            reply = self._act(MUG, ItemStatus.CANCELLED)
             self._expect("the shop's status", 502, reply.status_code)
             refusal = str(_json(reply).get("detail"))
             self._expect("409 in the refusal", True, "409" in refusal)  # noqa: FBT003
             self._expect(
-                "the shop's row", DELIVERED, self._shop_rows()[self._items[MUG]]
+                "the shop's row",
+                ItemStatus.DELIVERED,
+                self._shop_rows()[self._items[MUG]],
             )
 
     def _cancel_the_last(self) -> None:
         with self._narrator.step("The shop cancels the teapots: the order is approved"):
-            self._set_status(TEAPOT, CANCELLED)
+            self._set_status(TEAPOT, ItemStatus.CANCELLED)
             self._wait_for("is_approved", expected=True, look=self._is_approved)
 
     def _analytics_hears(self) -> None:

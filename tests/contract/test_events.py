@@ -14,7 +14,7 @@ from sqlalchemy import CheckConstraint
 
 from common.database import tables
 from common.domain import events, orders
-from common.domain.model import CANCELLED, DELIVERED, PROCESSING, SHIPPED, Event, Ids
+from common.domain.model import Event, Ids, ItemStatus
 from common.store import timeline
 from tests.support import bodies
 from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
@@ -34,7 +34,9 @@ EVERY_EVENT: list[tuple[Event, str, dict[str, Any]]] = [
         bodies.order_item_created(),
     ),
     (
-        events.status_updated(item(status=DELIVERED), SHIPPED, NOW),
+        events.status_updated(
+            item(status=ItemStatus.DELIVERED), ItemStatus.SHIPPED, NOW
+        ),
         "order.item.status.updated",
         {
             "event_type": "order.item.status.updated",
@@ -57,7 +59,9 @@ EVERY_EVENT: list[tuple[Event, str, dict[str, Any]]] = [
         {"event_type": "order.deleted", **ORDER},
     ),
     (
-        events.analytics_notification(order(item(status=DELIVERED)), APPROVED),
+        events.analytics_notification(
+            order(item(status=ItemStatus.DELIVERED)), APPROVED
+        ),
         "analytics.order.completed",
         bodies.completed_order(),
     ),
@@ -125,13 +129,15 @@ def test_trap_numeric_strings_never_turn_into_floats_or_uuids(id_: int) -> None:
 
 def test_analytics_is_told_of_delivered_items_only() -> None:
     told = events.analytics_notification(
-        order(*range(PROCESSING, CANCELLED + 1)), APPROVED
+        order(*range(ItemStatus.PROCESSING, ItemStatus.CANCELLED + 1)), APPROVED
     )
     assert [each["id"] for each in json.loads(told.body)["items"]] == ["3"]
 
 
 def test_analytics_is_told_of_an_all_cancelled_order_without_items() -> None:
-    event = events.analytics_notification(order(CANCELLED, CANCELLED), APPROVED)
+    event = events.analytics_notification(
+        order(ItemStatus.CANCELLED, ItemStatus.CANCELLED), APPROVED
+    )
     assert event.body == letter(bodies.completed_order(items=[]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from common import startup, wiring
 from common.database.engine import Engine
 from common.domain import orders
-from common.domain.model import CANCELLED, DELIVERED, SHIPPED, Line
+from common.domain.model import ItemStatus, Line
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log
@@ -65,25 +65,25 @@ class World:
     def _shipped(self) -> int:
         order = self._ordered(1, 2)
         for item in order["items"]:
-            self._move(item, SHIPPED)
+            self._move(item, ItemStatus.SHIPPED)
         return int(order["id"])
 
     def _mixed(self) -> int:
         order = self._ordered(1, 2, 3)
-        self._move(order["items"][0], SHIPPED, DELIVERED)
-        self._move(order["items"][1], SHIPPED)
+        self._move(order["items"][0], ItemStatus.SHIPPED, ItemStatus.DELIVERED)
+        self._move(order["items"][1], ItemStatus.SHIPPED)
         item = order["items"][2]["id"]
         path = f"/api/order-items/{item}/"
-        for change in ({"quantity": 2}, {"status": CANCELLED}):
+        for change in ({"quantity": 2}, {"status": ItemStatus.CANCELLED}):
             changed = self.service.crud("PATCH", path, self._user, json=change)
             assert changed.status_code == 200
         return int(order["id"])
 
     def _approved(self) -> int:
         order = self._ordered(1, 2, 3)
-        self._move(order["items"][0], SHIPPED, DELIVERED)
-        self._move(order["items"][1], DELIVERED)
-        self._move(order["items"][2], CANCELLED)
+        self._move(order["items"][0], ItemStatus.SHIPPED, ItemStatus.DELIVERED)
+        self._move(order["items"][1], ItemStatus.DELIVERED)
+        self._move(order["items"][2], ItemStatus.CANCELLED)
         assert self.service.trigger_approval(order["id"]).status_code == 204
         return int(order["id"])
 
@@ -91,7 +91,7 @@ class World:
         order = self._ordered(1, 2)
         path = f"/api/order-items/{order['items'][0]['id']}/"
         changed = self.service.crud(
-            "PATCH", path, self._user, json={"status": CANCELLED}
+            "PATCH", path, self._user, json={"status": ItemStatus.CANCELLED}
         )
         assert changed.status_code == 200
         path = f"/api/orders/{order['id']}/"
@@ -117,7 +117,7 @@ class World:
         added = {**lines[0], "order": order["id"]}
         made = self.service.crud("POST", "/api/order-items/", user, json=added)
         assert made.status_code == 201, made.get_data(as_text=True)
-        self._move(order["items"][0], SHIPPED)
+        self._move(order["items"][0], ItemStatus.SHIPPED)
         return int(order["id"])
 
     def _empty(self) -> int:
@@ -131,7 +131,7 @@ class World:
         change = orders.new_order(uuid.uuid4(), [line], ids)
         bus = Bus(startup.settings().bus)
         create_order(self.engine, change, bus, [], Answer(201, {}, ""))
-        self._move({"id": change.order.items[0].id}, SHIPPED)
+        self._move({"id": change.order.items[0].id}, ItemStatus.SHIPPED)
         return change.order.id
 
     # What a sink that is away, or refuses, leaves behind; and what operators do then.
@@ -194,7 +194,7 @@ class World:
         self.service.sandbox.fault("sink", status=503)
         order = self._ordered(1, 2)
         for item in order["items"]:
-            self._move(item, DELIVERED)
+            self._move(item, ItemStatus.DELIVERED)
         assert self.service.trigger_approval(order["id"]).status_code == 204
         self._mend()
         return int(order["id"])
@@ -202,7 +202,7 @@ class World:
     def _complete(self) -> int:
         """An order that waits for its approval: the trigger was lost."""
         order = self._ordered(1)
-        self._move(order["items"][0], DELIVERED)
+        self._move(order["items"][0], ItemStatus.DELIVERED)
         return int(order["id"])
 
     def hurry(self, also: str = "") -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from common.domain import orders
-from common.domain.model import PROCESSING, SHIPPED, Ids, Snapshot
+from common.domain.model import Ids, ItemStatus, Snapshot
 from tests.support.factories import (
     NOW,
     OWNER,
@@ -29,16 +29,20 @@ def test_trap_items_without_shop_or_product_publish_nothing(missing: str) -> Non
     changes = [
         created,
         orders.add_item(snapshot(), item(**bare), OWNER),
-        orders.set_status(before, 9, SHIPPED, STRANGER),
+        orders.set_status(before, 9, ItemStatus.SHIPPED, STRANGER),
         orders.remove_item(before, 9, OWNER),
     ]
     assert [told(change) for change in changes] == [[]] * len(changes)
 
 
 def test_an_item_without_shop_still_has_its_history() -> None:
-    change = orders.set_status(snapshot(item(shop_id=None)), 9, SHIPPED, STRANGER)
+    change = orders.set_status(
+        snapshot(item(shop_id=None)), 9, ItemStatus.SHIPPED, STRANGER
+    )
     assert change is not None
-    assert steps(change) == [("item.moved", 9, PROCESSING, SHIPPED)]
+    assert steps(change) == [
+        ("item.moved", 9, ItemStatus.PROCESSING, ItemStatus.SHIPPED)
+    ]
 
 
 @pytest.mark.parametrize("before", [snapshot(), snapshot(item(shop_id=None))])
