@@ -69,7 +69,8 @@ h AS (
     (3 + 2 * k, 'item.moved', {ItemStatus.PROCESSING}, {ItemStatus.SHIPPED}, moved_at,
      status = {ItemStatus.SHIPPED} OR went_by_ship),
     (4 + 2 * k, 'item.moved',
-     CASE WHEN went_by_ship THEN {ItemStatus.SHIPPED} ELSE {ItemStatus.PROCESSING} END, status, moved_at,
+     CASE WHEN went_by_ship THEN {ItemStatus.SHIPPED}
+       ELSE {ItemStatus.PROCESSING} END, status, moved_at,
      is_done),
     (11, 'order.approved', NULL, NULL, approved_at, is_approved AND k = 1)
   ) entry(position, kind, from_status, to_status, changed_at, is_there)

@@ -43,8 +43,8 @@ Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 Status = Annotated[
     int,
     Meta(
-        ge=min(ItemStatus),
-        le=max(ItemStatus),
+        ge=int(min(ItemStatus)),
+        le=int(max(ItemStatus)),
         description=", ".join(f"{each} {each.label}" for each in ItemStatus),
     ),
 ]
