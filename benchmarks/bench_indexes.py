@@ -14,7 +14,6 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from msgspec import Struct
 
@@ -23,7 +22,7 @@ from common.config import settings as config
 from common.config.endpoints import Database
 from common.database.engine import Connection, Engine, Statement, connect, make_engine
 from common.domain import orders
-from common.domain.model import ItemStatus, Line, Order, Snapshot
+from common.domain.model import SHOP, Actor, ItemStatus, Line, Order
 from common.json import encode
 from common.messaging.pending import Bus
 from common.store import idempotency
@@ -195,12 +194,9 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
 
 
 def _move(engine: Engine, item_id: int, status: int) -> None:
-    shop = uuid.UUID(int=1)
-
-    def decide(snapshot: Snapshot) -> Any:  # noqa: ANN401 a change or none
-        return orders.set_status(snapshot, item_id, status, shop)
-
-    change_order(engine, Target(item_id=item_id), decide, BUS)
+    shop = Actor(uuid.UUID(int=1), SHOP)
+    move = partial(orders.set_status, item_id=item_id, status=status, actor=shop)
+    change_order(engine, Target(item_id=item_id), move, BUS)
 
 
 def _tell(measured: dict[str, dict[str, list[float]]], *, as_json: bool) -> None:

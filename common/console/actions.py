@@ -14,7 +14,14 @@ from common.database.engine import Engine, connect
 from common.domain import orders
 from common.domain.approval import patch_order
 from common.domain.commands import OrderPatch
-from common.domain.model import MAX_QUANTITY, OPERATOR, Change, Snapshot, parse_uuid
+from common.domain.model import (
+    MAX_QUANTITY,
+    OPERATOR,
+    Actor,
+    Change,
+    Snapshot,
+    parse_uuid,
+)
 from common.errors import InvalidRequestError, PreconditionFailedError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
@@ -26,7 +33,7 @@ MAX_REASON = 500
 T = TypeVar("T")
 
 Values = Mapping[str, str]
-Decide = Callable[[Snapshot, Values, UUID], Change | None]
+Decide = Callable[[Snapshot, Values, Actor], Change | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,7 @@ def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
         raise InvalidRequestError.of(name, str(error)) from error
 
 
-def _move(snapshot: Snapshot, values: Values, actor: UUID) -> Change | None:
+def _move(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
     status = read(values, "status", parse_status)
     return orders.set_status(snapshot, _item(values), status, actor)
 
@@ -85,15 +92,15 @@ def quantity_of(values: Values) -> int:
     return read(values, "quantity", parse)
 
 
-def _set_quantity(snapshot: Snapshot, values: Values, actor: UUID) -> Change | None:
+def _set_quantity(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
     return orders.set_quantity(snapshot, _item(values), quantity_of(values), actor)
 
 
-def _remove(snapshot: Snapshot, values: Values, actor: UUID) -> Change:
+def _remove(snapshot: Snapshot, values: Values, actor: Actor) -> Change:
     return orders.remove_item(snapshot, _item(values), actor)
 
 
-def _set_metadata(snapshot: Snapshot, values: Values, actor: UUID) -> Change | None:
+def _set_metadata(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
     key, value = values["key"].strip(), values["value"]
     if not 1 <= len(key) <= 40:  # noqa: PLR2004 as `schemas.MetadataKey`
         raise InvalidRequestError.of("key", "1 to 40 characters")
@@ -102,12 +109,12 @@ def _set_metadata(snapshot: Snapshot, values: Values, actor: UUID) -> Change | N
     return orders.set_metadata(snapshot, {key: value or None}, actor)
 
 
-def _approve(snapshot: Snapshot, _values: Values, actor: UUID) -> Change | None:
+def _approve(snapshot: Snapshot, _values: Values, actor: Actor) -> Change | None:
     patch = OrderPatch(is_approved=True)
     return patch_order(snapshot, patch, actor)
 
 
-def _delete(snapshot: Snapshot, _values: Values, actor: UUID) -> Change:
+def _delete(snapshot: Snapshot, _values: Values, actor: Actor) -> Change:
     return orders.delete_order(snapshot, actor)
 
 
@@ -235,10 +242,7 @@ def decision(
     def check(snapshot: Snapshot) -> Change | None:
         if snapshot.version != version:
             raise PreconditionFailedError("The order has changed since you looked.")
-        change = decide(snapshot, values, actor)
-        if change is not None:
-            change.actor_kind = OPERATOR
-        return change
+        return decide(snapshot, values, Actor(actor, OPERATOR))
 
     return check
 

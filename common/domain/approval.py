@@ -1,12 +1,10 @@
 """Rules of approval: an order is approved once, when all of its items are final."""
 
-from uuid import UUID
-
 from msgspec import UNSET, structs
 
 from common.domain import events
 from common.domain.commands import OrderPatch
-from common.domain.model import SYSTEM, USER, Change, Entry, Snapshot
+from common.domain.model import SERVICE, Actor, Change, Entry, Snapshot
 from common.domain.orders import is_complete, set_metadata
 from common.errors import (
     OrderApprovedError,
@@ -14,7 +12,7 @@ from common.errors import (
 )
 
 
-def decide(snapshot: Snapshot) -> Change | None:
+def decide(snapshot: Snapshot, actor: Actor = SERVICE) -> Change | None:
     """Approve a complete order that is not approved; None for every other."""
     order = snapshot.order
     if order.is_approved or not is_complete(order.items):
@@ -27,14 +25,14 @@ def decide(snapshot: Snapshot) -> Change | None:
         at=snapshot.read_at,
         is_complete=True,
         history=[Entry("order.approved", events=told)],
-        actor_kind=SYSTEM,
+        actor=actor,
     )
 
 
-def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | None:
+def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: Actor) -> Change | None:
     """Do what an owner's patch asks for: metadata, and the approval where it is due.
 
-    Raises OrderNotCompleteError or OrderApprovedError; then nothing is done.
+    Raise OrderNotCompleteError or OrderApprovedError; then nothing is done.
     """
     changed = None
     if patch.metadata is not UNSET:
@@ -43,10 +41,9 @@ def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: UUID) -> Change | 
         raise OrderApprovedError("An approved order stays approved.")
     if patch.is_approved is not True or snapshot.order.is_approved:
         return changed
-    approved = decide(snapshot)
+    if changed is not None:
+        snapshot = structs.replace(snapshot, order=changed.order)
+    approved = decide(snapshot, actor)
     if approved is None:
         raise OrderNotCompleteError
-    approved.actor, approved.actor_kind = actor, USER
-    if changed is not None:
-        approved.order.metadata = changed.order.metadata
     return approved

@@ -131,6 +131,19 @@ USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
 )
 
 
+class Actor(Struct, frozen=True):
+    """Who changes an order: their id, None for the service itself, and what they are.
+
+    `kind` is one of USER, SHOP, INTERNAL, SYSTEM and OPERATOR.
+    """
+
+    id: UUID | None
+    kind: str = USER
+
+
+SERVICE = Actor(None, SYSTEM)
+
+
 class Entry(Struct, frozen=True):
     """One entry of an order's history, and the events that tell of it, if any must.
 
@@ -164,8 +177,7 @@ class Change:
     history: list[Entry] = dataclasses.field(default_factory=list)
     is_complete: bool = False
     is_deletion: bool = False
-    actor: UUID | None = None
-    actor_kind: str = USER
+    actor: Actor
     cart_id: int | None = None
 
     @property

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType, structs
 from common.domain import events
 from common.domain.commands import ItemPatch, check_metadata
 from common.domain.model import (
+    Actor,
     Change,
     Entry,
     Event,
@@ -84,7 +85,7 @@ def new_order(
             *(_added(order, item) for item in order.items),
             Entry("order.created", events=created),
         ],
-        actor=user_id,
+        actor=Actor(user_id),
         cart_id=cart_id,
     )
 
@@ -109,7 +110,7 @@ def check_not_approved(snapshot: Snapshot) -> None:
         raise OrderApprovedError
 
 
-def add_item(snapshot: Snapshot, item: Item, actor: UUID) -> Change:
+def add_item(snapshot: Snapshot, item: Item, actor: Actor) -> Change:
     """Add an item to an order that is not approved, announced to its shop."""
     check_not_approved(snapshot)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
@@ -119,7 +120,7 @@ def add_item(snapshot: Snapshot, item: Item, actor: UUID) -> Change:
 
 
 def set_status(
-    snapshot: Snapshot, item_id: int, status: int, actor: UUID
+    snapshot: Snapshot, item_id: int, status: int, actor: Actor
 ) -> Change | None:
     """Move an item as its shop may; the same status again is no change."""
     item = snapshot.item(item_id)
@@ -135,7 +136,7 @@ def set_status(
     return change
 
 
-def cancel_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change | None:
+def cancel_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change | None:
     """Cancel an item for its owner, while it is Processing; again is no change."""
     item = snapshot.item(item_id)
     if item.status not in (ItemStatus.PROCESSING, ItemStatus.CANCELLED):
@@ -145,7 +146,7 @@ def cancel_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change | None:
 
 
 def set_quantity(
-    snapshot: Snapshot, item_id: int, quantity: int, actor: UUID
+    snapshot: Snapshot, item_id: int, quantity: int, actor: Actor
 ) -> Change | None:
     """Change how many are ordered, while the item is Processing."""
     item = _open_item(snapshot, item_id)
@@ -167,7 +168,7 @@ def set_quantity(
     return change
 
 
-def remove_item(snapshot: Snapshot, item_id: int, actor: UUID) -> Change:
+def remove_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change:
     """Delete an item while it is Processing; everybody else sees it Cancelled."""
     item = _open_item(snapshot, item_id)
     remaining = [other for other in snapshot.order.items if other.id != item_id]
@@ -189,7 +190,7 @@ def check_item_patch(patch: ItemPatch) -> None:
 
 
 def patch_item(
-    snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: UUID
+    snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: Actor
 ) -> Change | None:
     """Do what an owner's patch asks for; nothing is asked for, nothing is done."""
     if patch.status is not UNSET:
@@ -201,7 +202,7 @@ def patch_item(
 
 
 def set_metadata(
-    snapshot: Snapshot, patch: Mapping[str, str | None] | None, actor: UUID
+    snapshot: Snapshot, patch: Mapping[str, str | None] | None, actor: Actor
 ) -> Change | None:
     """Merge `patch` into the metadata as a JSON merge patch; None removes it all."""
     merged: dict[str, str] = {}
@@ -216,7 +217,7 @@ def set_metadata(
     return change
 
 
-def delete_order(snapshot: Snapshot, actor: UUID) -> Change:
+def delete_order(snapshot: Snapshot, actor: Actor) -> Change:
     """Delete an order of which nothing has shipped; its open items are cancelled."""
     check_not_approved(snapshot)
     items = snapshot.order.items
@@ -244,7 +245,7 @@ def _open_item(snapshot: Snapshot, item_id: int) -> Item:
     return item
 
 
-def _change(snapshot: Snapshot, items: list[Item], actor: UUID | None) -> Change:
+def _change(snapshot: Snapshot, items: list[Item], actor: Actor) -> Change:
     return Change(
         order=structs.replace(snapshot.order, items=items),
         version=snapshot.version,

@@ -6,7 +6,7 @@ holds.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from common.database.engine import (
     transaction,
 )
 from common.domain.model import Change, Snapshot
-from common.errors import BusyError, InFlightError
+from common.errors import BusyError, InFlightError, PreconditionFailedError
 from common.messaging.pending import Bus, Owed
 from common.store import idempotency
 from common.store.idempotency import Answer, Claim, KeyTakenError
@@ -37,11 +37,15 @@ _OWNED = " AND o.user_id = CAST(:user_id AS uuid)"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Which order is meant: by its id or by one of its items', and whose it must be."""
+    """Which order is meant: by its id or by one of its items', and whose it must be.
+
+    `versions` are those of the order, or of the item, that will do; None for any.
+    """
 
     order_id: int | None = None
     item_id: int | None = None
     user_id: UUID | None = None
+    versions: Collection[int] | None = None
 
     def condition(self) -> tuple[str, dict[str, Any]]:
         """Answer the SQL condition on `orders o` and its parameters."""
@@ -51,6 +55,14 @@ class Target:
         if self.user_id is None:
             return where, parameters
         return where + _OWNED, parameters | {"user_id": self.user_id}
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raise PreconditionFailedError where the snapshot shows another version."""
+        version = snapshot.version
+        if self.item_id is not None:
+            version = snapshot.item_versions[self.item_id]
+        if self.versions is not None and version not in self.versions:
+            raise PreconditionFailedError
 
 
 @functools.cache
@@ -109,7 +121,7 @@ def create_order(
 def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
     engine: Engine,
     snapshot: Snapshot,
-    decide: Callable[[Snapshot], Change],
+    rule: Callable[[Snapshot], Change],
     bus: Bus,
     claims: Sequence[Claim],
     answer: Answer,
@@ -118,7 +130,7 @@ def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
     records = idempotency.rows(claims, answer)
     target = Target(order_id=snapshot.order.id, user_id=snapshot.order.user_id)
     with _same_request(engine, claims):
-        return change_order(engine, target, decide, bus, records, snapshot).owed
+        return change_order(engine, target, rule, bus, records, snapshot).owed
 
 
 @contextlib.contextmanager
@@ -134,34 +146,35 @@ def _same_request(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
 def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
     engine: Engine,
     target: Target,
-    decide: Callable[[Snapshot], Change | None],
+    rule: Callable[[Snapshot], Change | None],
     bus: Bus,
     records: Sequence[dict[str, Any]] = (),
     snapshot: Snapshot | None = None,
 ) -> Changed:
-    """Load the order, `decide`, save; return the order as it is then, and the change.
+    """Load the order, apply `rule`, save; return the order after that, and the change.
 
     First without a lock, two round trips; one on a `snapshot` that was loaded before.
-    Where another write was faster, `decide` runs once more on what it left, and then
-    with the order locked, so that it goes through however many compete. `decide` may
-    raise; nothing is written then.
+    Where another write was faster, the rule is applied to what that left, and then with
+    the order locked, so that it goes through however many compete. Raise what the rule
+    does, or PreconditionFailedError; nothing is written then.
     """
     with connect(engine) as connection:
         if snapshot is None:
             snapshot = load(connection, target)
-        change = decide(snapshot)
+        target.check(snapshot)
+        change = rule(snapshot)
         if change is None:
             return Changed(snapshot)
         if saved := save(connection, change, bus, records):
             return Changed(_after(snapshot, change), change, saved.owed)
     with transaction(engine) as connection:
-        return change_locked(connection, target, decide, bus, records)
+        return change_locked(connection, target, rule, bus, records)
 
 
 def change_locked(
     connection: Connection,
     target: Target,
-    decide: Callable[[Snapshot], Change | None],
+    rule: Callable[[Snapshot], Change | None],
     bus: Bus,
     records: Sequence[dict[str, Any]] = (),
 ) -> Changed:
@@ -169,7 +182,8 @@ def change_locked(
     where, parameters = target.condition()
     unique(connection, _lock_statement(where), parameters)
     snapshot = load(connection, target)
-    change = decide(snapshot)
+    target.check(snapshot)
+    change = rule(snapshot)
     if change is None:
         return Changed(snapshot)
     saved = save(connection, change, bus, records)

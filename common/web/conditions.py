@@ -4,9 +4,10 @@ import re
 
 from flask import request
 
-from common.errors import InvalidRequestError, PreconditionFailedError
+from common.errors import InvalidRequestError
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
+_VERSION = re.compile(r'"[1-9][0-9]{0,18}"')  # as `etag` makes it
 _TAG_LIST = re.compile(rf"\s*(?:\*|{_TAG}(?:\s*,\s*{_TAG})*)\s*")
 
 
@@ -15,11 +16,12 @@ def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
-def check_if_match(version: int) -> None:
-    """Raise PreconditionFailedError where If-Match names another version."""
+def if_match() -> frozenset[int] | None:
+    """Return the versions that If-Match names, compared strongly; None for any."""
     tags = _tags("If-Match")
-    if tags is not None and "*" not in tags and etag(version) not in tags:
-        raise PreconditionFailedError
+    if tags is None or "*" in tags:
+        return None
+    return frozenset(int(tag[1:-1]) for tag in tags if _VERSION.fullmatch(tag))
 
 
 def is_none_match(version: int | str) -> bool:

@@ -4,17 +4,20 @@ The shop service accepts only 200 and stores the `status` it returns, so a repea
 status is a 200, too.
 """
 
+from functools import partial
+
 import functions_framework
 from flask import Request, Response
 
 from common import startup, wiring
+from common.database.engine import connect
 from common.domain import orders
 from common.domain.commands import StatusPatch
-from common.domain.model import INTERNAL, SHOP, Change, Snapshot
-from common.store.orders import Target, change_order
+from common.domain.model import INTERNAL, SHOP, Actor
+from common.store.orders import Target, change_order, load
 from common.web import replies, requests
 from common.web.app import create_app, respond
-from common.web.conditions import check_if_match, etag
+from common.web.conditions import etag, if_match
 from common.web.identity import check_shop
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
@@ -28,17 +31,18 @@ def set_status(item_id: int) -> Response:
     accepts_internal = not settings.status_requires_shop_claim
     caller = requests.caller(settings, accepts_internal=accepts_internal)
     wanted = requests.body(StatusPatch)
+    actor = Actor(caller.user_id, SHOP if caller.has_token else INTERNAL)
+    target = Target(item_id=item_id, versions=if_match())
 
-    def decide(snapshot: Snapshot) -> Change | None:
-        check_shop(caller, snapshot.item(item_id).shop_id, settings)
-        check_if_match(snapshot.item_versions[item_id])
-        change = orders.set_status(snapshot, item_id, wanted.status, caller.user_id)
-        if change is not None:
-            change.actor_kind = SHOP if caller.has_token else INTERNAL
-        return change
+    with connect(wiring.engine()) as connection:
+        before = load(connection, target)
+    # Once is enough: whose shop an item is of never changes.
+    check_shop(caller, before.item(item_id).shop_id, settings)
 
-    target = Target(item_id=item_id)
-    done = change_order(wiring.engine(), target, decide, wiring.bus())
+    move = partial(
+        orders.set_status, item_id=item_id, status=wanted.status, actor=actor
+    )
+    done = change_order(wiring.engine(), target, move, wiring.bus(), snapshot=before)
     wiring.relay().send(done.owed)
     version = done.after.item_versions[item_id]
     item = done.after.item(item_id)

@@ -5,6 +5,7 @@ Another owner's order is treated like one that does not exist.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from uuid import UUID
 
 import functions_framework
@@ -23,14 +24,14 @@ from common.domain.commands import (
     OrderPatch,
     check_metadata,
 )
-from common.domain.model import Change, Item, Order, Snapshot
+from common.domain.model import Actor, Change, Item, Order, Snapshot
 from common.json import encode
 from common.store import idempotency, paging, reads, timeline
 from common.store.idempotency import AlreadyAnsweredError, Answer
 from common.store.orders import Target, add_item, change_order, create_order, load
 from common.web import keys, replies, requests
 from common.web.app import create_app, respond
-from common.web.conditions import check_if_match, etag
+from common.web.conditions import etag, if_match
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
 app = create_app("orders_crud", wiring.check_ready)
@@ -59,12 +60,12 @@ def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | No
 
 def _change(
     target: Target,
-    decide: Callable[[Snapshot], Change | None],
+    rule: Callable[[Snapshot], Change | None],
     before: Snapshot | None = None,
 ) -> Snapshot:
     """Change an order and send what that owes; return the order as it is then."""
     engine, bus = wiring.engine(), wiring.bus()
-    done = change_order(engine, target, decide, bus, snapshot=before)
+    done = change_order(engine, target, rule, bus, snapshot=before)
     wiring.relay().send(done.owed)
     return done.after
 
@@ -161,11 +162,9 @@ def patch_order(order_id: int) -> Response:
     patch = requests.body(OrderPatch)
     orders.check_owner(patch.user_id, user_id)
 
-    def decide(snapshot: Snapshot) -> Change | None:
-        check_if_match(snapshot.version)
-        return approval.patch_order(snapshot, patch, user_id)
-
-    after = _change(Target(order_id=order_id, user_id=user_id), decide)
+    target = Target(order_id=order_id, user_id=user_id, versions=if_match())
+    rule = partial(approval.patch_order, patch=patch, actor=Actor(user_id))
+    after = _change(target, rule)
     return replies.json_response(after.order, headers={"ETag": etag(after.version)})
 
 
@@ -174,11 +173,8 @@ def delete_order(order_id: int) -> Response:
     """Delete an order of which nothing has shipped."""
     user_id = _user_id()
 
-    def decide(snapshot: Snapshot) -> Change:
-        check_if_match(snapshot.version)
-        return orders.delete_order(snapshot, user_id)
-
-    _change(Target(order_id=order_id, user_id=user_id), decide)
+    target = Target(order_id=order_id, user_id=user_id, versions=if_match())
+    _change(target, partial(orders.delete_order, actor=Actor(user_id)))
     return Response(status=204)
 
 
@@ -200,10 +196,8 @@ def create_item() -> Response:
         item = orders.new_item(wanted.order, ids.item_ids[0], line)
         answer = _created(f"/api/order-items/{item.id}/", item)
 
-        def decide(snapshot: Snapshot) -> Change:
-            return orders.add_item(snapshot, item, user_id)
-
-        owed = add_item(wiring.engine(), before, decide, wiring.bus(), claims, answer)
+        add = partial(orders.add_item, item=item, actor=Actor(user_id))
+        owed = add_item(wiring.engine(), before, add, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
         return keys.answer(earlier.answer)
     wiring.relay().send(owed)
@@ -216,23 +210,22 @@ def patch_item(item_id: int) -> Response:
     user_id = _user_id()
     patch = requests.body(ItemPatch)
     orders.check_item_patch(patch)
-    target = Target(item_id=item_id, user_id=user_id)
-
-    def decide(snapshot: Snapshot) -> Change | None:
-        check_if_match(snapshot.item_versions[item_id])
-        return orders.patch_item(snapshot, item_id, patch, user_id)
-
+    target = Target(item_id=item_id, user_id=user_id, versions=if_match())
+    rule = partial(
+        orders.patch_item, item_id=item_id, patch=patch, actor=Actor(user_id)
+    )
     before = None
     if patch.quantity is not UNSET:
         with connect(wiring.engine()) as connection:
             before = load(connection, target)
-        decide(before)
+        target.check(before)
+        rule(before)
         item = before.item(item_id)
         if patch.quantity > item.quantity:
             found = _variations(user_id, [item.product_variation])
             checkout.check_stock(found[item.product_variation], patch.quantity)
 
-    after = _change(target, decide, before)
+    after = _change(target, rule, before)
     version = after.item_versions[item_id]
     return replies.json_response(after.item(item_id), headers={"ETag": etag(version)})
 
@@ -242,11 +235,8 @@ def delete_item(item_id: int) -> Response:
     """Delete an item that is Processing."""
     user_id = _user_id()
 
-    def decide(snapshot: Snapshot) -> Change:
-        check_if_match(snapshot.item_versions[item_id])
-        return orders.remove_item(snapshot, item_id, user_id)
-
-    _change(Target(item_id=item_id, user_id=user_id), decide)
+    target = Target(item_id=item_id, user_id=user_id, versions=if_match())
+    _change(target, partial(orders.remove_item, item_id=item_id, actor=Actor(user_id)))
     return Response(status=204)
 
 

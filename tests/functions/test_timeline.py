@@ -1,12 +1,13 @@
 """An order's timeline: the owner's, step by step, and the operators' with all of it."""
 
 import re
+from functools import partial
 from typing import Any
 
 from common import wiring
 from common.database.engine import connect
 from common.domain import orders
-from common.domain.model import OPERATOR, Change, Snapshot
+from common.domain.model import OPERATOR, Actor
 from common.store import timeline
 from common.store.orders import Target, change_order
 from common.store.timeline import Timeline
@@ -193,13 +194,10 @@ def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> N
     order = service.ordered(user)
     item = order["items"][0]["id"]
 
-    def decide(snapshot: Snapshot) -> Change | None:
-        change = orders.set_status(snapshot, item, 4, snapshot.order.user_id)
-        assert change is not None
-        change.actor, change.actor_kind = None, OPERATOR
-        return change
-
-    change_order(wiring.engine(), Target(item_id=item), decide, wiring.bus())
+    cancel = partial(
+        orders.set_status, item_id=item, status=4, actor=Actor(None, OPERATOR)
+    )
+    change_order(wiring.engine(), Target(item_id=item), cancel, wiring.bus())
     last = whole(service, order).steps[-1]
     assert (last.actor_kind, last.changed_by) == ("operator", None)
     assert steps(service, user, order)[-1]["by"] == "operator"

@@ -3,7 +3,7 @@
 import pytest
 
 from common.domain import orders
-from common.domain.model import Ids, ItemStatus, Snapshot
+from common.domain.model import Actor, Ids, ItemStatus, Snapshot
 from tests.support.factories import (
     NOW,
     OWNER,
@@ -28,16 +28,16 @@ def test_trap_items_without_shop_or_product_publish_nothing(missing: str) -> Non
     before = snapshot(item(**bare))
     changes = [
         created,
-        orders.add_item(snapshot(), item(**bare), OWNER),
-        orders.set_status(before, 9, ItemStatus.SHIPPED, STRANGER),
-        orders.remove_item(before, 9, OWNER),
+        orders.add_item(snapshot(), item(**bare), Actor(OWNER)),
+        orders.set_status(before, 9, ItemStatus.SHIPPED, Actor(STRANGER)),
+        orders.remove_item(before, 9, Actor(OWNER)),
     ]
     assert [told(change) for change in changes] == [[]] * len(changes)
 
 
 def test_an_item_without_shop_still_has_its_history() -> None:
     change = orders.set_status(
-        snapshot(item(shop_id=None)), 9, ItemStatus.SHIPPED, STRANGER
+        snapshot(item(shop_id=None)), 9, ItemStatus.SHIPPED, Actor(STRANGER)
     )
     assert change is not None
     assert steps(change) == [
@@ -47,4 +47,4 @@ def test_an_item_without_shop_still_has_its_history() -> None:
 
 @pytest.mark.parametrize("before", [snapshot(), snapshot(item(shop_id=None))])
 def test_a_deleted_order_is_announced_whatever_was_in_it(before: Snapshot) -> None:
-    assert told(orders.delete_order(before, OWNER)) == [("order.deleted", None)]
+    assert told(orders.delete_order(before, Actor(OWNER))) == [("order.deleted", None)]
