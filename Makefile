@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest check graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, 
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m tests.support.terraform fmt validate
 	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
+
+graph: $(STAMP) ## draw who imports whom in common/ (ARGS=--json)
+	@$(BIN)/python -m infra.graph $(ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's format, mend what can be
 	@$(BIN)/ruff format .
