@@ -23,6 +23,17 @@ def get_shopcart_data(upstream: Upstream, user_id: UUID, deadline: float) -> Car
     return parse(upstream, response, Cart)
 
 
+def update_cart_item(line_id: int, quantity: int) -> Call:
+    """Return the call that sets a line's quantity."""
+    body = encode({"quantity": quantity}).encode()
+    return Call("PUT", f"/api/items/{line_id}", body)
+
+
+def delete_cart_item(line_id: int) -> Call:
+    """Return the call that removes a line."""
+    return Call("DELETE", f"/api/items/{line_id}")
+
+
 def repair(
     upstream: Upstream,
     user_id: UUID,
@@ -31,15 +42,14 @@ def repair(
 ) -> list[bool]:
     """Set the quantity of each (line id, quantity), or remove it where None.
 
-    All side by side. Tells for each whether it is done; an absent line is removed.
+    All side by side. Return for each whether it is done; an absent line is removed.
     """
-    calls = []
-    for line_id, quantity in repairs:
-        path = f"/api/items/{line_id}"
-        if quantity is None:
-            calls.append(Call("DELETE", path))
-        else:
-            calls.append(Call("PUT", path, encode({"quantity": quantity}).encode()))
+    calls = [
+        delete_cart_item(line_id)
+        if quantity is None
+        else update_cart_item(line_id, quantity)
+        for line_id, quantity in repairs
+    ]
     results = upstream.send(calls, user_id, deadline)
     return [
         isinstance(result, UpstreamResponse) and _is_done(result) for result in results

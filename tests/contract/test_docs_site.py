@@ -1,5 +1,6 @@
 """The documentation as a site: whole, without a broken link, asking nobody outside."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -156,6 +157,16 @@ def test_files_and_tests_that_a_page_names_are_there() -> None:
             names += re.findall(r"`([a-z]+(?:_[a-z]+){3,})`", text)
         lost += [f"{page}: {name}" for name in names if name not in defined]
     assert not lost
+
+
+def test_every_name_of_the_walk_through_the_code_is_in_its_file() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    steps = re.findall(r"^\d\. `([\w./]+\.py)` ((?:`\w+`(?:, )?)+)", text, re.MULTILINE)
+    assert len(steps) == 3 + 5 + 7
+    for file, names in steps:
+        tree = ast.parse((ROOT / file).read_text())
+        found = {getattr(n, "name", getattr(n, "id", "")) for n in ast.walk(tree)}
+        assert set(re.findall(r"\w+", names)) <= found, file
 
 
 def test_a_link_that_leads_nowhere_fails_and_is_named(copy: Path) -> None:
