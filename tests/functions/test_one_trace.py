@@ -166,7 +166,8 @@ def test_the_trace_goes_through_a_real_broker_and_the_worker(
 
 
 def start(**environ: str) -> "subprocess.CompletedProcess[str]":
-    program = "import sys; from common import tracing, wiring; wiring.start();"
+    program = "import sys; from common import wiring; wiring.start();"
+    program += " from common.telemetry import tracing;"
     program += " print(tracing.is_on(), 'opentelemetry' in sys.modules)"
     return subprocess.run(
         [sys.executable, "-c", program],

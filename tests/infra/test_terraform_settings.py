@@ -128,7 +128,7 @@ def needs(process: str) -> tuple[str, ...]:
         return JOBS[process]
     script = SCRIPTS.get(process, f"functions/{process}/main.py")
     text = (ROOT / script).read_text(encoding="utf-8")
-    found = re.search(r"wiring\.start\((.*?)\)", text, re.DOTALL)
+    found = re.search(r"(?:wiring|startup)\.start\((.*?)\)", text, re.DOTALL)
     assert found
     return tuple(re.findall(r'"(\w+)"', found[1]))
 

@@ -126,7 +126,8 @@ def test_a_line_for_people_is_one_line_with_what_matters(tmp_path: Path) -> None
 
 
 def test_a_terminal_gets_text_unless_json_is_asked_for() -> None:
-    program = "from common import logs, wiring; wiring.use(); logs.get('x').info('y')"
+    program = "from common import wiring; wiring.use();"
+    program += " from common.telemetry import logs; logs.get('x').info('y')"
 
     def said(**environ: str) -> str:
         ours, theirs = os.openpty()

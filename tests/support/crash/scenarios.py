@@ -79,7 +79,7 @@ def _version_moves(case: Case) -> str:
 
 
 SEE_OTHER = 303
-CHECKOUT = "create_order_from_cart.create_order"
+CHECKOUT = "create_order_from_cart.order_cart"
 PATCH_ORDER, PATCH_ITEM = "orders_crud.patch_order", "orders_crud.patch_item"
 TAKE_EVENT, STATUS = "approval_handler.take_event", "item_status.set_status"
 ORDER, ITEM = "/api/orders/{order}/", "/api/order-items/{item}/"
@@ -109,7 +109,7 @@ _BY_NAME = {
         ORDER_CREATED_ON_DOUBT="hold",
     ),
     "order by hand": _http(
-        "orders_crud.create_order", order_by_hand, one_order_with(1, 2), CREATED
+        "orders_crud.post_order", order_by_hand, one_order_with(1, 2), CREATED
     ),
     "metadata": _http(
         PATCH_ORDER,
