@@ -86,7 +86,7 @@ def test_one_connector_serves_all_threads_from_the_first_use_to_the_end(
 FORKED = """
 import os, sys
 from common import wiring
-from common.db import ping
+from common.database.engine import ping
 wiring.start("DATABASE")
 assert "google.cloud.sql.connector" in sys.modules, "not in somebody's request"
 if sys.argv[1] == "used":
