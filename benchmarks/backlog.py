@@ -18,7 +18,7 @@ CREATED_AT = "2025-12-01T10:00:00.058493Z"
 
 
 def backlog(count: int, statuses: int) -> list[Event]:
-    """Answer `count` events as checkouts and status changes leave them behind."""
+    """Return `count` events as checkouts and status changes leave them behind."""
     found: list[Event] = []
     order_id = 0
     while len(found) < count:
@@ -79,7 +79,7 @@ def fill(url: str, backlog_: Sequence[Event]) -> None:
 
 
 def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[Event]) -> str:
-    """Answer what is wrong with what arrived, '' where nothing is."""
+    """Return what is wrong with what arrived, '' where nothing is."""
     owed: dict[str, list[str]] = defaultdict(list)
     for event in backlog_:
         owed[str(event.order_id)].append(event.id)

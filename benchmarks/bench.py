@@ -39,7 +39,7 @@ class ColdFileError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status: 0 measured, 1 wrong, 2 cannot."""
+    """Measure and tell; return the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     try:
         coldest = _coldest(arguments.cold)
@@ -100,7 +100,7 @@ def _postgres(ready: Stage) -> str:
 
 
 def _coldest(path: Path | None) -> float | None:
-    """Answer the slowest function's cold start, as `make bench-cold` told it."""
+    """Return the slowest function's cold start, as `make bench-cold` told it."""
     if path is None:
         return None
     try:

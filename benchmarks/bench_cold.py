@@ -47,7 +47,7 @@ class Measured:
     bare: list[Start] = field(default_factory=list)
 
     def ratios(self, what: str) -> list[float]:
-        """Answer each round's `live`, `work` or `processor`, x the bare framework's."""
+        """Return each round's `live`, `work` or `processor`, x the bare framework's."""
         to = "processor" if what == "processor" else "live"
         starts = [getattr(each, what) for each in self.starts]
         bare = [getattr(each, to) for each in self.bare]
@@ -55,7 +55,7 @@ class Measured:
         return [start / alone for start, alone in pairs if start and alone]
 
     def figures(self) -> dict[str, float]:
-        """Answer the medians, by their names in the budgets."""
+        """Return the medians, by their names in the budgets."""
         found = {what: self.ratios(what) for what in ("live", "work", "processor")}
         found["mebibytes"] = [each.mebibytes for each in self.starts if each.mebibytes]
         return {
@@ -66,7 +66,7 @@ class Measured:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status: 0 within budget, 1 over, 2 cannot."""
+    """Measure and tell; return the exit status: 0 within budget, 1 over, 2 cannot."""
     arguments = _arguments(argv)
     budgets = tomllib.loads(BUDGETS.read_text(encoding="utf-8"))["processes"]
     names = [n for n in budgets if not arguments.only or _any(arguments.only, n)]

@@ -35,7 +35,7 @@ INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event
 
 
 def pages(orders: int) -> dict[str, str]:
-    """Answer the path of each page, by what it is."""
+    """Return the path of each page, by what it is."""
     ago = datetime.now(UTC) - timedelta(days=20)
     before = f"created_before={ago.strftime('%Y-%m-%dT%H:%M')}"
     nobody = "00000000-0000-4000-8000-000000000009"

@@ -79,7 +79,7 @@ CANDIDATES = [
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status."""
+    """Measure and tell; return the exit status."""
     arguments = _arguments(argv)
     settings = config.load({"DATABASE_URL": arguments.url}, needs=("DATABASE",))
     assert isinstance(settings.database, Database)
@@ -114,7 +114,7 @@ def _alter(engine: Engine, statements: Sequence[str]) -> None:
 
 
 def _measure(engine: Engine, count: int) -> dict[str, float]:
-    """Answer what one checkout, and one status change, costs on the average."""
+    """Return what one checkout, and one status change, costs on the average."""
     ordered: list[Order] = []
     users = [uuid.UUID(int=random.getrandbits(128)) for _ in range(count)]
 
@@ -146,7 +146,7 @@ def _measure(engine: Engine, count: int) -> dict[str, float]:
 def _costs(
     connection: Connection, runs: Sequence[Callable[[], object]]
 ) -> tuple[float, float]:
-    """Answer the median milliseconds of a run, and its bytes of log."""
+    """Return the median milliseconds of a run, and its bytes of log."""
     lsn = Statement("SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS float8)")
     before = connection.execute(lsn).scalar_one()
     times = []
@@ -159,7 +159,7 @@ def _costs(
 
 
 def _updates(engine: Engine, connection: Connection) -> tuple[int, int]:
-    """Answer how many updates there were, and how many told no index."""
+    """Return how many updates there were, and how many told no index."""
     with connect(engine) as writer:  # the pool lends the one that wrote last
         writer.execute(Statement("SELECT pg_stat_force_next_flush()"))
     row = connection.execute(

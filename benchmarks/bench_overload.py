@@ -20,7 +20,7 @@ SERVED = (200, 201)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status: 0 measured, 1 wrong, 2 cannot."""
+    """Measure and tell; return the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     try:
         with crowded(

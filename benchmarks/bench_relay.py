@@ -36,7 +36,7 @@ from tests.support.rabbitmq import NoRabbitMQError, broker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status: 0 measured, 1 wrong, 2 cannot."""
+    """Measure and tell; return the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     with contextlib.ExitStack() as stack:
         try:

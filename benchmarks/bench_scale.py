@@ -28,7 +28,7 @@ MOST = 1.2  # times the first page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; answer the exit status: 1 where depth costs, 2 cannot."""
+    """Measure and tell; return the exit status: 1 where depth costs, 2 cannot."""
     arguments = _arguments(argv)
     with contextlib.ExitStack() as stack:
         try:
@@ -84,7 +84,7 @@ def _measure(engine: Engine, arguments: argparse.Namespace) -> int:
 
 
 def _fast(times: Sequence[float]) -> float:
-    """Answer a tenth's time: others' work on the machine only ever adds."""
+    """Return a tenth's time: others' work on the machine only ever adds."""
     later = sorted(times[1:] or times)  # the first found nothing in memory
     return later[len(later) // 10]
 

@@ -123,7 +123,7 @@ def _check_patience(began: float, name: str) -> None:
 
 
 def _status(port: int, ask: Ask) -> int | None:
-    """Answer the status, None while nobody listens."""
+    """Return the status, None while nobody listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, PATIENCE_SECONDS)
     with contextlib.closing(connection):
         try:
@@ -136,7 +136,7 @@ def _status(port: int, ask: Ask) -> int | None:
 
 
 def _family(pid: int) -> list[Path]:
-    """Answer where the system tells of a process and its children, if it does."""
+    """Return where the system tells of a process and its children, if it does."""
     proc = Path("/proc", str(pid))
     try:
         children = (proc / "task" / str(pid) / "children").read_text().split()
@@ -146,14 +146,14 @@ def _family(pid: int) -> list[Path]:
 
 
 def _processor_seconds(pid: int) -> float | None:
-    """Answer what all of them have used so far, on any CPU; None where unknown."""
+    """Return what all of them have used so far, on any CPU; None where unknown."""
     threads = [t for each in _family(pid) for t in each.glob("task/*/schedstat")]
     spent = sum(int(thread.read_text().split()[0]) for thread in threads)
     return spent / 1e9 or None
 
 
 def _mebibytes(pid: int) -> float | None:
-    """Answer their memory; what several of them share counts once."""
+    """Return their memory; what several of them share counts once."""
     rolled = [each / "smaps_rollup" for each in _family(pid)]
     lines = [line for each in rolled for line in each.read_text().splitlines()]
     kibibytes = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -50,14 +50,14 @@ def check_out(lines: Sequence[Line], number: int) -> None:
 
 
 def basket() -> list[Line]:
-    """Answer what is bought."""
+    """Return what is bought."""
     return [
         Line(uuid.uuid4(), 2, uuid.uuid4(), uuid.uuid4(), 1999) for _ in range(LINES)
     ]
 
 
 def _work(seconds: float, threads: int, barrier: Callable[[], object]) -> list[float]:
-    """Check out on so many threads for so long; answer how long each took."""
+    """Check out on so many threads for so long; return how long each took."""
     lines = basket()
     numbers = itertools.count()
     took: list[float] = []

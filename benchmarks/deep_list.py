@@ -70,12 +70,12 @@ class DeepList:
         """Leave the list where it is: the run's database goes as a whole."""
 
     def first_page(self) -> Operation:
-        """Answer the first page's reads."""
+        """Return the first page's reads."""
         found = [request("GET", "/api/orders/", self._owner)]
         return repeated("first page", self.server, found)
 
     def far_down(self) -> Operation:
-        """Answer reads of pages far down."""
+        """Return reads of pages far down."""
         found = [
             request("GET", f"/api/orders/?cursor={cursor}", self._owner)
             for cursor in self._cursors
@@ -84,7 +84,7 @@ class DeepList:
 
 
 def _cursor(order_id: int) -> str:
-    """Answer the cursor of the page after an order, as the service writes it."""
+    """Return the cursor of the page after an order, as the service writes it."""
     link = paging.next_link("/", MultiDict(), order_id)
     found = re.search(r"cursor=([^>&]+)", link)
     assert found

@@ -70,7 +70,7 @@ def fill(
 ) -> None:
     """Migrate the database and fill it, or go on with a fill that was interrupted.
 
-    Raises FillError where something else is in it.
+    Raise FillError where something else is in it.
     """
     with plain_engine(url) as engine:
         migrations.upgrade(engine)
@@ -116,7 +116,7 @@ def _begin(engine: sqlalchemy.Engine, plan: Plan) -> tuple[str, set[int]]:
 def _fill_chunk(
     connection: pg8000.native.Connection, plan: Plan, until: str, low: int
 ) -> int:
-    """Write one chunk of every table, whole or not at all; answer how many orders."""
+    """Write one chunk of every table, whole or not at all; return how many orders."""
     high = min(low + CHUNK, plan.orders)
     # Of the newest fiftieth, which is under way, some four events are owed; then nine.
     under_way = min(plan.orders // 50, plan.pending // 4)
@@ -252,7 +252,7 @@ class _Tally:
         self.progress(self.done, self.total, "rows")
 
     def saying(self, what: str) -> Callable[[int], None]:
-        """Answer what to call after each piece of work that has no orders to count."""
+        """Return what to call after each piece of work that has no orders to count."""
         return lambda _count: self.progress(self.total, self.total, what)
 
 
@@ -265,7 +265,7 @@ class Meter:
         self._first: int | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Say it, at most every other second."""
+        """Print it, at most every other second."""
         now = time.monotonic()
         if self._first is None:
             self._first = done  # the first chunk, or what an earlier run has done
@@ -308,7 +308,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    """Answer the plan that the options make."""
+    """Return the plan that the options make."""
     return Plan(
         orders=arguments.orders,
         days=arguments.days,
@@ -318,7 +318,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fill; answer the exit status: 0 filled, 2 cannot."""
+    """Fill; return the exit status: 0 filled, 2 cannot."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fill",
         description=__doc__.splitlines()[0],

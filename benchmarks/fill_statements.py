@@ -14,7 +14,7 @@ _ROOM = 16
 
 
 def _digest(*parts: str) -> str:
-    """Answer SQL for a UUID that follows from the parts."""
+    """Return SQL for a UUID that follows from the parts."""
     return f"CAST(md5(concat({', '.join(parts)})) AS uuid)"
 
 

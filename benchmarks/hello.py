@@ -8,5 +8,5 @@ from flask import Request
 
 @functions_framework.http
 def hello(_request: Request) -> dict[str, Any]:
-    """Answer a small JSON object; the framework's target."""
+    """Return a small JSON object; the framework's target."""
     return {"status": "ok"}

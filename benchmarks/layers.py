@@ -48,7 +48,7 @@ class Split(Struct, frozen=True):
 
 
 def layer(stack: Sequence[Frame]) -> str:
-    """Answer whose a sample is."""
+    """Return whose a sample is."""
     owner = next((found for file, _ in stack if (found := _owner(file))), FRAMEWORK)
     if owner in (LOGGING, SENDING) or not any(_HAND_OVER.search(f) for f, _ in stack):
         return owner
@@ -62,7 +62,7 @@ def _owner(file: str) -> str | None:
 def split(
     operation: str, cpu_ms: float, stacks: Iterable[tuple[Sequence[Frame], int]]
 ) -> Split:
-    """Answer how the processor time of a request divides."""
+    """Return how the processor time of a request divides."""
     layers: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     ours: Counter[str] = Counter()

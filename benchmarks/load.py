@@ -54,7 +54,7 @@ class Outcome:
 def run(port: int, requests: Iterable[bytes], spell: Spell) -> Outcome:
     """Do what `ask` does in a process of its own, which is forked.
 
-    `requests` are therefore not advanced here. Raises EOFError where the loop itself
+    `requests` are therefore not advanced here. Raise EOFError where the loop itself
     broke down; that no answer comes is an outcome.
     """
     ours, theirs = _FORK.Pipe(duplex=False)
@@ -75,7 +75,7 @@ def _child(
 
 
 def ask(port: int, requests: Iterable[bytes], spell: Spell) -> Outcome:
-    """Have clients ask 127.0.0.1:`port` for `requests`, in turn; answer what came.
+    """Have clients ask 127.0.0.1:`port` for `requests`, in turn; return what came.
 
     Each is a whole HTTP/1.1 request and sent once.
     """

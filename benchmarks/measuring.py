@@ -41,7 +41,7 @@ def sample(
     cpu_ms: float | None = None,
     statuses: dict[int, int] | None = None,
 ) -> Sample:
-    """Answer the sample of a spell in which each took so many seconds, ascending."""
+    """Return the sample of a spell in which each took so many seconds, ascending."""
 
     def percentile(percent: float) -> float | None:
         last = len(took) - 1
@@ -107,13 +107,13 @@ class Meter:
         return sample(outcome.seconds, outcome.latencies, cpu_ms, statuses)
 
     def median(self, key: Key, figure: str) -> float | None:
-        """Answer the median of a figure over the rounds, None where there is none."""
+        """Return the median of a figure over the rounds, None where there is none."""
         each = [getattr(taken, figure) for taken in self.samples.get(key, [])]
         known = [value for value in each if value is not None]
         return statistics.median(known) if known else None
 
     def ratio(self, key: Key, to: Key, figure: str) -> float | None:
-        """Answer the median of the rounds' ratios of a figure."""
+        """Return the median of the rounds' ratios of a figure."""
         ours, theirs = self.samples.get(key, []), self.samples.get(to, [])
         pairs = [
             (getattr(one, figure), getattr(other, figure))
@@ -124,6 +124,6 @@ class Meter:
 
 
 def say(line: str) -> None:
-    """Tell how far the run is, on standard error."""
+    """Print how far the run is, on standard error."""
     sys.stderr.write(f"  {line}\n")
     sys.stderr.flush()

@@ -19,7 +19,7 @@ class PgbenchError(Exception):
 
 
 def program() -> str | None:
-    """Answer the program, the one beside the embedded server's first."""
+    """Return the program, the one beside the embedded server's first."""
     try:
         beside = find_installation().program("pgbench")
     except EmbeddedPostgresError:
@@ -28,7 +28,7 @@ def program() -> str | None:
 
 
 def run(program: str, url: str, clients: int, seconds: int) -> list[float]:
-    """Answer the seconds that each transaction took, ascending."""
+    """Return the seconds that each transaction took, ascending."""
     with tempfile.TemporaryDirectory(prefix="order-service-bench-") as folder:
         command = [program, "--no-vacuum", "--protocol", "prepared"]
         command += ["--file", str(SCRIPT), "--time", str(seconds)]

@@ -25,7 +25,7 @@ Group = tuple[str, Sequence[Bar]]
 
 
 def bars(title: str, note: str, groups: Sequence[Group]) -> str:
-    """Answer an SVG of groups of bars, all to one scale."""
+    """Return an SVG of groups of bars, all to one scale."""
     longest = max((bar.value for _, group in groups for bar in group), default=1.0)
     names = list(dict.fromkeys(bar.name for _, group in groups for bar in group))
     room = WIDTH - LABEL - VALUE
@@ -97,7 +97,7 @@ def _by_operation(
 
 
 def rates(told: dict[str, Any]) -> list[Group]:
-    """Answer each operation's rates, by clients, with their share of the ceiling."""
+    """Return each operation's rates, by clients, with their share of the ceiling."""
 
     def found(row: dict[str, Any]) -> list[Bar]:
         share = row["of_hello"] or row["of_pgbench"]

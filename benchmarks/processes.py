@@ -20,7 +20,7 @@ class Use:
 
 
 def family(pid: int) -> list[Use]:
-    """Answer the process and its children, theirs included, the process first."""
+    """Return the process and its children, theirs included, the process first."""
     everybody = {use.pid: use for use in _everybody()}
     found = [everybody[pid]]
     for member in found:  # it grows meanwhile
@@ -29,7 +29,7 @@ def family(pid: int) -> list[Use]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Answer the processor time that a process and its children have used so far."""
+    """Return the processor time that a process and its children have used so far."""
     return sum(use.cpu_seconds for use in family(pid))
 
 
@@ -60,7 +60,7 @@ def _from_ps() -> Iterator[Use]:
 
 
 def seconds(clock: str) -> float:
-    """Answer the seconds of ps's [[days-]hours:]minutes:seconds."""
+    """Return the seconds of ps's [[days-]hours:]minutes:seconds."""
     days, _, rest = clock.rpartition("-")
     total = 0.0
     for part in rest.split(":"):

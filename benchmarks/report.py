@@ -22,7 +22,7 @@ _PACKAGES = ("functions-framework", "flask", "gunicorn", "sqlalchemy", "pg8000",
 
 
 def rows(meter: Meter) -> list[dict[str, Any]]:
-    """Answer a row for each operation and number of clients, medians of the rounds."""
+    """Return a row for each operation and number of clients, medians of the rounds."""
     return [_row(meter, key) for key in meter.samples]
 
 
@@ -45,7 +45,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def conditions(ready: Stage, postgres: str) -> dict[str, Any]:
-    """Answer what the figures depend on: machine, versions, settings, date."""
+    """Return what the figures depend on: machine, versions, settings, date."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
@@ -70,7 +70,7 @@ def _commit(checkout: Path) -> str | None:
 
 
 def document(told: dict[str, Any]) -> str:
-    """Answer the JSON of a run, a line for each row: to be read and compared."""
+    """Return the JSON of a run, a line for each row: to be read and compared."""
 
     def text(value: object) -> str:
         return msgspec.json.encode(value).decode()
@@ -151,7 +151,7 @@ def _percent(value: float | None) -> str:
 
 
 def complain(meter: Meter) -> None:
-    """Tell on standard error what was answered that should not have been."""
+    """Print on standard error what was returned that should not have been."""
     for operation, count in meter.unexpected.items():
         said = meter.said.get(operation, "")
         print(f"{operation}: {count} unexpected, such as\n{said}", file=sys.stderr)

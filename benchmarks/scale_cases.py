@@ -53,7 +53,7 @@ class Around(Struct, frozen=True):
 
 
 def look_around(engine: Engine) -> Around:
-    """Answer what the cases need to know; takes seconds."""
+    """Return what the cases need to know; takes seconds."""
     heavy = {"heavy": HEAVY}
     with connect(engine) as connection:
         connection.exec_driver_sql("SET statement_timeout = 0")
@@ -88,7 +88,7 @@ def look_around(engine: Engine) -> Around:
 
 
 def cases(engine: Engine, connection: Connection, around: Around) -> list[Case]:
-    """Answer what can be repeated; pages run on `connection`, as a request's do."""
+    """Return what can be repeated; pages run on `connection`, as a request's do."""
     return [
         *_pages(connection, around),
         *_filters(connection, around),
@@ -109,7 +109,7 @@ def _page(
 
 
 def _at_depth(connection: Connection, table: str, depth: int) -> int:
-    """Answer the id that so many of the heavy customer's rows come before."""
+    """Return the id that so many of the heavy customer's rows come before."""
     found: int = connection.execute(
         Statement(
             f"SELECT id FROM {table} WHERE user_id = CAST(:heavy AS uuid)"  # noqa: S608 names of our own
@@ -210,7 +210,7 @@ def _operators(engine: Engine, connection: Connection, around: Around) -> list[C
 
 
 def _claimed(engine: Engine, order_id: int | None = None) -> int:
-    """Claim, and let go again; answer how many."""
+    """Claim, and let go again; return how many."""
 
     class UndoneError(Exception):
         pass
@@ -247,12 +247,12 @@ class Rate(Struct, frozen=True):
 
     @property
     def per_second(self) -> float:
-        """Answer the rate."""
+        """Return the rate."""
         return self.count / max(self.seconds, 1e-9)
 
     @property
     def log_bytes_each(self) -> float:
-        """Answer how much of the write-ahead log each took."""
+        """Return how much of the write-ahead log each took."""
         return self.log_bytes / max(self.count, 1)
 
 

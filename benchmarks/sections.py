@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def orders(self) -> Orders:
-        """Answer orders to read, list and change, written at the first call."""
+        """Return orders to read, list and change, written at the first call."""
         say("filling tables")
         return Orders(self.ready.database_url, self.moved_orders)
 
@@ -61,7 +61,7 @@ class Run:
                     step(count)
 
     def asking(self, *operations: Operation) -> list["Step"]:
-        """Answer steps that ask for the operations, each of which is warm."""
+        """Return steps that ask for the operations, each of which is warm."""
         for operation in operations:
             say(f"warming up {operation.name}")
             self.meter.warm_up(operation)

@@ -43,12 +43,12 @@ class Place(Struct, frozen=True):
 
     @property
     def queue(self) -> str:
-        """Answer the queue that hears everything."""
+        """Return the queue that hears everything."""
         return f"{self.exchange}.all"
 
 
 def timed(*runs: Callable[[], None]) -> float:
-    """Run each in a process, all at once; answer the seconds until the last ended."""
+    """Run each in a process, all at once; return the seconds until the last ended."""
     start = _FORK.Event()
 
     def child(run: Callable[[], None]) -> None:
@@ -183,7 +183,7 @@ def _connected(place: Place) -> pika.BlockingConnection:
 
 
 def take_all(place: Place) -> dict[str, list[str]]:
-    """Empty the queue; answer the ids of events, by order, as they came."""
+    """Empty the queue; return the ids of events, by order, as they came."""
     came: dict[str, list[str]] = defaultdict(list)
     with contextlib.closing(_connected(place)) as connection:
         channel = connection.channel()

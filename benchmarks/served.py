@@ -45,7 +45,7 @@ class _Sampler:
         signal.setitimer(signal.ITIMER_PROF, EVERY_SECONDS, EVERY_SECONDS)
 
     def told(self) -> str:
-        """Answer [[[file, function], ... innermost first], count], ... as JSON."""
+        """Return [[[file, function], ... innermost first], count], ... as JSON."""
         return json.dumps(list(self._stacks.items()))
 
     def _note(self, _signal: int, frame: FrameType | None) -> None:

@@ -30,7 +30,7 @@ _VARIATIONS_PATH = b"/api/products/variations/"
 
 
 def caller(number: int, lines: int) -> str:
-    """Answer the id of a caller whose cart holds so many lines."""
+    """Return the id of a caller whose cart holds so many lines."""
     return f"{lines:08x}-0000-4000-8000-{number:012x}"
 
 
@@ -57,7 +57,7 @@ class Siblings:
 
     @property
     def port(self) -> int:
-        """Answer where it listens."""
+        """Return where it listens."""
         port: int = self._server.getsockname()[1]
         return port
 
@@ -110,7 +110,7 @@ class Siblings:
             return  # whoever asked has gone, which its end of the link tells, too
 
     def _answer(self, request: bytes) -> tuple[bool, bytes]:
-        """Answer whether the request is one that siblings take time for, and what."""
+        """Return whether the request is one that siblings take time for, and what."""
         method, path, _ = request.split(b" ", 2)
         if method != b"GET":
             return False, _TAKEN
@@ -138,7 +138,7 @@ def _ok(body: bytes) -> bytes:
 
 
 def _end_of_request(come: bytes) -> int | None:
-    """Answer where the first request ends, None while it is not whole."""
+    """Return where the first request ends, None while it is not whole."""
     head = come.find(b"\r\n\r\n")
     if head < 0:
         return None
@@ -151,7 +151,7 @@ def _end_of_request(come: bytes) -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Say the port on standard output; serve until standard input ends."""
+    """Print the port on standard output; serve until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--delay", type=float, default=5.0, help="in milliseconds")
     siblings = Siblings(parser.parse_args(argv).delay / 1000)

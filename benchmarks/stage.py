@@ -54,7 +54,7 @@ class Stage:
 
     @property
     def python(self) -> str:
-        """Answer the Python of the checkout, ours where it has none of its own."""
+        """Return the Python of the checkout, ours where it has none of its own."""
         return python_of(self.checkout)
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class Stage:
             yield Served(name, port, process.pid, log)
 
     def run(self, arguments: Sequence[str], **settings: str) -> str:
-        """Run the checkout's Python; answer what it says on standard output."""
+        """Run the checkout's Python; return what it says on standard output."""
         done = subprocess.run(
             [self.python, *arguments],
             cwd=self.checkout,
@@ -165,13 +165,13 @@ def siblings(delay: float) -> Iterator[int]:
 
 
 def python_of(checkout: Path) -> str:
-    """Answer the Python of a checkout, ours where it has none of its own."""
+    """Return the Python of a checkout, ours where it has none of its own."""
     own = checkout / ".venv" / "bin" / "python"
     return str(own) if checkout != HERE.parent and own.exists() else sys.executable
 
 
 def _broker(bus: str) -> Broker | None:
-    """Answer the RabbitMQ that events go to, None for the HTTP sink."""
+    """Return the RabbitMQ that events go to, None for the HTTP sink."""
     if bus == "http":
         return None
     found = Broker()

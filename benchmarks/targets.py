@@ -20,7 +20,7 @@ class Target(Struct, frozen=True, kw_only=True):
     remark: str = ""
 
     def bound(self) -> str:
-        """Answer the bound as it is written."""
+        """Return the bound as it is written."""
         if self.at_least is not None:
             return f">= {self.at_least:g}"
         return f"<= {self.at_most:g}"
@@ -34,7 +34,7 @@ class Shown(Struct, frozen=True):
 
     @property
     def holds(self) -> bool | None:
-        """Tell whether it holds; None where it was not measured."""
+        """Return whether it holds; None where it was not measured."""
         if self.value is None:
             return None
         at_least, at_most = self.target.at_least, self.target.at_most
@@ -42,7 +42,7 @@ class Shown(Struct, frozen=True):
         return is_enough and (at_most is None or self.value <= at_most)
 
     def told(self) -> dict[str, object]:
-        """Answer it for machines."""
+        """Return it for machines."""
         return {
             "name": self.target.name,
             "bound": self.target.bound(),
@@ -108,7 +108,7 @@ TARGETS = (
 
 
 def shown(meter: Meter, cold: float | None = None) -> list[Shown]:
-    """Answer every target beside what the run measured; `cold` comes from elsewhere."""
+    """Return every target beside what the run measured; `cold` comes from elsewhere."""
     return [
         Shown(
             target,

@@ -44,7 +44,7 @@ class Operation:
 def request(
     method: str, path: str, user: str, body: object = None, **headers: str
 ) -> bytes:
-    """Answer a whole request."""
+    """Return a whole request."""
     content = b"" if body is None else json.dumps(body).encode()
     head = [f"{method} {path} HTTP/1.1", "Host: bench", f"X-User-ID: {user}"]
     head += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -56,26 +56,26 @@ def request(
 
 
 def hello() -> Operation:
-    """Answer the bare framework's one operation."""
+    """Return the bare framework's one operation."""
     return repeated("hello", "hello", [request("GET", "/", caller(0, 0))])
 
 
 def health(function: str) -> Operation:
-    """Answer a function's liveness probe."""
+    """Return a function's liveness probe."""
     return repeated("health", function, [request("GET", "/health/live", caller(0, 0))])
 
 
 def checkout(
     lines: int = LINES, name: str = "checkout", allowed: Sequence[int] = ()
 ) -> Operation:
-    """Answer the checkout of carts with so many lines; each is a new order."""
+    """Return the checkout of carts with so many lines; each is a new order."""
     users = [caller(number, lines) for number in range(CALLERS)]
     found = [request("POST", CHECKOUT_PATH, user) for user in users]
     return repeated(name, "create_order_from_cart", found, 201, allowed)
 
 
 def keyed_checkout() -> Operation:
-    """Answer checkouts that each have an Idempotency-Key of their own."""
+    """Return checkouts that each have an Idempotency-Key of their own."""
 
     def requests() -> Iterator[bytes]:
         for number in itertools.count():
@@ -86,7 +86,7 @@ def keyed_checkout() -> Operation:
 
 
 def first_calls(keyed: Sequence[bytes]) -> Operation:
-    """Answer requests with a key, each of them once."""
+    """Return requests with a key, each of them once."""
     created = frozenset({201})
     return Operation(
         "first calls", "create_order_from_cart", lambda: iter(keyed), created
@@ -94,12 +94,12 @@ def first_calls(keyed: Sequence[bytes]) -> Operation:
 
 
 def replay(keyed: Sequence[bytes]) -> Operation:
-    """Answer the same requests once more, which must be known by their keys."""
+    """Return the same requests once more, which must be known by their keys."""
     return repeated("replay", "create_order_from_cart", keyed, 201)
 
 
 def keyed(count: int) -> list[bytes]:
-    """Answer checkouts to be made once and then replayed."""
+    """Return checkouts to be made once and then replayed."""
     run = uuid.uuid4().hex
     return [_keyed(caller(n % CALLERS, LINES), f"{run}-{n}") for n in range(count)]
 
@@ -115,7 +115,7 @@ def repeated(
     status: int = 200,
     allowed: Sequence[int] = (),
 ) -> Operation:
-    """Answer an operation whose requests may be sent any number of times."""
+    """Return an operation whose requests may be sent any number of times."""
     return Operation(
         name,
         server,
@@ -149,7 +149,7 @@ class Orders:
         self._moves = self._each_move([row[0] for row in rows])
 
     def read(self) -> Operation:
-        """Answer reads of one order."""
+        """Return reads of one order."""
         found = [
             request("GET", f"/api/orders/{order_id}/", owner)
             for order_id, owner in self._read
@@ -157,12 +157,12 @@ class Orders:
         return repeated("read", "orders_crud", found)
 
     def page(self) -> Operation:
-        """Answer first pages of 50 orders with their items."""
+        """Return first pages of 50 orders with their items."""
         found = [request("GET", "/api/orders/", owner) for owner in self._owners]
         return repeated("list", "orders_crud", found)
 
     def move(self) -> Operation:
-        """Answer status changes; none of one order soon after another."""
+        """Return status changes; none of one order soon after another."""
         return Operation("status", "item_status", lambda: self._moves)
 
     @staticmethod

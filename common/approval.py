@@ -39,9 +39,9 @@ _MAX_TRAIT = 255  # characters of an id or type that somebody else chose
 
 
 def approve(engine: Engine, order_id: int, bus: Bus) -> Owed | None:
-    """Approve the order if it is due; answer what is owed then, None where it is not.
+    """Approve the order if it is due; return what is owed then, None where it is not.
 
-    Of any number of calls at once exactly one approves. Raises NotFoundError.
+    Of any number of calls at once exactly one approves. Raise NotFoundError.
     """
     owed = change_order(engine, Target(order_id=order_id), decide, bus).owed
     if owed is not None:
@@ -52,7 +52,7 @@ def approve(engine: Engine, order_id: int, bus: Bus) -> Owed | None:
 def take(
     engine: Engine, headers: Mapping[str, str], body: bytes, bus: Bus
 ) -> Owed | None:
-    """Take one event that arrived; answer what is to be sent now, if anything may be.
+    """Take one event that arrived; return what is to be sent now, if anything may be.
 
     Returning acknowledges. Duplicates, latecomers, and events about deleted or unknown
     orders do no harm; what can never be understood becomes a dead letter. Raises
@@ -83,7 +83,7 @@ def take(
 def keep_given_up(engine: Engine, headers: Mapping[str, str], body: bytes) -> None:
     """Keep a message that its broker has delivered in vain too often, readable or not.
 
-    Raises DatabaseUnavailableError where a redelivery will help.
+    Raise DatabaseUnavailableError where a redelivery will help.
     """
     traits = envelopes.describe(headers, body)
     count = traits.deliveries

@@ -39,7 +39,7 @@ class InvalidRequestError(ServiceError):
 
     @classmethod
     def of(cls, field: str, rule: str) -> "InvalidRequestError":
-        """Answer the error that says which `field` broke which `rule`."""
+        """Return the error that says which `field` broke which `rule`."""
         return cls(f"{field}: {rule}", errors={field: [rule]})
 
 

@@ -28,13 +28,13 @@ _armed: Callable[[str], None] | None = None
 
 
 def reach(name: str) -> None:
-    """Tell the test that armed the process, if one did, which point is passed."""
+    """Report the point that is passed to the test that armed the process, if any."""
     if _armed is not None:
         _armed(name)
 
 
 def is_armed() -> bool:
-    """Tell whether anybody wants to know."""
+    """Return whether anybody wants to know."""
     return _armed is not None
 
 

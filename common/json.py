@@ -28,7 +28,7 @@ _one_large_body = threading.Lock()
 
 
 def decode(body: bytes, shape: type[T]) -> T:
-    """Answer `body` as `shape`; raises InvalidRequestError naming field and rule."""
+    """Return `body` as `shape`; raise InvalidRequestError naming field and rule."""
     if len(body) <= LARGE_BODY_BYTES:
         return _decode(body, shape)
     with _one_large_body:
@@ -47,7 +47,7 @@ def _decode(body: bytes, shape: type[T]) -> T:
 
 
 def encode(value: object) -> str:
-    """Answer `value` as JSON text."""
+    """Return `value` as JSON text."""
     return msgspec.json.encode(value).decode()
 
 

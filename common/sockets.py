@@ -14,12 +14,12 @@ _ESTABLISHED = b"\x01"  # tcp_info begins with the state
 
 
 def has_spoken(idle: socket.socket) -> bool:
-    """Tell whether an idle link has something to read, which is its end (2 µs)."""
+    """Return whether an idle link has something to read, which is its end (2 µs)."""
     return is_readable(idle, 0)
 
 
 def has_hung_up(idle: socket.socket) -> bool:
-    """Tell whether the other side has ended an idle link; it may have said so first.
+    """Return whether the other side has ended an idle link; it may have said so first.
 
     For who understands whatever else was said meanwhile. Linux tells the state of a
     connection without letting another thread have the interpreter; elsewhere any word

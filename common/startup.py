@@ -30,7 +30,7 @@ class Once(Generic[T]):
         self._lock = threading.Lock()
 
     def __call__(self) -> T:
-        """Answer what was built, building it now if need be."""
+        """Return what was built, building it now if need be."""
         built = self._built
         if not built:
             with self._lock:
@@ -39,7 +39,7 @@ class Once(Generic[T]):
         return built[0]
 
     def peek(self) -> T | None:
-        """Answer what was built, if anything was."""
+        """Return what was built, if anything was."""
         built = self._built
         return built[0] if built else None
 
@@ -116,5 +116,5 @@ def start(*names: str, load: Callable[[], None] | None = None) -> None:
 
 @Once
 def settings() -> config.Settings:
-    """Answer the settings, checked for the needs of all functions loaded so far."""
+    """Return the settings, checked for the needs of all functions loaded so far."""
     return config.load(needs=needs)

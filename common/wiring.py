@@ -41,7 +41,7 @@ def _load() -> None:
 
 @Once
 def engine() -> "Engine":
-    """Answer the engine on the orders database."""
+    """Return the engine on the orders database."""
     database = settings().database
     if database is None:
         raise ConfigError("DATABASE_URL is not set")
@@ -49,7 +49,7 @@ def engine() -> "Engine":
 
 
 def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
-    """Answer a new engine, by address or by the instance's name."""
+    """Return a new engine, by address or by the instance's name."""
     if isinstance(database, CloudSql):
         from common.database import cloud_sql
 
@@ -61,7 +61,7 @@ def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
 
 @Once
 def shopcart() -> "Upstream":
-    """Answer the shopcart service."""
+    """Return the shopcart service."""
     from common.clients.batch import Upstream
 
     return Upstream("shopcart", settings().shopcart_url or "")
@@ -69,7 +69,7 @@ def shopcart() -> "Upstream":
 
 @Once
 def product() -> "Upstream":
-    """Answer the product service."""
+    """Return the product service."""
     from common.clients.batch import Upstream
 
     return Upstream("product", settings().product_url or "")
@@ -77,7 +77,7 @@ def product() -> "Upstream":
 
 @Once
 def relay() -> "Relay":
-    """Answer the relay to every destination that this process is configured for."""
+    """Return the relay to every destination that this process is configured for."""
     from common.messaging.relay import Relay
 
     publishers = {name: _publisher(name) for name in settings().bus}
@@ -109,7 +109,7 @@ def _publisher(destination: str) -> "Publisher":
 
 
 def bus(*, claims: bool = True) -> "Bus":
-    """Answer where a write's events go that is followed by `relay().send(...)`.
+    """Return where a write's events go that is followed by `relay().send(...)`.
 
     Without `claims` nothing is claimed before it is about to be sent, so that what a
     crash leaves untried is not in doubt. Always so where an operator decides on doubts.

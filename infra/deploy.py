@@ -98,7 +98,7 @@ def _choose(
 def _run_all(
     steps: Sequence[Step],
 ) -> tuple[list[Done], dict[str, dict[str, str]], int]:
-    """Run the steps until one fails; answer what was done, services, and a status."""
+    """Run the steps until one fails; return what was done, services, and a status."""
     done: list[Done] = []
     services: dict[str, dict[str, str]] = {}
     for number, step in enumerate(steps, 1):
@@ -126,7 +126,7 @@ def _run_all(
 
 
 def _run(step: Step) -> str:
-    """Run one step; answer what it says where that is looked at.
+    """Run one step; return what it says where that is looked at.
 
     All else that it prints goes to standard error, where progress is.
     """
@@ -146,7 +146,7 @@ def _run(step: Step) -> str:
 
 
 def _service(described: dict[str, Any]) -> dict[str, str]:
-    """Answer a service's revision and address; raises StepError unless it is ready."""
+    """Return a service's revision and address; raise StepError unless it is ready."""
     status = described.get("status", {})
     conditions = {each["type"]: each for each in status.get("conditions", [])}
     ready = conditions.get("Ready", {})
@@ -192,13 +192,13 @@ def _told(
 
 
 def functions(text: str) -> list[str]:
-    """Answer what an environment's file deploys: all, the console if it is on."""
+    """Return what an environment's file deploys: all, the console if it is on."""
     has_console = re.search(r"^ops_console\s*=\s*true\b", text, re.MULTILINE)
     return [name for name in sorted(NEEDS) if name != "ops_console" or has_console]
 
 
 def _file(arguments: argparse.Namespace) -> str:
-    """Answer what the environment's file says; raises DeployError."""
+    """Return what the environment's file says; raise DeployError."""
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     if not path.is_file():
         raise DeployError(f"there is no {path.relative_to(CHECKOUT)}")
@@ -206,7 +206,7 @@ def _file(arguments: argparse.Namespace) -> str:
 
 
 def _place(arguments: argparse.Namespace) -> Place:
-    """Answer where to, from the environment's file; raises DeployError."""
+    """Return where to, from the environment's file; raise DeployError."""
     text = _file(arguments)
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     found = dict(re.findall(r'^(\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))

@@ -65,7 +65,7 @@ class Step:
 
 
 def steps_for_all(place: Place, packages: Sequence[Package]) -> list[Step]:
-    """Answer the steps that deploy every function, workers, and the schema before."""
+    """Return the steps that deploy every function, workers, and the schema before."""
     return [
         _init(place),
         _variables(place, packages),
@@ -94,12 +94,12 @@ def steps_for_all(place: Place, packages: Sequence[Package]) -> list[Step]:
 
 
 def steps_for_foundation(place: Place, packages: Sequence[Package]) -> list[Step]:
-    """Answer the steps that make what must be there before secrets have values."""
+    """Return the steps that make what must be there before secrets have values."""
     return [_init(place), _variables(place, packages), _foundation(place)]
 
 
 def steps_for_some(place: Place, packages: Sequence[Package]) -> list[Step]:
-    """Answer the steps that deploy these functions; all else stays what it is.
+    """Return the steps that deploy these functions; all else stays what it is.
 
     The schema, too: a change that needs a migration is deployed with everything.
     """
@@ -131,17 +131,17 @@ def steps_for_some(place: Place, packages: Sequence[Package]) -> list[Step]:
 
 
 def package_object(package: Package) -> str:
-    """Answer a package's name in the bucket."""
+    """Return a package's name in the bucket."""
     return f"{package.function}/{package.sha256}.zip"
 
 
 def function_image(place: Place, package: Package) -> str:
-    """Answer the image that a package becomes."""
+    """Return the image that a package becomes."""
     return f"{place.registry}/{_service(package.function)}:{package.sha256}"
 
 
 def tools_tag() -> str:
-    """Answer the tag of the image of workers: what it is made of, hashed."""
+    """Return the tag of the image of workers: what it is made of, hashed."""
     digest = hashlib.sha256()
     for path in sorted(_image_files()):
         name = path.relative_to(CHECKOUT).as_posix()
@@ -321,7 +321,7 @@ def _file(place: Place, kind: str) -> str:
 
 
 def _up(path: str) -> str:
-    """Answer a path of the checkout as Terraform sees it, who works in its folder."""
+    """Return a path of the checkout as Terraform sees it, who works in its folder."""
     return os.path.relpath(path, TERRAFORM)
 
 

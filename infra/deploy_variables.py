@@ -21,7 +21,7 @@ class KeptError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the file; answer the exit status."""
+    """Write the file; return the exit status."""
     arguments = _arguments(argv)
     packages = dict(arguments.package)
     variables: dict[str, object] = {}
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def deployed_packages(outputs: Mapping[str, Any]) -> dict[str, str]:
-    """Answer the package of each deployed function, as Terraform's variable has it.
+    """Return the package of each deployed function, as Terraform's variable has it.
 
-    Raises KeptError where nothing is deployed: a single function cannot be the first.
+    Raise KeptError where nothing is deployed: a single function cannot be the first.
     """
     images = outputs.get(FUNCTION_IMAGES, {}).get("value")
     if not images:

@@ -36,7 +36,7 @@ _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def published() -> list[str]:
-    """Answer the files of the site, as paths from the checkout."""
+    """Return the files of the site, as paths from the checkout."""
     found = (path for pattern in PUBLISHED for path in CHECKOUT.glob(pattern))
     paths = (path.relative_to(CHECKOUT) for path in found if path.is_file())
     return sorted(
@@ -47,7 +47,7 @@ def published() -> list[str]:
 
 
 def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
-    """Answer the site's files: ours in place of those below docs/, and the theme's."""
+    """Return the site's files: ours in place of those below docs/, and the theme's."""
     from mkdocs.structure.files import File  # noqa: PLC0415 only mkdocs has it
 
     ours = str(CHECKOUT)
@@ -65,7 +65,7 @@ def on_page_markdown(
     config: "MkDocsConfig",  # noqa: ARG001 mkdocs passes it by name
     files: "Files",
 ) -> str:
-    """Answer the page with links to what is no page turned into plain text."""
+    """Return the page with links to what is no page turned into plain text."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def resolve(link: re.Match[str]) -> str:
@@ -87,12 +87,12 @@ def on_post_page(
     page: "Page",  # noqa: ARG001 mkdocs passes them by name
     config: "MkDocsConfig",  # noqa: ARG001
 ) -> str:
-    """Answer the page with a name for its search dialog, for who listens to it."""
+    """Return the page with a name for its search dialog, for who listens to it."""
     return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the site, or serve it; answer the exit status of mkdocs."""
+    """Build the site, or serve it; return the exit status of mkdocs."""
     parser = argparse.ArgumentParser(
         prog="make docs",
         description="Build the documentation as a site. A link that leads nowhere, also"

@@ -40,7 +40,7 @@ class Reached:
 def reach(
     checkout: Path, entries: Iterable[Path], left_out: Collection[str]
 ) -> Reached:
-    """Answer what `entries` import, and what that imports, but for `left_out`.
+    """Return what `entries` import, and what that imports, but for `left_out`.
 
     What is left out is a module of ours with all that is below it.
     """
@@ -67,7 +67,7 @@ def reach(
 
 
 def _distribution(module: str) -> str:
-    """Answer the package that a module is from."""
+    """Return the package that a module is from."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         if found := _DISTRIBUTIONS.get(".".join(parts[:length])):
@@ -77,7 +77,7 @@ def _distribution(module: str) -> str:
 
 
 def _source(checkout: Path, module: str) -> Path | None:
-    """Answer a module's file; None for a name that is something inside of a module."""
+    """Return a module's file; None for a name that is something inside of a module."""
     path = checkout.joinpath(*module.split("."))
     found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return found if found.exists() else None

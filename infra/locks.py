@@ -18,7 +18,7 @@ class LockError(Exception):
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Answer each pinned package's lines, by its normalised name, in order."""
+    """Return each pinned package's lines, by its normalised name, in order."""
     found: dict[str, str] = {}
     name = ""
     for line in lock.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -32,9 +32,9 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def closure(lock: Path, names: Iterable[str]) -> list[str]:
-    """Answer the lines of `names` and of all that they depend on, in the lock's order.
+    """Return the lines of `names` and of all that they depend on, in the lock's order.
 
-    What depends on what is read from the packages installed here; raises LockError
+    What depends on what is read from the packages installed here; raise LockError
     where one is not. A dependency that the lock lacks is none on any Python it is for.
     """
     locked = pins(lock)
@@ -54,7 +54,7 @@ def closure(lock: Path, names: Iterable[str]) -> list[str]:
 
 
 def _requires(name: str, extra: str) -> list[tuple[str, str]]:
-    """Answer what a package asks for: by itself, or for one of its extras."""
+    """Return what a package asks for: by itself, or for one of its extras."""
     try:
         asked = metadata.requires(name) or []
     except metadata.PackageNotFoundError as error:

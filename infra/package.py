@@ -68,7 +68,7 @@ class Package:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the zips and tell of them; answer the exit status."""
+    """Make the zips and tell of them; return the exit status."""
     arguments = _arguments(argv)
     try:
         functions = arguments.functions or sorted(NEEDS)
@@ -89,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build(
     folder: Path, functions: Sequence[str], *, has_otel: bool = False
 ) -> list[Package]:
-    """Write `folder`/FUNCTION.zip for each of `functions`; answer what was made.
+    """Write `folder`/FUNCTION.zip for each of `functions`; return what was made.
 
     With `has_otel` they can send spans and metrics to a collector.
 
-    Raises PackageError or LockError, with no zip of that function written.
+    Raise PackageError or LockError, with no zip of that function written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [_build(folder, function, has_otel) for function in functions]
@@ -166,7 +166,7 @@ def _compile(stage: Path) -> None:
 
 
 def _zip(stage: Path, path: Path) -> int:
-    """Write all files of `stage`, in the order of their names; answer how many."""
+    """Write all files of `stage`, in the order of their names; return how many."""
     files = sorted(each for each in stage.rglob("*") if each.is_file())
     unfinished = path.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w") as archive:

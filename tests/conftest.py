@@ -19,7 +19,7 @@ from tests.support.rabbitmq_node import OwnBroker, needed_broker
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in a line each what was skipped for want of a server; never silently."""
+    """Print in a line each what was skipped for want of a server; never silently."""
     skipped = [
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])

@@ -60,14 +60,14 @@ class UpstreamResponse(Struct, frozen=True):
     location: str | None = None
 
     def is_refusal(self, *statuses: int) -> bool:
-        """Tell whether the service itself refused with one of `statuses`.
+        """Return whether the service itself refused with one of `statuses`.
 
         It does so as JSON, with a `detail`. A front end's page is not its word.
         """
         return self.status in statuses and _holds(self.body, _Refusal)
 
     def is_success(self, *statuses: int) -> bool:
-        """Tell whether the service did what was asked, with one of `statuses`."""
+        """Return whether the service did what was asked, with one of `statuses`."""
         is_its_own = not self.body or _holds(self.body, object)
         return self.status in statuses and is_its_own
 
@@ -220,7 +220,7 @@ class Upstream:
         log.warning("%s service: %s %s: %s", *told, extra={"fields": fields})
 
     def _is_moved(self, each: "_Try") -> bool:
-        """Tell whether to ask once more, at the path that a redirect here names."""
+        """Return whether to ask once more, at the path that a redirect here names."""
         result = each.result
         if each.is_moved or not isinstance(result, UpstreamResponse):
             return False
@@ -291,7 +291,7 @@ def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
 
 
 def _holds(body: bytes, shape: type[object]) -> bool:
-    """Tell whether a body is JSON of that shape."""
+    """Return whether a body is JSON of that shape."""
     try:
         msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -113,11 +113,11 @@ class Connection:
         self.idle_since: float | None = None  # None: it is new
 
     def is_open(self) -> bool:
-        """Tell whether it may be used again after a response."""
+        """Return whether it may be used again after a response."""
         return self._link.sock is not None
 
     def is_usable(self) -> bool:
-        """Tell whether it is not idle for too long, and the sibling has not hung up."""
+        """Return whether it was used lately, and the sibling has not hung up."""
         idle_seconds = time.monotonic() - (self.idle_since or 0.0)
         return idle_seconds <= IDLE_SECONDS and not has_spoken(self._socket.link)
 

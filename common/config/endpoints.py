@@ -48,12 +48,12 @@ class CloudSql:
 
     @property
     def where(self) -> str:
-        """Answer what an operator is told of it."""
+        """Return what an operator is told of it."""
         return f"{self.instance}/{self.name}"
 
     @property
     def has_iam_login(self) -> bool:
-        """Tell whether the login is by the process's own Google account."""
+        """Return whether the login is by the process's own Google account."""
         return self.password is None
 
 
@@ -79,7 +79,7 @@ class PubSub:
 
 
 def database(env: Mapping[str, str]) -> Database | CloudSql | None:
-    """Answer where PostgreSQL is, None when nothing says so."""
+    """Return where PostgreSQL is, None when nothing says so."""
     if address := env.get("DATABASE_URL"):
         return _database_from_url(address)
     if "CLOUD_SQL_CONNECTION_NAME" in env:
@@ -171,7 +171,7 @@ def _database_from_url(text: str) -> Database:
 
 
 def rabbitmq(env: Mapping[str, str]) -> RabbitMQ | None:
-    """Answer where RabbitMQ is, None when nothing says so."""
+    """Return where RabbitMQ is, None when nothing says so."""
     wants_tls = flag(env, "RABBITMQ_TLS")
     if address := env.get("RABBITMQ_URL"):
         broker = _rabbitmq_from_url(address)
@@ -232,7 +232,7 @@ def _rabbitmq_from_url(text: str) -> RabbitMQ:
 
 
 def pubsub(env: Mapping[str, str]) -> PubSub | None:
-    """Answer the topic of Pub/Sub, None when no project is set."""
+    """Return the topic of Pub/Sub, None when no project is set."""
     topic = env.get("PUBSUB_TOPIC", "order-events")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}", topic):
         raise ConfigError("PUBSUB_TOPIC is malformed: a topic's short name")

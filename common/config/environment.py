@@ -13,14 +13,14 @@ class ConfigError(Exception):
 
 
 def required(env: Mapping[str, str], name: str, because: str) -> str:
-    """Answer a variable that another one (`because`) makes necessary."""
+    """Return a variable that another one (`because`) makes necessary."""
     if name not in env:
         raise ConfigError(f"{name} is not set, but {because} is")
     return env[name]
 
 
 def url(env: Mapping[str, str], name: str) -> str | None:
-    """Answer a base URL without its last slash, None when it is not set."""
+    """Return a base URL without its last slash, None when it is not set."""
     value = env.get(name)
     if value is None:
         return None
@@ -40,7 +40,7 @@ def url(env: Mapping[str, str], name: str) -> str | None:
 
 
 def path_prefix(env: Mapping[str, str]) -> str:
-    """Answer the path that the public has before ours, without a last slash."""
+    """Return the path that the public has before ours, without a last slash."""
     prefix = env.get("PUBLIC_PATH_PREFIX", "").rstrip("/")
     if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
         raise ConfigError("PUBLIC_PATH_PREFIX is malformed: a path such as /order")
@@ -48,7 +48,7 @@ def path_prefix(env: Mapping[str, str]) -> str:
 
 
 def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    """Answer one of `choices`, whatever the case it was written in; default: first."""
+    """Return one of `choices`, whatever the case it was written in; default: first."""
     value = env.get(name, choices[0])
     for choice in choices:
         if value.lower() == choice.lower():
@@ -57,7 +57,7 @@ def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
 
 
 def flag(env: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    """Answer what is true or false."""
+    """Return what is true or false."""
     value = env.get(name, str(default)).lower()
     if value not in ("true", "false", "1", "0"):
         raise ConfigError(f"{name} must be true or false")
@@ -67,7 +67,7 @@ def flag(env: Mapping[str, str], name: str, *, default: bool = False) -> bool:
 def integer(
     env: Mapping[str, str], name: str, default: int, low: int, high: int
 ) -> int:
-    """Answer a whole number from `low` to `high`."""
+    """Return a whole number from `low` to `high`."""
     text = env.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}")
@@ -75,7 +75,7 @@ def integer(
 
 
 def seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    """Answer a positive number of seconds, of at most three decimals."""
+    """Return a positive number of seconds, of at most three decimals."""
     text = env.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
         raise ConfigError(f"{name} must be a positive number of seconds")

@@ -96,7 +96,7 @@ def load(
 
     `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `IDENTITY`,
     `OPS_IDENTITY`, `RABBITMQ`, `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or
-    `ANALYTIC_SERVICE`. Raises ConfigError with one line that names the first variable
+    `ANALYTIC_SERVICE`. Raise ConfigError with one line that names the first variable
     that is missing or malformed. Set but empty is not set, save a secret: without one
     nothing is verified, which nobody should get by mistake.
     """
@@ -151,7 +151,7 @@ def _log(env: Mapping[str, str]) -> logs.Options:
 
 
 def _log_user_id_key(env: Mapping[str, str]) -> str | None:
-    """Answer the key of hashed user ids, without which anybody could try them all."""
+    """Return the key of hashed user ids, without which anybody could try them all."""
     key = env.get("LOG_USER_ID_KEY")
     if key is not None and len(key) < SHORTEST_KEY:
         raise ConfigError(f"LOG_USER_ID_KEY must have {SHORTEST_KEY} characters")
@@ -161,7 +161,7 @@ def _log_user_id_key(env: Mapping[str, str]) -> str | None:
 
 
 def _cloud_project(env: Mapping[str, str]) -> str | None:
-    """Answer the project whose traces log lines name, as far as a setting tells it."""
+    """Return the project whose traces log lines name, as far as a setting tells it."""
     instance, colon, _ = env.get("CLOUD_SQL_CONNECTION_NAME", "").rpartition(":")
     by_instance = instance.rpartition(":")[0] if colon else None
     return (
@@ -216,7 +216,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
 
 
 def _identity_source(env: Mapping[str, str]) -> str | None:
-    """Answer who is believed; on Cloud Run that must be said, as a default is a door.
+    """Return who is believed; on Cloud Run that must be said, as a default is a door.
 
     Cloud Run itself sets K_SERVICE, so that no deployment is open for want of a flag.
     """
@@ -247,7 +247,7 @@ def _is_traced(env: Mapping[str, str]) -> bool:
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Answer the destinations; unset means what the other variables point to."""
+    """Return the destinations; unset means what the other variables point to."""
     if named := env.get("EVENT_BUS"):
         names = [
             "http" if n.strip() == "local" else n.strip() for n in named.split(",")

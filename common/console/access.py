@@ -43,12 +43,12 @@ class Operator(Struct, frozen=True):
 
     @property
     def id(self) -> UUID:
-        """Answer the same id for the same address, always."""
+        """Return the same id for the same address, always."""
         return operator_id(self.email)
 
 
 def operator_id(email: str) -> UUID:
-    """Answer the id that stands for an operator's address."""
+    """Return the id that stands for an operator's address."""
     return uuid5(NAMESPACE_URL, f"mailto:{email}")
 
 
@@ -103,9 +103,9 @@ keys_at = functools.cache(Keys)  # the same ones of an address each time
 
 
 def identify(headers: Headers, console: Console) -> Operator:
-    """Answer who is at the console.
+    """Return who is at the console.
 
-    Raises UnauthenticatedError where nobody vouches for the caller, ForbiddenError for
+    Raise UnauthenticatedError where nobody vouches for the caller, ForbiddenError for
     somebody who is neither an operator nor a viewer.
     """
     if console.identity == "iap":
@@ -156,12 +156,12 @@ def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
 
 
 def new_cookie() -> str:
-    """Answer a browser's secret, with which tokens of its forms are signed."""
+    """Return a browser's secret, with which tokens of its forms are signed."""
     return secrets.token_urlsafe(32)
 
 
 def is_cookie(value: str | None) -> bool:
-    """Tell whether a cookie is one that `new_cookie` could have made."""
+    """Return whether a cookie is one that `new_cookie` could have made."""
     return value is not None and bool(re.fullmatch(r"[A-Za-z0-9_-]{43}", value))
 
 

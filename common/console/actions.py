@@ -53,7 +53,7 @@ class Action:
 
 
 def check_reason(text: str) -> str:
-    """Answer the reason without blanks around it; raises InvalidRequestError."""
+    """Return the reason without blanks around it; raise InvalidRequestError."""
     reason = text.strip()
     if not 1 <= len(reason) <= MAX_REASON or "\0" in reason:
         raise InvalidRequestError.of("reason", f"1 to {MAX_REASON} characters")
@@ -68,7 +68,7 @@ def _item(values: Values) -> int:
 
 
 def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
-    """Answer a value as `parse` reads it; raises InvalidRequestError."""
+    """Return a value as `parse` reads it; raise InvalidRequestError."""
     try:
         return parse(values[name].strip())
     except ValueError as error:
@@ -81,7 +81,7 @@ def _move(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
 
 
 def quantity_of(values: Values) -> int:
-    """Answer the quantity that is asked for; raises InvalidRequestError."""
+    """Return the quantity that is asked for; raise InvalidRequestError."""
 
     def parse(text: str) -> int:
         number = parse_id(text)
@@ -235,7 +235,7 @@ ACTIONS = {
 def decision(
     action: Action, values: Values, actor: UUID
 ) -> Callable[[Snapshot], Change | None]:
-    """Answer what decides on a snapshot: the order must be as the operator saw it."""
+    """Return what decides on a snapshot: the order must be as the operator saw it."""
     decide, version = action.decide, read(values, "version", parse_id)
     assert decide is not None
 
@@ -250,7 +250,7 @@ def decision(
 def preview(
     engine: Engine, action: Action, values: Values, actor: UUID
 ) -> tuple[Snapshot, Change | None]:
-    """Answer an order and what would become of it; raises what the action would."""
+    """Return an order and what would become of it; raise what the action would."""
     target = Target(order_id=read(values, "order", parse_id))
     with connect(engine) as connection:
         snapshot = load(connection, target)

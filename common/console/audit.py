@@ -59,16 +59,16 @@ WHERE id = CAST(:id AS bigint)
 
 
 def is_new(engine: Engine, form_id: UUID) -> bool:
-    """Tell whether a form has not been sent before."""
+    """Return whether a form has not been sent before."""
     with connect(engine) as connection:
         given = {"form_id": str(form_id)}
         return connection.execute(_EARLIER, given).one_or_none() is None
 
 
 def perform(engine: Engine, bus: Bus, action: Action, asked: Asked) -> int:
-    """Do it, once; answer the id of its entry, an earlier one for a form sent again.
+    """Do it, once; return the id of its entry, an earlier one for a form sent again.
 
-    Raises what the rules do. Of an order nothing is written then; of a letter or an
+    Raise what the rules do. Of an order nothing is written then; of a letter or an
     event, that it was tried in vain.
     """
     if action.decide is not None:
@@ -102,7 +102,7 @@ def _change_order(engine: Engine, bus: Bus, action: Action, asked: Asked) -> int
 
 
 def _begin(connection: Connection, action: Action, asked: Asked) -> tuple[int, bool]:
-    """Answer the entry's id and True, or the one that this form has and False."""
+    """Return the entry's id and True, or the one that this form has and False."""
     context = logs.current()
     order = asked.values.get("order")
     parameters = {

@@ -73,7 +73,7 @@ class Pages:
         here: str | None = None,
         **shown: Any,  # noqa: ANN401 whatever the template wants
     ) -> Response:
-        """Answer a page; `here` is its path below the console's root."""
+        """Return a page; `here` is its path below the console's root."""
         context = logs.current()
         request_id = context.request_id if context else ""
         given = {"request_id": request_id, "style_tag": self.style[1]} | shown
@@ -136,7 +136,7 @@ def _price(minor: int) -> str:
 
 
 def _moment_or_local(value: str) -> datetime:
-    """Answer a time; one without an offset, as a browser's field gives it, is UTC."""
+    """Return a time; one without an offset, as a browser's field gives it, is UTC."""
     try:
         local = datetime.fromisoformat(value)
     except ValueError:
@@ -145,7 +145,7 @@ def _moment_or_local(value: str) -> datetime:
 
 
 def events_query(given: MultiDict[str, str]) -> event_log.Query:
-    """Answer which events are asked for; raises InvalidRequestError."""
+    """Return which events are asked for; raise InvalidRequestError."""
     known = paging.parse_query(given, {"order": paging.parse_id, "place": _place})
     return event_log.Query(
         limit=known.limit,
@@ -183,7 +183,7 @@ CHARTS = {
 def counted(
     connection: Connection, name: str, now: datetime
 ) -> list[tuple[str, int, int, int]]:
-    """Answer label, orders, approvals and dead letters of each hour or day."""
+    """Return label, orders, approvals and dead letters of each hour or day."""
     unit, step, number, label = CHARTS[name]
     last = now.replace(minute=0, second=0, microsecond=0)
     last = last.replace(hour=0) if unit == "day" else last
@@ -193,7 +193,7 @@ def counted(
 
 
 def contents(letter: dead_letters.Kept) -> dict[str, str | None]:
-    """Answer a letter's headers and body to be shown; `text` None: it is none."""
+    """Return a letter's headers and body to be shown; `text` None: it is none."""
     body = letter.body or b""
     headers = json.format(json.encode(letter.headers or {})).decode()
     return {"headers": headers, "text": _text(body), "hex": body.hex(" ", 4)}
@@ -212,7 +212,7 @@ def _text(body: bytes) -> str | None:
 def effects(
     snapshot: Snapshot, change: Change | None, bus: Collection[str]
 ) -> list[str]:
-    """Answer what a change does to an order, a sentence each."""
+    """Return what a change does to an order, a sentence each."""
     if change is None:
         return ["Nothing: it is so already."]
     before = {item.id: item for item in snapshot.order.items}
@@ -252,9 +252,9 @@ def _tells(entry: Entry, bus: Bus) -> list[str]:
 
 
 def told(connection: Connection, values: Mapping[str, str]) -> list[str]:
-    """Answer what is known of the event or letter that an action is about.
+    """Return what is known of the event or letter that an action is about.
 
-    Raises NotFoundError.
+    Raise NotFoundError.
     """
     if "letter" in values:
         letter = dead_letters.read(connection, paging.parse_id(values["letter"]))
@@ -276,7 +276,7 @@ def told(connection: Connection, values: Mapping[str, str]) -> list[str]:
 
 
 def back(values: Mapping[str, str]) -> str:
-    """Answer the path to what an action is about."""
+    """Return the path to what an action is about."""
     if "letter" in values:
         return f"/ops/letters/{paging.parse_id(values['letter'])}/"
     return f"/ops/orders/{paging.parse_id(values['order'])}/"

@@ -44,7 +44,7 @@ SELECT max(low) FROM probe
 
 
 def edge(connection: Connection, moment: datetime) -> int:
-    """Answer an id such that orders from `moment` on have it or a higher one."""
+    """Return an id such that orders from `moment` on have it or a higher one."""
     found = connection.execute(_EDGE, {"moment": moment.isoformat()}).scalar_one()
     return found or 1
 
@@ -118,7 +118,7 @@ def find(
     after: int | None = None,
     most: int = MOST_LOOKED_AT,
 ) -> Page:
-    """Answer orders that `filters` ask for, newest first, from below id `after` on.
+    """Return orders that `filters` ask for, newest first, from below id `after` on.
 
     `filters`: user_id, shop_id, status (of an item), is_approved, created_after,
     created_before. Looks at `most` orders: a page may be short, and yet have a next.

@@ -31,7 +31,7 @@ class Entry(Struct, frozen=True):
 
 
 def entries(page: Timeline, actions: Iterable[Action]) -> list[Entry]:
-    """Answer the page's lines, oldest first; of `actions` those of its time."""
+    """Return the page's lines, oldest first; of `actions` those of its time."""
     known = {operator_id(action.operator): action.operator for action in actions}
     if page.owner is not None:
         known[page.owner] = "the owner"

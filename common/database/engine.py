@@ -76,7 +76,7 @@ def engine_by(creator: Callable[[], PreparedConnection], pool_size: int = 4) -> 
 def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection:
     """Return a connection, to be used by `with`: each statement commits by itself.
 
-    Where the pool is in use, waits `timeout` seconds at least. Raises BusyError or
+    Where the pool is in use, waits `timeout` seconds at least. Raise BusyError or
     DatabaseUnavailableError for what a retry can mend.
     """
     deadline = time.monotonic() + timeout
@@ -93,7 +93,7 @@ def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Yield a connection with a transaction: returning commits, raising rolls back.
 
-    Raises BusyError or DatabaseUnavailableError for what a retry can mend.
+    Raise BusyError or DatabaseUnavailableError for what a retry can mend.
     """
     with connect(engine) as connection:
         connection.execution_options(is_in_transaction=True)

@@ -23,7 +23,7 @@ class Listener:
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds`; tell whether somebody notified.
 
-        Raises DatabaseUnavailableError, out of `listening`, when the link has ended.
+        Raise DatabaseUnavailableError, out of `listening`, when the link has ended.
         """
         if self._session.link is None:
             time.sleep(seconds)
@@ -40,7 +40,7 @@ class Listener:
 def listening(engine: Engine, channel: str) -> Iterator[Listener]:
     """Listen on `channel`, a plain word, while the block runs.
 
-    Raises BusyError or DatabaseUnavailableError, also out of the block.
+    Raise BusyError or DatabaseUnavailableError, also out of the block.
     """
     with connect(engine) as connection:
         connection.detach()  # ours for long: the pool opens another in its place

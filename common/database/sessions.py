@@ -57,7 +57,7 @@ def settings() -> dict[str, Any]:
 
 
 def connect(database: Database, contexts: TlsContexts) -> PreparedConnection:
-    """Connect in the first of the ways that works; raises an error of pg8000's."""
+    """Connect in the first of the ways that works; raise an error of pg8000's."""
     for context in contexts[:-1]:
         with contextlib.suppress(pg8000.dbapi.InterfaceError):
             return _connect(database, context)
@@ -77,7 +77,7 @@ def _connect(
 
 
 def _dial(database: Database) -> socket.socket:
-    """Connect a socket; its time-out is that of the login. Raises OSError."""
+    """Connect a socket; its time-out is that of the login. Raise OSError."""
     if database.socket is None:
         address = (database.host, database.port)
         link = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
@@ -109,7 +109,7 @@ def _encrypt(link: socket.socket, context: ssl.SSLContext, host: str) -> socket.
 def log_in(login: Database | CloudSql, link: socket.socket) -> PreparedConnection:
     """Log in over a connected socket, which is closed if that fails.
 
-    Its time-out bounds the login. Raises an error of pg8000's.
+    Its time-out bounds the login. Raise an error of pg8000's.
     """
     with contextlib.ExitStack() as undo:
         undo.enter_context(link)

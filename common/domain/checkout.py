@@ -44,7 +44,7 @@ class Review(Struct, frozen=True):
 def selling_price_minor(
     price: Decimal | None, base_price: Decimal | None
 ) -> int | None:
-    """Answer the price in minor units, rounded half up; None where there is none.
+    """Return the price in minor units, rounded half up; None where there is none.
 
     The variation's own price wins, also at 0. What is negative, or beyond what JSON
     numbers carry everywhere, is no price.
@@ -59,7 +59,7 @@ def selling_price_minor(
 def check_line(  # noqa: PLR0911 a return for each check, in the contract's order
     variation: Variation | None, quantity: int, taken: int = 0
 ) -> Problem | Line:
-    """Answer the line to order, or the first thing that is wrong with it.
+    """Return the line to order, or the first thing that is wrong with it.
 
     `variation` None: the product service does not know it. `taken` is what other lines
     have already claimed of its stock.
@@ -120,7 +120,7 @@ def review(
 
 
 def describe(fix: Fix, *, is_fixed: bool) -> dict[str, Any]:
-    """Answer a fix as the caller is told of it."""
+    """Return a fix as the caller is told of it."""
     told: dict[str, Any] = {
         "cart_item_id": fix.line.id,
         "product_variation_id": fix.line.product_variation_id,
@@ -143,9 +143,9 @@ class Wanted(Protocol):
 def price(
     wanted: Sequence[Wanted], variations: Mapping[UUID, Variation | None]
 ) -> list[Line]:
-    """Answer the lines for what is ordered without a cart; there is nothing to repair.
+    """Return the lines for what is ordered without a cart; there is nothing to repair.
 
-    The same variation twice becomes one line. Raises InvalidRequestError for one that
+    The same variation twice becomes one line. Raise InvalidRequestError for one that
     does not exist, ItemUnavailableError for one that cannot be sold like this.
     """
     totals: dict[UUID, int] = {}

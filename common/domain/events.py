@@ -130,7 +130,7 @@ class CompletedOrder(Struct):
 
 
 def order_created(order: Order, cart_id: int) -> Event:
-    """Tell product and shopcart. Nested, and ints are ints: flat is discarded."""
+    """Return the event for product and shopcart: nested; ints stay ints."""
     lines = [OrderedLine(i.product_variation, i.quantity) for i in order.items]
     data = OrderCreatedData(order.id, order.user_id, cart_id, lines)
     body = OrderCreated(ORDER_CREATED, ORDER_CREATED, data)
@@ -138,7 +138,7 @@ def order_created(order: Order, cart_id: int) -> Event:
 
 
 def item_created(order: Order, item: Item) -> Event:
-    """Tell the shop. Flat, with numeric strings as ids, and no nulls.
+    """Return the event for the shop: flat, with numeric strings as ids, and no nulls.
 
     For items of a shop only (`has_shop`): the shop's consumer redelivers a null or a
     UUID in place of an int for ever.
@@ -161,7 +161,7 @@ def item_created(order: Order, item: Item) -> Event:
 
 
 def status_updated(item: Item, previous: int, occurred_at: str) -> Event:
-    """Tell whoever follows an item (`has_shop`); approval listens to this one."""
+    """Return the event for who follows an item (`has_shop`); it triggers approval."""
     assert item.shop_id is not None
     body = StatusUpdated(
         event_type=STATUS_UPDATED,
@@ -176,19 +176,19 @@ def status_updated(item: Item, previous: int, occurred_at: str) -> Event:
 
 
 def order_approved(order: Order, approved_at: str) -> Event:
-    """Tell that every item is final and the order approved."""
+    """Return the event that every item is final and the order approved."""
     body = OrderApproved(ORDER_APPROVED, str(order.id), order.user_id, approved_at)
     return Event(ORDER_APPROVED, order.id, encode(body))
 
 
 def order_deleted(order: Order) -> Event:
-    """Tell that the order is gone."""
+    """Return the event that the order is gone."""
     body = OrderDeleted(ORDER_DELETED, str(order.id), order.user_id)
     return Event(ORDER_DELETED, order.id, encode(body))
 
 
 def analytics_notification(order: Order, approved: Event) -> Event:
-    """Tell analytics of a completed order: what was delivered, in major units.
+    """Return the event for analytics: what was delivered, in major units.
 
     The same event as `approved`, and so under its id; only told in other words.
     """
@@ -211,10 +211,10 @@ def analytics_notification(order: Order, approved: Event) -> Event:
 
 
 def has_shop(item: Item) -> bool:
-    """Tell whether anything is published about `item` at all."""
+    """Return whether anything is published about `item` at all."""
     return item.shop_id is not None and item.product_id is not None
 
 
 def major_units(price_minor: int) -> str:
-    """Answer 1999 as '19.99'."""
+    """Return 1999 as '19.99'."""
     return str(Decimal(price_minor).scaleb(-2))

@@ -91,7 +91,7 @@ _UUID = re.compile(
 
 
 def parse_uuid(value: str | None) -> UUID | None:
-    """Answer the UUID, in any case, with all its dashes or none; None for all else."""
+    """Return the UUID, in any case, with all its dashes or none; None for all else."""
     if value is None or not _UUID.fullmatch(value.lower()):
         return None
     return UUID(value)
@@ -182,7 +182,7 @@ class Change:
 
     @property
     def events(self) -> list[Event]:
-        """Answer what is to be told, in the order in which it happened."""
+        """Return what is to be told, in the order in which it happened."""
         return [event for entry in self.history for event in entry.events]
 
 
@@ -195,7 +195,7 @@ class Snapshot(Struct, frozen=True):
     read_at: str
 
     def item(self, item_id: int) -> Item:
-        """Answer the item; raises NotFoundError."""
+        """Return the item; raise NotFoundError."""
         for item in self.order.items:
             if item.id == item_id:
                 return item

@@ -45,7 +45,7 @@ TRANSITIONS: dict[int, frozenset[ItemStatus]] = {
 
 
 def is_complete(items: Iterable[Item]) -> bool:
-    """Tell whether there are items and all of them are final."""
+    """Return whether there are items and all of them are final."""
     statuses = [item.status for item in items]
     return bool(statuses) and FINAL.issuperset(statuses)
 
@@ -91,7 +91,7 @@ def new_order(
 
 
 def new_item(order_id: int, item_id: int, line: Line) -> Item:
-    """Answer the item that a line becomes."""
+    """Return the item that a line becomes."""
     return Item(
         id=item_id,
         order=order_id,
@@ -256,7 +256,7 @@ def _change(snapshot: Snapshot, items: list[Item], actor: Actor) -> Change:
 
 
 def _added(order: Order, item: Item) -> Entry:
-    """Answer the history of an item that is new, told to its shop if it has one."""
+    """Return the history of an item that is new, told to its shop if it has one."""
     told = (events.item_created(order, item),) if events.has_shop(item) else ()
     return Entry(
         "item.created", item.id, None, item.status, told, to_quantity=item.quantity
@@ -266,7 +266,7 @@ def _added(order: Order, item: Item) -> Entry:
 def _moved(
     change: Change, item: Item, status: int, *, kind: str = "item.moved"
 ) -> Entry:
-    """Answer the history of a change of status, told to whoever follows the item."""
+    """Return the history of a change of status, told to whoever follows the item."""
     after = structs.replace(item, status=status)
     told: tuple[Event, ...] = ()
     if events.has_shop(item):

@@ -58,7 +58,7 @@ def bury(connection: Connection, letter: DeadLetter) -> None:
 
 
 def _storable(given: str) -> str:
-    """Answer text that PostgreSQL can hold: without NUL and half characters."""
+    """Return text that PostgreSQL can hold: without NUL and half characters."""
     return given.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
@@ -113,14 +113,14 @@ def read_many(
     with_settled: bool = False,
     after: int = 0,
 ) -> list[Kept]:
-    """Answer letters by id from the first after `after` on, without their contents."""
+    """Return letters by id from the first after `after` on, without their contents."""
     given = {"limit": limit, "source": source, "after": after}
     found = connection.execute(_ALL if with_settled else _OPEN, given)
     return [Kept(*row) for row in found]
 
 
 def read(connection: Connection, letter_id: int) -> Kept:
-    """Answer one letter, with its headers and body; raises NotFoundError."""
+    """Return one letter, with its headers and body; raise NotFoundError."""
     row = connection.execute(_ONE, {"id": letter_id}).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no dead letter {letter_id}.")
@@ -161,7 +161,7 @@ def replay(engine: Engine, letter_id: int, take: Take) -> bool:
 
     An event goes back to the outbox, marked as an operator's resend. A message is given
     to `take` (`approval.take` with the rest of its arguments), and settled after that:
-    twice does no harm, half does. Raises NotFoundError, or ConflictError where the
+    twice does no harm, half does. Raise NotFoundError, or ConflictError where the
     letter is settled, or its message still cannot be understood; it then stays open.
     """
     with connect(engine) as connection:
@@ -196,7 +196,7 @@ WHERE id = CAST(:id AS bigint) AND settled_as IS NULL
 def discard(engine: Engine, letter_id: int) -> bool:
     """Give an open letter up for good; answer False where somebody was faster.
 
-    It stays readable until retention deletes it. Raises NotFoundError, or ConflictError
+    It stays readable until retention deletes it. Raise NotFoundError, or ConflictError
     where it is settled.
     """
     with connect(engine) as connection:
@@ -207,7 +207,7 @@ def discard(engine: Engine, letter_id: int) -> bool:
 def open_ids(
     engine: Engine, *, source: str | None = None, batch: int = 1000
 ) -> Sequence[int]:
-    """Answer the ids of all letters that are open now, oldest first."""
+    """Return the ids of all letters that are open now, oldest first."""
     ids: list[int] = []
     while True:
         with connect(engine) as connection:

@@ -52,7 +52,7 @@ class Destination:
         self._paused_until = 0.0
 
     def admit(self) -> bool:
-        """Tell whether to try it now; after a failure one is let through at a time.
+        """Return whether to try it now; after a failure one is let through at a time.
 
         Not while somebody has been at it for longer than a request would wait.
         """
@@ -67,7 +67,7 @@ class Destination:
             return True
 
     def patience(self, seconds: float) -> float:
-        """Answer how long a request may wait for it: less where it was away."""
+        """Return how long a request may wait for it: less where it was away."""
         return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
 
     def publish(self, messages: Sequence[Message], patience: float) -> list[Outcome]:

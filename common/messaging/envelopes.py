@@ -64,9 +64,9 @@ class Traits(Struct, frozen=True):
 
 
 def read(headers: Mapping[str, str], body: bytes) -> Incoming:
-    """Answer the event in `body`; `headers` by lower-case name.
+    """Return the event in `body`; `headers` by lower-case name.
 
-    Raises UnreadableError where no redelivery could ever help.
+    Raise UnreadableError where no redelivery could ever help.
     """
     layers: list[Layer] = [headers]
     _open(layers, body, "the body")
@@ -89,7 +89,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Incoming:
 
 
 def describe(headers: Mapping[str, str], body: bytes) -> Traits:
-    """Answer what can be told of a message, however broken; never raises.
+    """Return what can be told of a message, however broken; never raises.
 
     What is inside is believed before what is around it.
     """
@@ -140,7 +140,7 @@ def _open_push(layers: list[Layer], message: object) -> None:
 
 
 def _data(content: dict[str, Any]) -> dict[str, Any]:
-    """Answer the data of a structured CloudEvent: an object, its text, or base64."""
+    """Return the data of a structured CloudEvent: an object, its text, or base64."""
     if "data_base64" in content:
         decoded = _decoded(content["data_base64"], "data_base64")
         return _object(decoded, "data_base64")
@@ -197,13 +197,13 @@ def _text(layer: Layer, name: str) -> str:
 
 
 def _first(layers: list[Layer], names: tuple[str, ...]) -> str | None:
-    """Answer the text that the innermost layer has under the first of `names`."""
+    """Return the text that the innermost layer has under the first of `names`."""
     texts = (_text(layer, name) for layer in reversed(layers) for name in names)
     return next(filter(None, texts), None)
 
 
 def _order_id(layer: Layer) -> int | None:
-    """Answer the order a layer is about, also where a consumer would refuse it."""
+    """Return the order a layer is about, also where a consumer would refuse it."""
     nested = layer.get("data")  # order.created keeps it there, as an int
     values = [layer.get(name) for name in _ORDER_IDS]
     values += [nested.get("order_id")] if isinstance(nested, dict) else []

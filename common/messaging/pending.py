@@ -29,7 +29,7 @@ class Bus:
 
 
 def destinations(event: Event, bus: Bus) -> Sequence[str]:
-    """Answer where an event goes to."""
+    """Return where an event goes to."""
     return (event.destination,) if event.destination else bus.destinations
 
 
@@ -41,7 +41,7 @@ class Row(Struct, frozen=True):
 
 
 def rows(recorded: Iterable[Event], bus: Bus) -> list[Row]:
-    """Answer what is owed, in order: a row for each event and destination."""
+    """Return what is owed, in order: a row for each event and destination."""
     return [Row(event, name) for event in recorded for name in destinations(event, bus)]
 
 

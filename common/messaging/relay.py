@@ -60,7 +60,7 @@ class Relay:
         }
 
     def admit(self) -> tuple[str, ...]:
-        """Answer the destinations that are worth a try now."""
+        """Return the destinations that are worth a try now."""
         return tuple(d.name for d in self._destinations.values() if d.admit())
 
     def send(self, owed: Owed | None) -> None:
@@ -159,7 +159,7 @@ class Relay:
         Destinations go side by side, each at its own pace. The batches in hand are
         finished, which takes `patience` seconds at most; analytics is waited for a
         while longer, and then goes on by itself. Returns how many events ended how, by
-        `Result` value. Raises DatabaseUnavailableError or BusyError where the
+        `Result` value. Raise DatabaseUnavailableError or BusyError where the
         outbox cannot be read.
         """
         deadline = time.monotonic() + seconds
@@ -287,12 +287,12 @@ def _log_failure(late: "Future[Counter[str]]") -> None:
 
 
 def _is_risky(message: Message) -> bool:
-    """Tell whether a resend could lower stock a second time."""
+    """Return whether a resend could lower stock a second time."""
     return message.is_doubtful and message.type == events.ORDER_CREATED
 
 
 def verdict(message: Message, outcome: Outcome) -> Verdict:
-    """Answer what becomes of an event that was not sent."""
+    """Return what becomes of an event that was not sent."""
     result = outcome.result
     is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
     is_dead = is_exhausted or result is Result.UNROUTABLE

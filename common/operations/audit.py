@@ -28,7 +28,7 @@ class Difference(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """Answer what it means."""
+        """Return what it means."""
         return audit_checks.DIFFERENCES[self.what]
 
 
@@ -77,7 +77,7 @@ def audit(
     """Compare every order whose id is `between` the two, both included.
 
     Keeps at most `limit` differences and as many ambiguous events. Reads only. Orders
-    made while it runs are left to the next one. Raises DatabaseUnavailableError, or
+    made while it runs are left to the next one. Raise DatabaseUnavailableError, or
     BusyError where even one order takes too long.
     """
     report = Report()

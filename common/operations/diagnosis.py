@@ -175,7 +175,7 @@ def examine(
     served: Collection[str],
     patience_seconds: int = PATIENCE_SECONDS,
 ) -> Diagnosis:
-    """Answer how things stand; `served` are the destinations that are sent to."""
+    """Return how things stand; `served` are the destinations that are sent to."""
     given = {"patience": patience_seconds}
     texts = [connection.execute(s, given).scalar_one() for s in (_EVENTS, _REST)]
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
@@ -189,7 +189,7 @@ def examine(
 
 
 def _complaints(found: Diagnosis, patience_seconds: int) -> list[str]:
-    """Answer a sentence for each kind of trouble, and what to do about it."""
+    """Return a sentence for each kind of trouble, and what to do about it."""
     kinds: list[tuple[Sequence[Struct], str, str]] = [
         (found.stuck, "events tried in vain, blocking their orders", "events show"),
         (found.held, "held events", "events confirm, or events resend"),
@@ -262,7 +262,7 @@ def repair(
     """Do what can do no harm, sending for at most `seconds`.
 
     Approves what is complete, lets go of leases that ran out, sends what is due. Leaves
-    held events and dead letters alone. Raises DatabaseUnavailableError or BusyError.
+    held events and dead letters alone. Raise DatabaseUnavailableError or BusyError.
     """
     approved = approval.sweep(engine, bus)
     with connect(engine) as connection:

@@ -70,7 +70,7 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 def read_many(connection: Connection, query: Query) -> list[Row]:
-    """Answer the events that `query` asks for.
+    """Return the events that `query` asks for.
 
     Pending ones oldest first. Sent ones newest first, and, where no order is named,
     of the newest 100,000.
@@ -101,7 +101,7 @@ FROM found WHERE event_id = CAST(:event_id AS text)
 
 
 def read(connection: Connection, event_id: UUID, order_id: int) -> list[Row]:
-    """Answer every row of an event, with its body; raises NotFoundError."""
+    """Return every row of an event, with its body; raise NotFoundError."""
     given = {"event_id": str(event_id), "order_id": order_id}
     text = connection.execute(_EVENT, given).scalar_one()
     if not (rows := json.decode(text, type=list[Row])):
@@ -131,7 +131,7 @@ _SLICES = [
 
 
 def find_order(engine: Engine, event_id: UUID) -> int:
-    """Answer the order that an event is about, by searching; raises NotFoundError."""
+    """Return the order that an event is about, by searching; raise NotFoundError."""
     for statement in _SLICES:
         before: int | None = 2**63 - 1
         while before is not None:
@@ -190,7 +190,7 @@ def resend(
     """Send an event again, to one destination or to each that it was for.
 
     One that is held is released; one that is pending is due now; one that was sent
-    becomes owed once more, as the same event. Raises NotFoundError, or ConflictError
+    becomes owed once more, as the same event. Raise NotFoundError, or ConflictError
     where it is a dead letter for one of the destinations; nothing is done then.
     """
     given = {"event_id": str(event_id), "order_id": order_id}
@@ -247,7 +247,7 @@ SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
 def confirm(engine: Engine, event_id: UUID, order_id: int, destination: str) -> Done:
     """Take a held event for sent, because an operator knows that it arrived.
 
-    Its order's later events can go then. Raises NotFoundError, or ConflictError where
+    Its order's later events can go then. Raise NotFoundError, or ConflictError where
     it is not held for this destination.
     """
     with connect(engine) as connection:

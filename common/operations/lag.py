@@ -83,7 +83,7 @@ _GAUGES = {
 def tell(engine: Engine, approved_by_sweep: int) -> None:
     """Log how far behind everything is.
 
-    Raises DatabaseUnavailableError or BusyError, and logs nothing then.
+    Raise DatabaseUnavailableError or BusyError, and logs nothing then.
     """
     waiting: Sequence[Sequence[Any]] = ()
     with connect(engine) as connection:

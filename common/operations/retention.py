@@ -33,7 +33,7 @@ def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
     """Delete expired keys, and events sent `event_days` ago.
 
     A batch of each at least, further ones while there are full ones and `seconds` have
-    not passed. Raises DatabaseUnavailableError or BusyError; what was deleted until
+    not passed. Raise DatabaseUnavailableError or BusyError; what was deleted until
     then stays so.
     """
     began_at = time.monotonic()
@@ -53,7 +53,7 @@ def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
 def _all(
     purge_batch: Callable[[T | None], tuple[int, T | None]], deadline: float
 ) -> int:
-    """Delete one batch after the other; answer how many rows that was."""
+    """Delete one batch after the other; return how many rows that was."""
     total = 0
     after: T | None = None
     while True:

@@ -145,7 +145,7 @@ class SinkPublisher(_HttpPublisher):
 
 
 class AnalyticsPublisher(_HttpPublisher):
-    """Tell analytics of completed orders, until it has answered 200 or 201.
+    """Report completed orders to analytics, until it has replied with 200 or 201.
 
     It is idempotent by order id. Its own failures are no reason to give up.
     """
@@ -166,7 +166,7 @@ class AnalyticsPublisher(_HttpPublisher):
 
 
 def _meaning_of(error: "requests.RequestException") -> Result:
-    """Tell a cut connection from one that never was: refused, or no such name."""
+    """Return whether a connection was cut, and not refused or never found by name."""
     from requests import ConnectTimeout  # noqa: PLC0415 see _send
     from urllib3.exceptions import NewConnectionError  # noqa: PLC0415 see _send
 

@@ -33,7 +33,7 @@ class Message(Struct, frozen=True):
 
 
 def cloud_event_attributes(message: Message, prefix: str) -> dict[str, str]:
-    """Answer the CloudEvents 1.0 attributes, named as one protocol binding does."""
+    """Return the CloudEvents 1.0 attributes, named as one protocol binding does."""
     return {
         f"{prefix}specversion": "1.0",
         f"{prefix}id": message.event_id,

@@ -156,7 +156,7 @@ class _Batch:
         return is_there
 
     def _hand_over(self, message: Message, seconds: float) -> Confirm:
-        """Give it to the client, which sends it soon; answer what will be known."""
+        """Give it to the client, which sends it soon; return what will be known."""
         try:
             confirm: Confirm = self._client.publish(
                 self._topic,
@@ -244,7 +244,7 @@ def _make_client() -> "PublisherClient":
 
 
 def _within(seconds: float, make: Callable[[], T]) -> T:
-    """Answer what `make` does; raises ConnectError when it fails, or takes too long.
+    """Return what `make` does; raise ConnectError when it fails, or takes too long.
 
     Without credentials in the environment the vendor's library looks for a metadata
     server for as long as ten seconds.
@@ -288,7 +288,7 @@ def _is_ready(channel: "grpc.Channel", seconds: float) -> bool:
 
 
 def _attributes(message: Message) -> dict[str, str]:
-    """Answer the attributes: ours, and a CloudEvent's in binary mode.
+    """Return the attributes: ours, and a CloudEvent's in binary mode.
 
     As headers of an unwrapped push they make its request that CloudEvent.
     """
@@ -313,7 +313,7 @@ def _end(confirm: Confirm, until: float) -> End:
 
 
 def meaning(error: BaseException) -> End:
-    """Answer what an error of the client's means for an event."""
+    """Return what an error of the client's means for an event."""
     kind, text = type(error).__name__, str(error)
     if kind == "PublishToPausedOrderingKeyException" or _CANCELLED in text:
         return NOT_TRIED

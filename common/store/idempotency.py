@@ -239,7 +239,7 @@ SELECT count(*), max(expires_at) FROM gone
 def purge(
     connection: Connection, batch: int, after: datetime | None = None
 ) -> tuple[int, datetime | None]:
-    """Delete up to `batch` expired records, oldest first; answer how many.
+    """Delete up to `batch` expired records, oldest first; return how many.
 
     And `after` which moment of expiry the next batch goes on, so that it need not pass
     over what is deleted already; None where there is nothing more.

@@ -48,7 +48,7 @@ class Target:
     versions: Collection[int] | None = None
 
     def condition(self) -> tuple[str, dict[str, Any]]:
-        """Answer the SQL condition on `orders o` and its parameters."""
+        """Return the SQL condition on `orders o` and its parameters."""
         by_item = self.order_id is None
         where = _BY_ITEM if by_item else _BY_ORDER
         parameters: dict[str, Any] = {"id": self.item_id if by_item else self.order_id}
@@ -85,7 +85,7 @@ def _lock_statement(where: str) -> Statement:
 
 
 def load(connection: Connection, target: Target) -> Snapshot:
-    """Answer the order with its items as of one moment; raises NotFoundError."""
+    """Return the order with its items as of one moment; raise NotFoundError."""
     where, parameters = target.condition()
     (body,) = unique(connection, _load_statement(where), parameters)
     return json.decode(body, type=Snapshot)
@@ -193,7 +193,7 @@ def change_locked(
 
 
 def _after(snapshot: Snapshot, change: Change) -> Snapshot:
-    """Answer the snapshot that a saved change leaves behind."""
+    """Return the snapshot that a saved change leaves behind."""
     changed = {item.id for item in change.changed}
     versions = {
         item.id: snapshot.item_versions.get(item.id, 0) + (item.id in changed)

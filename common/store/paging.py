@@ -37,9 +37,9 @@ class ListQuery(Struct, frozen=True):
 
 
 def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> ListQuery:
-    """Answer the query; a parser raises ValueError with the rule a value broke.
+    """Return the query; a parser raises ValueError with the rule a value broke.
 
-    Unknown parameters are ignored. Raises InvalidRequestError naming the parameter.
+    Unknown parameters are ignored. Raise InvalidRequestError naming the parameter.
     """
     known = {"limit": _limit, "cursor": _cursor, **parsers}
     values: dict[str, Any] = {}
@@ -61,39 +61,39 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
 
 
 def next_query(args: MultiDict[str, str], after: int) -> str:
-    """Answer the query string of the page after `after`."""
+    """Return the query string of the page after `after`."""
     kept = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
     return urlencode([*kept, ("cursor", _encode(after))])
 
 
 def next_link(path: str, args: MultiDict[str, str], after: int) -> str:
-    """Answer the Link header (RFC 8288) to the page after `after`."""
+    """Return the Link header (RFC 8288) to the page after `after`."""
     return f'<{path}?{next_query(args, after)}>; rel="next"'
 
 
 def parse_id(value: str) -> int:
-    """Answer a 64-bit id."""
+    """Return a 64-bit id."""
     if not re.fullmatch(r"[0-9]{1,19}", value) or not 1 <= int(value) <= MAX_ID:
         raise ValueError("must be a whole number from 1 to 2^63 - 1")
     return int(value)
 
 
 def parse_status(value: str) -> int:
-    """Answer an item's status."""
+    """Return an item's status."""
     if value not in ("1", "2", "3", "4"):
         raise ValueError("must be 1, 2, 3 or 4")
     return int(value)
 
 
 def parse_bool(value: str) -> bool:
-    """Answer true or false, in any case."""
+    """Return whether it says true; it may say false, both in any case."""
     if value.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
     return value.lower() == "true"
 
 
 def parse_uuid_filter(value: str) -> str:
-    """Answer a UUID in its usual form."""
+    """Return a UUID in its usual form."""
     parsed = parse_uuid(value)
     if parsed is None:
         raise ValueError("must be a UUID")
@@ -101,7 +101,7 @@ def parse_uuid_filter(value: str) -> str:
 
 
 def parse_moment(value: str) -> datetime:
-    """Answer an RFC 3339 time, in UTC; what UTC cannot spell is none.
+    """Return an RFC 3339 time, in UTC; what UTC cannot spell is none.
 
     A plus that was not percent-encoded arrives as a space, and is taken for a plus.
     """

@@ -50,7 +50,7 @@ class Page(Struct, frozen=True):
 def unique(
     connection: Connection, statement: Statement, parameters: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """Answer the one row that a statement finds; raises NotFoundError."""
+    """Return the one row that a statement finds; raise NotFoundError."""
     row = read(connection, statement, parameters).one_or_none()
     if row is None:
         raise NotFoundError
@@ -73,14 +73,14 @@ WHERE i.id = CAST(:id AS bigint) AND i.user_id = CAST(:user_id AS uuid)""",  # n
 
 
 def read_order(connection: Connection, order_id: int, user_id: UUID) -> Document:
-    """Answer the order if it is the caller's; raises NotFoundError."""
+    """Return the order if it is the caller's; raise NotFoundError."""
     parameters = {"id": order_id, "user_id": user_id}
     body, version = unique(connection, _READ_ORDER, parameters)
     return Document(body, version)
 
 
 def read_item(connection: Connection, item_id: int, user_id: UUID) -> Document:
-    """Answer the item if it is the caller's; raises NotFoundError."""
+    """Return the item if it is the caller's; raise NotFoundError."""
     parameters = {"id": item_id, "user_id": user_id}
     body, version = unique(connection, _READ_ITEM, parameters)
     return Document(body, version)
@@ -156,7 +156,7 @@ FROM page
 def read_page(
     connection: Connection, table: str, user_id: UUID, query: ListQuery
 ) -> Page:
-    """Answer the caller's `orders` or `order_items` that `query` asks for.
+    """Return the caller's `orders` or `order_items` that `query` asks for.
 
     Newest id first. One index range, however deep, and of what filters leave out at
     most `MOST_LOOKED_AT`: the page may then be short, even empty, and yet have a next.

@@ -123,7 +123,7 @@ class Step(Struct, frozen=True):
 
     @property
     def forgotten(self) -> Sequence[str]:
-        """Answer the destinations of which nothing is kept any more."""
+        """Return the destinations of which nothing is kept any more."""
         kept = {each.destination for each in self.deliveries}
         return [name for name in self.destinations if name not in kept]
 
@@ -143,7 +143,7 @@ class Timeline(Struct, frozen=True):
     next_before: int | None
 
     def covers(self, at: datetime) -> bool:
-        """Tell whether it is on this page that something of this time belongs."""
+        """Return whether it is on this page that something of this time belongs."""
         is_later = self.next_before is None or at >= self.steps[0].at
         return is_later and (self.until is None or at < self.until)
 
@@ -196,10 +196,10 @@ def read_whole(
     before: int = MAX_ID,
     limit: int = MAX_LIMIT,
 ) -> Timeline:
-    """Answer all that is recorded of anybody's order, for operators; deleted or not.
+    """Return all that is recorded of anybody's order, for operators; deleted or not.
 
     The newest `limit` steps before step `before`; those of `next_before` are older.
-    Raises NotFoundError where nothing is known of the order.
+    Raise NotFoundError where nothing is known of the order.
     """
     parameters = {"id": order_id, "before": before, "limit": limit}
     row = connection.execute(_WHOLE, parameters).one_or_none()

@@ -78,7 +78,7 @@ _options = Options()
 
 
 def current() -> RequestContext | None:
-    """Answer the context of the request being handled, None outside of one."""
+    """Return the context of the request being handled, None outside of one."""
     return _current.get()
 
 
@@ -127,7 +127,7 @@ def request_context(
 
 
 def trace_fields(traceparent: str) -> dict[str, Any]:
-    """Answer a trace as Cloud Logging's fields."""
+    """Return a trace as Cloud Logging's fields."""
     _, trace, span, flags = traceparent.split("-")
     if _options.project:
         trace = f"projects/{_options.project}/traces/{trace}"
@@ -135,7 +135,7 @@ def trace_fields(traceparent: str) -> dict[str, Any]:
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
-    """Answer what is told beside the message: the request's ids, the record's fields.
+    """Return what is told beside the message: the request's ids, the record's fields.
 
     `extra={"fields": {...}}` of a call adds to it, and wins.
     """
@@ -159,7 +159,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON in Cloud Logging's field names."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Answer the line."""
+        """Return the line."""
         line: dict[str, Any] = {
             "severity": record.levelname,
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
@@ -180,7 +180,7 @@ class TextFormatter(logging.Formatter):
     """Formats a record for people: the time, what it is about, and the rest by name."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Answer the line; an exception's traceback is below it."""
+        """Return the line; an exception's traceback is below it."""
         about = _about(record)
         about |= about.get(LABELS, {})
         moment = datetime.fromtimestamp(record.created).astimezone()
@@ -206,7 +206,7 @@ class LineHandler(logging.Handler):
     """
 
     def __init__(self, file: str | None = None) -> None:
-        """Write to standard error, or append to `file`; raises OSError."""
+        """Write to standard error, or append to `file`; raise OSError."""
         super().__init__()
         self._file = file
         self._looked_at = time.monotonic()
@@ -256,7 +256,7 @@ def _open(file: str) -> int:
 
 
 def get(name: str) -> logging.Logger:
-    """Answer the logger for a module of ours, given its last name."""
+    """Return the logger for a module of ours, given its last name."""
     return logging.getLogger(f"{_OWN}.{name}")
 
 
@@ -277,7 +277,7 @@ def configure(options: Options) -> None:
     """Send our records where the options say. Safe to call again, also with others.
 
     Only our own loggers are touched: the root belongs to the server that runs us.
-    Raises OSError for a file that cannot be written to.
+    Raise OSError for a file that cannot be written to.
     """
     global _options  # noqa: PLW0603 a process has one log
     logger = logging.getLogger(_OWN)

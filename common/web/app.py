@@ -197,7 +197,7 @@ class _LastResponse(Response):
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Any:  # noqa: ANN401 as it is in werkzeug
-        """Tell the server, too: gunicorn takes no `Connection` from an application."""
+        """Close it at the server, too: gunicorn takes no `Connection` from an app."""
         server: Any = getattr(start_response, "__self__", None)
         if hasattr(server, "force_close"):
             server.force_close()

@@ -22,7 +22,7 @@ class Headers(Protocol):
     """Request headers, whatever the case of their names."""
 
     def get(self, key: str, /) -> str | None:
-        """Answer a header's value."""
+        """Return a header's value."""
         ...
 
 
@@ -40,7 +40,7 @@ class Caller(Struct, frozen=True):
 def identify(
     headers: Headers, settings: Settings, *, accepts_internal: bool = False
 ) -> Caller:
-    """Answer the caller; raises UnauthenticatedError.
+    """Return the caller; raise UnauthenticatedError.
 
     `accepts_internal`: a call of the shop service, which has a user but no token, is
     good enough. Everywhere else a token is required as soon as it can be verified. The
@@ -126,7 +126,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 
 def _decoded(encoded: str) -> dict[str, Any]:
-    """Answer the claims, which Google sends without padding."""
+    """Return the claims, which Google sends without padding."""
     if not _BASE64URL.fullmatch(encoded):
         raise ValueError("other letters, which Python's decoder would skip")
     bare = encoded.rstrip("=")

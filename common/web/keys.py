@@ -18,7 +18,7 @@ MAX_KEY_LENGTH = 255
 
 
 def claims(user_id: UUID) -> list[Claim]:
-    """Answer the claim of the Idempotency-Key header, none where there is no header."""
+    """Return the claim of the Idempotency-Key header, none where there is no header."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return []
@@ -30,7 +30,7 @@ def claims(user_id: UUID) -> list[Claim]:
 
 
 def answer(given: Answer) -> Response:
-    """Answer a POST, marked as replayed where it is."""
+    """Return a POST, marked as replayed where it is."""
     replayed = {"Idempotency-Replayed": "true"} if given.is_replayed else {}
     response = json_response(given.body, given.status, given.headers | replayed)
     if given.status >= HTTPStatus.BAD_REQUEST:

@@ -25,7 +25,7 @@ _TITLES = {
 
 
 def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Response:
-    """Answer a problem (RFC 9457), with `more` members."""
+    """Return a problem (RFC 9457), with `more` members."""
     members = _members(error.slug, error.title, error.status, error.detail)
     if error.errors:
         members["errors"] = error.errors
@@ -67,5 +67,5 @@ def http_problem(error: HTTPException) -> Response:
 
 
 def defect() -> Response:
-    """Answer for a defect of ours: a 500 that tells the caller nothing of it."""
+    """Return the reply for a defect of ours: a 500 that tells the caller nothing."""
     return problem(ServiceError("Something went wrong on our side."))

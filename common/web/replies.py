@@ -17,7 +17,7 @@ JSON = "application/json"
 def json_response(
     value: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer `value` as JSON; text is taken to be JSON already."""
+    """Return `value` as JSON; text is taken to be JSON already."""
     text = value if isinstance(value, str) else encode(value)
     return Response(text, status, headers, content_type=JSON)
 

@@ -39,7 +39,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def public_path(path: str, settings: Settings) -> str:
-    """Answer `path` as the caller must ask for it: below the gateway's prefix."""
+    """Return `path` as the caller must ask for it: below the gateway's prefix."""
     prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         prefix = settings.public_path_prefix

@@ -35,7 +35,7 @@ def keep_given_up() -> Response:
 
 
 def _message() -> tuple[dict[str, str], bytes]:
-    """Answer headers, by lower-case name, and body."""
+    """Return headers, by lower-case name, and body."""
     headers = {name.lower(): value for name, value in request.headers}
     return headers, request.get_data()
 

@@ -93,7 +93,7 @@ HANDLES: Mapping[str, Handle] = {QUEUE: approve, DEAD_LETTERS: bury}
 def consume(stop: list[bool]) -> None:
     """Take messages until `stop` says so, or a queue or the channel has gone away.
 
-    Raises pika's errors when the link breaks.
+    Raise pika's errors when the link breaks.
     """
     broker = startup.settings().rabbitmq
     assert broker is not None, "config.load has checked it"
@@ -167,7 +167,7 @@ class _Consumer:
 
 
 def headers_of(delivery: Any, properties: Any) -> dict[str, str]:  # noqa: ANN401 pika's
-    """Answer a message's headers as HTTP would have them, by lower-case name.
+    """Return a message's headers as HTTP would have them, by lower-case name.
 
     CloudEvents' attributes are `ce-…`, with what else the message says in their place.
     """

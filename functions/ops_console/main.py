@@ -66,7 +66,7 @@ def _operator() -> Operator:
 
 
 def _actor() -> Operator:
-    """Answer who is at the console; raises ForbiddenError for who may only look."""
+    """Return who is at the console; raise ForbiddenError for who may only look."""
     operator = _operator()
     if not operator.may_act:
         raise ForbiddenError(f"{operator.email} may only look.")
@@ -78,7 +78,7 @@ def _see_other(path: str) -> Response:
 
 
 def _given() -> MultiDict[str, str]:
-    """Answer the query's parameters; a form sends empty ones for what is not asked."""
+    """Return the query's parameters; a form sends empty ones for what is not asked."""
     filled = [(k, v.strip()) for k, v in request.args.items(multi=True) if v.strip()]
     return MultiDict(filled)
 
@@ -91,7 +91,7 @@ def root() -> Response:
 
 @app.get("/ops/console.css")
 def style() -> Response:
-    """Answer the style of all pages, for as long as a page names this version."""
+    """Return the style of all pages, for as long as a page names this version."""
     content, tag = pages.style
     response = Response(content, mimetype="text/css")
     is_this_one = request.args.get("v") == tag
@@ -122,7 +122,7 @@ def _counted(name: str) -> list[tuple[str, int, int, int]]:
 
 @app.get("/ops/charts/<name>.svg")
 def draw_chart(name: str) -> Response:
-    """Answer a chart as an image."""
+    """Return a chart as an image."""
     _operator()
     labels, *series = zip(*_counted(name), strict=True)
     named = zip(("orders", "approvals", "dead letters"), series, strict=True)
@@ -254,7 +254,7 @@ def show_action(action_id: int) -> Response:
 
 
 def _asked_for(name: str, given: MultiDict[str, str]) -> tuple[Action, dict[str, str]]:
-    """Answer the action and its values; raises NotFoundError or InvalidRequestError."""
+    """Return the action and its values; raise NotFoundError or InvalidRequestError."""
     if name not in ACTIONS:
         raise NotFoundError
     action = ACTIONS[name]
@@ -265,7 +265,7 @@ def _asked_for(name: str, given: MultiDict[str, str]) -> tuple[Action, dict[str,
 
 
 def _effects(action: Action, values: dict[str, str], operator: Operator) -> list[str]:
-    """Answer what would happen, a sentence each; raises what the action would."""
+    """Return what would happen, a sentence each; raise what the action would."""
     engine = wiring.engine()
     if action.decide is None:
         with connect(engine) as connection:
@@ -284,7 +284,7 @@ def _cookie_name() -> str:
 
 @app.get("/ops/do/<name>")
 def ask(name: str) -> Response:
-    """Tell what an action will do, and ask for the reason. Nothing is done."""
+    """Show what an action will do, and ask for the reason. Nothing is done."""
     operator = _actor()
     action, values = _asked_for(name, request.args)
     effects = _effects(action, values, operator)

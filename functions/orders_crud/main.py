@@ -79,7 +79,7 @@ def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
 
 
 def _linked(response: Response, next_after: int | None) -> Response:
-    """Answer the page with the link to the next one, if there is one."""
+    """Return the page with the link to the next one, if there is one."""
     if next_after is not None:
         path = requests.public_path(request.path, startup.settings())
         link = paging.next_link(path, request.args, next_after)
@@ -89,19 +89,19 @@ def _linked(response: Response, next_after: int | None) -> Response:
 
 @app.get("/api/orders")
 def list_orders() -> Response:
-    """Answer a page of the caller's orders."""
+    """Return a page of the caller's orders."""
     return _list("orders", ORDER_FILTERS)
 
 
 @app.get("/api/order-items")
 def list_items() -> Response:
-    """Answer a page of the caller's order items."""
+    """Return a page of the caller's order items."""
     return _list("order_items", ITEM_FILTERS)
 
 
 @app.get("/api/orders/<id:order_id>")
 def get_order(order_id: int) -> Response:
-    """Answer one order."""
+    """Return one order."""
     user_id = _user_id()
     with connect(wiring.engine()) as connection:
         return replies.document(reads.read_order(connection, order_id, user_id))
@@ -109,7 +109,7 @@ def get_order(order_id: int) -> Response:
 
 @app.get("/api/orders/<id:order_id>/timeline")
 def get_timeline(order_id: int) -> Response:
-    """Answer a page of what happened to one order, oldest first."""
+    """Return a page of what happened to one order, oldest first."""
     user_id = _user_id()
     query = paging.parse_query(request.args, {})
     with connect(wiring.engine()) as connection:
@@ -119,7 +119,7 @@ def get_timeline(order_id: int) -> Response:
 
 @app.get("/api/order-items/<id:item_id>")
 def get_item(item_id: int) -> Response:
-    """Answer one order item."""
+    """Return one order item."""
     user_id = _user_id()
     with connect(wiring.engine()) as connection:
         return replies.document(reads.read_item(connection, item_id, user_id))

@@ -29,7 +29,7 @@ class GatewayError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the document and tell of it; answer the exit status."""
+    """Write the document and tell of it; return the exit status."""
     arguments = _arguments(argv)
     try:
         addresses = _addresses(arguments)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _addresses(arguments: argparse.Namespace) -> dict[str, str]:
-    """Answer each function's address; one that is given wins over Terraform's."""
+    """Return each function's address; one that is given wins over Terraform's."""
     found: dict[str, str] = {}
     if arguments.terraform_output is not None:
         found = _terraform(arguments.terraform_output)
@@ -76,7 +76,7 @@ def _addresses(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _terraform(file: Path) -> dict[str, str]:
-    """Answer the addresses that `terraform output -json` tells."""
+    """Return the addresses that `terraform output -json` tells."""
     where = f"--terraform-output {file}"
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
@@ -109,7 +109,7 @@ def _token(arguments: argparse.Namespace) -> Token:
 
 
 def _https(what: str, url: str, *, has_path: bool) -> str:
-    """Answer the URL, without a last slash where it may have no path."""
+    """Return the URL, without a last slash where it may have no path."""
     try:
         parts = urlsplit(url)
         is_valid = parts.scheme == "https" and bool(parts.hostname)

@@ -35,7 +35,7 @@ class Token:
 
 
 def functions() -> list[str]:
-    """Answer the functions that the gateway calls, by name."""
+    """Return the functions that the gateway calls, by name."""
     return sorted({function_of(path) for path in _paths()})
 
 
@@ -44,7 +44,7 @@ def gateway_document(
     token: Token,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> dict[str, Any]:
-    """Answer the document; the same every time.
+    """Return the document; the same every time.
 
     `addresses` has an `https://host` for each of `functions()`, which is also what the
     gateway's own token for that function is made out to.

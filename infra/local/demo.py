@@ -24,7 +24,7 @@ STOP_SECONDS = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Tell the story; answer 0 when everything was as expected, else 1."""
+    """Run the story; return 0 when everything was as expected, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.demo",
         description="Tell the story of an order against a running system, checking"
@@ -69,7 +69,7 @@ def _system(url: str | None, session: requests.Session) -> Iterator[str]:
 
 
 def _is_ours(url: str, session: requests.Session) -> bool:
-    """Tell whether a local run, sandbox and all, answers at `url`."""
+    """Return whether a local run, sandbox and all, answers at `url`."""
     session.trust_env = False
     try:
         answer = session.get(f"{url}/sandbox/queues", timeout=30)

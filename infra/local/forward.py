@@ -31,7 +31,7 @@ HOP_BY_HOP = {
 
 
 def forward_to(url: str) -> "WSGIApplication":
-    """Answer an app that passes each request on to `url`, and the answer back.
+    """Return an app that passes each request on to `url`, and the answer back.
 
     Where nobody answers it is a 502 that names the address to whoever runs this.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ready_made_request(url: str) -> str:
-    """Answer shell lines that fill a cart and check out, to be pasted as they are."""
+    """Return shell lines that fill a cart and check out, to be pasted as they are."""
     return (
         f"curl -sS {url}/sandbox/shopcart/api/mycart/items/ \\\n"
         f"  -H 'X-User-ID: {DEMO_USER}' -H 'Content-Type: application/json' \\\n"
@@ -29,7 +29,7 @@ def ready_made_request(url: str) -> str:
 def front_page(
     environ: "WSGIEnvironment", start_response: "StartResponse"
 ) -> Iterable[bytes]:
-    """Answer the page."""
+    """Return the page."""
     url = Request(environ).host_url.rstrip("/")
     page = render("front", request=ready_made_request(url), url=url)
     return Response(page, mimetype="text/html")(environ, start_response)

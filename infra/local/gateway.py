@@ -65,7 +65,7 @@ class Gateway:
         return self._function(environ)(environ, start_response)
 
     def _function(self, environ: "WSGIEnvironment") -> "WSGIApplication":
-        """Answer the function whose path it is; the path loses what is not public."""
+        """Return the function whose path it is; the path loses what is not public."""
         path = environ["PATH_INFO"]
         # Not public on the real platform: what schedulers and triggers call.
         if match := re.fullmatch(r"/functions/(\w+)(/.*)?", path):
@@ -80,7 +80,7 @@ class Gateway:
 
 
 def function_of(path: str) -> str:
-    """Answer the name of the function that a public path belongs to."""
+    """Return the name of the function that a public path belongs to."""
     for pattern, name in ROUTES:
         if pattern.fullmatch(path):
             return name

@@ -31,7 +31,7 @@ class HttpServer:
     """Serves one WSGI app; port 0 takes a free one. The port is taken at once.
 
     On another `host` than loopback only where nobody from outside gets to, such as in a
-    container. Raises OSError when the port is taken. Nothing is answered before
+    container. Raise OSError when the port is taken. Nothing is answered before
     `start()`.
     """
 
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug(format, *args)
 
     def _read_body(self) -> bytes | None:
-        """Answer the whole body, so that the next request starts where this ends."""
+        """Return the whole body, so that the next request starts where this ends."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._read_chunks()
         text = self.headers.get("Content-Length", "0")

@@ -28,7 +28,7 @@ class Narrator:
 
     @contextlib.contextmanager
     def step(self, says: str) -> Iterator[None]:
-        """Tell what happens in the block once it has happened, and what was wrong."""
+        """Print what happens in the block once it has happened, and what was wrong."""
         self._steps += 1
         self._wrong = []
         began_at = time.monotonic()
@@ -58,7 +58,7 @@ class Narrator:
             pause = min(1.0, pause * 1.5)
 
     def end(self) -> None:
-        """Tell how it went."""
+        """Print how it went."""
         well = "every step as expected"
         if self.mismatches:
             well = f"{self.mismatches} not as expected"

@@ -72,7 +72,7 @@ def postgres_server(
 
     A folder that is absent is created, one that is there is used again. The port is
     free, on loopback, another at each start; the password stays. `durable=False`
-    trades safety against a power cut for speed. Raises EmbeddedPostgresError, one
+    trades safety against a power cut for speed. Raise EmbeddedPostgresError, one
     line, when it cannot be had or another process is serving this folder.
     """
     folder = folder.absolute()
@@ -145,7 +145,7 @@ def _initialise(cluster: _Cluster, *, durable: bool) -> None:
 
 
 def _locale(major: int) -> list[str]:
-    """Answer the arguments for C.UTF-8: the server's own where it has one."""
+    """Return the arguments for C.UTF-8: the server's own where it has one."""
     if major >= 17:  # noqa: PLR2004 the first with a locale provider of its own
         return ["--locale-provider=builtin", "--locale=C", "--builtin-locale=C.UTF-8"]
     # macOS knows no C.UTF-8; C orders alike and differs in upper() beyond ASCII only.
@@ -170,7 +170,7 @@ def _stop_leftover(cluster: _Cluster) -> None:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Tell whether the process is a server of this cluster, and not its zombie."""
+    """Return whether the process is a server of this cluster, and not its zombie."""
     process = Path("/proc", str(pid))
     if Path("/proc/self/cmdline").exists():
         try:

@@ -43,12 +43,12 @@ class Installation:
         return int(self.version.split(".")[0])
 
     def program(self, name: str) -> str:
-        """Answer the path of a program."""
+        """Return the path of a program."""
         return str(self.home / "bin" / name)
 
 
 def find_installation() -> Installation:
-    """Answer the first PostgreSQL that runs here: the wheel's, else the system's."""
+    """Return the first PostgreSQL that runs here: the wheel's, else the system's."""
     for home in _candidates():
         if version := _version(home):
             return Installation(home=home.resolve(), version=version)
@@ -77,7 +77,7 @@ def _number(path: Path) -> int:
 
 
 def _version(home: Path) -> str | None:
-    """Answer the version when the programs are there, run, and are new enough."""
+    """Return the version when the programs are there, run, and are new enough."""
     if not (home / "bin" / "initdb").exists():
         return None
     found = re.search(r"\b(\d+)[.\w]*", _output([home / "bin/postgres", "--version"]))
@@ -93,7 +93,7 @@ def _output(command: list[str | Path]) -> str:
 
 
 def account() -> pwd.struct_passwd | None:
-    """Answer who runs the server in our place: None when we can do so ourselves."""
+    """Return who runs the server in our place: None when we can do so ourselves."""
     if os.geteuid() != 0:
         return None
     try:
@@ -106,7 +106,7 @@ def account() -> pwd.struct_passwd | None:
 
 
 def within_reach(installation: Installation, folder: Path) -> tuple[Installation, Path]:
-    """Answer the binaries, and the folder for the cluster, that `account` can reach.
+    """Return the binaries, and the folder for the cluster, that `account` can reach.
 
     These are the ones given, or replacements in a new folder under /var/tmp, which
     the link `elsewhere` in the folder then points to.
@@ -137,7 +137,7 @@ def remove_elsewhere(folder: Path) -> None:
 
 
 def _elsewhere(folder: Path) -> Path:
-    """Answer the folder outside, made at the first call; others can only pass it."""
+    """Return the folder outside, made at the first call; others can only pass it."""
     link = folder / "elsewhere"
     if not link.exists():
         link.unlink(missing_ok=True)

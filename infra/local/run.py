@@ -35,7 +35,7 @@ LOG_LEVEL=INFO shows a line for each request.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop; answer the exit status."""
+    """Run until told to stop; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.run",
         description=DESCRIPTION,

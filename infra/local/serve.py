@@ -22,7 +22,7 @@ from infra.local.sandbox.running import Sandbox
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; answer the exit status."""
+    """Serve until told to stop; return the exit status."""
     arguments = _arguments(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:

@@ -36,7 +36,7 @@ class Story:
         self._items: dict[str, int] = {}
 
     def tell(self) -> None:
-        """Go through every step; raises StoryError where there is no going on."""
+        """Go through every step; raise StoryError where there is no going on."""
         self._fill_cart()
         self._check_out_too_much()
         self._set_queue_paused("shopcart", paused=True)
@@ -245,7 +245,7 @@ class Story:
         self._expect("the shop's row", status, row)
 
     def _count_events(self) -> int:
-        """Answer how many different `order.created` there were for the order."""
+        """Return how many different `order.created` there were for the order."""
         events = self._call("GET", "/sandbox/events?limit=500").json()
         found = Counter(
             event["id"]
@@ -268,7 +268,7 @@ class Story:
 
 
 def _json(reply: requests.Response) -> dict[str, Any]:
-    """Answer the reply's JSON object, an empty one where it is none."""
+    """Return the reply's JSON object, an empty one where it is none."""
     try:
         body = reply.json()
     except ValueError:

@@ -48,7 +48,7 @@ def running_system(
     """Serve everything on loopback while the block runs; yields the address.
 
     Data lives in `folder`; unless `durable`, it may be lost with the machine. `say`
-    gets a line of progress at a time. Raises OSError for a port that is taken,
+    gets a line of progress at a time. Raise OSError for a port that is taken,
     ConfigError, EmbeddedPostgresError or StartError, one line each.
     """
     environ = {name: value for name, value in os.environ.items() if value.strip()}
@@ -111,7 +111,7 @@ def _environment(environ: Mapping[str, str]) -> Iterator[None]:
 
 
 def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, str]:
-    """Answer the environment with what is not set pointing to the embedded parts."""
+    """Return the environment with what is not set pointing to the embedded parts."""
     filled = {
         "SHOPCART_SERVICE": f"{url}/sandbox/shopcart",
         "PRODUCT_SERVICE": f"{url}/sandbox/product",

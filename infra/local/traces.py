@@ -61,7 +61,7 @@ class Traces:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer a collector's or a reader's request."""
+        """Return a collector's or a reader's request."""
         return self._respond(Request(environ))(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
@@ -76,7 +76,7 @@ class Traces:
         return Response(page, mimetype="text/html", headers=_HEADERS)
 
     def spans(self, trace_id: str | None = None) -> list[Span]:
-        """Answer what is kept, in the order in which it began."""
+        """Return what is kept, in the order in which it began."""
         with self._lock:
             kept = [s for s in self._spans if trace_id in (None, s.trace_id)]
         return sorted(kept, key=lambda span: span.began_ns)
@@ -143,14 +143,14 @@ def _texts(attributes: Iterable[Any]) -> dict[str, str]:
 
 
 def _is_routine(spans: Sequence[Span]) -> bool:
-    """Tell whether a trace is a sweep that sent nothing, or somebody's health check."""
+    """Return whether a trace is a sweep that sent nothing, or a health check."""
     return all(
         span.service == "outbox_relay" or "/health/" in span.name for span in spans
     ) and not any(span.kind == "producer" for span in spans)
 
 
 def _tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
-    """Answer each span with its depth, children below their parent, by time."""
+    """Return each span with its depth, children below their parent, by time."""
     known = {span.span_id for span in spans}
     children: dict[str, list[Span]] = {}
     for span in spans:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """Answer the one line that an operator is told, None for a defect of ours."""
+    """Return the one line that an operator is told, None for a defect of ours."""
     match error:
         case ConfigError() | UsageError():
             return str(error)

@@ -142,7 +142,7 @@ class _Meter:
         self._has_spoken = False
 
     def __call__(self, done: int, last: int) -> None:
-        """Say it, at most every other second."""
+        """Print it, at most every other second."""
         now = time.monotonic()
         if now - self._said < _QUIET_SECONDS:
             return

@@ -109,7 +109,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
 
 
 def _database(settings: Settings) -> dict[str, str | None]:
-    """Answer where the database is, and how it is reached where that is by name."""
+    """Return where the database is, and how it is reached where that is by name."""
     database, login = settings.database, None
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):
@@ -119,7 +119,7 @@ def _database(settings: Settings) -> dict[str, str | None]:
 
 
 def _opening(database: dict[str, str | None]) -> list[str]:
-    """Answer a line on Cloud SQL, where that is what it is."""
+    """Return a line on Cloud SQL, where that is what it is."""
     if database["login"] is None:
         return []
     return [f"Cloud SQL {database['where']}: {database['login']}", ""]

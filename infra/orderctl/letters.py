@@ -139,7 +139,7 @@ def _show(arguments: argparse.Namespace) -> Answer:
 
 
 def _text(body: bytes) -> str | None:
-    """Answer the body as text, None where it is none that a terminal can show."""
+    """Return the body as text, None where it is none that a terminal can show."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

@@ -53,7 +53,7 @@ def add_command(
     help: str,  # noqa: A002 as argparse calls it
     epilog: str,
 ) -> argparse.ArgumentParser:
-    """Answer a new command that does `run`; `epilog` has an example and JSON's keys."""
+    """Return a new command that does `run`; `epilog` has an example and JSON's keys."""
     parser = commands.add_parser(
         name,
         help=help,
@@ -67,7 +67,7 @@ def add_command(
 
 
 def add_group(commands: Commands, name: str, *, help: str, epilog: str) -> Commands:  # noqa: A002 as argparse calls it
-    """Answer where the subcommands of a new command go."""
+    """Return where the subcommands of a new command go."""
     parser = commands.add_parser(
         name, help=help, description=f"{help[:1].upper()}{help[1:]}.", epilog=epilog
     )
@@ -75,7 +75,7 @@ def add_group(commands: Commands, name: str, *, help: str, epilog: str) -> Comma
 
 
 def positive(text: str) -> int:
-    """Answer a whole number above 0, for argparse."""
+    """Return a whole number above 0, for argparse."""
     number = int(text) if text.isdecimal() else 0
     if not 0 < number < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -94,7 +94,7 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
 
 
 def confirm(question: str, *, is_sure: bool) -> None:
-    """Ask before something is done; raises UsageError unless the answer is yes."""
+    """Ask before something is done; raise UsageError unless the answer is yes."""
     if is_sure:
         return
     if not sys.stdin.isatty():
@@ -107,7 +107,7 @@ def confirm(question: str, *, is_sure: bool) -> None:
 def table(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str
 ) -> list[str]:
-    """Answer aligned lines under a heading, or `nothing` where there are no rows."""
+    """Return aligned lines under a heading, or `nothing` where there are no rows."""
     if not rows:
         return [nothing]
     cells = [[column.upper().replace("_", " ") for column in columns]]
@@ -127,7 +127,7 @@ def table(
 
 
 def cell(value: object) -> str:
-    """Answer a value as people read it, in one line."""
+    """Return a value as people read it, in one line."""
     if value is None or value is False:
         return "-"
     if value is True:
@@ -142,12 +142,12 @@ def _cut(text: str, width: int) -> str:
 
 
 def moment(value: datetime) -> str:
-    """Answer a moment to the second; everything is in UTC."""
+    """Return a moment to the second; everything is in UTC."""
     return f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
 def age(seconds: int) -> str:
-    """Answer 93784 as '1d2h'."""
+    """Return 93784 as '1d2h'."""
     left, parts = seconds, []
     for size, unit in _UNITS:
         if left >= size:
@@ -157,14 +157,14 @@ def age(seconds: int) -> str:
 
 
 def facts(pairs: Mapping[str, object]) -> list[str]:
-    """Answer one aligned line for each fact that is known."""
+    """Return one aligned line for each fact that is known."""
     known = {name: value for name, value in pairs.items() if value is not None}
     width = max(map(len, known), default=0)
     return [f"{name:<{width}}  {cell(value)}" for name, value in known.items()]
 
 
 def as_rows(structs: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
-    """Answer structs as rows of a table; an age in `seconds` is told as `age`."""
+    """Return structs as rows of a table; an age in `seconds` is told as `age`."""
     rows = [msgspec.structs.asdict(struct) for struct in structs]
     for row in rows:
         if "seconds" in row:

@@ -29,7 +29,7 @@ def iap() -> Iterator[Iap]:
 
 
 def behind(iap: Iap, service: Service, path: str = "") -> Console:
-    """Answer a console behind identity-aware access, whose keys are at this path."""
+    """Return a console behind identity-aware access, whose keys are at this path."""
     keys_url = iap.url + path
     service.set(
         OPS_IDENTITY="iap", OPS_IAP_AUDIENCE=AUDIENCE, OPS_IAP_KEYS_URL=keys_url
@@ -101,7 +101,7 @@ def unsigned(email: str) -> str:
 
 
 def forged(iap: Iap) -> dict[str, dict[str, str]]:
-    """Answer headers that vouch for nobody, by what is wrong."""
+    """Return headers that vouch for nobody, by what is wrong."""
     other = ec.generate_private_key(ec.SECP256R1())
     past = int(time.time()) - 3600
     cases: dict[str, Json] = {

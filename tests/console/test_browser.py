@@ -76,7 +76,7 @@ def order(url: str) -> int:
 
 
 def pages(watched: Watched, url: str) -> list[str]:
-    """Answer the address of every kind of page there is."""
+    """Return the address of every kind of page there is."""
     watched.page.goto(f"{url}/ops/events/?place=held")
     event = watched.page.get_attribute("tbody a", "href")
     paths = [

@@ -62,7 +62,7 @@ def lines(console: Console, path: str) -> list[str]:
 
 
 def earlier(console: Console, path: str) -> str:
-    """Answer the path of the page before, or nothing."""
+    """Return the path of the page before, or nothing."""
     links = read(console.get(path)).links
     return next((x.removeprefix("/ops/") for x in links if "before=" in x), "")
 

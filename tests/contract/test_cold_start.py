@@ -71,7 +71,7 @@ def loaded(process: str) -> frozenset[str]:
 
 
 def among(modules: Iterable[str], named: Collection[str]) -> list[str]:
-    """Answer those that are, or are inside of, what is named."""
+    """Return those that are, or are inside of, what is named."""
     inside = tuple(f"{name}." for name in named)
     return sorted(m for m in modules if m in named or m.startswith(inside))
 

@@ -56,7 +56,7 @@ def one(new_cloud: NewCloud) -> tuple[Cloud, Done]:
 
 
 def kinds(calls: list[list[str]]) -> list[str]:
-    """Answer each call in short, without what tells one function from another."""
+    """Return each call in short, without what tells one function from another."""
     found = []
     for program, *words in calls:
         verbs = [word for word in words if not word.startswith("-")]
@@ -71,14 +71,14 @@ def kinds(calls: list[list[str]]) -> list[str]:
 
 
 def printed(done: Done) -> list[str]:
-    """Answer the commands that a dry run printed."""
+    """Return the commands that a dry run printed."""
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def promises(dry: Done) -> list[list[str]]:
-    """Answer the calls of the stand-ins that a dry run announces."""
+    """Return the calls of the stand-ins that a dry run announces."""
     words = [each for line in printed(dry) for each in words_of(line)]
     return [each for each in words if each[0] in ("gcloud", "terraform")]
 

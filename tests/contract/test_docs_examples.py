@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def of_this_machine() -> dict[str, str]:
-    """Answer the environment without what would replace embedded parts."""
+    """Return the environment without what would replace embedded parts."""
     kept = {k: v for k, v in os.environ.items() if not ELSEWHERE.search(k)}
     return kept | QUIET
 

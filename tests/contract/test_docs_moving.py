@@ -34,7 +34,7 @@ def engine(database_url: str) -> Iterator[sqlalchemy.Engine]:
 
 
 def run(engine: sqlalchemy.Engine, script: str) -> list[tuple[object, ...]]:
-    """Run statements as psql would; answer the last one's rows."""
+    """Run statements as psql would; return the last one's rows."""
     bare = re.sub(r"--.*", "", script)
     rows: list[tuple[object, ...]] = []
     with engine.begin() as connection:

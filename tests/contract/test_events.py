@@ -69,7 +69,7 @@ EVERY_EVENT: list[tuple[Event, str, dict[str, Any]]] = [
 
 
 def letter(body: object) -> str:
-    """Answer `body` as this service spells JSON."""
+    """Return `body` as this service spells JSON."""
     return json.dumps(body, separators=(",", ":"))
 
 

@@ -12,7 +12,7 @@ from infra.local.http_server import DROP_CONNECTION, MAX_BODY_BYTES, HttpServer,
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
-    """Answer what was understood of the request."""
+    """Return what was understood of the request."""
     request = Request(environ)
     if request.path == "/fail":
         raise RuntimeError("on purpose")

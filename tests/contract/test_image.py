@@ -23,7 +23,7 @@ SCRIPTS = sorted(
 
 
 def tool(name: str) -> str:
-    """Answer where a linter is that has no wheel for every machine; skip without."""
+    """Return where a linter is that has no wheel for every machine; skip without."""
     found = shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
         pytest.skip(f"no {name}: it is on no package index for this kind of machine")

@@ -34,19 +34,19 @@ def configuration() -> str:
 
 
 def declared(kind: str) -> set[str]:
-    """Answer the names of all variables, or of all outputs."""
+    """Return the names of all variables, or of all outputs."""
     return set(re.findall(rf'^{kind} "(\w+)"', configuration(), re.MULTILINE))
 
 
 def calls(page: Path, *program: str) -> list[list[str]]:
-    """Answer what follows these words in each command that begins with them."""
+    """Return what follows these words in each command that begins with them."""
     length = len(program)
     found = [words for words in pages.commands(page) if words[:length] == [*program]]
     return [words[length:] for words in found]
 
 
 def value(words: list[str], option: str) -> str | None:
-    """Answer an option's value, None where it is not given."""
+    """Return an option's value, None where it is not given."""
     for index, word in enumerate(words):
         if word == option:
             return words[index + 1]

@@ -105,7 +105,7 @@ def settings(
 
 
 def sent(pubsub: PubSub) -> list[str]:
-    """Answer the types of the events that arrived, in order."""
+    """Return the types of the events that arrived, in order."""
     return [message.attributes["event_type"] for message in pubsub.published()]
 
 

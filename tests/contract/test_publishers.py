@@ -68,7 +68,7 @@ def publisher(destination: Destination) -> Iterator[Publisher]:
 
 
 def event(number: int, order_id: int = 4, event_type: str = STATUS) -> Message:
-    """Answer outbox row `number`; its id and its body say the number, too."""
+    """Return outbox row `number`; its id and its body say the number, too."""
     return message(
         id=number,
         order_id=order_id,
@@ -86,7 +86,7 @@ def send(publisher: Publisher, *messages: Message, seconds: float = 20) -> list[
 
 
 def ids(destination: Destination, count: int) -> list[str]:
-    """Answer the ids of all that arrived, which is `count` events."""
+    """Return the ids of all that arrived, which is `count` events."""
     return [each.id for each in destination.arrived(count)]
 
 

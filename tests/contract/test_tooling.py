@@ -39,7 +39,7 @@ def files() -> list[Path]:
 
 
 def requirements(lock: Path) -> dict[str, str]:
-    """Answer what a lock holds: name to version and hashes."""
+    """Return what a lock holds: name to version and hashes."""
     text = re.sub(r"#.*", "", lock.read_text()).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]
     return dict(re.split("==", line, maxsplit=1) for line in lines)

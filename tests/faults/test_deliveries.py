@@ -87,7 +87,7 @@ def wrapped(wrap: Wrap, event_type: str, body: bytes) -> Delivery:
 
 
 def both(wrap: Wrap, events: Sequence[tuple[str, bytes]]) -> list[Delivery]:
-    """Answer each event twice, the copy to the byte like the first."""
+    """Return each event twice, the copy to the byte like the first."""
     return [copy for kind, body in events for copy in [wrapped(wrap, kind, body)] * 2]
 
 

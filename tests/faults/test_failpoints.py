@@ -47,7 +47,7 @@ def called(call: ast.Call) -> str:
 
 
 def writing() -> set[str]:
-    """Answer the names of all statements that write."""
+    """Return the names of all statements that write."""
     import_all()
     unquoted = {name: re.sub(r"'[^']*'", "", sql) for name, sql in STATEMENTS.items()}
     return {name for name, sql in unquoted.items() if WRITES.search(sql)}
@@ -67,7 +67,7 @@ def test_every_statement_says_its_name() -> None:
 
 
 def views() -> set[tuple[str, str]]:
-    """Answer each function's views that take writes."""
+    """Return each function's views that take writes."""
     found = set()
     for folder in sorted(FUNCTIONS.iterdir()):
         if not (folder / "main.py").exists():

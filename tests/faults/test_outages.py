@@ -37,12 +37,12 @@ def link(world: World) -> Iterator[Link]:
 
 
 def behind(world: World, link: Link) -> dict[str, str]:
-    """Answer the settings of processes whose broker is at the link's other end."""
+    """Return the settings of processes whose broker is at the link's other end."""
     return {**world.service.environ, "RABBITMQ_PORT": str(link.port)}
 
 
 def is_settled(load: Load) -> bool:
-    """Tell whether medians stand on enough requests, and are what they are to be.
+    """Return whether medians stand on enough requests, and are what they are to be.
 
     Medians of few are moved by whatever else the machine does; more settle them.
     """

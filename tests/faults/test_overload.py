@@ -77,7 +77,7 @@ def test_beyond_capacity_it_keeps_its_pace_and_recovers(
 
 
 def claimed(service: Crowded) -> int:
-    """Answer how many events nobody knows about: sent or not?"""
+    """Return how many events nobody knows about: sent or not?"""
     url = service.operator_url
     rows = execute(url, "SELECT id FROM outbox WHERE sending_since IS NOT NULL")
     return len(rows)

@@ -73,7 +73,7 @@ class Poisoner:
         return self._random.choice(texts).encode()
 
     def _bad_event(self) -> bytes:
-        """Answer an event whose type or order is none; NaN is none to JSON either."""
+        """Return an event whose type or order is none; NaN is none to JSON either."""
         nothing = [None, 7, [], {}, True, "", "\0", "\ud800", "x" * 5000, float("nan")]
         name = self._random.choice(("event_type", "order_id"))
         event = status_event(4, **{name: self._random.choice(nothing)})

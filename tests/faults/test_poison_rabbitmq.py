@@ -63,7 +63,7 @@ class Poisoner:
         self._random = random.Random(seed)
 
     def message(self) -> tuple[bytes, dict[str, Any]]:
-        """Answer a body and properties."""
+        """Return a body and properties."""
         kinds = (
             self._noise,
             self._torn,
@@ -118,7 +118,7 @@ class Poisoner:
         return json.dumps(event).encode(), {"content_type": STRUCTURED}
 
     def _properties(self) -> dict[str, Any]:
-        """Answer properties as odd as AMQP allows; none makes a body good."""
+        """Return properties as odd as AMQP allows; none makes a body good."""
         odd: list[Any] = ["", "\0", "ünï\U0001f600", b"\xff\xfe", "x" * 200, "a/b; c=d"]
         values = [*odd, 7, -1, 1 << 60, True, None, [1, ["x", {}]], {"a": {"b": b"\0"}}]
         names = [

@@ -214,7 +214,7 @@ def trigger(order_id: int) -> Delivery:
 
 
 def announced(sandbox: Sandbox) -> list[int]:
-    """Answer the orders whose approval the bus has heard, once for each time."""
+    """Return the orders whose approval the bus has heard, once for each time."""
     return [
         int(event.json["order_id"]) for event in sandbox.events_of("order.approved")
     ]

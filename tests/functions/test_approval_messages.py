@@ -116,7 +116,7 @@ def test_our_other_events_are_not_kept(service: Service, event_type: str) -> Non
 
 
 def status(url: str, request: bytes) -> int:
-    """Send a request byte for byte; answer the status."""
+    """Send a request byte for byte; return the status."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), 20) as connection:
         connection.sendall(request)

@@ -64,7 +64,7 @@ LINE = '{"product_variation": "%s", "quantity": 1}' % new_user()  # noqa: UP031 
 
 
 def lines(name: str, texts: list[str]) -> list[str]:
-    """Answer lists of lines of which the second has a bad member."""
+    """Return lists of lines of which the second has a bad member."""
     good = {"product_variation": json.dumps(new_user()), "quantity": "1"}
     bad = [
         ", ".join(f'"{k}": {v}' for k, v in (good | {name: text}).items())
@@ -224,7 +224,7 @@ def test_a_malformed_idempotency_key_is_a_400_that_names_it(
 
 
 def _on_the_wire(text: str) -> str:
-    """Answer the text as WSGI servers hand on bytes that are not ASCII."""
+    """Return the text as WSGI servers hand on bytes that are not ASCII."""
     return text.encode().decode("latin-1")
 
 

@@ -12,7 +12,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def bodies(service: Service) -> list[Any]:
-    """Answer the bodies in the outbox, in the order in which they will go out."""
+    """Return the bodies in the outbox, in the order in which they will go out."""
     rows = service.rows("SELECT body FROM outbox ORDER BY id")
     return [json.loads(row["body"]) for row in rows]
 

@@ -18,7 +18,7 @@ KEY = {"Idempotency-Key": "the-same"}
 
 
 def check_equal_or_in_flight(responses: Sequence[TestResponse]) -> TestResponse:
-    """Check for one first answer and replays of it, or honest 409s; answer the first.
+    """Check for one first answer and replays of it, or honest 409s; return the first.
 
     Honest: the very same request is in flight, try again soon.
     """

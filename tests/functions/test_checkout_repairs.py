@@ -11,7 +11,7 @@ from tests.support.service import Service
 
 
 def repaired(response: TestResponse) -> dict[str, Any]:
-    """Answer the one detail of a 409."""
+    """Return the one detail of a 409."""
     assert response.status_code == 409, response.get_data(as_text=True)
     body = response.get_json()
     assert (body["issues_found"], body["items_fixed"]) == (1, 1)
@@ -21,7 +21,7 @@ def repaired(response: TestResponse) -> dict[str, Any]:
 
 
 def lines(service: Service, user: str) -> list[tuple[str, int]]:
-    """Answer what is in the cart."""
+    """Return what is in the cart."""
     cart = service.sandbox.cart(user)
     assert cart is not None
     return [(i["product_variation_id"], i["quantity"]) for i in cart["items"]]

@@ -62,7 +62,7 @@ class Client:
         return came.status, headers, json.loads(content)
 
     def is_closed(self) -> bool:
-        """Tell whether the server has ended the connection."""
+        """Return whether the server has ended the connection."""
         try:
             return self.link.recv(1) == b""
         except ConnectionResetError:

@@ -38,7 +38,7 @@ def service(postgres_url: str, template_database: str) -> Iterator[Service]:
 
 
 def cost(service: Service, path: str) -> tuple[int, int]:
-    """Answer how many rows the request reads, and how many whole tables."""
+    """Return how many rows the request reads, and how many whole tables."""
     for _ in range(8):
         response = service.crud("GET", path, USER)
         assert response.status_code == 200, response.get_data(as_text=True)
@@ -85,7 +85,7 @@ def test_deep_page_costs_what_first_one_costs(service: Service, path: str) -> No
 
 
 def deep(service: Service, path: str) -> str:
-    """Answer the address of a page in the last tenth, found by walking there."""
+    """Return the address of a page in the last tenth, found by walking there."""
     at = path.replace(f"limit={LIMIT}", "limit=200")
     for _ in range(ORDERS * 9 // 10 // 200):
         link = service.crud("GET", at, USER).headers["Link"]

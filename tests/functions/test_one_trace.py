@@ -47,7 +47,7 @@ def pass_on(service: Service) -> None:
 
 
 def told_analytics(service: Service) -> str:
-    """Answer the traceparent that analytics was told with."""
+    """Return the traceparent that analytics was told with."""
     [call] = service.sandbox.calls_to("analytics")
     return call.headers["traceparent"]
 

@@ -57,7 +57,7 @@ def reply_of(operation: dict[str, Any], status: str) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """Answer the names and types in a value; metadata's names are the caller's."""
+    """Return the names and types in a value; metadata's names are the caller's."""
     if isinstance(value, dict):
         return {k: "object" if k == "metadata" else shape(v) for k, v in value.items()}
     if isinstance(value, list):

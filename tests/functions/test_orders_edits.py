@@ -39,7 +39,7 @@ def read(service: Service, user: str, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def finished(service: Service, user: str) -> dict[str, Any]:
-    """Answer an order whose only item is delivered, not yet approved."""
+    """Return an order whose only item is delivered, not yet approved."""
     order = service.ordered(user)
     assert service.move(order["items"][0]["id"], 3).status_code == 200
     return order

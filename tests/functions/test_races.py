@@ -37,13 +37,13 @@ def is_approved(service: Service, user: str, order_id: int) -> bool:
 
 
 def approvals(service: Service) -> Counter[str]:
-    """Answer how often each order's approval was announced."""
+    """Return how often each order's approval was announced."""
     announced = service.sandbox.events_of("order.approved")
     return Counter(event.json["order_id"] for event in announced)
 
 
 def notices(service: Service) -> Counter[str]:
-    """Answer how often analytics was told of each order."""
+    """Return how often analytics was told of each order."""
     calls = service.sandbox.calls_to("analytics", method="POST")
     return Counter(call.json["id"] for call in calls)
 

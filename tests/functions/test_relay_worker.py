@@ -57,7 +57,7 @@ def owe_many(service: Service, orders: int) -> None:
 
 
 def heard(service: Service) -> list[tuple[str, int]]:
-    """Answer order and number of each event the sink got, as they came."""
+    """Return order and number of each event the sink got, as they came."""
     return [(e.json["order_id"], e.json["n"]) for e in service.sandbox.events]
 
 

@@ -60,7 +60,7 @@ def make_order(service: Service, user: str, key: str | None) -> int:
 
 
 def cost(link: Proxy, request: Callable[[], object]) -> int:
-    """Answer how many round trips the request takes, on warm connections only."""
+    """Return how many round trips the request takes, on warm connections only."""
     link.count_anew()
     request()
     assert link.attempts == 0

@@ -35,7 +35,7 @@ NEEDS = {
 
 
 def needed(service: Service, function: str) -> dict[str, str]:
-    """Answer the variables the function needs, and no other."""
+    """Return the variables the function needs, and no other."""
     return environment(**{name: service.environ[name] for name in NEEDS[function]})
 
 

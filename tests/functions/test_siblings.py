@@ -18,7 +18,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def asked(service: Service, sibling: str) -> list[tuple[str, str]]:
-    """Answer method and path of each call."""
+    """Return method and path of each call."""
     return [(call.method, call.path) for call in service.sandbox.calls_to(sibling)]
 
 

@@ -32,7 +32,7 @@ CALM = {
 
 @pytest.fixture
 def swept(service: Service) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Call the relay as the scheduler does; answer the one line, as it is written."""
+    """Call the relay as the scheduler does; return the one line, as it is written."""
     lines: list[dict[str, Any]] = []
 
     class Keep(logging.Handler):
@@ -165,12 +165,12 @@ class Collector:
         return Response()
 
     def values(self) -> dict[Key, float]:
-        """Answer what has come in once the functions have ended."""
+        """Return what has come in once the functions have ended."""
         self._service.restart()
         return self._values
 
     def requests(self) -> dict[Key, float]:
-        """Answer how many requests of `orders_crud` were counted."""
+        """Return how many requests of `orders_crud` were counted."""
         return {
             tuple(each for each in key[1:] if each != "service=orders_crud"): value
             for key, value in self.values().items()

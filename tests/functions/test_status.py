@@ -23,7 +23,7 @@ ILLEGAL = {(a, b) for a in STATUSES for b in STATUSES if a != b} - ALLOWED
 
 
 def item_in(service: Service, user: str, status: int) -> dict[str, Any]:
-    """Answer an item that has come to `status`, beside one that stays Processing."""
+    """Return an item that has come to `status`, beside one that stays Processing."""
     item = service.ordered(user, 2, 1)["items"][0]
     if status != 1:
         assert service.move(item["id"], status).status_code == 200

@@ -47,7 +47,7 @@ def all_locked(url: str, user: str) -> Iterator[None]:
 
 
 def busy_with_everything(service: Service, user: str) -> dict[str, Any]:
-    """Order, so that each table has rows of the user's; answer the order."""
+    """Order, so that each table has rows of the user's; return the order."""
     service.sandbox.fault("sink", status=503, times=1)  # something stays in the outbox
     order = service.ordered(user, 1, 1)
     service.sandbox.mend("sink")

@@ -35,7 +35,7 @@ def cloud(tmp_path: Path) -> Cloud:
 
 
 def planned(terraform: Terraform, cloud: Cloud, folder: Path, run: str) -> str:
-    """Answer what Terraform has against a plan with the last deployment's variables."""
+    """Return what Terraform has against a plan with the last deployment's variables."""
     target = copied(folder)
     tests = target / "tests"
     for path in tests.glob("*.*"):  # all but the mocks

@@ -123,7 +123,7 @@ def _values(listed: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def needs(process: str) -> tuple[str, ...]:
-    """Answer what a process cannot work without, as its entry point says."""
+    """Return what a process cannot work without, as its entry point says."""
     if process in JOBS:
         return JOBS[process]
     script = SCRIPTS.get(process, f"functions/{process}/main.py")

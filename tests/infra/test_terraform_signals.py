@@ -18,7 +18,7 @@ ADVISING = [TERRAFORM / "alerts.tf", ROOT / "docs" / "rollout.md"]
 
 
 def followed() -> list[str]:
-    """Answer the fields that become metrics."""
+    """Return the fields that become metrics."""
     found = re.search(r"^  signals = \{\n(.*?)^  \}", ALERTS, re.MULTILINE | re.DOTALL)
     assert found
     return re.findall(r"^    (\w+) += \{", found[1], re.MULTILINE)
@@ -54,7 +54,7 @@ def test_a_worker_pool_runs_a_script_that_is_there(script: str) -> None:
 
 
 def advised() -> list[str]:
-    """Answer every command of ours that somebody is told to run."""
+    """Return every command of ours that somebody is told to run."""
     said = "\n".join(path.read_text(encoding="utf-8") for path in ADVISING)
     jobs = re.findall(r"execute orderctl --wait --args=(\S+)", said)
     found = re.findall(r"`orderctl ([^`\n]+)`", said)

@@ -92,7 +92,7 @@ def test_a_range_that_makes_no_sense_is_wrong_usage(
 
 
 def spoken(err: io.StringIO, *times: float) -> str:
-    """Answer what is said of how far it is, when chunks end at these times."""
+    """Return what is said of how far it is, when chunks end at these times."""
     with (
         contextlib.redirect_stderr(err),
         mock.patch.object(auditing.time, "monotonic", side_effect=[0.0, *times]),

@@ -142,7 +142,7 @@ def test_an_audit_of_a_moving_system_has_no_difference(
 
 
 def has_all(life: Life) -> bool:
-    """Tell whether orders were written, and letters and events sent again."""
+    """Return whether orders were written, and letters and events sent again."""
     happened = (
         "SELECT EXISTS (SELECT FROM dead_letters WHERE settled_as = 'replayed')"
         " AND EXISTS (SELECT FROM sent_events WHERE is_resend)"

@@ -108,7 +108,7 @@ def restore(world: Tampering, table: Table) -> None:
 
 
 def rows_of(world: Tampering, table: Table) -> list[tuple[str, int]]:
-    """Answer each row that is answered for: its place, and its order."""
+    """Return each row that is answered for: its place, and its order."""
     found = world.run(
         f"SELECT CAST(ctid AS text), {table.order} FROM {table.name}"
         f" WHERE {table.rows} ORDER BY ctid"

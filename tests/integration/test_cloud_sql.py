@@ -42,7 +42,7 @@ def value(engine: Engine, sql: str) -> object:
 
 
 def loops() -> int:
-    """Answer how many threads run a connector's loop."""
+    """Return how many threads run a connector's loop."""
     return sum(t.name == "cloud-sql" for t in threading.enumerate())
 
 
@@ -142,7 +142,7 @@ def at_once(
 
 
 def reason(caplog: pytest.LogCaptureFixture, engine: Engine) -> str:
-    """Answer what is logged when a connection is wanted that cannot be had."""
+    """Return what is logged when a connection is wanted that cannot be had."""
     caplog.clear()
     with pytest.raises(DatabaseUnavailableError):
         ping(engine)

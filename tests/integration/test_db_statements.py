@@ -39,7 +39,7 @@ def words(database_url: str) -> list[Any]:
 
 
 def prepared(engine: Engine) -> list[str]:
-    """Answer what is prepared on the pool's one connection."""
+    """Return what is prepared on the pool's one connection."""
     with connect(engine) as connection:
         return connection.exec_driver_sql(PREPARED).scalars().all()
 

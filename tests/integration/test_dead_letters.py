@@ -30,7 +30,7 @@ def letters(url: str, *arguments: object) -> Said:
 
 
 def settled(url: str, *arguments: object) -> tuple[list[int], list[int]]:
-    """Answer the ids that a command settled, and those that it could not."""
+    """Return the ids that a command settled, and those that it could not."""
     said = letters(url, *arguments, "--json")
     failed = [failure["id"] for failure in said.json["failed"]]
     assert said.status == (1 if failed else 0), said.err
@@ -42,7 +42,7 @@ def open_ids(world: Tampering) -> list[int]:
 
 
 def message(world: Tampering, order_id: object, **changes: object) -> int:
-    """Keep a message that came in and was given up; answer the letter's id."""
+    """Keep a message that came in and was given up; return the letter's id."""
     body = json.dumps(status_event(order_id, **changes)).encode()
     with connect(world.engine) as connection:
         bury(connection, DeadLetter("approval", "told so", body, EVENT))

@@ -20,7 +20,7 @@ NOBODY = uuid.UUID(int=9)
 def event_of(
     world: Tampering, name: str, kind: str = "order.created"
 ) -> tuple[str, int]:
-    """Answer the event's id, and its order's."""
+    """Return the event's id, and its order's."""
     [[event_id]] = world.run(
         f"SELECT event_id FROM order_history WHERE order_id = {{{name}}}"
         f" AND kind = '{kind}'"

@@ -67,7 +67,7 @@ named = pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
 
 
 def words(command: Sequence[str]) -> list[str]:
-    """Answer the command without its arguments."""
+    """Return the command without its arguments."""
     return [word for word in command if word.replace("-", "").isalpha()][:2]
 
 

@@ -38,7 +38,7 @@ def function(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]
 
 
 def attempt(url: str, name: str, *statements: str) -> list[str]:
-    """Run each statement as a role; answer the SQLSTATE of each, '' where it ran."""
+    """Run each statement as a role; return the SQLSTATE of each, '' where it ran."""
     states = []
     quoted = name.replace('"', '""')
     with closing(connect(url)) as connection:

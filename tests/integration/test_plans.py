@@ -221,7 +221,7 @@ OF_MANY = {
 
 
 def pages() -> Iterator[tuple[str, str, Use]]:
-    """Answer every statement of a list: all combinations of what it can be asked."""
+    """Return every statement of a list: all combinations of what it can be asked."""
     given: dict[str, dict[str, object]] = {
         "orders": {
             "is_approved": False,
@@ -248,7 +248,7 @@ def pages() -> Iterator[tuple[str, str, Use]]:
 
 
 def finds() -> Iterator[tuple[str, str, Use]]:
-    """Answer every statement of the console's search."""
+    """Return every statement of the console's search."""
     given: dict[str, object] = {
         "created_after": "2020-01-01",
         "created_before": "2024-01-01",  # older than all
@@ -297,7 +297,7 @@ def all_statements() -> dict[str, tuple[str, Use]]:
 
 
 def has_plan(sql: str) -> bool:
-    """Tell a statement from a command such as LISTEN."""
+    """Return whether it is a statement, and not a command such as LISTEN."""
     return sql.split(maxsplit=1)[0] in ("SELECT", "WITH", "UPDATE", "DELETE", "INSERT")
 
 

@@ -66,7 +66,7 @@ def ids(double: Double) -> list[str]:
 
 
 def has(*names: str) -> Callable[[PublishRequest], bool]:
-    """Answer whether one of these events is in a request."""
+    """Return whether one of these events is in a request."""
     return lambda request: any(
         each.attributes["event_id"] in names for each in request.messages
     )

@@ -68,7 +68,7 @@ def send(
 
 
 def vendors_threads() -> list[str]:
-    """Answer the threads that a publisher has started; the double's are named."""
+    """Return the threads that a publisher has started; the double's are named."""
     names = [thread.name for thread in threading.enumerate()]
     marks = ("PubSubBatch", "BatchPublisher", "pubsub-client", "(_run)")
     return [name for name in names if any(mark in name for mark in marks)]

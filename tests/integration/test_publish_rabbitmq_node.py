@@ -66,7 +66,7 @@ def shortage(node: OwnBroker) -> Iterator[None]:
 
 
 def event(name: str, order_id: int = 4, body: str | None = None) -> Message:
-    """Answer an event that nobody has to listen to."""
+    """Return an event that nobody has to listen to."""
     return message(
         id=order_id, order_id=order_id, type="x", event_id=name, body=body or name
     )

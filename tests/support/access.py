@@ -45,7 +45,7 @@ class Operation:
 
 
 def documented_operations() -> dict[str, Operation]:
-    """Answer all operations of the document, by name."""
+    """Return all operations of the document, by name."""
     found = {}
     for method, path, told in operations():
         name = told["operationId"]
@@ -55,7 +55,7 @@ def documented_operations() -> dict[str, Operation]:
 
 
 def unstated(found: Iterable[Operation], table: Mapping[str, object]) -> set[str]:
-    """Answer which operations the table, or `BODIES`, does not know, or knows in vain.
+    """Return which operations the table, or `BODIES`, does not know, or knows in vain.
 
     Empty where every operation that knows its caller has its row, and none else.
     """
@@ -66,7 +66,7 @@ def unstated(found: Iterable[Operation], table: Mapping[str, object]) -> set[str
 
 
 def read_table(text: str) -> dict[str, dict[str, str]]:
-    """Answer a table's cells by row and column; its first line names the columns."""
+    """Return a table's cells by row and column; its first line names the columns."""
     head, *lines = [line.split() for line in text.strip().splitlines()]
     return {
         name: dict(zip(head[1:], cells, strict=True))
@@ -91,7 +91,7 @@ class Access:
         self.way = way
 
     def wrong(self, operation: Operation, row: Mapping[str, str]) -> list[str]:
-        """Answer every caller that is not answered as the row says, and how.
+        """Return every caller that is not answered as the row says, and how.
 
         Who must be refused comes first, all at one order, so that whatever one of them
         writes is seen at the end; who may act gets an order of its own.
@@ -243,7 +243,7 @@ class Access:
             self.service.sandbox.add_to_cart(knock.caller, article)
 
     def _written(self) -> list[dict[str, Any]]:
-        """Answer what changes with any row, and with any event.
+        """Return what changes with any row, and with any event.
 
         An event leaves the outbox in its own time, but has a number for ever.
         """
@@ -259,7 +259,7 @@ class Access:
         )
 
     def _written_of(self, owner: str) -> list[dict[str, Any]]:
-        """Answer what changes with any order of this owner's."""
+        """Return what changes with any order of this owner's."""
         return self.service.rows(
             "SELECT CAST(o AS text) AS o, CAST(i AS text) AS i FROM orders o"
             " JOIN order_items i ON i.order_id = o.id WHERE o.user_id = :owner"
@@ -269,7 +269,7 @@ class Access:
 
 
 def shown(response: TestResponse, target: Target) -> tuple[Any, ...]:
-    """Answer all that a caller sees, without the ids that it asked for itself."""
+    """Return all that a caller sees, without the ids that it asked for itself."""
     headers = dict(response.headers)
     headers.pop("Content-Length", None)  # an id more has some digits more
     text = response.get_data(as_text=True)

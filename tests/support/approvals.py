@@ -21,7 +21,7 @@ MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 
 
 def completed(service: Service, user: str, *statuses: int) -> dict[str, Any]:
-    """Answer an order, one item for each of these final statuses, not yet approved."""
+    """Return an order, one item for each of these final statuses, not yet approved."""
     order = service.ordered(user, *range(1, len(statuses) + 1))
     for item, status in zip(order["items"], statuses, strict=True):
         assert service.move(item["id"], status).status_code == 200
@@ -124,12 +124,12 @@ EVENTS = [name for name in RECORDED if name not in ATTRIBUTES_ONLY + GIVEN_UP]
 
 
 def recorded_bytes(name: str) -> bytes:
-    """Answer a whole request, to be sent as it is."""
+    """Return a whole request, to be sent as it is."""
     return (RECORDINGS / f"{name}.http").read_bytes()
 
 
 def recorded(name: str) -> Envelope:
-    """Answer a recording as a server hands it on: headers by lower-case name, body."""
+    """Return a recording as a server hands it on: headers by lower-case name, body."""
     head, body = recorded_bytes(name).split(b"\r\n\r\n", 1)
     pairs = (line.partition(": ") for line in head.decode("latin-1").split("\r\n")[1:])
     return {name.lower(): value for name, _, value in pairs}, body
@@ -164,7 +164,7 @@ _NONSENSE: tuple[Any, ...] = (
 
 
 def spoiled(seed: int, count: int) -> Iterator[Envelope]:
-    """Answer recordings to which something was done: the same for the same seed."""
+    """Return recordings to which something was done: the same for the same seed."""
     chance = random.Random(seed)
     for _ in range(count):
         headers, body = recorded(chance.choice(RECORDED))

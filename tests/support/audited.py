@@ -216,7 +216,7 @@ class World:
         self.service.restart()
 
     def created_event(self, order_id: int) -> uuid.UUID:
-        """Answer the id of the order's `order.created`."""
+        """Return the id of the order's `order.created`."""
         [[event_id]] = self.run(
             f"SELECT event_id FROM order_history WHERE order_id = {order_id}"
             " AND kind = 'order.created'"
@@ -224,7 +224,7 @@ class World:
         return uuid.UUID(str(event_id))
 
     def letters(self, order_id: int) -> list[int]:
-        """Answer the ids of the order's open dead letters."""
+        """Return the ids of the order's open dead letters."""
         found = self.run(
             f"SELECT id FROM dead_letters WHERE order_id = {order_id}"
             " AND settled_as IS NULL ORDER BY id"
@@ -283,7 +283,7 @@ class Tampering:
                 connection.run(statement.format(**self.orders))
 
     def differences(self) -> set[tuple[str, str]]:
-        """Answer what an audit finds: (the order's name or id, what)."""
+        """Return what an audit finds: (the order's name or id, what)."""
         names = {order_id: name for name, order_id in self.orders.items()}
         return {
             (names.get(d.order_id, str(d.order_id)), d.what)

@@ -94,7 +94,7 @@ def _by_order(pairs: Iterable[tuple[int, str]]) -> dict[int, list[str]]:
 
 
 def audited(service: Service) -> Any:
-    """Answer the audit's report; fails where it differs, or anything is owed."""
+    """Return the audit's report; fails where it differs, or anything is owed."""
     service.client("orders_crud")
     report = audit(wiring.engine())
     assert report.found == 0, report.differences[:5]
@@ -103,7 +103,7 @@ def audited(service: Service) -> Any:
 
 
 def told_of(service: Service, destination: str) -> list[dict[str, Any]]:
-    """Answer what was sent to a destination, with how often it was in doubt."""
+    """Return what was sent to a destination, with how often it was in doubt."""
     return service.rows(
         "SELECT order_id, doubts, sent_at FROM sent_events"
         " WHERE destination = :name ORDER BY id",

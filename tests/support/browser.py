@@ -19,7 +19,7 @@ MOST_TABS = 120
 
 
 def chromium() -> str:
-    """Answer the browser's program; skip where there is none, nor can it be had."""
+    """Return the browser's program; skip where there is none, nor can it be had."""
     if path := next(filter(None, map(shutil.which, NAMES)), None):
         return path
     try:
@@ -61,7 +61,7 @@ class Watched:
         raise AssertionError(f"Tab never reaches {name!r}, but {seen}")
 
     def focused(self) -> str:
-        """Answer what has the focus is called: its label, or its text."""
+        """Return what has the focus is called: its label, or its text."""
         found: str = self.page.evaluate(
             """() => { const e = document.activeElement;
             if (!e || e === document.body) return "";

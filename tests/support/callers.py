@@ -59,12 +59,12 @@ class Knock:
 
     @property
     def is_honest(self) -> bool:
-        """Tell whether it is who it says."""
+        """Return whether it is who it says."""
         return self.name == self.column
 
 
 def honest(way: str, people: People) -> list[Knock]:
-    """Answer everybody who comes as the platform has them come."""
+    """Return everybody who comes as the platform has them come."""
     nobody: list[Knock] = [Knock("nobody", "nobody", (), None)]
     internal = (("X-User-ID", people.shopkeeper),)
     return [
@@ -83,7 +83,7 @@ def honest(way: str, people: People) -> list[Knock]:
 
 
 def through_gateway(way: str, user: str, shop: str | None = None) -> Headers:
-    """Answer the headers of a user's request once the gateway has passed it on."""
+    """Return the headers of a user's request once the gateway has passed it on."""
     if way.startswith("apigateway"):
         claims = {"sub": user} | ({"shop_uuid": shop} if shop else {})
         # Google's own, for the function's address; the user's is kept beside it.
@@ -95,7 +95,7 @@ def through_gateway(way: str, user: str, shop: str | None = None) -> Headers:
 
 
 def forged(way: str, people: People) -> list[Knock]:
-    """Answer everybody who claims to be more, by whatever header they can think of."""
+    """Return everybody who claims to be more, by whatever header they can think of."""
     found = [
         Knock(f"a user with {name}", "user", (*own, (name, value)), people.user)
         for own in [through_gateway(way, people.user)]
@@ -116,7 +116,7 @@ def forged(way: str, people: People) -> list[Knock]:
 
 
 def _meaningless(way: str, people: People) -> list[tuple[str, str]]:
-    """Answer headers that name the owner or the shop, and prove nothing."""
+    """Return headers that name the owner or the shop, and prove nothing."""
     owners = userinfo(sub=people.owner, shop_uuid=people.shop)
     [claims] = owners.values()
     token = bearer(people.owner, shop_uuid=people.shop)["Authorization"]
@@ -162,7 +162,7 @@ def _forged_users(people: People) -> list[Knock]:
 
 
 def _forged_tokens(people: People) -> list[Knock]:
-    """Answer requests in the owner's name whose token does not hold."""
+    """Return requests in the owner's name whose token does not hold."""
     valid = bearer(people.owner)["Authorization"]
     head, _, signature = valid.split(".")
     foreign = bearer(people.user)["Authorization"].split(".")[1]
@@ -217,7 +217,7 @@ def _forged_tokens(people: People) -> list[Knock]:
 
 
 def _forged_claims(people: People) -> list[Knock]:
-    """Answer requests whose claims name nobody, or not in the gateway's own form."""
+    """Return requests whose claims name nobody, or not in the gateway's own form."""
     [whole] = userinfo(sub=people.owner, shop_uuid=people.shop).values()
     contents: dict[str, str] = {
         "claims that are no base64": "%%%",

@@ -101,7 +101,7 @@ class Cloud:
         return (self.folder / "images").read_text().split()
 
     def uploaded(self, bucket: str) -> dict[str, bytes]:
-        """Answer what a bucket holds, by name."""
+        """Return what a bucket holds, by name."""
         top = self.folder / "bucket" / bucket
         return {
             path.relative_to(top).as_posix(): path.read_bytes()
@@ -156,7 +156,7 @@ class Cloud:
 
 
 def make_cloud(folder: Path, dist: Path, functions: list[str], registry: str) -> Cloud:
-    """Answer a cloud in which each function is deployed from a package named `OLD`."""
+    """Return a cloud in which each function is deployed from a package named `OLD`."""
     programs = folder / "bin"
     programs.mkdir()
     text = PROGRAM.format(python=sys.executable, folder=str(folder), digest=DIGEST)
@@ -172,7 +172,7 @@ def make_cloud(folder: Path, dist: Path, functions: list[str], registry: str) ->
 
 
 def words_of(command: str) -> list[list[str]]:
-    """Answer the words of each program's call in a step's line."""
+    """Return the words of each program's call in a step's line."""
     found: list[list[str]] = [[]]
     for word in shlex.split(command):
         if word == "||":

@@ -75,7 +75,7 @@ class Instance(Fronting):
         super().__init__(list(listeners.values()))
 
     def settings(self, **more: str) -> dict[str, str]:
-        """Answer the variables of a process that logs in as the account."""
+        """Return the variables of a process that logs in as the account."""
         return {
             "CLOUD_SQL_CONNECTION_NAME": self.name,
             "CLOUD_SQL_API_ENDPOINT": self.url,
@@ -86,7 +86,7 @@ class Instance(Fronting):
         }
 
     def count(self, ending: str) -> int:
-        """Answer how often the API was asked for what so ends."""
+        """Return how often the API was asked for what so ends."""
         return sum(path.endswith(ending) for path in self.asked)
 
     def serve(self, plain: socket.socket, address: str) -> None:
@@ -121,7 +121,7 @@ class Instance(Fronting):
     def api(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer what the connector asks of Google: a token, or the Admin API."""
+        """Return what the connector asks of Google: a token, or the Admin API."""
         return self._respond(Request(environ))(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
@@ -268,7 +268,7 @@ def _log_in(client: socket.socket, server: socket.socket) -> None:
 
 
 def _listen() -> socket.socket:
-    """Answer a listener on an address that nobody else has taken."""
+    """Return a listener on an address that nobody else has taken."""
     while True:
         numbers = (random.randint(1, 254) for _ in range(3))
         address = "127." + ".".join(map(str, numbers))

@@ -23,18 +23,18 @@ STOP_SECONDS = 20
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """Answer the services with their anchors resolved."""
+    """Return the services with their anchors resolved."""
     found = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
     return dict(found)
 
 
 def is_ours(service: Mapping[str, Any]) -> bool:
-    """Tell whether it runs in the image of `infra/Dockerfile`."""
+    """Return whether it runs in the image of `infra/Dockerfile`."""
     return str(service["image"]).startswith("order-service:")
 
 
 def environment(service: Mapping[str, Any]) -> dict[str, str]:
-    """Answer a service's variables."""
+    """Return a service's variables."""
     return {name: str(value) for name, value in service.get("environment", {}).items()}
 
 
@@ -52,7 +52,7 @@ class Composed:
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def url(self, service: str) -> str:
-        """Answer a service's address."""
+        """Return a service's address."""
         return f"http://127.0.0.1:{self._ports[service]}"
 
     def up(self) -> None:
@@ -89,11 +89,11 @@ class Composed:
             process.wait()
 
     def said(self, service: str) -> str:
-        """Answer what a service has printed."""
+        """Return what a service has printed."""
         return (self._folder / f"{service}.log").read_text()
 
     def _here(self, text: str, own_port: int) -> str:
-        """Answer a text of the file with this machine's addresses in it."""
+        """Return a text of the file with this machine's addresses in it."""
         for name, port in self._ports.items():
             text = text.replace(f"//{name}:{INSIDE}", f"//127.0.0.1:{port}")
         text = text.replace("--host=0.0.0.0", "--host=127.0.0.1")

@@ -40,12 +40,12 @@ class _Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Answer the words of the page, one blank between them."""
+        """Return the words of the page, one blank between them."""
         return " ".join(self.words)
 
 
 def read(response: TestResponse) -> _Page:
-    """Answer a page, which must be one."""
+    """Return a page, which must be one."""
     assert response.mimetype == "text/html", response.get_data(as_text=True)
     return _Page(response.get_data(as_text=True))
 
@@ -64,7 +64,7 @@ class Console:
         return self.client.get(f"/ops/{path}", headers=self.headers | headers)
 
     def text(self, path: str) -> str:
-        """Answer the words of a page."""
+        """Return the words of a page."""
         response = self.get(path)
         assert response.status_code == 200, response.get_data(as_text=True)
         return read(response).text
@@ -77,7 +77,7 @@ class Console:
         )
 
     def form(self, action: str, **values: object) -> dict[str, str]:
-        """Ask for an action's page; answer the fields of its form."""
+        """Ask for an action's page; return the fields of its form."""
         response = self.ask(action, **values)
         assert response.status_code == 200, read(response).text
         return read(response).fields
@@ -102,11 +102,11 @@ class Console:
         return self.send(action, self.form(action, **values))
 
     def actions(self) -> list[dict[str, Any]]:
-        """Answer the entries of `operator_actions`, oldest first."""
+        """Return the entries of `operator_actions`, oldest first."""
         return self.service.rows("SELECT * FROM operator_actions ORDER BY id")
 
     def version(self, order: dict[str, Any]) -> int:
-        """Answer an order's version."""
+        """Return an order's version."""
         [row] = self.service.rows(
             "SELECT version FROM orders WHERE id = :id", id=order["id"]
         )

@@ -31,7 +31,7 @@ class Crowded:
     folder: Path
 
     def log(self, function: str) -> str:
-        """Answer what a function has logged."""
+        """Return what a function has logged."""
         return (self.folder / f"{function}.log").read_text()
 
 
@@ -78,7 +78,7 @@ def crowded(
 
 
 def orders(operator_url: str) -> list[tuple[int, str]]:
-    """Answer each order's id and whose it is."""
+    """Return each order's id and whose it is."""
     rows = database.execute(
         operator_url, "SELECT id, CAST(user_id AS text) FROM orders"
     )

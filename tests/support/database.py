@@ -60,7 +60,7 @@ def _administer(server_url: str, statement: str) -> None:
 
 
 def memory() -> Path | None:
-    """Answer a folder in memory, where there is one with room."""
+    """Return a folder in memory, where there is one with room."""
     has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
     return MEMORY if has_room and os.access(MEMORY, os.W_OK) else None
 
@@ -132,7 +132,7 @@ def plain_engine(url: str) -> Iterator[sqlalchemy.Engine]:
 
 
 def differences(engine: sqlalchemy.Engine) -> list[object]:
-    """Answer how a database differs from `models.py`; empty when it does not."""
+    """Return how a database differs from `models.py`; empty when it does not."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         return list(compare_metadata(context, tables.metadata))

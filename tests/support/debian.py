@@ -18,12 +18,12 @@ class InstallError(Exception):
 
 
 def may_install() -> bool:
-    """Tell whether this machine lets us: as root, on Debian or Ubuntu."""
+    """Return whether this machine lets us: as root, on Debian or Ubuntu."""
     return not os.geteuid() and shutil.which("apt-get") is not None
 
 
 def install(package: str, program: str) -> None:
-    """Install `package` unless `program` is there; raises InstallError."""
+    """Install `package` unless `program` is there; raise InstallError."""
     if shutil.which(program):
         return
     if not may_install():

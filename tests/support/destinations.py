@@ -65,7 +65,7 @@ def arrived(
     content_type: str | None,
     properties: Mapping[str, Any] | None = None,
 ) -> Arrived:
-    """Answer an event as its attributes, or headers, tell it."""
+    """Return an event as its attributes, or headers, tell it."""
     prefix = "cloudEvents:" if transport == "rabbitmq" else "ce-"
     return Arrived(
         body=body,
@@ -91,7 +91,7 @@ class Destination(ABC):
 
     @abstractmethod
     def publisher(self) -> Publisher:
-        """Answer a new publisher to it."""
+        """Return a new publisher to it."""
 
     @abstractmethod
     def refuse(self, event_type: str) -> None:
@@ -103,10 +103,10 @@ class Destination(ABC):
 
     @abstractmethod
     def _take(self) -> list[Arrived]:
-        """Answer what has come since the last look, in the order in which it came."""
+        """Return what has come since the last look, in the order in which it came."""
 
     def arrived(self, count: int) -> list[Arrived]:
-        """Answer all that has come, which is to be `count` events soon, and no more.
+        """Return all that has come, which is to be `count` events soon, and no more.
 
         Headers must be as the event document has them; bodies are made up here.
         """
@@ -141,7 +141,7 @@ class RabbitMQDestination(Destination):
         self._full: list[str] = []
 
     def publisher(self) -> Publisher:
-        """Answer a new publisher to it."""
+        """Return a new publisher to it."""
         broker = RabbitMQ(
             host=LOOPBACK,
             port=self.link.port,
@@ -194,11 +194,11 @@ class HttpDestination(Destination):
         self._sink = sink
 
     def publisher(self) -> Publisher:
-        """Answer a new publisher to it."""
+        """Return a new publisher to it."""
         return SinkPublisher(f"http://{LOOPBACK}:{self.link.port}/events")
 
     def refuse(self, event_type: str) -> None:
-        """Answer 400 to events of this type."""
+        """Reply with 400 to events of this type."""
         self._sink.refused.add(event_type)
 
     def accept(self) -> None:
@@ -218,7 +218,7 @@ class Sink:
         self._lock = threading.Lock()
 
     def take(self) -> list[Arrived]:
-        """Answer what has come since the last look."""
+        """Return what has come since the last look."""
         with self._lock:
             taken, self._came = self._came, []
         return taken

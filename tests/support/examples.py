@@ -64,7 +64,7 @@ class Shells:
         self._bash.communicate()
 
     def run(self, language: str, code: str) -> str:
-        """Answer what the block printed, with this machine's words put back."""
+        """Return what the block printed, with this machine's words put back."""
         for on_the_page, here in self._replaced.items():
             code = code.replace(on_the_page, here)
         output = self._sh(code) if language == "sh" else self._python(code)
@@ -93,7 +93,7 @@ class Shells:
 
 
 def check(page: Path, shells: Shells) -> int:
-    """Run every block of the page; answer how many. Raises DifferenceError."""
+    """Run every block of the page; return how many. Raise DifferenceError."""
     count = 0
     for language, code, kind, shown in examples(page):
         printed = shells.run(language, code)
@@ -106,7 +106,7 @@ def check(page: Path, shells: Shells) -> int:
 
 
 def matches(kind: str, shown: str, printed: str) -> bool:
-    """Tell whether what was printed is what is shown.
+    """Return whether what was printed is what is shown.
 
     `…` stands for anything, and a time for any time. JSON may be laid out in another
     way; of an answer's headers those that are shown must be there, and may be more.

@@ -58,12 +58,12 @@ _MESSAGE = Message(
 
 
 def item(**changes: Any) -> Item:
-    """Answer item 9 of order 4: two of something at 19.99, Processing."""
+    """Return item 9 of order 4: two of something at 19.99, Processing."""
     return structs.replace(_ITEM, **changes)
 
 
 def order(*items: Item | int, **changes: Any) -> Order:
-    """Answer the owner's order 4 with these items, or items of these statuses."""
+    """Return the owner's order 4 with these items, or items of these statuses."""
     told = [
         item(id=place, status=each) if isinstance(each, int) else each
         for place, each in enumerate(items, start=1)
@@ -72,46 +72,46 @@ def order(*items: Item | int, **changes: Any) -> Order:
 
 
 def snapshot(*items: Item | int, version: int = 7, **changes: Any) -> Snapshot:
-    """Answer a snapshot of `order(*items, **changes)`."""
+    """Return a snapshot of `order(*items, **changes)`."""
     told = order(*items, **changes)
     versions = {each.id: 1 for each in told.items}
     return Snapshot(told, version, versions, read_at=NOW)
 
 
 def product(**changes: Any) -> Product:
-    """Answer a product of a shop at a base price of 19.99."""
+    """Return a product of a shop at a base price of 19.99."""
     return structs.replace(_PRODUCT, **changes)
 
 
 def variation(**changes: Any) -> Variation:
-    """Answer a sellable variation of which there are 5, without a price of its own."""
+    """Return a sellable variation of which there are 5, without a price of its own."""
     return structs.replace(_VARIATION, **changes)
 
 
 def cart_line(quantity: int | None = 2, **changes: Any) -> CartLine:
-    """Answer line 7 of a cart: some of the sellable variation."""
+    """Return line 7 of a cart: some of the sellable variation."""
     return structs.replace(CartLine(7, str(VARIATION), quantity), **changes)
 
 
 def line(**changes: Any) -> Line:
-    """Answer what becomes an item: two of something at 19.99."""
+    """Return what becomes an item: two of something at 19.99."""
     return structs.replace(Line(VARIATION, 2, PRODUCT, SHOP, 1999), **changes)
 
 
 def message(**changes: Any) -> Message:
-    """Answer outbox row 1 at its first attempt: an `order.item.created` of order 4."""
+    """Return outbox row 1 at its first attempt: an `order.item.created` of order 4."""
     return structs.replace(_MESSAGE, **changes)
 
 
 def told(change: Change | None) -> list[tuple[str, Any]]:
-    """Answer each event's type with the item it is about, in order."""
+    """Return each event's type with the item it is about, in order."""
     assert change is not None
     found = [(event.type, json.loads(event.body)) for event in change.events]
     return [(type_, body.get("order_item_id")) for type_, body in found]
 
 
 def steps(change: Change) -> list[tuple[str, int | None, int | None, int | None]]:
-    """Answer what the history will say of items: what, which, from and to."""
+    """Return what the history will say of items: what, which, from and to."""
     return [
         (e.kind, e.item_id, e.from_status, e.to_status)
         for e in change.history

@@ -38,7 +38,7 @@ class Iap:
     def assertion(
         self, email: str, *, key: object = None, kid: str = KEY_ID, **claims: Any
     ) -> str:
-        """Answer a signed header's value; a claim that is None is left out."""
+        """Return a signed header's value; a claim that is None is left out."""
         now = int(time.time())
         said = {
             "iss": "https://cloud.google.com/iap",

@@ -42,7 +42,7 @@ class Instruction:
 
 
 def instructions() -> list[Instruction]:
-    """Answer the Dockerfile's instructions, in order; stages count from 0."""
+    """Return the Dockerfile's instructions, in order; stages count from 0."""
     lines = [
         line
         for line in DOCKERFILE.read_text(encoding="utf-8").splitlines()
@@ -58,7 +58,7 @@ def instructions() -> list[Instruction]:
 
 
 def environ() -> dict[str, str]:
-    """Answer the variables that the last stage sets."""
+    """Return the variables that the last stage sets."""
     last = max(each.stage for each in instructions())
     found: dict[str, str] = {}
     for each in instructions():
@@ -68,7 +68,7 @@ def environ() -> dict[str, str]:
 
 
 def copies() -> list[tuple[str, str]]:
-    """Answer source and target of each COPY out of the context."""
+    """Return source and target of each COPY out of the context."""
     found = []
     for each in instructions():
         if each.name == "COPY" and "--from" not in each.rest:
@@ -78,7 +78,7 @@ def copies() -> list[tuple[str, str]]:
 
 
 def is_sent(path: str) -> bool:
-    """Tell whether the ignore file lets a file of the checkout into the context.
+    """Return whether the ignore file lets a file of the checkout into the context.
 
     As Docker has it: the last line that names the file or a folder above it decides.
     """
@@ -106,11 +106,11 @@ class Image:
     folder: Path
 
     def path(self, inside: str) -> Path:
-        """Answer where something is that is at `inside` in the image."""
+        """Return where something is that is at `inside` in the image."""
         return self.folder / inside.lstrip("/")
 
     def environ(self) -> dict[str, str]:
-        """Answer a container's variables."""
+        """Return a container's variables."""
         return {
             name: re.sub(r"(?<![\w.])/(?=srv|opt/venv)", f"{self.folder}/", value)
             for name, value in environ().items()

@@ -29,7 +29,7 @@ class Installed:
         self._environments: dict[str, Path] = {}
 
     def unpacked(self, function: str) -> Path:
-        """Answer the folder that holds what is in a function's zip, and no more."""
+        """Return the folder that holds what is in a function's zip, and no more."""
         folder = self._folder / "functions" / function
         if not folder.exists():
             with zipfile.ZipFile(self._zips / f"{function}.zip") as archive:
@@ -37,7 +37,7 @@ class Installed:
         return folder
 
     def environment(self, function: str) -> Path:
-        """Answer the environment with a function's requirements, made once."""
+        """Return the environment with a function's requirements, made once."""
         asked = self.unpacked(function) / "requirements.txt"
         digest = hashlib.sha256(asked.read_bytes()).hexdigest()
         if digest not in self._environments:
@@ -48,7 +48,7 @@ class Installed:
         return self._environments[digest]
 
     def run(self, function: str, *arguments: str, **settings: str) -> str:
-        """Run the clean environment's Python beside what was unpacked; answer it."""
+        """Run the clean environment's Python beside what was unpacked; return it."""
         done = subprocess.run(
             [self.environment(function) / "bin" / "python", *arguments],
             cwd=self.unpacked(function),
@@ -88,17 +88,17 @@ class Installed:
             yield
 
     def url(self, function: str) -> str:
-        """Answer where a function that is served is."""
+        """Return where a function that is served is."""
         return self._urls[function]
 
     def _environ(self, function: str, settings: Mapping[str, str]) -> dict[str, str]:
-        """Answer variables of which none leads back to this checkout."""
+        """Return variables of which none leads back to this checkout."""
         programs = self.environment(function) / "bin"
         return {"PATH": f"{programs}{os.pathsep}{os.defpath}", **settings}
 
 
 def _install(folder: Path, asked: Path) -> "subprocess.CompletedProcess[str]":
-    """Make an environment and install a requirements file into it; answer how it went.
+    """Make an environment and install a requirements file into it; return how it went.
 
     Dependencies are followed, as the platform's build does: a pin too few is refused.
     """

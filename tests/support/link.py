@@ -28,7 +28,7 @@ class Link:
         self._listener = self._listen()
 
     def through(self, url: str) -> str:
-        """Answer `url` as it leads through here."""
+        """Return `url` as it leads through here."""
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{login}{at}{LOOPBACK}:{self.port}"))

@@ -100,15 +100,15 @@ class Load:
         assert not self._broken, self._broken
 
     def failures(self, *accepted: int) -> list[Sample]:
-        """Answer every request that was not answered as `accepted`."""
+        """Return every request that was not answered as `accepted`."""
         return [s for s in self.samples if s.status not in (accepted or (OK, CREATED))]
 
     def median(self, group: str, kind: str, *phases: str) -> float:
-        """Answer the median of the seconds that such requests took."""
+        """Return the median of the seconds that such requests took."""
         return statistics.median(self._seconds(group, kind, phases))
 
     def ratio(self, group: str, to: str, *phases: str) -> float:
-        """Answer how much slower one group was than another in the same phases.
+        """Return how much slower one group was than another in the same phases.
 
         Each kind of request is compared with its own, and the worst is answered.
         """
@@ -119,7 +119,7 @@ class Load:
         )
 
     def report(self) -> str:
-        """Answer counts and percentiles of each group, phase and kind, in ms."""
+        """Return counts and percentiles of each group, phase and kind, in ms."""
         keys = Counter((s.group, s.phase, s.kind) for s in self.samples)
         lines = []
         for (group, phase, kind), count in keys.items():

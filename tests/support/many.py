@@ -27,7 +27,7 @@ WRITERS = 4
 
 
 def completed_orders(service: Service, count: int, items: int = 3) -> list[int]:
-    """Make orders from carts and all their items final; answer the orders' ids.
+    """Make orders from carts and all their items final; return the orders' ids.
 
     Of the items the first is cancelled, if there are others, the rest delivered.
     """
@@ -60,7 +60,7 @@ def _completed(order_id: int) -> None:
 
 
 def _all_final(snapshot: Snapshot) -> Change | None:
-    """Answer what moving one item after the other comes to, as one change."""
+    """Return what moving one item after the other comes to, as one change."""
     whole: Change | None = None
     for position, item in enumerate(snapshot.order.items):
         is_cancelled = position == 0 and len(snapshot.order.items) > 1

@@ -52,28 +52,28 @@ class Tally:
 
     @property
     def goodput(self) -> float:
-        """Answer requests a second that were served."""
+        """Return the requests a second that were served."""
         return sum(1 for s in self.samples if s.status in (200, 201)) / self.seconds
 
     @property
     def refused(self) -> list[Sample]:
-        """Answer what was told to come back later."""
+        """Return what was told to come back later."""
         return [s for s in self.samples if s.status == UNAVAILABLE]
 
     @property
     def statuses(self) -> dict[str, int]:
-        """Answer how many answers there were of each status and problem."""
+        """Return how many answers there were of each status and problem."""
         return dict(Counter(f"{s.status} {s.slug}".strip() for s in self.samples))
 
     def percentile(self, part: float, *, refused: bool = False) -> float:
-        """Answer the milliseconds within which that part was served, or refused."""
+        """Return the milliseconds within which that part was served, or refused."""
         wanted = (UNAVAILABLE,) if refused else (200, 201)
         seconds = sorted(s.seconds for s in self.samples if s.status in wanted)
         return 1000 * seconds[int(part * (len(seconds) - 1))] if seconds else 0.0
 
 
 def merged(tallies: Sequence[Tally]) -> Tally:
-    """Answer what came back within several times, as if they were one."""
+    """Return what came back within several times, as if they were one."""
     samples = [sample for tally in tallies for sample in tally.samples]
     return Tally(sum(tally.seconds for tally in tallies), samples)
 
@@ -132,7 +132,7 @@ class Multitude:
         return Tally(ended - began, self.samples[first:last])
 
     def seconds_until_calm(self) -> float:
-        """Answer after how long a second went by in which nobody was refused."""
+        """Return after how long a second went by in which nobody was refused."""
         began = time.monotonic()
         while True:
             at = time.monotonic() - began
@@ -157,7 +157,7 @@ class Multitude:
         self._tasks.clear()
 
     async def turn(self, number: int) -> float:
-        """Wait until the client of that number is wanted; answer how long it took."""
+        """Wait until the client of that number is wanted; return how long it took."""
         began = time.perf_counter()
         while number >= self._wanted and not self._is_over:
             await self._changed.wait()
@@ -265,7 +265,7 @@ class _Link:
         self._used = 0.0
 
     async def ask(self, request: bytes) -> tuple[int | None, dict[str, str], bytes]:
-        """Answer status, headers, body; no status where the link broke."""
+        """Return status, headers, body; no status where the link broke."""
         try:
             if time.perf_counter() - self._used > IDLE_SECONDS:
                 self.close()
@@ -291,7 +291,7 @@ class _Link:
 async def _read_message(
     reader: asyncio.StreamReader,
 ) -> tuple[str, dict[str, str], bytes]:
-    """Answer first line, headers by lower-case name, body."""
+    """Return first line, headers by lower-case name, body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.rstrip().split("\r\n")
     pairs = (line.split(":", 1) for line in lines)

@@ -20,7 +20,7 @@ class LeavesThisMachineError(RuntimeError):
 
 
 def is_local(host: object) -> bool:
-    """Tell whether a host is this machine; None and "" are what a server binds to."""
+    """Return whether a host is this machine; None and "" are what a server binds to."""
     if isinstance(host, bytes | bytearray):
         host = host.decode()
     if not isinstance(host, str) or host in ("", "localhost"):

@@ -26,7 +26,7 @@ MEMBERS = {"type", "title", "status", "detail", "instance", "error"}
 
 
 def everything(service: Service) -> dict[str, list[str]]:
-    """Answer every row of every table and every event: equal when nothing happened."""
+    """Return every row of every table and every event: equal when nothing happened."""
     found = service.rows(
         " UNION ALL ".join(
             f"SELECT '{table}' AS name, CAST(t AS text) AS content FROM {table} t"
@@ -49,7 +49,7 @@ def nothing_written(service: Service) -> Iterator[None]:
 
 
 def history(service: Service, order_id: int) -> list[tuple[Any, ...]]:
-    """Answer its items' steps: item, from, to, who, request id, oldest first."""
+    """Return its items' steps: item, from, to, who, request id, oldest first."""
     found = service.rows(
         "SELECT item_id, from_status, to_status, CAST(changed_by AS text) AS who,"
         " request_id FROM order_history"
@@ -60,7 +60,7 @@ def history(service: Service, order_id: int) -> list[tuple[Any, ...]]:
 
 
 def announced(service: Service, order_id: int) -> list[dict[str, Any]]:
-    """Answer the bodies of the order's events so far, in their order."""
+    """Return the bodies of the order's events so far, in their order."""
     waiting = service.rows(
         "SELECT body FROM outbox WHERE destination = 'http' AND order_id = :id"
         " ORDER BY id",

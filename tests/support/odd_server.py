@@ -58,7 +58,7 @@ class OddServer:
             thread.join(10)
 
     def wait(self, seconds: float) -> None:
-        """Do nothing for a while; raises ConnectionError when closed meanwhile."""
+        """Do nothing for a while; raise ConnectionError when closed meanwhile."""
         if self._is_closed.wait(seconds):
             raise ConnectionError
 

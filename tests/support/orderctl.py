@@ -23,7 +23,7 @@ class Said(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """Answer what it said to a machine."""
+        """Return what it said to a machine."""
         return json.loads(self.out)
 
 
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
     """Standard input or output that is a terminal."""
 
     def isatty(self) -> bool:
-        """Answer that it is one."""
+        """Return that it is one."""
         return True
 
 

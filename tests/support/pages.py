@@ -16,18 +16,18 @@ GIVEN = {"HOME", "PATH", "EDITOR", "PWD", "USER"}
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """Answer the page's fenced blocks of these languages, in order."""
+    """Return the page's fenced blocks of these languages, in order."""
     text = page.read_text(encoding="utf-8")
     return [body for name, body in _FENCE.findall(text) if name in languages]
 
 
 def shell_blocks(page: Path) -> list[str]:
-    """Answer the blocks that are pasted into a shell."""
+    """Return the blocks that are pasted into a shell."""
     return blocks(page, *_SHELL)
 
 
 def prose(page: Path) -> str:
-    """Answer the page without its blocks."""
+    """Return the page without its blocks."""
     return _FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
@@ -72,7 +72,7 @@ def _is_before_a_command(word: str) -> bool:
 
 
 def used_before_set(page: Path) -> list[str]:
-    """Answer the variables that a block uses and nothing before it has set."""
+    """Return the variables that a block uses and nothing before it has set."""
     known = set(GIVEN)
     unknown: dict[str, None] = {}
     for block in shell_blocks(page):
@@ -89,6 +89,6 @@ def used_before_set(page: Path) -> list[str]:
 
 
 def links(page: Path) -> list[Path]:
-    """Answer the files that a page links to."""
+    """Return the files that a page links to."""
     found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
     return [page.parent / each for each in found if "://" not in each]

@@ -30,7 +30,7 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
 def sender(
     service: Service, function: str, method: str, path: str, user: str, **kwargs: Any
 ) -> Callable[[], TestResponse]:
-    """Answer what sends this request, from whichever thread."""
+    """Return what sends this request, from whichever thread."""
     app = service.client(function).application
     headers = {"X-User-ID": user, **kwargs.pop("headers", {})}
 
@@ -43,7 +43,7 @@ def sender(
 def checkout_sender(
     service: Service, user: str, **headers: str
 ) -> Callable[[], TestResponse]:
-    """Answer what checks out the user's cart, from whichever thread."""
+    """Return what checks out the user's cart, from whichever thread."""
     path = "/api/orders-from-shopcart/"
     function = "create_order_from_cart"
     return sender(service, function, "POST", path, user, headers=headers)

@@ -38,7 +38,7 @@ def prepared(
 def explain(
     connection: pg8000.native.Connection, values: Mapping[str, object], options: str
 ) -> Plan:
-    """Answer the plan of `p` with these values."""
+    """Return the plan of `p` with these values."""
     given = ", ".join(
         "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
         for value in values.values()
@@ -50,14 +50,14 @@ def explain(
 
 
 def nodes(plan: Plan) -> Iterator[Plan]:
-    """Answer the plan and all its parts."""
+    """Return the plan and all its parts."""
     yield plan
     for part in plan.get("Plans", ()):
         yield from nodes(part)
 
 
 def rows_read(plan: Plan, table: str) -> int:
-    """Answer how many rows of a table were looked at, counting each time."""
+    """Return how many rows of a table were looked at, counting each time."""
     return sum(
         node["Actual Loops"]
         * (
@@ -71,7 +71,7 @@ def rows_read(plan: Plan, table: str) -> int:
 
 
 def rows_sorted(plan: Plan) -> int:
-    """Answer how many rows went into the largest sort."""
+    """Return how many rows went into the largest sort."""
     return max(
         (
             part["Actual Loops"] * part["Actual Rows"]

@@ -17,7 +17,7 @@ PORTS = range(20000, 32000)
 
 
 def running() -> dict[int, str]:
-    """Answer pid and command line of every process that is alive."""
+    """Return pid and command line of every process that is alive."""
     if not Path("/proc/self/cmdline").exists():
         listing = ["ps", "-A", "-ww", "-o", "pid=,stat=,args="]
         done = subprocess.run(listing, check=True, capture_output=True, text=True)

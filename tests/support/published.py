@@ -123,12 +123,12 @@ def _agree(
 
 
 def remarkable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Answer headers without what HTTP itself brings along."""
+    """Return headers without what HTTP itself brings along."""
     return {k: v for k, v in headers.items() if k not in UNREMARKABLE}
 
 
 def properties_of(properties: Any) -> dict[str, Any]:
-    """Answer what is documented of the properties that pika hands to a consumer."""
+    """Return what is documented of the properties that pika hands to a consumer."""
     known = closed_document()["components"]["schemas"]["RabbitMQProperties"]
     return {name: getattr(properties, name) for name in known["properties"]}
 
@@ -147,7 +147,7 @@ def published_to_pubsub(message: Any) -> None:
 
 
 def published_to_sandbox(sandbox: Sandbox, *, is_made_up: bool = False) -> int:
-    """Hold what the sandbox's sink and its analytics got; answer how many."""
+    """Hold what the sandbox's sink and its analytics got; return how many."""
     count = 0
     for event in sandbox.events:
         if event.attributes.keys() == {"ce-id", "ce-type"}:  # by `Sandbox.hear`

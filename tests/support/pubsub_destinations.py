@@ -34,7 +34,7 @@ class PubSubDestination(Destination):
         self._seen = 0
 
     def publisher(self) -> Publisher:
-        """Answer a new publisher to it."""
+        """Return a new publisher to it."""
         return PubSubPublisher(PubSub(project=PROJECT, topic=TOPIC))
 
     def refuse(self, event_type: str) -> None:
@@ -75,7 +75,7 @@ class EmulatorDestination(Destination):
         )
 
     def publisher(self) -> Publisher:
-        """Answer a new publisher to it."""
+        """Return a new publisher to it."""
         return PubSubPublisher(PubSub(project=PROJECT, topic=self._topic))
 
     def refuse(self, event_type: str) -> None:

@@ -51,7 +51,7 @@ class Emulator:
 
 
 def emulator_program() -> Path:
-    """Answer where the emulator is; raises NoEmulatorError."""
+    """Return where the emulator is; raise NoEmulatorError."""
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         raise NoEmulatorError("no Pub/Sub emulator: gcloud is not installed")
@@ -65,7 +65,7 @@ def emulator_program() -> Path:
 
 @contextmanager
 def running_emulator() -> Iterator[Emulator]:
-    """Start one on a port of its own, and end it; raises NoEmulatorError."""
+    """Start one on a port of its own, and end it; raise NoEmulatorError."""
     program, [port] = emulator_program(), free_ports(1)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder) / "output"

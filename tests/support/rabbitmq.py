@@ -81,7 +81,7 @@ def broker() -> Iterator[Broker]:
     """Yield the one of TEST_RABBITMQ_URL or of this machine, else start one.
 
     Starting needs root and a Debian package, which is installed when it is absent;
-    what was started is stopped again. Raises NoRabbitMQError.
+    what was started is stopped again. Raise NoRabbitMQError.
     """
     found = _named()
     why = trouble(found)
@@ -141,7 +141,7 @@ def _own_vhost(found: Broker) -> Iterator[Broker]:
 
 
 def _ctl(*arguments: str) -> str | None:
-    """Answer what rabbitmqctl says; None where it may not be used, or refuses."""
+    """Return what rabbitmqctl says; None where it may not be used, or refuses."""
     program = _program("rabbitmqctl")
     if os.geteuid() or not Path(program).exists():
         return None
@@ -151,7 +151,7 @@ def _ctl(*arguments: str) -> str | None:
 
 
 def trouble(candidate: Broker) -> str | None:
-    """Answer why the broker does not serve us, in a word; None when it does."""
+    """Return why the broker does not serve us, in a word; None when it does."""
     try:
         candidate.connect().close()
     except (AMQPError, OSError) as error:
@@ -165,7 +165,7 @@ def _program(name: str) -> str:
 
 
 def install() -> None:
-    """Install Debian's package where there is none; raises NoRabbitMQError."""
+    """Install Debian's package where there is none; raise NoRabbitMQError."""
     try:
         debian.install("rabbitmq-server", _program("rabbitmq-server"))
     except debian.InstallError as error:

@@ -128,7 +128,7 @@ class OwnBroker:
         )
 
     def start(self) -> None:
-        """Start it, and wait until it serves; raises NoRabbitMQError."""
+        """Start it, and wait until it serves; raise NoRabbitMQError."""
         if self._epmd is None:
             self._epmd = self._run([_epmd(), "-port", str(self._epmd_port)])
         server = [str(self._programs / "rabbitmq-server")]
@@ -151,7 +151,7 @@ class OwnBroker:
             time.sleep(0.1)
 
     def _trouble(self) -> str | None:
-        """Answer why it does not serve us, in a word; None when it does."""
+        """Return why it does not serve us, in a word; None when it does."""
         try:  # pika would log each time that nobody listens yet
             socket.create_connection((LOOPBACK, self.port), timeout=5).close()
         except OSError as error:
@@ -211,7 +211,7 @@ def own_broker(
 ) -> Iterator[OwnBroker]:
     """Yield a node that serves, with its data in `folder`; `conf` adds settings.
 
-    Raises NoRabbitMQError where none can be had.
+    Raise NoRabbitMQError where none can be had.
     """
     install()
     node = OwnBroker(folder, definitions, conf)
@@ -236,7 +236,7 @@ def needed_broker(
 
 
 def _programs() -> Path:
-    """Answer the folder of RabbitMQ's own scripts, behind what is on the path."""
+    """Return the folder of RabbitMQ's own scripts, behind what is on the path."""
     if (DEBIANS / "rabbitmq-server").exists():
         return DEBIANS
     found = shutil.which("rabbitmq-server")

@@ -32,12 +32,12 @@ class Running:
         self._output = output
 
     def said(self) -> list[dict[str, Any]]:
-        """Answer its log so far."""
+        """Return its log so far."""
         lines = self._output.read_text().splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def messages(self) -> list[str]:
-        """Answer the messages of its log so far."""
+        """Return the messages of its log so far."""
         return [line["message"] for line in self.said()]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -59,7 +59,7 @@ def relay_worker(
 def relay_worker_ended(
     service: Service, *arguments: str, **settings: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a worker that ends by itself; answer how."""
+    """Run a worker that ends by itself; return how."""
     return subprocess.run(
         [sys.executable, str(WORKER), *arguments],
         check=False,

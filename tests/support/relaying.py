@@ -95,13 +95,13 @@ def owe(
 
 
 def owed(url: str) -> list[str]:
-    """Answer the bodies of what is owed, oldest first."""
+    """Return the bodies of what is owed, oldest first."""
     rows = execute(url, "SELECT body FROM outbox ORDER BY id")
     return [str(body) for (body,) in rows]
 
 
 def column(url: str, name: str, table: str = "outbox") -> list[Any]:
-    """Answer one column, oldest row first."""
+    """Return one column, oldest row first."""
     return [
         value for (value,) in execute(url, f"SELECT {name} FROM {table} ORDER BY id")
     ]

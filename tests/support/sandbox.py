@@ -44,7 +44,7 @@ class Sandbox(running.Sandbox):
         return self.traffic.calls()
 
     def calls_to(self, *siblings: str, method: str | None = None) -> list[Call]:
-        """Answer the calls that these siblings got, in the order of arrival."""
+        """Return the calls that these siblings got, in the order of arrival."""
         return [
             call
             for call in self.calls
@@ -52,7 +52,7 @@ class Sandbox(running.Sandbox):
         ]
 
     def waits(self, *siblings: str) -> int:
-        """Answer how many answers had to be waited for one after the other.
+        """Return how many answers had to be waited for one after the other.
 
         Overlapping calls are one wait. Slow the siblings down first (`fault`), or
         calls sent side by side are answered one by one and do not overlap.
@@ -60,7 +60,7 @@ class Sandbox(running.Sandbox):
         return count_waits(self.calls_to(*(siblings or SIBLINGS[:-1])))
 
     def most_at_once(self, sibling: str) -> int:
-        """Answer the most calls the sibling has had at work at the same time."""
+        """Return the most calls the sibling has had at work at the same time."""
         return self.traffic.most_at_once(sibling)
 
     def forget_calls(self) -> None:
@@ -89,7 +89,7 @@ class Sandbox(running.Sandbox):
         return shopcart.add_cart_line(self.store, user, variation, quantity)
 
     def cart(self, user: str) -> dict[str, Any] | None:
-        """Answer the user's cart as the service shows it; None: never had one."""
+        """Return the user's cart as the service shows it; None: never had one."""
         return shopcart.find_cart(self.store, user)
 
     def add_article(self, **article: Any) -> str:
@@ -106,7 +106,7 @@ class Sandbox(running.Sandbox):
         return added.id
 
     def stock(self, variation: str) -> int:
-        """Answer what the product service has of the variation."""
+        """Return what the product service has of the variation."""
         found = product.find_variation(self.store, variation)
         if found is None:
             raise KeyError(variation)
@@ -135,7 +135,7 @@ class Sandbox(running.Sandbox):
         return self.sink.events()
 
     def events_of(self, event_type: str) -> list[Event]:
-        """Answer the events of one type, in the order of arrival."""
+        """Return the events of one type, in the order of arrival."""
         return [event for event in self.events if event.type == event_type]
 
     def hear(self, body: dict[str, Any]) -> None:
@@ -148,14 +148,14 @@ class Sandbox(running.Sandbox):
         return self.sink.deliver()
 
     def owed(self, queue: str | None = None) -> int:
-        """Answer how many deliveries are outstanding, in one queue or in all."""
+        """Return how many deliveries are outstanding, in one queue or in all."""
         queues = self.sink.queues()
         return sum(queues[name]["owed"] for name in ([queue] if queue else queues))
 
     def wait_until(
         self, question: Callable[[], object], timeout_seconds: float = 10
     ) -> None:
-        """Wait until `question()` is true; raises TimeoutError when it stays false."""
+        """Wait until `question()` is true; raise TimeoutError when it stays false."""
         deadline = time.monotonic() + timeout_seconds
         while not question():
             if time.monotonic() > deadline:
@@ -192,7 +192,7 @@ def running_sandbox(
 
 
 def count_waits(calls: Iterable[Call]) -> int:
-    """Answer how many times somebody waited for one answer before the next call.
+    """Return how many times somebody waited for one answer before the next call.
 
     Calls that overlap are one wait; give siblings a delay, or fast answers never do.
     """

@@ -73,7 +73,7 @@ def _load(function: str) -> _Loaded:
 
 
 def new_user() -> str:
-    """Answer a user that nobody has heard of."""
+    """Return a user that nobody has heard of."""
     return str(uuid.uuid4())
 
 
@@ -122,7 +122,7 @@ class Service:
             _hang_up(self._idle.pop())
 
     def client(self, function: str) -> FlaskClient:
-        """Answer the client of one function, loaded as the framework loads it."""
+        """Return the client of one function, loaded as the framework loads it."""
         with self._starting:
             if function not in self._clients:
                 self._clients[function] = self._start(function)
@@ -192,7 +192,7 @@ class Service:
         return self.call("approval_handler", "POST", "/", **kwargs)
 
     def sweep(self) -> dict[str, Any]:
-        """Call the relay as the scheduler does; answer what it says."""
+        """Call the relay as the scheduler does; return what it says."""
         response = self.call("outbox_relay", "POST", "/")
         assert response.status_code == 200, response.get_data(as_text=True)
         swept: dict[str, Any] = response.get_json()
@@ -206,7 +206,7 @@ class Service:
             self.sandbox.add_to_cart(user, self.sandbox.add_article())
 
     def ordered(self, user: str, *quantities: int) -> dict[str, Any]:
-        """Check out a cart of new articles with these quantities; answer the order."""
+        """Check out a cart of new articles with these quantities; return the order."""
         for quantity in quantities or (1,):
             article = self.sandbox.add_article(amount=10_000)
             self.sandbox.add_to_cart(user, article, quantity)

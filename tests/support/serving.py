@@ -18,7 +18,7 @@ TIMEOUT = 20
 
 
 def command(function: str, port: int, source: Path | None = None) -> list[str]:
-    """Answer the command line that the documentation gives, or from another source."""
+    """Return the command line that the documentation gives, or from another source."""
     framework = str(Path(sys.executable).with_name("functions-framework"))
     main = str(source or f"functions/{function}/main.py")
     place = ["--host", "127.0.0.1", "--port", str(port)]
@@ -26,13 +26,13 @@ def command(function: str, port: int, source: Path | None = None) -> list[str]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Answer an environment of these settings and what any program needs."""
+    """Return an environment of these settings and what any program needs."""
     kept = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
     return kept | settings
 
 
 def free_port() -> int:
-    """Answer a port that nobody has right now."""
+    """Return a port that nobody has right now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

@@ -16,13 +16,13 @@ SECRET = "the gateway's own secret, 40 letters long"
 def bearer(
     user: str, *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any
 ) -> dict[str, str]:
-    """Answer the header Authorization with a token of the user's."""
+    """Return the header Authorization with a token of the user's."""
     named = {"sub": user, "exp": int(time.time()) + 600} | claims
     kept = {name: value for name, value in named.items() if value is not None}
     return {"Authorization": f"Bearer {jwt.encode(kept, secret, algorithm)}"}
 
 
 def userinfo(**claims: Any) -> dict[str, str]:
-    """Answer the header that Google API Gateway adds, unpadded as it sends it."""
+    """Return the header that Google API Gateway adds, unpadded as it sends it."""
     encoded = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
     return {"X-Apigateway-Api-Userinfo": encoded.rstrip("=")}

@@ -25,7 +25,7 @@ class Collector:
         }
 
     def named(self, name: str, service: str | None = None) -> list[Span]:
-        """Answer the spans of this name, of one service or of all."""
+        """Return the spans of this name, of one service or of all."""
         return [
             span
             for span in self.traces.spans()
@@ -33,7 +33,7 @@ class Collector:
         ]
 
     def ancestry(self, span: Span) -> list[tuple[str, str]]:
-        """Answer service and name of the span and all above it, the last one known."""
+        """Return service and name of the span and all above it, the last one known."""
         known = {each.span_id: each for each in self.traces.spans(span.trace_id)}
         line = []
         found: Span | None = span
@@ -43,7 +43,7 @@ class Collector:
         return line
 
     def root_of(self, span: Span) -> str:
-        """Answer the id of the span above the first one that is known here."""
+        """Return the id of the span above the first one that is known here."""
         known = {each.span_id: each for each in self.traces.spans(span.trace_id)}
         while span.parent_id in known:
             span = known[span.parent_id]

@@ -115,7 +115,7 @@ def channel_of(broker: Broker) -> Iterator[BlockingChannel]:
 
 
 def counts(broker: Broker, queue: str) -> tuple[int, int]:
-    """Answer how many messages wait and how many consume; -1 where no queue is."""
+    """Return how many messages wait and how many consume; -1 where no queue is."""
     with channel_of(broker) as channel:
         try:
             declared = channel.queue_declare(queue, passive=True)
@@ -125,12 +125,12 @@ def counts(broker: Broker, queue: str) -> tuple[int, int]:
 
 
 def consumers(broker: Broker, queue: str = QUEUE) -> int:
-    """Answer how many consume the queue; -1 while it does not exist."""
+    """Return how many consume the queue; -1 while it does not exist."""
     return counts(broker, queue)[1]
 
 
 def ready(broker: Broker) -> Callable[[], bool]:
-    """Answer the question whether a worker consumes."""
+    """Return the question whether a worker consumes."""
     return lambda: consumers(broker) == 1
 
 

@@ -42,7 +42,7 @@ class Write:
     def body(
         self, order: Mapping[str, Any], texts: Mapping[str, str] | None = None
     ) -> str:
-        """Answer the valid body, with some members replaced by these JSON texts."""
+        """Return the valid body, with some members replaced by these JSON texts."""
         item = order["items"][0]
         known = {
             "{order}": order["id"],

@@ -128,7 +128,7 @@ def test_more_than_one_order_may_hold_cannot_be_ordered_in_two_lines() -> None:
 
 
 def minor(text: str) -> int | None:
-    """Answer the price that the product service spells `text` in its JSON."""
+    """Return the price that the product service spells `text` in its JSON."""
     body = f'{{"id": "{VARIATION}", "amount": 1, "price": {text}}}'
     return selling_price_minor(msgspec.json.decode(body, type=Variation).price, None)
 

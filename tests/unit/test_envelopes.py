@@ -33,7 +33,7 @@ def encoded(body: object) -> str:
 
 
 def pushed(body: object, attributes: object = None) -> dict[str, Any]:
-    """Answer what Pub/Sub pushes, with all that it adds."""
+    """Return what Pub/Sub pushes, with all that it adds."""
     message = {
         "data": encoded(body),
         "attributes": attributes or {"event_type": "order.item.status.updated"},
@@ -155,7 +155,7 @@ def test_a_status_event_without_an_order_id_is_unreadable(order_id: object) -> N
 
 
 def without(*path: str, wrapped: dict[str, Any]) -> dict[str, Any]:
-    """Answer a copy of `wrapped` without the member at `path`."""
+    """Return a copy of `wrapped` without the member at `path`."""
     copied: dict[str, Any] = json.loads(json.dumps(wrapped))
     inner = copied
     for name in path[:-1]:

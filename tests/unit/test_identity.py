@@ -32,7 +32,7 @@ UNSETTLED = settings(RUNNING_ON_CLOUDRUN="true")
 
 
 def token(secret: str | None = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """Answer a token of the owner's for the next minute; None takes a claim away."""
+    """Return a token of the owner's for the next minute; None takes a claim away."""
     told = {"sub": USER, "exp": int(time.time()) + 60} | claims
     told = {name: claim for name, claim in told.items() if claim is not None}
     return jwt.encode(told, secret, algorithm=algorithm)
@@ -63,7 +63,7 @@ def test_a_claim_that_is_no_uuid_names_no_shop(shop: object) -> None:
 
 
 def forged(**changes: str) -> str:
-    """Answer a token whose head or claims somebody changed without the secret."""
+    """Return a token whose head or claims somebody changed without the secret."""
     *parts, signature = token(sub=str(STRANGER)).split(".")
     told = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in parts]
     for name, value in changes.items():

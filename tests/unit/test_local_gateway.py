@@ -16,7 +16,7 @@ from infra.local.http_server import serving
 
 
 def echo(name: str) -> Any:
-    """Answer an app that tells its name, the path it saw, and the prefix."""
+    """Return an app that tells its name, the path it saw, and the prefix."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "")
@@ -81,7 +81,7 @@ GONE = "http://127.0.0.1:1"
 
 
 def tell(environ: dict[str, Any], start_response: Any) -> Any:
-    """Answer what was asked, as JSON, with headers that must not go any further."""
+    """Return what was asked, as JSON, with headers that must not go any further."""
     request = Request(environ)
     told = {
         "method": request.method,

@@ -49,7 +49,7 @@ def relay(
     hold: bool = False,
     asked: list[str] | None = None,
 ) -> Relay:
-    """Answer a relay without a database; `asked` is told when it looks for one."""
+    """Return a relay without a database; `asked` is told when it looks for one."""
 
     def connect() -> PreparedConnection:
         (asked if asked is not None else []).append("connect")

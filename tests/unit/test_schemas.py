@@ -17,7 +17,7 @@ LINE = {"product_variation": VARIATION}
 
 
 def refused(body: object, shape: type[Any]) -> dict[str, list[str]]:
-    """Answer what is said about a body that must be refused."""
+    """Return what is said about a body that must be refused."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(InvalidRequestError) as raised:
         decode(raw, shape)

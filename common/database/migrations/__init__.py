@@ -87,7 +87,7 @@ def _upgrade(connection: sqlalchemy.Connection, revision: str) -> None:
 def grant(engine: Engine, roles: Sequence[str]) -> None:
     """Let each role read and write every row, as functions do, and change no table.
 
-    All of them, or none. Raises RoleError.
+    All of them, or none. Raise RoleError.
     """
     known = [table.name for table in models.metadata.sorted_tables]
     tables = ", ".join(map(_quoted, known))
@@ -159,7 +159,7 @@ def _patient(engine: Engine, isolation_level: str) -> Iterator[sqlalchemy.Connec
 
 
 def revision_of(engine: Engine) -> str:
-    """Answer the revision a database is at, 'empty' for none."""
+    """Return the revision a database is at, 'empty' for none."""
     with engine.connect() as connection:
         return _current(connection)
 
@@ -169,11 +169,11 @@ def _current(connection: sqlalchemy.Connection) -> str:
 
 
 def is_later(revision: str) -> bool:
-    """Tell whether a later release has brought the schema to this revision."""
+    """Return whether a later release has brought the schema to this revision."""
     ours = ScriptDirectory.from_config(_config()).walk_revisions()
     return revision not in {"empty", *(each.revision for each in ours)}
 
 
 def head() -> str:
-    """Answer the newest revision that this release knows."""
+    """Return the newest revision that this release knows."""
     return ScriptDirectory.from_config(_config()).get_current_head() or "empty"

@@ -19,7 +19,7 @@ PATH = "/api/analitic-order-completed/"
 
 
 def analytics_routes(store: Store) -> list[Route]:
-    """Answer the routes, relative to the service's base URL."""
+    """Return the routes, relative to the service's base URL."""
     return [
         ("POST", PATH, partial(_hear_completed_order, store)),
         ("GET", PATH, partial(_list_completed_orders, store)),
@@ -27,7 +27,7 @@ def analytics_routes(store: Store) -> list[Route]:
 
 
 def list_orders(store: Store) -> list[dict[str, Any]]:
-    """Answer what was heard first of each order, newest order first.
+    """Return what was heard first of each order, newest order first.
 
     `times_heard` is added to each body.
     """
@@ -62,7 +62,7 @@ def _list_completed_orders(store: Store) -> Response:
 
 
 def _check(body: Any) -> int:  # noqa: ANN401
-    """Answer the order's id; raises where the real service falls over."""
+    """Return the order's id; raise where the real service falls over."""
     order_id = int(_text(body["id"]))
     UUID(body["user_id"])
     _text(body["created_at"])

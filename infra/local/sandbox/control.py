@@ -22,7 +22,7 @@ SHOWN_CALLS = 200
 
 
 def control_routes(store: Store, traffic: Traffic, sink: EventSink) -> list[Route]:
-    """Answer the routes, relative to `/sandbox`."""
+    """Return the routes, relative to `/sandbox`."""
     return [
         ("GET", "/events", partial(_list_events, sink)),
         ("GET", "/queues", partial(_list_queues, sink)),
@@ -37,7 +37,7 @@ def control_routes(store: Store, traffic: Traffic, sink: EventSink) -> list[Rout
 
 
 def decode_fault(body: object) -> Fault:
-    """Answer the fault; raises msgspec.ValidationError for what is none."""
+    """Return the fault; raise msgspec.ValidationError for what is none."""
     known = {field.name for field in dataclasses.fields(Fault)}
     if isinstance(body, dict) and (unknown := sorted(set(body) - known)):
         raise msgspec.ValidationError(f"{unknown[0]} is none of {sorted(known)}")

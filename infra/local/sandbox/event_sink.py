@@ -128,7 +128,7 @@ class EventSink:
             self._changed.notify_all()
 
     def deliver(self) -> int:
-        """Try every owed message once, in order; answer how many were taken."""
+        """Try every owed message once, in order; return how many were taken."""
         with self._store.transaction() as connection:
             owed = connection.execute(
                 "SELECT id, queue FROM delivery WHERE delivered_at IS NULL ORDER BY id"
@@ -140,7 +140,7 @@ class EventSink:
         )
 
     def queues(self) -> dict[str, dict[str, Any]]:
-        """Answer each queue's state; what a paused queue holds is owed as well."""
+        """Return each queue's state; what a paused queue holds is owed as well."""
         with self._store.transaction() as connection:
             rows = connection.execute(
                 "SELECT queue, count(*) AS owed, max(last_error) AS error FROM delivery"
@@ -159,7 +159,7 @@ class EventSink:
             }
 
     def events(self, limit: int = KEPT_EVENTS) -> list[Event]:
-        """Answer the last `limit` events, in the order of arrival."""
+        """Return the last `limit` events, in the order of arrival."""
         with self._store.transaction() as connection:
             rows = connection.execute(
                 "SELECT * FROM event ORDER BY id DESC LIMIT ?", (limit,)
@@ -183,7 +183,7 @@ class EventSink:
             self._try(delivery_id)
 
     def _next(self, queue: str) -> tuple[int | None, float | None]:
-        """Answer the oldest message that is due, or None and how long to wait."""
+        """Return the oldest message that is due, or None and how long to wait."""
         if queue in self._paused:
             return None, None
         now = time.time()
@@ -269,13 +269,13 @@ class EventSink:
 
 
 def sink_routes(sink: EventSink) -> list[Route]:
-    """Answer the route that publishers post to."""
+    """Return the route that publishers post to."""
     accept = partial(_accept_event, sink)
     return [("POST", "/events", accept), ("POST", "/events/", accept)]
 
 
 def post_events_to(url: str) -> Consumer:
-    """Answer a consumer that posts each event, in binary mode, to a CloudEvent target.
+    """Return a consumer that posts each event, in binary mode, to a CloudEvent target.
 
     Anything but a 2xx leaves the message in its queue.
     """

@@ -24,7 +24,7 @@ class ReadCache:
         self._last: dict[str, Any] | None = None
 
     def answer(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Answer `row`, or what a read through the cache makes of it."""
+        """Return `row`, or what a read through the cache makes of it."""
         answer = row
         if "no-store" not in request.headers.get("Cache-Control", ""):
             answer = self._last or row
@@ -35,7 +35,7 @@ class ReadCache:
 
 
 def product_routes(store: Store) -> list[Route]:
-    """Answer the routes, relative to the service's base URL."""
+    """Return the routes, relative to the service's base URL."""
     read_variation = partial(_read_variation, store, ReadCache())
     read_product = partial(_read_product, store, ReadCache())
     return [
@@ -59,7 +59,7 @@ def hear_event(store: Store, event: dict[str, Any]) -> None:
 
 
 def find_variation(store: Store, variation_id: str) -> dict[str, Any] | None:
-    """Answer the variation as the service shows it, its product inside."""
+    """Return the variation as the service shows it, its product inside."""
     with store.transaction() as connection:
         row = connection.execute(
             "SELECT * FROM variation WHERE id = ?", (variation_id,)
@@ -68,7 +68,7 @@ def find_variation(store: Store, variation_id: str) -> dict[str, Any] | None:
 
 
 def list_catalogue(store: Store) -> list[dict[str, Any]]:
-    """Answer every variation, for people to look at."""
+    """Return every variation, for people to look at."""
     with store.transaction() as connection:
         rows = connection.execute("SELECT * FROM variation ORDER BY id").fetchall()
         return [_show_variation(connection, row) for row in rows]

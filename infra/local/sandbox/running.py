@@ -71,7 +71,7 @@ class Sandbox:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer `/events` and what is below `/sandbox/`."""
+        """Return `/events` and what is below `/sandbox/`."""
         path = environ["PATH_INFO"]
         if path.rstrip("/") == "/events":
             return self._siblings["sink"](environ, start_response)

@@ -22,7 +22,7 @@ AskUrl = Callable[[], str]
 
 
 def shop_routes(store: Store, order_service_url: AskUrl) -> list[Route]:
-    """Answer the routes, relative to the service's base URL.
+    """Return the routes, relative to the service's base URL.
 
     `order_service_url` is asked at each action, as it may not be known at the start.
     """
@@ -36,7 +36,7 @@ def shop_routes(store: Store, order_service_url: AskUrl) -> list[Route]:
 def hear_event(store: Store, event: dict[str, Any]) -> None:
     """Keep a row for the item; a repeat changes nothing.
 
-    Raises KeyError, TypeError or ValueError for a body that the real service cannot
+    Raise KeyError, TypeError or ValueError for a body that the real service cannot
     read either, which leaves the message in its queue, for ever.
     """
     if event.get("event_type") != "order.item.created":
@@ -59,7 +59,7 @@ def hear_event(store: Store, event: dict[str, Any]) -> None:
 
 
 def list_rows(store: Store) -> list[dict[str, Any]]:
-    """Answer every row the shops have, newest first."""
+    """Return every row the shops have, newest first."""
     with store.transaction() as connection:
         rows = connection.execute("SELECT * FROM shop_row ORDER BY order_item_id DESC")
         return [dict(row) for row in rows]

@@ -23,7 +23,7 @@ from infra.local.sandbox.store import Store
 
 
 def shopcart_routes(store: Store) -> list[Route]:
-    """Answer the routes, relative to the service's base URL."""
+    """Return the routes, relative to the service's base URL."""
     return [
         ("GET", "/api/mycart/", partial(_read_cart, store)),
         ("POST", "/api/mycart/items/", partial(_add_line, store)),
@@ -46,7 +46,7 @@ def hear_event(store: Store, event: dict[str, Any]) -> None:
 
 
 def find_cart(store: Store, user: str) -> dict[str, Any] | None:
-    """Answer the user's cart as the service shows it, None if there never was one."""
+    """Return the user's cart as the service shows it, None if there never was one."""
     with store.transaction() as connection:
         cart = connection.execute(
             "SELECT id, user_uuid FROM cart WHERE user_uuid = ?", (user,)
@@ -123,7 +123,7 @@ def _user() -> str | None:
 
 
 def _has_line(connection: sqlite3.Connection, line_id: int) -> bool:
-    """Tell whether the line exists and is the caller's."""
+    """Return whether the line exists and is the caller's."""
     found = connection.execute(
         "SELECT 1 FROM cart_line JOIN cart ON cart.id = cart_id"
         " WHERE cart_line.id = ? AND user_uuid = ?",

@@ -68,7 +68,7 @@ class Fault:
 
     @property
     def is_only_late(self) -> bool:
-        """Tell whether the sibling's own answer goes out after the delay."""
+        """Return whether the sibling's own answer goes out after the delay."""
         return self.status is None and self.body is None and not self.hang_up
 
 
@@ -83,17 +83,17 @@ class Traffic:
         self._faults: dict[str, list[Fault]] = {}
 
     def calls(self) -> list[Call]:
-        """Answer every call so far, in the order in which they began."""
+        """Return every call so far, in the order in which they began."""
         with self._lock:
             return sorted(self._calls, key=lambda call: call.began_at)
 
     def most_at_once(self, sibling: str) -> int:
-        """Answer how many calls the sibling has had at work at the same time."""
+        """Return how many calls the sibling has had at work at the same time."""
         with self._lock:
             return self._most_at_once.get(sibling, 0)
 
     def is_busy(self) -> bool:
-        """Tell whether any call is at work."""
+        """Return whether any call is at work."""
         with self._lock:
             return any(self._at_work.values())
 
@@ -115,7 +115,7 @@ class Traffic:
                 self._faults.pop(name, None)
 
     def faults(self) -> dict[str, list[Fault]]:
-        """Answer what is broken."""
+        """Return what is broken."""
         with self._lock:
             return {name: list(faults) for name, faults in self._faults.items()}
 
@@ -188,7 +188,7 @@ def _respond(
     body: bytes,
     fault: Fault | None,
 ) -> Response | None:
-    """Answer what the sibling says, or what the fault makes of it; None: hang up."""
+    """Return what the sibling says, or what the fault makes of it; None: hang up."""
     if fault is None:
         return _run(app, environ, body)
     if fault.after_work and not fault.is_only_late:

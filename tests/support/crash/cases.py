@@ -138,7 +138,7 @@ def ordered(world: World, *quantities: int) -> Case:
 def request(
     method: str, path: str, body: Any = None, *, key: bool = False
 ) -> Callable[[World], Case]:
-    """Answer what orders two things and then asks for a change of them."""
+    """Return what orders two things and then asks for a change of them."""
 
     def prepare(world: World) -> Case:
         case = ordered(world, 1, 2)

@@ -18,7 +18,7 @@ HOST = "console.example"
 
 
 def _form(action: str, **values: object) -> Request:
-    """Answer the confirmed form of an action, by an operator with a new browser."""
+    """Return the confirmed form of an action, by an operator with a new browser."""
     asked = {name: str(value) for name, value in values.items()}
     cookie = access.new_cookie()
     token = access.sign(Form(OPERATOR, action, asked), cookie)
@@ -38,7 +38,7 @@ def _form(action: str, **values: object) -> Request:
 
 
 def moved_item(status: int) -> Callable[[World], Case]:
-    """Answer what orders two things, and has an operator move the first."""
+    """Return what orders two things, and has an operator move the first."""
 
     def prepare(world: World) -> Case:
         case = ordered(world, 1, 2)

@@ -35,7 +35,7 @@ class Child:
     log: Path
 
     def points(self) -> list[str]:
-        """Answer the failpoints that it has passed so far, in order."""
+        """Return the failpoints that it has passed so far, in order."""
         return self.trail.read_text().splitlines() if self.trail.exists() else []
 
 
@@ -84,7 +84,7 @@ class Nursery:
         return Child(told["pid"], told["port"], trail, log)
 
     def wait(self, child: Child, seconds: float = PATIENCE_SECONDS) -> int | None:
-        """Answer how a child ended, -9 where it was killed; None: it still runs."""
+        """Return how a child ended, -9 where it was killed; None: it still runs."""
         if child.pid not in self._ended:
             status = self._ask(wait=child.pid, seconds=seconds)["status"]
             if status is None:
@@ -137,7 +137,7 @@ def nursery(folder: Path) -> Iterator[Nursery]:
 
 
 def main() -> None:
-    """Answer one line for each line of standard input, until it ends."""
+    """Return one line for each line of standard input, until it ends."""
     # What children need, imported once: a child has better things to do. Without what
     # loads grpc, which does not survive a fork.
     import functions_framework  # noqa: F401, PLC0415

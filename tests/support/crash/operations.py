@@ -33,7 +33,7 @@ FROM gone RETURNING id
 
 
 def command(*words: str) -> Callable[[World], Case]:
-    """Answer what leaves much to do, and a command that does it."""
+    """Return what leaves much to do, and a command that does it."""
 
     def prepare(world: World) -> Case:
         case = much_to_do(world)
@@ -44,7 +44,7 @@ def command(*words: str) -> Callable[[World], Case]:
 
 
 def _event_of(world: World, case: Case) -> tuple[str, ...]:
-    """Answer which event of which order; searched for, it takes as long as it does."""
+    """Return which event of which order; searched for, it takes as long as it does."""
     [row] = world.service.rows(
         "SELECT event_id FROM order_history"
         " WHERE order_id = :id AND kind = 'order.created'",

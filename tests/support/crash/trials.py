@@ -31,7 +31,7 @@ class Tally:
 
 
 def record(world: World, scenario: Scenario) -> list[str]:
-    """Run it once, with nobody killed; answer the points that it passes, in order."""
+    """Run it once, with nobody killed; return the points that it passes, in order."""
     case = scenario.prepare(world)
     child = _WAYS[scenario.way](world, scenario, case, None)
     scenario.check(world, case)

@@ -52,12 +52,12 @@ class Heard:
 
     @property
     def order_id(self) -> int:
-        """Answer which order it is about."""
+        """Return which order it is about."""
         return int(self.body.get("order_id") or self.body["data"]["order_id"])
 
 
 def taken(channel: BlockingChannel, queue: str) -> list[Heard]:
-    """Answer what is in a queue, in its order, and leave it empty."""
+    """Return what is in a queue, in its order, and leave it empty."""
     count = channel.queue_declare(queue, passive=True).method.message_count
     found: list[Heard] = []
     while len(found) < count:
@@ -110,7 +110,7 @@ class World:
 
     @property
     def sandbox(self) -> Sandbox:
-        """Answer the siblings."""
+        """Return the siblings."""
         return self.service.sandbox
 
     # Victims.
@@ -129,7 +129,7 @@ class World:
         )
 
     def send(self, child: Child, request: Request) -> int | None:
-        """Answer the status of the reply; None: the link broke before there was one."""
+        """Return the status of the reply; None: the link broke before there was one."""
         link = http.client.HTTPConnection("127.0.0.1", child.port, ANSWER_SECONDS)
         headers = dict(request.headers)
         body = request.body

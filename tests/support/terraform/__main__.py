@@ -34,7 +34,7 @@ class Outcome:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the steps and tell of them; answer the exit status."""
+    """Run the steps and tell of them; return the exit status."""
     arguments = _arguments(argv)
     outcomes = []
     try:
@@ -60,7 +60,7 @@ def run(
 ) -> Iterator[Outcome]:
     """Yield how each of `steps` went on the configuration in `folder`.
 
-    Raises TerraformError if Terraform cannot read it at all.
+    Raise TerraformError if Terraform cannot read it at all.
     """
     if "fmt" in steps:
         yield _outcome(terraform, folder, "fmt", "-check", "-diff", "-recursive")
@@ -79,7 +79,7 @@ def run(
 
 
 def environments(folder: Path = CONFIGURATION) -> list[Path]:
-    """Answer the file of variables of each environment."""
+    """Return the file of variables of each environment."""
     found = sorted((folder / "environments").glob("*.tfvars"))
     if not found:
         raise TerraformError(f"{folder / 'environments'} has no *.tfvars")

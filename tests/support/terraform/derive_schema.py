@@ -31,7 +31,7 @@ def types_in(folder: Path) -> set[tuple[str, str]]:
 
 
 def schema_of(terraform: Terraform) -> Json:
-    """Return what `terraform providers schema` says; raises TerraformError."""
+    """Return what `terraform providers schema` says; raise TerraformError."""
     version = re.search(
         r"google = \{.*?\}", (CONFIGURATION / "versions.tf").read_text(), re.DOTALL
     )

@@ -66,7 +66,7 @@ def serving(schema: Path = SCHEMA) -> Iterator[dict[str, str]]:
 
 
 def refusals(schemas: Mapping[str, Any], request: bytes) -> bytes:
-    """Answer what is wrong with a configuration that fits the schema, as a message.
+    """Return what is wrong with a configuration that fits the schema, as a message.
 
     Terraform itself lets an attribute be set that the provider alone decides.
     """

@@ -21,13 +21,13 @@ _SAID_BY_RULES = {"Test assertion failed", "Resource precondition failed"}
 
 
 def rules(topic: str) -> list[str]:
-    """Answer the message of each rule in the file on that topic."""
+    """Return the message of each rule in the file on that topic."""
     path = CONFIGURATION / "tests" / f"{topic}.tftest.hcl"
     return _MESSAGE.findall(path.read_text(encoding="utf-8"))
 
 
 def copied(folder: Path, change: Change | None = None) -> Path:
-    """Answer a copy of the configuration in `folder`, with that change."""
+    """Return a copy of the configuration in `folder`, with that change."""
     target = folder / "terraform"
     shutil.copytree(CONFIGURATION, target, ignore=shutil.ignore_patterns(".terraform*"))
     if change:
@@ -48,7 +48,7 @@ def copied(folder: Path, change: Change | None = None) -> Path:
 def failed(
     terraform: Terraform, folder: Path, topic: str, environment: str = "production"
 ) -> list[str]:
-    """Answer the messages of the rules on `topic` (* for all) that fail.
+    """Return the messages of the rules on `topic` (* for all) that fail.
 
     Whatever else goes wrong is an assertion here.
     """

@@ -47,7 +47,7 @@ class Terraform:
     environment: Mapping[str, str]
 
     def run(self, folder: Path, *arguments: str) -> Done:
-        """Run one command in `folder`; answer what came of it."""
+        """Run one command in `folder`; return what came of it."""
         done = subprocess.run(
             [*self.command, f"-chdir={folder}", *arguments],
             check=False,
@@ -87,13 +87,13 @@ def attached(*, is_bundled: bool = False) -> Iterator[Terraform]:
 
 
 def installed() -> Path:
-    """Answer the folder of the bundled Terraform, which need not be there."""
+    """Return the folder of the bundled Terraform, which need not be there."""
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     return BUNDLED / digest[:12]
 
 
 def _found() -> tuple[str, str, tuple[str, ...]]:
-    """Answer version, origin and command of the Terraform to use."""
+    """Return version, origin and command of the Terraform to use."""
     program = shutil.which("terraform")
     if program is None:
         return _bundled("There is no terraform on PATH")
@@ -104,7 +104,7 @@ def _found() -> tuple[str, str, tuple[str, ...]]:
 
 
 def _bundled(reason: str) -> tuple[str, str, tuple[str, ...]]:
-    """Answer the same of the bundled one, which is installed if need be."""
+    """Return the same of the bundled one, which is installed if need be."""
     folder = installed()
     if not folder.exists():
         _install(folder, reason)
@@ -146,7 +146,7 @@ def _advice(reason: str, trouble: str) -> str:
 
 
 def _version(command: tuple[str, ...]) -> str:
-    """Answer the version that `command` says it is; "" where it says none."""
+    """Return the version that `command` says it is; "" where it says none."""
     environment = {**os.environ, "CHECKPOINT_DISABLE": "1"}
     environment["TF_CLI_CONFIG_FILE"] = os.devnull
     try:
