@@ -80,14 +80,16 @@ def fill(url: str, backlog_: Sequence[Event]) -> None:
 
 def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[Event]) -> str:
     """Return what is wrong with what arrived, '' where nothing is."""
-    owed: dict[str, list[str]] = defaultdict(list)
+    pending: dict[str, list[str]] = defaultdict(list)
     for event in backlog_:
-        owed[str(event.order_id)].append(event.id)
+        pending[str(event.order_id)].append(event.id)
     ids = [event_id for of_order in came.values() for event_id in of_order]
     if len(ids) != len(set(ids)):
         return f"{len(ids) - len(set(ids))} came twice"
     if missing := len(backlog_) - len(ids):
         return f"{missing} are missing"
-    if torn := [order_id for order_id in owed if owed[order_id] != came[order_id]]:
+    if torn := [
+        order_id for order_id in pending if pending[order_id] != came[order_id]
+    ]:
         return f"{len(torn)} orders came out of order, such as {torn[0]}"
     return ""

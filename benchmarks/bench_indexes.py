@@ -26,7 +26,7 @@ from common.domain.model import SHOP, Actor, ItemStatus, Line, Order
 from common.json import encode
 from common.messaging.pending import Bus
 from common.store import idempotency
-from common.store.idempotency import Answer
+from common.store.idempotency import StoredResponse
 from common.store.orders import Target, change_order, create_order
 
 BUS = Bus(("rabbitmq",))
@@ -188,7 +188,7 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
     ids = idempotency.begin(engine, [claim], LINES)
     change = orders.new_order(user, lines, ids, cart_id=7)
     reply = {"order_id": change.order.id, "order": change.order}
-    answer = Answer(201, {}, encode(reply))
+    answer = StoredResponse(201, {}, encode(reply))
     create_order(engine, change, BUS, [claim], answer)
     return change.order
 

@@ -45,7 +45,7 @@ def check_out(lines: Sequence[Line], number: int) -> None:
         order=change.order,
     )
     headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
-    answer = idempotency.Answer(201, headers, encode(reply))
+    answer = idempotency.StoredResponse(201, headers, encode(reply))
     create_order(engine, change, wiring.bus(), claims, answer)
 
 

@@ -14,8 +14,8 @@ from common.errors import (
     NotFoundError,
 )
 from common.messaging import envelopes
-from common.messaging.dead_letters import DeadLetter, bury
-from common.messaging.pending import Bus, Owed
+from common.messaging.dead_letters import DeadLetter, keep
+from common.messaging.pending import Bus, PendingEvents
 from common.store.orders import Target, change_order
 from common.telemetry import logs, tracing
 
@@ -38,20 +38,20 @@ _SECRET = frozenset(
 _MAX_TRAIT = 255  # characters of an id or type that somebody else chose
 
 
-def approve(engine: Engine, order_id: int, bus: Bus) -> Owed | None:
+def approve(engine: Engine, order_id: int, bus: Bus) -> PendingEvents | None:
     """Approve the order if it is due; return what is owed then, None where it is not.
 
     Of any number of calls at once exactly one approves. Raise NotFoundError.
     """
-    owed = change_order(engine, Target(order_id=order_id), decide, bus).owed
-    if owed is not None:
+    pending = change_order(engine, Target(order_id=order_id), decide, bus).pending
+    if pending is not None:
         log.info("order approved", extra={"fields": {"order_id": order_id}})
-    return owed
+    return pending
 
 
 def take(
     engine: Engine, headers: Mapping[str, str], body: bytes, bus: Bus
-) -> Owed | None:
+) -> PendingEvents | None:
     """Take one event that arrived; return what is to be sent now, if anything may be.
 
     Returning acknowledges. Duplicates, latecomers, and events about deleted or unknown
@@ -73,11 +73,11 @@ def take(
     }
     try:
         with tracing.within(f"process {incoming.type}", tracing.Kind.CONSUMER, told):
-            owed = approve(engine, incoming.order_id, bus)
+            pending = approve(engine, incoming.order_id, bus)
     except NotFoundError:
-        log.info("the order is gone")
+        log.info("the order no longer exists")
         return None
-    return owed or Owed(incoming.order_id)
+    return pending or PendingEvents(incoming.order_id)
 
 
 def keep_given_up(engine: Engine, headers: Mapping[str, str], body: bytes) -> None:
@@ -113,7 +113,7 @@ def _keep(
         order_id=traits.order_id,
     )
     with connect(engine) as connection:
-        bury(connection, letter)
+        keep(connection, letter)
 
 
 _FORGOTTEN = named(
@@ -146,5 +146,8 @@ def sweep(
         except NotFoundError:  # deleted since it was found
             continue
         except BusyError:  # somebody holds it: the next sweep's, and no other's loss
-            log.warning("an order is busy", extra={"fields": {"order_id": order_id}})
+            log.warning(
+                "an order is locked by another request",
+                extra={"fields": {"order_id": order_id}},
+            )
     return approved

@@ -59,7 +59,7 @@ class Found(Struct, frozen=True):
     statuses: dict[int, int]
 
 
-class Page(Struct, frozen=True):
+class Listing(Struct, frozen=True):
     """Orders, newest first, and where to go on; `oldest` was looked at last."""
 
     orders: list[Found]
@@ -117,7 +117,7 @@ def find(
     limit: int,
     after: int | None = None,
     most: int = MOST_LOOKED_AT,
-) -> Page:
+) -> Listing:
     """Return orders that `filters` ask for, newest first, from below id `after` on.
 
     `filters`: user_id, shop_id, status (of an item), is_approved, created_after,
@@ -135,10 +135,10 @@ def find(
     parameters = asked | {"up_to": up_to, "down_to": down_to, "limit": limit}
     statement = _find_statement(tuple(sorted(filters)), most)
     text, next_after = connection.execute(statement, parameters).one()
-    return Page(json.decode(text, type=list[Found]), next_after)
+    return Listing(json.decode(text, type=list[Found]), next_after)
 
 
-class Action(Struct, frozen=True):
+class RecordedAction(Struct, frozen=True):
     """What an operator did."""
 
     id: int
@@ -152,7 +152,7 @@ class Action(Struct, frozen=True):
     outcome: str
 
 
-_COLUMNS = ", ".join(Action.__struct_fields__)
+_COLUMNS = ", ".join(RecordedAction.__struct_fields__)
 _OF_ORDER = named(
     "console.actions_of_order",
     f"""
@@ -169,18 +169,20 @@ ORDER BY id DESC LIMIT CAST(:limit AS int)
 )
 
 
-def read_actions_of_order(connection: Connection, order_id: int) -> list[Action]:
+def read_actions_of_order(
+    connection: Connection, order_id: int
+) -> list[RecordedAction]:
     """Return what operators did to an order, oldest first; the newest 200."""
     rows = connection.execute(_OF_ORDER, {"order_id": order_id})
-    return [Action(*row) for row in rows][::-1]
+    return [RecordedAction(*row) for row in rows][::-1]
 
 
 def read_actions(
     connection: Connection, *, limit: int, up_to: int = MAX_ID
-) -> list[Action]:
+) -> list[RecordedAction]:
     """Return what operators did, the newest first, from id `up_to` on."""
     rows = connection.execute(_ACTIONS, {"limit": limit, "up_to": up_to})
-    return [Action(*row) for row in rows]
+    return [RecordedAction(*row) for row in rows]
 
 
 _COUNT = named(

@@ -11,14 +11,14 @@ from uuid import UUID
 from msgspec import Struct
 
 from common.console.access import operator_id
-from common.console.reads import Action
+from common.console.reads import RecordedAction
 from common.domain.events import ANALYTICS
 from common.domain.model import status_label
-from common.messaging.event_rows import Row
+from common.messaging.event_rows import EventRow
 from common.store.timeline import Step, Timeline
 
 
-class Entry(Struct, frozen=True):
+class TimelineRow(Struct, frozen=True):
     """One line; `kind` is history, sent, pending, held, dead or action."""
 
     at: datetime
@@ -30,7 +30,7 @@ class Entry(Struct, frozen=True):
     link: str = ""  # below the console's root
 
 
-def entries(page: Timeline, actions: Iterable[Action]) -> list[Entry]:
+def entries(page: Timeline, actions: Iterable[RecordedAction]) -> list[TimelineRow]:
     """Return the page's lines, oldest first; of `actions` those of its time."""
     known = {operator_id(action.operator): action.operator for action in actions}
     if page.owner is not None:
@@ -55,7 +55,7 @@ _TITLES = {
 }
 
 
-def _happened(step: Step, known: dict[UUID, str]) -> Entry:
+def _happened(step: Step, known: dict[UUID, str]) -> TimelineRow:
     changed_by, kind = step.changed_by, step.actor_kind
     who = "the service" if changed_by is None else str(changed_by)
     if kind in ("shop", "internal"):
@@ -63,7 +63,7 @@ def _happened(step: Step, known: dict[UUID, str]) -> Entry:
     elif changed_by is not None:
         who = known.get(changed_by, who)
     told = ", ".join(step.forgotten)
-    return Entry(
+    return TimelineRow(
         at=step.at,
         kind="history",
         title=_TITLES.get(step.kind) or " ".join(_item_words(step)),
@@ -89,9 +89,9 @@ def _item_words(step: Step) -> Iterator[str]:
 _WORDS = {"sent": "sent", "held": "held, in doubt", "pending": "waits"}
 
 
-def _became(one: Row) -> Entry:
+def _became(one: EventRow) -> TimelineRow:
     if one.place == "dead":
-        return Entry(
+        return TimelineRow(
             at=one.created_at,
             kind="dead",
             title=f"Dead letter {one.id}, {one.settled_as or 'open'}",
@@ -103,7 +103,7 @@ def _became(one: Row) -> Entry:
     said += [f"{one.doubts} in doubt"] if one.doubts else []
     said += ["an operator's resend"] if one.is_resend else []
     said += [one.reason] if one.reason else []
-    return Entry(
+    return TimelineRow(
         at=one.sent_at or one.created_at,
         kind=one.place,
         title=f"{what} to {one.destination}: {_WORDS[one.place]}",
@@ -112,8 +112,8 @@ def _became(one: Row) -> Entry:
     )
 
 
-def _acted(action: Action) -> Entry:
-    return Entry(
+def _acted(action: RecordedAction) -> TimelineRow:
+    return TimelineRow(
         at=action.at,
         kind="action",
         title=f"Operator: {action.action}, {action.outcome}",

@@ -85,7 +85,7 @@ def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection
             return engine.connect()
         except NoneFreeError as error:
             if time.monotonic() >= deadline:
-                log.warning("no connection was free in time")
+                log.warning("no database connection was free in time")
                 raise BusyError from error
 
 

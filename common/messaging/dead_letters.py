@@ -44,7 +44,7 @@ VALUES (CAST(:source AS text), CAST(:reason AS text), CAST(:body AS bytea),
 )
 
 
-def bury(connection: Connection, letter: DeadLetter) -> None:
+def keep(connection: Connection, letter: DeadLetter) -> None:
     """Keep the letter, and say so loudly enough for an alarm."""
     headers = {_storable(k): _storable(v) for k, v in letter.headers.items()}
     given = structs.asdict(letter) | {

@@ -123,7 +123,7 @@ class Destination:
             deadline = min(turn.deadline for turn in open_)
             ended = self._publisher.publish(messages, deadline)
         except Exception as error:  # a defect, which must not keep others' events
-            log.exception("a publisher broke its promise")
+            log.exception("a publisher raised an unexpected error")
             reason = type(error).__name__
             ended = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
         self._note({outcome.result for outcome in ended})

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec import Struct
 
 
-class Row(Struct, frozen=True):
+class EventRow(Struct, frozen=True):
     """One event on its way to one destination.
 
     `place` is 'pending', 'held', 'sent' or 'dead'. `reason` says why it was not sent,

@@ -113,7 +113,7 @@ def _claim(connection: Connection, name: str, scope: dict[str, Any]) -> list[Cla
     return json.decode(found.scalar_one(), type=list[Claimed])
 
 
-class Verdict(Struct, frozen=True):
+class RetryDecision(Struct, frozen=True):
     """What becomes of a row that was not sent; `attempts` is the claim's."""
 
     id: int
@@ -223,7 +223,7 @@ SELECT
 def settle(
     connection: Connection,
     sent: Iterable[int],
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[RetryDecision],
     *,
     order_id: int | None = None,
     destinations: Iterable[str] = (),

@@ -33,19 +33,23 @@ def destinations(event: Event, bus: Bus) -> Sequence[str]:
     return (event.destination,) if event.destination else bus.destinations
 
 
-class Row(Struct, frozen=True):
+class PendingRow(Struct, frozen=True):
     """An event that is owed to a destination."""
 
     event: Event
     destination: str
 
 
-def rows(recorded: Iterable[Event], bus: Bus) -> list[Row]:
+def rows(recorded: Iterable[Event], bus: Bus) -> list[PendingRow]:
     """Return what is owed, in order: a row for each event and destination."""
-    return [Row(event, name) for event in recorded for name in destinations(event, bus)]
+    return [
+        PendingRow(event, name)
+        for event in recorded
+        for name in destinations(event, bus)
+    ]
 
 
-class Owed(Struct, frozen=True):
+class PendingEvents(Struct, frozen=True):
     """What a write leaves to be sent right after it.
 
     `awake` names the destinations to try, None: whichever are worth it. `claimed` is
@@ -60,10 +64,10 @@ class Owed(Struct, frozen=True):
 def left(
     order_id: int,
     at: str,
-    told: Sequence[Row],
+    told: Sequence[PendingRow],
     claimed: Iterable[tuple[int, str, str]],
     awake: Sequence[str],
-) -> Owed | None:
+) -> PendingEvents | None:
     """Return what the write of `told` leaves to be sent, None where it told nothing.
 
     (id, event, destination) are `claimed`.
@@ -89,4 +93,4 @@ def left(
         for row in told
         if (row.event.id, row.destination) in mine
     ]
-    return Owed(order_id, awake, messages)
+    return PendingEvents(order_id, awake, messages)

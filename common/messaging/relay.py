@@ -18,8 +18,8 @@ from common.domain import events
 from common.errors import ServiceError
 from common.messaging import deliveries, outbox
 from common.messaging.destination import Destination
-from common.messaging.outbox import Claimed, Verdict
-from common.messaging.pending import Owed
+from common.messaging.outbox import Claimed, RetryDecision
+from common.messaging.pending import PendingEvents
 from common.publishing.publisher import THROUGH, Message, Outcome, Publisher, Result
 from common.telemetry import logs
 
@@ -63,28 +63,28 @@ class Relay:
         """Return the destinations that are worth a try now."""
         return tuple(d.name for d in self._destinations.values() if d.admit())
 
-    def send(self, owed: Owed | None) -> None:
+    def send(self, pending: PendingEvents | None) -> None:
         """Send what a write owes right after its commit, within a short bound.
 
         Never raises: what does not go out now stays owed and is swept later. A
         destination that was away a moment ago is not tried, so it costs nothing.
         """
-        if owed is None:
+        if pending is None:
             return
-        names = self.admit() if owed.awake is None else owed.awake
+        names = self.admit() if pending.awake is None else pending.awake
         awake = [self._destinations[name] for name in names]
         if not awake:
             return
         try:
-            claimed = owed.claimed or self._claim(owed.order_id, names)
+            claimed = pending.claimed or self._claim(pending.order_id, names)
             for _ in range(HAND_OVER_ROUNDS):
-                if not claimed or not self._send_once(owed.order_id, awake, claimed):
+                if not claimed or not self._send_once(pending.order_id, awake, claimed):
                     break
-                claimed = self._claim(owed.order_id, names)
+                claimed = self._claim(pending.order_id, names)
         except ServiceError as error:
-            log.warning("events stay owed: %s", error.detail)
+            log.warning("events stay in the outbox: %s", error.detail)
         except Exception:
-            log.exception("events stay owed")
+            log.exception("events stay in the outbox")
 
     def _claim(self, order_id: int, names: Iterable[str]) -> list[Claimed]:
         with connect(self._engine) as connection:
@@ -144,7 +144,7 @@ class Relay:
         try:
             self._settle(claimed, late.result())
         except ServiceError as error:  # the claim ends, and it is sent again
-            log.warning("analytics is in doubt: %s", error.detail)
+            log.warning("nobody knows whether analytics was notified: %s", error.detail)
 
     def sweep(
         self,
@@ -255,7 +255,10 @@ def _hold_back(
         result, reason = Result.NOT_TRIED, None
         if _is_risky(message) and message.order_id not in stuck:
             fields = {"event_id": message.event_id, "order_id": message.order_id}
-            log.error("an event is held: was it sent or not?", extra={"fields": fields})
+            log.error(
+                "an event is held: nobody knows whether it was sent",
+                extra={"fields": fields},
+            )
             result, reason = Result.HELD, "nobody knows whether it was sent"
         answer.append(Outcome(message.id, result, reason))
     return answer
@@ -283,7 +286,7 @@ def _side_by_side(
 
 def _log_failure(late: "Future[Counter[str]]") -> None:
     if error := late.exception():
-        log.warning("analytics was not swept to the end: %s", error)
+        log.warning("the sweep for analytics did not finish: %s", error)
 
 
 def _is_risky(message: Message) -> bool:
@@ -291,7 +294,7 @@ def _is_risky(message: Message) -> bool:
     return message.is_doubtful and message.type == events.ORDER_CREATED
 
 
-def verdict(message: Message, outcome: Outcome) -> Verdict:
+def verdict(message: Message, outcome: Outcome) -> RetryDecision:
     """Return what becomes of an event that was not sent."""
     result = outcome.result
     is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
@@ -299,7 +302,7 @@ def verdict(message: Message, outcome: Outcome) -> Verdict:
     if is_exhausted:
         fields = {"event_id": message.event_id, "order_id": message.order_id}
         log.error("an event became a dead letter", extra={"fields": fields})
-    return Verdict(
+    return RetryDecision(
         id=message.id,
         attempts=message.attempts,
         reason=outcome.reason,

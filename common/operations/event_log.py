@@ -11,7 +11,7 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
-from common.messaging.event_rows import DESTINATIONS, ROW, Row, found
+from common.messaging.event_rows import DESTINATIONS, ROW, EventRow, found
 from common.messaging.outbox import ARCHIVE, NOTIFY
 
 NEWEST = 100_000  # of what was sent, where no order is named
@@ -69,7 +69,7 @@ class Query(Struct, frozen=True, kw_only=True):
     event_type: str | None = None
 
 
-def read_many(connection: Connection, query: Query) -> list[Row]:
+def read_many(connection: Connection, query: Query) -> list[EventRow]:
     """Return the events that `query` asks for.
 
     Pending ones oldest first. Sent ones newest first, and, where no order is named,
@@ -86,7 +86,7 @@ def read_many(connection: Connection, query: Query) -> list[Row]:
         given["order_id"] = query.order_id
     statement = _LISTS[name, query.place == "held"]
     return json.decode(
-        connection.execute(statement, given).scalar_one(), type=list[Row]
+        connection.execute(statement, given).scalar_one(), type=list[EventRow]
     )
 
 
@@ -100,11 +100,11 @@ FROM found WHERE event_id = CAST(:event_id AS text)
 )
 
 
-def read(connection: Connection, event_id: UUID, order_id: int) -> list[Row]:
+def read(connection: Connection, event_id: UUID, order_id: int) -> list[EventRow]:
     """Return every row of an event, with its body; raise NotFoundError."""
     given = {"event_id": str(event_id), "order_id": order_id}
     text = connection.execute(_EVENT, given).scalar_one()
-    if not (rows := json.decode(text, type=list[Row])):
+    if not (rows := json.decode(text, type=list[EventRow])):
         raise NotFoundError(f"Order {order_id} has no event {event_id}.")
     return rows
 
@@ -209,7 +209,7 @@ def resend(
     return done
 
 
-def _resend(connection: Connection, rows: list[Row]) -> str:
+def _resend(connection: Connection, rows: list[EventRow]) -> str:
     """Do it for one destination; `rows` are all that there are."""
     for row in rows:
         if row.place in ("pending", "held"):

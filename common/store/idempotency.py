@@ -40,7 +40,7 @@ class Claim(Struct, frozen=True):
     fingerprint: str
 
 
-class Answer(Struct, frozen=True):
+class StoredResponse(Struct, frozen=True):
     """An answer as it goes out: status, headers beyond the usual, body as JSON text."""
 
     status: int
@@ -52,7 +52,7 @@ class Answer(Struct, frozen=True):
 class AlreadyAnsweredError(Exception):
     """The request was answered before, with `answer`; nothing was written."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: StoredResponse) -> None:
         self.answer = answer
         super().__init__("the request was answered before")
 
@@ -146,7 +146,7 @@ def begin(
         raise KeyReusedError
     status = 200 if record.scope == CART else record.status
     raise AlreadyAnsweredError(
-        Answer(status, record.headers, record.body, is_replayed=True)
+        StoredResponse(status, record.headers, record.body, is_replayed=True)
     )
 
 
@@ -171,7 +171,7 @@ WHERE scope = '{KEY}'
 )
 
 
-def keep(engine: Engine, claims: Sequence[Claim], answer: Answer) -> None:
+def keep(engine: Engine, claims: Sequence[Claim], answer: StoredResponse) -> None:
     """Keep an answer that wrote no order under the header's key, if there is one.
 
     Raise as `check` if another write has taken the key meanwhile.
@@ -202,7 +202,7 @@ def explain(error: StatementError | BusyError) -> NoReturn:
     raise error
 
 
-def rows(claims: Iterable[Claim], answer: Answer) -> list[dict[str, Any]]:
+def rows(claims: Iterable[Claim], answer: StoredResponse) -> list[dict[str, Any]]:
     """Return the records that keep `answer`, for the statement that writes."""
     return [
         {

@@ -23,9 +23,9 @@ from common.database.engine import (
 )
 from common.domain.model import Change, Snapshot
 from common.errors import BusyError, InFlightError, PreconditionFailedError
-from common.messaging.pending import Bus, Owed
+from common.messaging.pending import Bus, PendingEvents
 from common.store import idempotency
-from common.store.idempotency import Answer, Claim, KeyTakenError
+from common.store.idempotency import Claim, KeyTakenError, StoredResponse
 from common.store.reads import MOMENT, ORDER_JSON, unique
 from common.store.save import save
 from common.telemetry import logs
@@ -96,7 +96,7 @@ class Changed(Struct, frozen=True):
 
     after: Snapshot
     change: Change | None = None
-    owed: Owed | None = None
+    pending: PendingEvents | None = None
 
 
 def create_order(
@@ -104,8 +104,8 @@ def create_order(
     change: Change,
     bus: Bus,
     claims: Sequence[Claim],
-    answer: Answer,
-) -> Owed | None:
+    answer: StoredResponse,
+) -> PendingEvents | None:
     """Write a new order, keep `answer` under `claims`; return what is to be sent.
 
     One round trip. Raise AlreadyAnsweredError, with nothing written, if another write
@@ -115,7 +115,7 @@ def create_order(
         saved = save(connection, change, bus, idempotency.rows(claims, answer))
     assert saved is not None, "a new order has no version to have moved on from"
     logs.set_order_id(change.order.id)
-    return saved.owed
+    return saved.pending
 
 
 def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
@@ -124,13 +124,13 @@ def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
     rule: Callable[[Snapshot], Change],
     bus: Bus,
     claims: Sequence[Claim],
-    answer: Answer,
-) -> Owed | None:
+    answer: StoredResponse,
+) -> PendingEvents | None:
     """Change the order of `snapshot` as `change_order`, keep `answer` as above."""
     records = idempotency.rows(claims, answer)
     target = Target(order_id=snapshot.order.id, user_id=snapshot.order.user_id)
     with _same_request(engine, claims):
-        return change_order(engine, target, rule, bus, records, snapshot).owed
+        return change_order(engine, target, rule, bus, records, snapshot).pending
 
 
 @contextlib.contextmanager
@@ -166,7 +166,7 @@ def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
         if change is None:
             return Changed(snapshot)
         if saved := save(connection, change, bus, records):
-            return Changed(_after(snapshot, change), change, saved.owed)
+            return Changed(_after(snapshot, change), change, saved.pending)
     with transaction(engine) as connection:
         return change_locked(connection, target, rule, bus, records)
 
@@ -189,7 +189,7 @@ def change_locked(
     saved = save(connection, change, bus, records)
     if saved is None:
         raise BusyError
-    return Changed(_after(snapshot, change), change, saved.owed)
+    return Changed(_after(snapshot, change), change, saved.pending)
 
 
 def _after(snapshot: Snapshot, change: Change) -> Snapshot:

@@ -14,7 +14,7 @@ from common.domain.model import Change, Entry
 from common.errors import BusyError
 from common.json import encode
 from common.messaging import outbox, pending
-from common.messaging.pending import Bus, Owed
+from common.messaging.pending import Bus, PendingEvents
 from common.store import idempotency
 from common.telemetry import logs
 
@@ -142,7 +142,7 @@ target AS (  -- its items go with it
 class Saved(Struct, frozen=True):
     """What a write leaves to be sent."""
 
-    owed: Owed | None
+    pending: PendingEvents | None
 
 
 def save(
@@ -174,7 +174,7 @@ def save(
 def _document(
     change: Change,
     bus: Bus,
-    told: Sequence[pending.Row],
+    told: Sequence[pending.PendingRow],
     records: Sequence[dict[str, Any]],
     awake: Sequence[str],
 ) -> dict[str, Any]:

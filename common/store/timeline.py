@@ -15,7 +15,7 @@ from common.database.engine import Connection, named
 from common.domain import events
 from common.domain.model import MAX_ID
 from common.errors import NotFoundError
-from common.messaging.event_rows import ROW, Row, found
+from common.messaging.event_rows import ROW, EventRow, found
 from common.store.paging import MAX_LIMIT, ListQuery
 from common.store.reads import MOMENT, Document, unique
 
@@ -119,7 +119,7 @@ class Step(Struct, frozen=True):
     changed_by: UUID | None
     request_id: str | None
     destinations: list[str]
-    deliveries: list[Row]
+    deliveries: list[EventRow]
 
     @property
     def forgotten(self) -> Sequence[str]:
@@ -139,7 +139,7 @@ class Timeline(Struct, frozen=True):
     owner: UUID | None
     until: datetime | None
     steps: list[Step]
-    others: list[Row]
+    others: list[EventRow]
     next_before: int | None
 
     def covers(self, at: datetime) -> bool:

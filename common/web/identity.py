@@ -50,7 +50,7 @@ def identify(
     if settings.identity_source == "apigateway":
         return _from_api_gateway(headers)
     if settings.identity_source != "header":
-        raise UnauthenticatedError("It is not settled whose word to take.")
+        raise UnauthenticatedError("IDENTITY_SOURCE is not set.")
     user_id = _user_id(headers)
     authorization = headers.get("Authorization")
     if authorization is None:

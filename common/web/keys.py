@@ -10,7 +10,7 @@ from common.errors import (
     InvalidRequestError,
     ServiceError,
 )
-from common.store.idempotency import Answer, Claim, by_header
+from common.store.idempotency import Claim, StoredResponse, by_header
 from common.web.problems import PROBLEM_JSON, problem
 from common.web.replies import json_response
 
@@ -29,7 +29,7 @@ def claims(user_id: UUID) -> list[Claim]:
     return [by_header(user_id, key, path, request.get_data())]
 
 
-def answer(given: Answer) -> Response:
+def answer(given: StoredResponse) -> Response:
     """Return a POST, marked as replayed where it is."""
     replayed = {"Idempotency-Replayed": "true"} if given.is_replayed else {}
     response = json_response(given.body, given.status, given.headers | replayed)
@@ -38,7 +38,7 @@ def answer(given: Answer) -> Response:
     return response
 
 
-def refusal(error: ServiceError) -> Answer:
+def refusal(error: ServiceError) -> StoredResponse:
     """Return the problem that tells of `error` as an answer that can be kept."""
     response = problem(error)
-    return Answer(response.status_code, {}, response.get_data(as_text=True))
+    return StoredResponse(response.status_code, {}, response.get_data(as_text=True))

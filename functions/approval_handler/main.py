@@ -22,8 +22,8 @@ app = create_app("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY
 @app.post("/<path:path>")
 def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
     """Acknowledge with 204 what is done or can never be; 503 asks for redelivery."""
-    owed = approval.take(wiring.engine(), *_message(), wiring.bus())
-    wiring.relay().send(owed)
+    pending = approval.take(wiring.engine(), *_message(), wiring.bus())
+    wiring.relay().send(pending)
     return Response(status=204)
 
 

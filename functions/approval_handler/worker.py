@@ -17,7 +17,7 @@ import pika.spec
 from common import approval, failpoints, startup, wiring
 from common.domain.events import STATUS_UPDATED
 from common.errors import ServiceError
-from common.messaging.pending import Owed
+from common.messaging.pending import PendingEvents
 from common.publishing.rabbitmq_connection import (
     EXCHANGE,
     connection_parameters,
@@ -48,7 +48,7 @@ SIGTERM and SIGINT stop it once the message in hand is done.
 log = logs.get("approval.worker")
 
 # Does what is due about a message, and answers what is to be sent now, if anything is.
-Handle = Callable[[Mapping[str, str], bytes], Owed | None]
+Handle = Callable[[Mapping[str, str], bytes], PendingEvents | None]
 
 
 def declare(channel: Any) -> None:  # noqa: ANN401 pika's
@@ -72,7 +72,7 @@ def declare(channel: Any) -> None:  # noqa: ANN401 pika's
     channel.queue_bind(QUEUE, EXCHANGE, routing_key=STATUS_UPDATED)
 
 
-def approve(headers: Mapping[str, str], body: bytes) -> Owed | None:
+def approve(headers: Mapping[str, str], body: bytes) -> PendingEvents | None:
     """Take one event from our queue; what that owes is sent once it is acknowledged."""
     bus = wiring.bus(claims=False)
     return approval.take(wiring.engine(), headers, body, bus)
@@ -142,18 +142,18 @@ class _Consumer:
             "approval_worker",
         ):
             try:
-                owed = self._handle(headers, body)
+                pending = self._handle(headers, body)
             except ServiceError as error:
-                log.warning("put back: %s", error.detail)
+                log.warning("message requeued: %s", error.detail)
                 self._wait_for_database(channel.connection)
             except Exception:
-                log.exception("put back, because of a defect")
+                log.exception("message requeued after an unexpected error")
                 channel.connection.sleep(RETRY_SECONDS)
             else:
                 failpoints.reach("acknowledge before")
                 channel.basic_ack(delivery.delivery_tag)
                 failpoints.reach("acknowledge after")
-                wiring.relay().send(owed)
+                wiring.relay().send(pending)
                 return
             channel.basic_nack(delivery.delivery_tag, requeue=True)
 
@@ -228,9 +228,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             consume(stop)
         except (pika.exceptions.AMQPError, OSError) as error:  # OSError: no such name
-            log.warning("the link broke: %s", reason(error))
+            log.warning("connection to RabbitMQ lost: %s", reason(error))
         except Exception:
-            log.exception("a defect; connecting again")
+            log.exception("unexpected error; connecting again")
         if not stop:
             time.sleep(RECONNECT_SECONDS)
     wiring.close()

@@ -19,9 +19,9 @@ from common.domain.cart import Cart
 from common.domain.commands import CheckoutReply
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
-from common.messaging.pending import Owed
+from common.messaging.pending import PendingEvents
 from common.store import idempotency
-from common.store.idempotency import AlreadyAnsweredError, Answer, Claim
+from common.store.idempotency import AlreadyAnsweredError, Claim, StoredResponse
 from common.store.orders import create_order
 from common.telemetry import logs
 from common.web import keys, requests
@@ -43,14 +43,16 @@ def order_cart() -> Response:
     user_id = requests.caller(startup.settings()).user_id
     claims = keys.claims(user_id)
     try:
-        answer, owed = _check_out(user_id, claims)
+        answer, pending = _check_out(user_id, claims)
     except AlreadyAnsweredError as earlier:
         return keys.answer(earlier.answer)
-    wiring.relay().send(owed)
+    wiring.relay().send(pending)
     return keys.answer(answer)
 
 
-def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]:
+def _check_out(
+    user_id: UUID, claims: list[Claim]
+) -> tuple[StoredResponse, PendingEvents | None]:
     """Return the answer, and what is to be sent; raise what was answered earlier."""
     settings, engine = startup.settings(), wiring.engine()
     ids = idempotency.begin(engine, claims, SPARE_ITEM_IDS) if claims else None
@@ -82,7 +84,7 @@ def _check_out(user_id: UUID, claims: list[Claim]) -> tuple[Answer, Owed | None]
         order=change.order,
     )
     location = requests.public_path(f"/api/orders/{change.order.id}/", settings)
-    answer = Answer(201, {"Location": location, "ETag": etag(1)}, encode(reply))
+    answer = StoredResponse(201, {"Location": location, "ETag": etag(1)}, encode(reply))
     return answer, create_order(engine, change, wiring.bus(), claims, answer)
 
 
@@ -104,7 +106,7 @@ def _repair(
     fixes: list[checkout.Fix],
     claims: list[Claim],
     deadline: float,
-) -> Answer:
+) -> StoredResponse:
     """Repair the cart, all lines side by side, and return what the caller is told.
 
     That is kept under the header's key if the cart has changed: the same key must not
@@ -133,7 +135,7 @@ def _repair(
         try:
             idempotency.keep(wiring.engine(), claims, answer)
         except ServiceError as error:  # the caller must know of the repair anyway
-            log.warning("a repair is not kept under its key: %s", error.detail)
+            log.warning("a repaired cart's reply is not stored: %s", error.detail)
     return answer
 
 

@@ -43,7 +43,7 @@ def set_status(item_id: int) -> Response:
         orders.set_status, item_id=item_id, status=wanted.status, actor=actor
     )
     done = change_order(wiring.engine(), target, move, wiring.bus(), snapshot=before)
-    wiring.relay().send(done.owed)
+    wiring.relay().send(done.pending)
     version = done.after.item_versions[item_id]
     item = done.after.item(item_id)
     return replies.json_response(item, headers={"ETag": etag(version)})

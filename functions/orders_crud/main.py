@@ -27,7 +27,7 @@ from common.domain.commands import (
 from common.domain.model import Actor, Change, Item, Order, Snapshot
 from common.json import encode
 from common.store import idempotency, paging, reads, timeline
-from common.store.idempotency import AlreadyAnsweredError, Answer
+from common.store.idempotency import AlreadyAnsweredError, StoredResponse
 from common.store.orders import Target, add_item, change_order, create_order, load
 from common.web import keys, replies, requests
 from common.web.app import create_app, respond
@@ -66,7 +66,7 @@ def _change(
     """Change an order and send what that owes; return the order as it is then."""
     engine, bus = wiring.engine(), wiring.bus()
     done = change_order(engine, target, rule, bus, snapshot=before)
-    wiring.relay().send(done.owed)
+    wiring.relay().send(done.pending)
     return done.after
 
 
@@ -140,19 +140,19 @@ def post_order() -> Response:
 
         change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
         answer = _created(f"/api/orders/{change.order.id}/", change.order)
-        owed = create_order(wiring.engine(), change, wiring.bus(), claims, answer)
+        pending = create_order(wiring.engine(), change, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
         return keys.answer(earlier.answer)
-    wiring.relay().send(owed)
+    wiring.relay().send(pending)
     return keys.answer(answer)
 
 
-def _created(path: str, body: Order | Item) -> Answer:
+def _created(path: str, body: Order | Item) -> StoredResponse:
     headers = {
         "Location": requests.public_path(path, startup.settings()),
         "ETag": etag(1),
     }
-    return Answer(201, headers, encode(body))
+    return StoredResponse(201, headers, encode(body))
 
 
 @app.patch("/api/orders/<id:order_id>")
@@ -197,10 +197,10 @@ def create_item() -> Response:
         answer = _created(f"/api/order-items/{item.id}/", item)
 
         add = partial(orders.add_item, item=item, actor=Actor(user_id))
-        owed = add_item(wiring.engine(), before, add, wiring.bus(), claims, answer)
+        pending = add_item(wiring.engine(), before, add, wiring.bus(), claims, answer)
     except AlreadyAnsweredError as earlier:
         return keys.answer(earlier.answer)
-    wiring.relay().send(owed)
+    wiring.relay().send(pending)
     return keys.answer(answer)
 
 

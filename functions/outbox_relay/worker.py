@@ -43,18 +43,20 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped, whatever happens to the database or the destinations."""
-        log.info("relaying; polls every %g s", self._poll_seconds)
+        log.info("relay started; polls every %g s", self._poll_seconds)
         while not self._is_stopping:
             try:
                 with listening(wiring.engine(), outbox.CHANNEL) as listener:
                     self._serve(listener)
             except ServiceError as error:
-                log.warning("comes back to it: %s", error.detail)
+                log.warning(
+                    "a pass of the relay failed: %s; trying again", error.detail
+                )
                 self._rest(PAUSE_SECONDS)
             except Exception:
-                log.exception("goes on after an error of its own")
+                log.exception("unexpected error in a pass of the relay; going on")
                 self._rest(PAUSE_SECONDS)
-        log.info("ended")
+        log.info("relay stopped")
 
     def _serve(self, listener: Listener) -> None:
         while not self._is_stopping:
@@ -77,7 +79,7 @@ class Worker:
             should_stop=lambda: self._is_stopping,
         )
         if swept:
-            log.info("swept", extra={"fields": {"events": swept}})
+            log.info("relay pass done", extra={"fields": {"events": swept}})
         return swept
 
     def do_chores(self) -> None:
@@ -91,7 +93,7 @@ class Worker:
             "purged_events": purged.events,
         }
         if any(done.values()):
-            log.info("did the chores", extra={"fields": done})
+            log.info("maintenance done", extra={"fields": done})
         lag.tell(engine, len(approved))
 
     def _wait(self, listener: Listener) -> None:

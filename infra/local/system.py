@@ -170,7 +170,7 @@ def _scheduler(url: str) -> Iterator[None]:
                 if problem and was_well and not stopping.is_set():
                     logger.warning("outbox relay: %s; trying again", problem)
                 elif not problem and not was_well:
-                    logger.warning("outbox relay: well again")
+                    logger.warning("outbox relay: working again")
                 was_well = not problem
 
     thread = threading.Thread(target=sweep, name="scheduler", daemon=True)

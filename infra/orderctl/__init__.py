@@ -15,7 +15,7 @@ from common.database import sqlstates
 from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
-from infra.orderctl.output import Answer, UsageError, show
+from infra.orderctl.output import Printed, UsageError, show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        answer: Answer = arguments.run(arguments)
+        answer: Printed = arguments.run(arguments)
         show(answer, as_json=arguments.json)
     except BrokenPipeError:  # whoever reads has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

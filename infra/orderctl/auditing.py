@@ -16,8 +16,8 @@ from common import wiring
 from common.domain.model import MAX_ID
 from common.operations.audit import Report, audit
 from infra.orderctl.output import (
-    Answer,
     Commands,
+    Printed,
     UsageError,
     add_command,
     as_rows,
@@ -58,7 +58,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def _audit(arguments: argparse.Namespace) -> Answer:
+def _audit(arguments: argparse.Namespace) -> Printed:
     between = _between(arguments)
     wiring.use("DATABASE")
     meter = _Meter()
@@ -69,7 +69,7 @@ def _audit(arguments: argparse.Namespace) -> Answer:
         progress=meter,
     )
     meter.end()
-    return Answer(_data(report), _lines(report), is_failure=report.found > 0)
+    return Printed(_data(report), _lines(report), is_failure=report.found > 0)
 
 
 def _between(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from common.domain.events import ANALYTICS
 from common.operations import diagnosis
 from common.operations.diagnosis import Diagnosis, Repairs
 from infra.orderctl.output import (
-    Answer,
     Commands,
+    Printed,
     add_command,
     as_rows,
     positive,
@@ -70,7 +70,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def _doctor(arguments: argparse.Namespace) -> Answer:
+def _doctor(arguments: argparse.Namespace) -> Printed:
     from common.database import migrations  # noqa: PLC0415 alembic is slow to import
 
     wiring.use("DATABASE", *(("EVENT_BUS",) if arguments.fix else ()))
@@ -81,7 +81,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
     database = _database(settings)
     if at == "empty" or at < head:
         said = f"the schema is at {at}, this release needs {head}: run orderctl migrate"
-        return Answer(
+        return Printed(
             {
                 "is_well": False,
                 "complaints": [said],
@@ -105,7 +105,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
         "repairs": repairs,
     }
     lines = [*_opening(database), *_lines(found, repairs)]
-    return Answer(data, lines, is_failure=bool(found.complaints))
+    return Printed(data, lines, is_failure=bool(found.complaints))
 
 
 def _database(settings: Settings) -> dict[str, str | None]:

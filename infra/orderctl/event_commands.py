@@ -10,12 +10,12 @@ from uuid import UUID
 from common import wiring
 from common.database.engine import connect
 from common.domain.model import parse_uuid
-from common.messaging.event_rows import Row
+from common.messaging.event_rows import EventRow
 from common.operations import event_log
 from common.operations.event_log import Done, Query
 from infra.orderctl.output import (
-    Answer,
     Commands,
+    Printed,
     add_command,
     add_group,
     add_limit,
@@ -119,7 +119,7 @@ def _uuid(text: str) -> UUID:
     return parsed
 
 
-def _list(arguments: argparse.Namespace) -> Answer:
+def _list(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     place = "sent" if arguments.sent else "held" if arguments.held else "pending"
     query = Query(
@@ -131,10 +131,10 @@ def _list(arguments: argparse.Namespace) -> Answer:
     )
     with connect(wiring.engine()) as connection:
         found = event_log.read_many(connection, query)
-    return Answer({"events": found}, _listing(found, query))
+    return Printed({"events": found}, _listing(found, query))
 
 
-def _listing(found: list[Row], query: Query) -> Iterator[str]:
+def _listing(found: list[EventRow], query: Query) -> Iterator[str]:
     columns = (*_PENDING, *(("sent_at",) if query.place == "sent" else ("reason",)))
     yield from table(as_rows(found), columns, nothing=f"no {query.place} events")
     if len(found) == query.limit:
@@ -147,15 +147,15 @@ def _order(arguments: argparse.Namespace) -> int:
     return event_log.find_order(wiring.engine(), arguments.event_id)
 
 
-def _show(arguments: argparse.Namespace) -> Answer:
+def _show(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     with connect(wiring.engine()) as connection:
         found = event_log.read(connection, arguments.event_id, order_id)
-    return Answer({"events": found}, _blocks(found))
+    return Printed({"events": found}, _blocks(found))
 
 
-def _blocks(found: list[Row]) -> Iterator[str]:
+def _blocks(found: list[EventRow]) -> Iterator[str]:
     first = found[0]
     yield from facts(
         {
@@ -187,7 +187,7 @@ def _blocks(found: list[Row]) -> Iterator[str]:
         )
 
 
-def _resend(arguments: argparse.Namespace) -> Answer:
+def _resend(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     where = arguments.destination or "every destination"
@@ -199,7 +199,7 @@ def _resend(arguments: argparse.Namespace) -> Answer:
     return _done(arguments.event_id, order_id, done)
 
 
-def _confirm(arguments: argparse.Namespace) -> Answer:
+def _confirm(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     where = arguments.destination
@@ -218,6 +218,6 @@ _SAID = {
 }
 
 
-def _done(event_id: UUID, order_id: int, done: list[Done]) -> Answer:
+def _done(event_id: UUID, order_id: int, done: list[Done]) -> Printed:
     data = {"event_id": event_id, "order_id": order_id, "done": done}
-    return Answer(data, facts({d.destination: _SAID[d.action] for d in done}))
+    return Printed(data, facts({d.destination: _SAID[d.action] for d in done}))

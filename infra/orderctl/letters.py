@@ -16,8 +16,8 @@ from common.messaging import dead_letters
 from common.messaging.dead_letters import Kept
 from common.messaging.pending import Bus
 from infra.orderctl.output import (
-    Answer,
     Commands,
+    Printed,
     UsageError,
     add_command,
     add_group,
@@ -99,7 +99,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _list(arguments: argparse.Namespace) -> Answer:
+def _list(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     with connect(wiring.engine()) as connection:
         found = dead_letters.read_many(
@@ -114,7 +114,7 @@ def _list(arguments: argparse.Namespace) -> Answer:
     lines = table(as_rows(found), columns, nothing="no dead letters")
     if len(found) == arguments.limit:
         lines.append(f"… perhaps more: --after {found[-1].id}")
-    return Answer({"dead_letters": [_traits(letter) for letter in found]}, lines)
+    return Printed({"dead_letters": [_traits(letter) for letter in found]}, lines)
 
 
 def _traits(letter: Kept) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _traits(letter: Kept) -> dict[str, Any]:
     return traits
 
 
-def _show(arguments: argparse.Namespace) -> Answer:
+def _show(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     with connect(wiring.engine()) as connection:
         letter = dead_letters.read(connection, arguments.id)
@@ -135,7 +135,7 @@ def _show(arguments: argparse.Namespace) -> Answer:
         lines += ["", "headers:", *(f"  {line}" for line in facts(headers))]
     title = "body:" if text is not None else "body, in hexadecimal:"
     lines += ["", title, body.hex(" ", 4) if text is None else text]
-    return Answer(traits | {"headers": headers} | shown, lines)
+    return Printed(traits | {"headers": headers} | shown, lines)
 
 
 def _text(body: bytes) -> str | None:
@@ -148,7 +148,7 @@ def _text(body: bytes) -> str | None:
     return text if is_plain else None
 
 
-def _replay(arguments: argparse.Namespace) -> Answer:
+def _replay(arguments: argparse.Namespace) -> Printed:
     if bool(arguments.ids) == arguments.all:
         raise UsageError("name the letters by id, or all that are open with --all")
     if arguments.source and not arguments.all:
@@ -165,7 +165,7 @@ def _replay(arguments: argparse.Namespace) -> Answer:
     return _each(ids, lambda id_: dead_letters.replay(engine, id_, take), "replayed")
 
 
-def _discard(arguments: argparse.Namespace) -> Answer:
+def _discard(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     count = len(arguments.ids)
     confirm(f"Give up {count} dead letters for good?", is_sure=arguments.yes)
@@ -175,7 +175,7 @@ def _discard(arguments: argparse.Namespace) -> Answer:
     )
 
 
-def _each(ids: Sequence[int], settle: Callable[[int], bool], done: str) -> Answer:
+def _each(ids: Sequence[int], settle: Callable[[int], bool], done: str) -> Printed:
     """Settle each by itself; a failure is told and holds up no other."""
     settled: list[int] = []
     failed: list[dict[str, Any]] = []
@@ -191,4 +191,4 @@ def _each(ids: Sequence[int], settle: Callable[[int], bool], done: str) -> Answe
     lines = [f"{done} {len(settled)} of {len(settled) + len(failed)} dead letters"]
     lines += [f"! {failure['reason']}" for failure in failed]
     data = {"done": settled, "failed": failed}
-    return Answer(data, lines, is_failure=bool(failed))
+    return Printed(data, lines, is_failure=bool(failed))

@@ -7,7 +7,7 @@ from typing import Any
 from common import approval, startup, wiring
 from common.database.engine import ping
 from common.operations import retention
-from infra.orderctl.output import Answer, Commands, UsageError, add_command, facts
+from infra.orderctl.output import Commands, Printed, UsageError, add_command, facts
 
 
 def add_to(commands: Commands) -> None:
@@ -49,8 +49,8 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def _answer(result: dict[str, Any]) -> Answer:
-    return Answer(result, facts(result))
+def _answer(result: dict[str, Any]) -> Printed:
+    return Printed(result, facts(result))
 
 
 def _names(text: str) -> list[str]:
@@ -60,7 +60,7 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _migrate(arguments: argparse.Namespace) -> Answer:
+def _migrate(arguments: argparse.Namespace) -> Printed:
     from common.database import migrations  # noqa: PLC0415 alembic is only for this command
 
     wiring.use("DATABASE")
@@ -76,10 +76,10 @@ def _migrate(arguments: argparse.Namespace) -> Answer:
     revisions = {"before": before, "after": after}
     later = "a later release's: nothing to do" if migrations.is_later(after) else None
     lines = facts(revisions | {"granted to": ", ".join(roles) or None, "schema": later})
-    return Answer(revisions | {"granted_to": roles}, lines)
+    return Printed(revisions | {"granted_to": roles}, lines)
 
 
-def _relay(arguments: argparse.Namespace) -> Answer:
+def _relay(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE", "EVENT_BUS")
     deadline = time.monotonic() + arguments.seconds
     approved = approval.sweep(wiring.engine(), startup.settings().bus)

@@ -27,7 +27,7 @@ class UsageError(Exception):
 
 
 @dataclass
-class Answer:
+class Printed:
     """What a command has to say: `data` to machines, `lines` to people."""
 
     data: Any
@@ -35,7 +35,7 @@ class Answer:
     is_failure: bool = False
 
 
-def show(answer: Answer, *, as_json: bool) -> None:
+def show(answer: Printed, *, as_json: bool) -> None:
     """Print it to standard output."""
     if as_json:
         print(msgspec.json.encode(answer.data, order="deterministic").decode())
@@ -48,7 +48,7 @@ def show(answer: Answer, *, as_json: bool) -> None:
 def add_command(
     commands: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], Answer],
+    run: Callable[[argparse.Namespace], Printed],
     *,
     help: str,  # noqa: A002 as argparse calls it
     epilog: str,

@@ -108,7 +108,7 @@ variable "rabbitmq" {
 # Siblings
 
 variable "siblings" {
-  description = "Base URLs of the services that are called. analytics may be left out; then notifications stay owed."
+  description = "Base URLs of the services that are called. analytics may be left out; then notifications wait in the outbox."
   type = object({
     shopcart  = string
     product   = string

@@ -35,7 +35,7 @@ App = Callable[[Environ, StartResponse], list[bytes]]
 
 def hear(sandbox: Sandbox, body: dict[str, Any]) -> None:
     sandbox.hear(body)
-    sandbox.wait_until(lambda: not sandbox.owed())
+    sandbox.wait_until(lambda: not sandbox.pending())
 
 
 def answering(seen: list[Environ], *statuses: str) -> App:
@@ -119,11 +119,11 @@ def test_shop_redelivers_poison_for_ever_but_blocks_nobody(sandbox: Sandbox) -> 
         sandbox.hear(order_item_created(**poison))
     for _ in range(2):
         sandbox.hear(order_item_created())
-    sandbox.wait_until(lambda: sandbox.owed("shop") == 5)
+    sandbox.wait_until(lambda: sandbox.pending("shop") == 5)
     [row] = sandbox.shop_rows
     assert (row["order_item_id"], row["order_id"], row["price"]) == (9, 4, 1999)
     assert sandbox.deliver() == 0
-    assert sandbox.owed("shop") == 5
+    assert sandbox.pending("shop") == 5
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_sink_answers_202_once_an_event_is_stored_for_good(
         del attributes["ce-id"]
         assert http.post(url, json=body, headers=attributes).status_code == 400
     with running_sandbox(path=path) as sandbox:
-        sandbox.wait_until(lambda: not sandbox.owed())
+        sandbox.wait_until(lambda: not sandbox.pending())
         assert sandbox.stock(MUG) == 998
         [event] = sandbox.events
         assert (event.type, event.attributes["ce-subject"]) == ("order.created", "4")

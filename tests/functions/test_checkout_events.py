@@ -18,25 +18,25 @@ def bodies(service: Service) -> list[Any]:
 
 
 @pytest.fixture
-def owed(service: Service) -> Service:
+def pending(service: Service) -> Service:
     """A service whose event sink is away, so that events stay in the outbox."""
     service.sandbox.fault("sink", status=503)
     return service
 
 
-def test_outbox_has_each_item_and_then_the_order(owed: Service, user: str) -> None:
-    owed.sandbox.add_to_cart(user, catalogue.MUG, 2)
-    owed.sandbox.add_to_cart(user, catalogue.NAIL, 5)
-    cart = owed.sandbox.cart(user)
+def test_outbox_has_each_item_and_then_the_order(pending: Service, user: str) -> None:
+    pending.sandbox.add_to_cart(user, catalogue.MUG, 2)
+    pending.sandbox.add_to_cart(user, catalogue.NAIL, 5)
+    cart = pending.sandbox.cart(user)
     assert cart is not None
 
-    order = owed.checkout(user).get_json()["order"]
+    order = pending.checkout(user).get_json()["order"]
 
     bought = [
         (catalogue.POTTERY, catalogue.MUG, 2, 1999),
         (catalogue.WORKSHOP, catalogue.NAIL, 5, 101),
     ]
-    assert bodies(owed) == [
+    assert bodies(pending) == [
         *(
             {
                 "event_type": "order.item.created",
@@ -70,10 +70,10 @@ def test_outbox_has_each_item_and_then_the_order(owed: Service, user: str) -> No
     ]
 
 
-def test_each_row_has_type_destination_and_trace(owed: Service, user: str) -> None:
-    owed.sandbox.add_to_cart(user, catalogue.MUG)
-    order = owed.checkout(user, traceparent=TRACEPARENT).get_json()["order"]
-    rows = owed.rows("SELECT * FROM outbox ORDER BY id")
+def test_each_row_has_type_destination_and_trace(pending: Service, user: str) -> None:
+    pending.sandbox.add_to_cart(user, catalogue.MUG)
+    order = pending.checkout(user, traceparent=TRACEPARENT).get_json()["order"]
+    rows = pending.rows("SELECT * FROM outbox ORDER BY id")
     assert [row["event_type"] for row in rows] == [
         "order.item.created",
         "order.created",
@@ -89,7 +89,7 @@ def test_trap_siblings_understand_and_hear_once(service: Service, user: str) -> 
     for _ in range(3):
         service.sweep()
     service.sandbox.deliver()
-    assert service.sandbox.owed() == 0  # redelivered for ever where not understood
+    assert service.sandbox.pending() == 0  # redelivered for ever where not understood
     left = [service.sandbox.stock(i["product_variation"]) for i in order["items"]]
     assert left == [10_000 - 3, 10_000 - 2]
     heard = {row["order_item_id"] for row in service.sandbox.shop_rows}

@@ -23,7 +23,7 @@ def link(service: Service) -> Iterator[Link]:
         yield link
 
 
-def owed(service: Service) -> int:
+def pending(service: Service) -> int:
     [row] = service.rows("SELECT count(*) AS owed FROM outbox")
     return int(row["owed"])
 
@@ -56,7 +56,7 @@ def test_with_the_sink_away_requests_succeed_and_events_arrive_when_it_is_back(
     service.set(EVENT_SINK_URL=address)
     service.rows("UPDATE outbox SET available_at = now()")  # no need to wait
     service.sweep()
-    assert owed(service) == 0
+    assert pending(service) == 0
     assert [event.type for event in service.sandbox.events] == [
         "order.item.created",
         "order.created",
@@ -84,7 +84,7 @@ def test_sink_that_never_answers_costs_second_request_nothing(service: Service) 
         service.ordered(new_user())
         service.ordered(new_user())
         assert len(server.requests) == 1
-        assert owed(service) == 4
+        assert pending(service) == 4
 
 
 def test_silent_sink_is_asked_once_by_many_requests_at_once(service: Service) -> None:
@@ -118,11 +118,11 @@ def test_an_outbox_that_cannot_be_touched_fails_no_request(
         " FOR EACH ROW EXECUTE FUNCTION no()"
     )
     service.ordered(user)
-    assert owed(service) == 2
+    assert pending(service) == 2
     service.rows("DROP TRIGGER no ON outbox")
     service.rows("UPDATE outbox SET available_at = now()")  # as if a claim had run out
     service.sweep()
-    assert owed(service) == 0
+    assert pending(service) == 0
 
 
 def test_with_analytics_away_the_rest_goes_on(service: Service, user: str) -> None:
@@ -132,10 +132,10 @@ def test_with_analytics_away_the_rest_goes_on(service: Service, user: str) -> No
     order = completed(service, user, DELIVERED)
     assert service.trigger_approval(order["id"]).status_code == 204
     assert len(service.sandbox.events_of("order.approved")) == 1
-    assert owed(service) == 1
+    assert pending(service) == 1
     service.set(ANALYTIC_SERVICE=service.sandbox.environ["ANALYTIC_SERVICE"])
     service.sweep()
-    assert owed(service) == 0
+    assert pending(service) == 0
     assert len(service.sandbox.completed_orders) == 1
 
 
@@ -163,7 +163,7 @@ def test_events_reach_the_broker_right_after_the_request(
     service.ordered(user, 1, 1)
     assert heard(rabbitmq_channel) == 1
     assert heard(rabbitmq_channel, "shop_order_items_queue") == 2
-    assert owed(service) == 0
+    assert pending(service) == 0
     assert broker_link.attempts == 1
 
 

@@ -11,7 +11,7 @@ from common import approval
 from common.database.engine import connect
 from common.errors import BusyError
 from common.messaging import dead_letters
-from common.messaging.dead_letters import DeadLetter, bury
+from common.messaging.dead_letters import DeadLetter, keep
 from common.messaging.pending import Bus
 from tests.support.audited import SINK, Tampering, never
 from tests.support.bodies import status_event
@@ -45,7 +45,7 @@ def message(world: Tampering, order_id: object, **changes: object) -> int:
     """Keep a message that came in and was given up; return the letter's id."""
     body = json.dumps(status_event(order_id, **changes)).encode()
     with connect(world.engine) as connection:
-        bury(connection, DeadLetter("approval", "told so", body, EVENT))
+        keep(connection, DeadLetter("approval", "told so", body, EVENT))
     return max(open_ids(world))
 
 
@@ -97,7 +97,7 @@ def test_a_body_that_is_no_text_is_shown_in_hexadecimal(
     world: Tampering, body: bytes
 ) -> None:
     with connect(world.engine) as connection:
-        bury(connection, DeadLetter("approval", "told so", body, {}))
+        keep(connection, DeadLetter("approval", "told so", body, {}))
     letter_id = max(open_ids(world))
     assert (
         letters(world.url, "show", letter_id, "--json").json["body_hex"] == body.hex()

@@ -57,11 +57,11 @@ def test_pending_events_are_listed_oldest_first(world: Tampering) -> None:
 
 
 def test_the_list_can_be_narrowed(world: Tampering) -> None:
-    owed, held = world.orders["owed"], world.orders["held"]
+    pending, held = world.orders["owed"], world.orders["held"]
     owe(world.url, 77, "{}", to="analytics", event_type="order.deleted")
-    assert {row["order_id"] for row in listed(world, "--order", owed)} == {owed}
+    assert {row["order_id"] for row in listed(world, "--order", pending)} == {pending}
     assert [row["order_id"] for row in listed(world, "--held")] == [held]
-    assert listed(world, "--held", "--order", owed) == []
+    assert listed(world, "--held", "--order", pending) == []
     assert [r["order_id"] for r in listed(world, "--destination", "analytics")] == [77]
     assert [r["order_id"] for r in listed(world, "--type", "order.deleted")] == [77]
     types = {r["event_type"] for r in listed(world, "--type", "order.approved")}

@@ -14,7 +14,7 @@ from common.json import encode
 from common.messaging.pending import Bus
 from common.messaging.relay import Relay
 from common.store import idempotency
-from common.store.idempotency import Answer
+from common.store.idempotency import StoredResponse
 from common.store.orders import create_order
 from tests.support.relaying import Recorder, engine_on
 
@@ -43,9 +43,9 @@ def calls_to_order(engine: Engine, count: int) -> int:
     claims = [idempotency.by_cart(user, 7, [])]
     ids = idempotency.begin(engine, claims, count)
     change = orders.new_order(user, lines, ids, cart_id=7)
-    answer = Answer(201, {}, encode(change.order))
-    owed = create_order(engine, change, BUS, claims, answer)
-    Relay(engine, {"sink": sink}).send(owed)
+    answer = StoredResponse(201, {}, encode(change.order))
+    pending = create_order(engine, change, BUS, claims, answer)
+    Relay(engine, {"sink": sink}).send(pending)
     profile.disable()
     assert len(sink.sent) == count + 1
     return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from common.operations import retention
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
 from tests.support.orderctl import orderctl as ctl
-from tests.support.relaying import owe, owed
+from tests.support.relaying import owe, pending
 from tests.support.sandbox import Sandbox
 
 CHECKOUT = Path(__file__).parents[2]
@@ -224,7 +224,7 @@ def test_relay_once_sends_what_is_owed_and_approves_what_a_lost_trigger_left_beh
     [heard] = sandbox.completed_orders
     assert (heard["id"], heard["items"]) == ("1", [])
     assert execute(database_url, "SELECT is_approved FROM orders") == [[True]]
-    assert owed(database_url) == []
+    assert pending(database_url) == []
 
 
 def test_relay_once_deletes_what_was_kept_long_enough(

@@ -18,7 +18,7 @@ from tests.support.relaying import (
     hand_over,
     let_time_pass,
     owe,
-    owed,
+    pending,
     relay_to,
 )
 
@@ -36,7 +36,7 @@ def test_one_orders_events_go_out_in_the_order_they_were_written(
     with relay_to(database_url, bus=bus) as relay:
         assert relay.sweep(10) == {"sent": 5}
         assert [m.body for m in bus.sent if m.order_id == 4] == ["a", "b", "c", "d"]
-        assert owed(database_url) == ["of nobody here"]
+        assert pending(database_url) == ["of nobody here"]
         assert column(database_url, "attempts") == [0]
         assert column(database_url, "id", "dead_letters") == []
         # More than a batch, in a sweep or of one order.
@@ -94,17 +94,17 @@ def test_relays_side_by_side_send_nothing_twice_and_nothing_out_of_order(
 
     def sweep() -> None:
         with relay_to(database_url, bus=bus) as relay:
-            while owed(database_url) and time.monotonic() < deadline:
+            while pending(database_url) and time.monotonic() < deadline:
                 relay.sweep(5)
 
     def request() -> None:
         with relay_to(database_url, bus=bus) as relay:
-            while owed(database_url) and time.monotonic() < deadline:
+            while pending(database_url) and time.monotonic() < deadline:
                 hand_over(relay, random.randint(1, 30))
 
     at_once([sweep, sweep, sweep, request])
 
-    assert owed(database_url) == []
+    assert pending(database_url) == []
     for order_id in range(1, 31):
         sent = [int(m.body) for m in bus.sent if m.order_id == order_id]
         assert sent == list(range(15))
@@ -201,7 +201,7 @@ def test_handing_over_publishes_this_order_and_no_other(database_url: str) -> No
     with relay_to(database_url, bus=bus) as relay:
         hand_over(relay, 4)
     assert bus.bodies == ["mine"]
-    assert owed(database_url) == ["other"]
+    assert pending(database_url) == ["other"]
 
 
 @pytest.mark.parametrize("way", ["hand over", "sweep"])

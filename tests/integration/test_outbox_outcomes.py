@@ -23,7 +23,7 @@ from tests.support.relaying import (
     hand_over,
     let_time_pass,
     owe,
-    owed,
+    pending,
     relay_to,
 )
 
@@ -56,7 +56,7 @@ def test_exhausted_attempts_make_a_dead_letter_and_an_error_and_let_others_pass(
         ]
     ]
     assert bus.bodies == ["later"]
-    assert owed(database_url) == []
+    assert pending(database_url) == []
     errors = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert [r.message for r in errors] == ["an event became a dead letter"]
 
@@ -69,7 +69,7 @@ def test_an_unroutable_event_is_kept_as_a_dead_letter_and_holds_up_nobody(
     with relay_to(database_url, bus=bus) as relay:
         assert relay.sweep(5) == {"unroutable": 1, "sent": 1}
     assert column(database_url, "body", "dead_letters") == [b"a"]
-    assert owed(database_url) == []
+    assert pending(database_url) == []
     levels = [r.levelname for r in caplog.records if r.levelname != "INFO"]
     assert levels == ["WARNING"]
 
@@ -170,7 +170,7 @@ def test_a_publisher_that_raises_loses_nothing_and_harms_no_other_destination(
     with relay_to(database_url, broken=Broken(), well=well) as relay:
         hand_over(relay, 4)
     assert well.bodies == ["b"]
-    assert owed(database_url) == ["a"]
+    assert pending(database_url) == ["a"]
     assert column(database_url, "attempts") == [1]
     assert "ERROR" in [r.levelname for r in caplog.records]
     mended = Recorder()
@@ -206,7 +206,7 @@ def test_what_was_sent_but_not_noted_is_sent_again_under_the_same_id(
     assert bus.bodies == ["a", "b", "a", "b"]
     assert [m.event_id for m in bus.sent] == ids * 2
     assert [m.is_doubtful for m in bus.sent] == [False, False, True, True]
-    assert owed(database_url) == []
+    assert pending(database_url) == []
 
 
 def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
@@ -290,4 +290,4 @@ def test_what_was_sent_is_written_down_however_long_a_connection_takes(
             return Result.SENT
 
         hand_over(Relay(engine, {"bus": Recorder(send)}), 4)
-    assert owed(database_url) == []
+    assert pending(database_url) == []

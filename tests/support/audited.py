@@ -15,7 +15,7 @@ from common.messaging.pending import Bus
 from common.operations import event_log
 from common.operations.audit import audit
 from common.store import idempotency
-from common.store.idempotency import Answer
+from common.store.idempotency import StoredResponse
 from common.store.orders import create_order
 from tests.support.database import connect, database, execute
 from tests.support.relaying import engine_on
@@ -130,7 +130,7 @@ class World:
         line = Line(uuid.uuid4(), 1, None, None, 1999)
         change = orders.new_order(uuid.uuid4(), [line], ids)
         bus = Bus(startup.settings().bus)
-        create_order(self.engine, change, bus, [], Answer(201, {}, ""))
+        create_order(self.engine, change, bus, [], StoredResponse(201, {}, ""))
         self._move({"id": change.order.items[0].id}, ItemStatus.SHIPPED)
         return change.order.id
 

@@ -18,7 +18,7 @@ from common.domain import orders
 from common.domain.model import Actor, Change, ItemStatus, Line, Snapshot
 from common.messaging.pending import Bus
 from common.store import idempotency
-from common.store.idempotency import Answer
+from common.store.idempotency import StoredResponse
 from common.store.orders import Target, change_order, create_order
 from tests.support.crash.nursery import PATIENCE_SECONDS
 from tests.support.service import Service
@@ -47,7 +47,7 @@ def _created(number: int, items: int) -> int:
     claims = [idempotency.by_cart(user, cart, [])]
     ids = idempotency.begin(wiring.engine(), claims, items)
     change = orders.new_order(user, lines, ids, cart_id=cart)
-    answer = Answer(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
+    answer = StoredResponse(201, {}, f'{{"order_id":{change.order.id},"order":null}}')
     bus = Bus(startup.settings().bus)
     create_order(wiring.engine(), change, bus, claims, answer)
     return change.order.id

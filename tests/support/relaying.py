@@ -12,7 +12,7 @@ from typing import Any
 from common.config import settings
 from common.config.endpoints import Database
 from common.database.engine import Engine, make_engine
-from common.messaging.pending import Owed
+from common.messaging.pending import PendingEvents
 from common.messaging.relay import Relay
 from common.publishing.publisher import Message, Outcome, Result, publish_each
 from tests.support.database import execute
@@ -79,7 +79,7 @@ def relay_to(
 
 def hand_over(relay: Relay, order_id: int) -> None:
     """Send what one order owes, as a request does that found it owed."""
-    relay.send(Owed(order_id))
+    relay.send(PendingEvents(order_id))
 
 
 def owe(
@@ -94,7 +94,7 @@ def owe(
     execute(url, f"INSERT INTO outbox ({columns}) VALUES {rows}")
 
 
-def owed(url: str) -> list[str]:
+def pending(url: str) -> list[str]:
     """Return the bodies of what is owed, oldest first."""
     rows = execute(url, "SELECT body FROM outbox ORDER BY id")
     return [str(body) for (body,) in rows]

@@ -147,7 +147,7 @@ class Sandbox(running.Sandbox):
         """Deliver what is owed, once, now; for a sandbox that does not by itself."""
         return self.sink.deliver()
 
-    def owed(self, queue: str | None = None) -> int:
+    def pending(self, queue: str | None = None) -> int:
         """Return how many deliveries are outstanding, in one queue or in all."""
         queues = self.sink.queues()
         return sum(queues[name]["owed"] for name in ([queue] if queue else queues))

@@ -12,7 +12,7 @@ from common.domain import events
 from common.messaging import destination as destinations
 from common.messaging import pending
 from common.messaging import relay as relays
-from common.messaging.outbox import Verdict
+from common.messaging.outbox import RetryDecision
 from common.messaging.pending import Bus
 from common.messaging.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
 from common.publishing.publisher import Message, Outcome, Result
@@ -60,7 +60,7 @@ def relay(
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 
 
-def verdict(result: Result, **changes: Any) -> Verdict:
+def verdict(result: Result, **changes: Any) -> RetryDecision:
     return relays.verdict(message(**changes), Outcome(1, result, "why"))
 
 

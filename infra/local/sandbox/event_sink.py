@@ -130,12 +130,12 @@ class EventSink:
     def deliver(self) -> int:
         """Try every owed message once, in order; return how many were taken."""
         with self._store.transaction() as connection:
-            owed = connection.execute(
+            pending = connection.execute(
                 "SELECT id, queue FROM delivery WHERE delivered_at IS NULL ORDER BY id"
             ).fetchall()
         return sum(
             self._try(delivery["id"])
-            for delivery in owed
+            for delivery in pending
             if not self._is_idle(delivery)
         )
 
