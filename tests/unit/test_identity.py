@@ -157,7 +157,7 @@ def test_where_nobody_said_whom_to_believe_nobody_is() -> None:
     headers = userinfo({"sub": USER})
     headers["X-User-ID"] = USER
     for accepts_internal in (False, True):
-        with pytest.raises(UnauthenticatedError, match="not settled"):
+        with pytest.raises(UnauthenticatedError, match="IDENTITY_SOURCE"):
             identify(headers, UNSETTLED, accepts_internal=accepts_internal)
 
 
