@@ -87,13 +87,13 @@ class PreparedConnection:
         """Return whether the server gives no reply on a link that was idle for long."""
         if time.time() - self._used_at < IDLE_SECONDS:
             return False
-        patience = self.link.gettimeout() if self.link else None
+        timeout = self.link.gettimeout() if self.link else None
         try:
             if self.link:
                 self.link.settimeout(ASK_SECONDS)
             self.run("SELECT 1")
             if self.link:
-                self.link.settimeout(patience)
+                self.link.settimeout(timeout)
         except pg8000.dbapi.Error:
             return True
         return False

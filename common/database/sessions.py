@@ -68,7 +68,7 @@ def _connect(
     database: Database, tls: ssl.SSLContext | Literal[False]
 ) -> PreparedConnection:
     try:
-        link = _dial(database)
+        link = _connect_socket(database)
         if tls:
             link = _encrypt(link, tls, database.host)
     except OSError as error:
@@ -76,7 +76,7 @@ def _connect(
     return log_in(database, link)
 
 
-def _dial(database: Database) -> socket.socket:
+def _connect_socket(database: Database) -> socket.socket:
     """Connect a socket; its time-out is that of the login. Raise OSError."""
     if database.socket is None:
         address = (database.host, database.port)

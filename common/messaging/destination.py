@@ -66,23 +66,23 @@ class Destination:
                 self._pause()
             return True
 
-    def patience(self, seconds: float) -> float:
+    def timeout(self, seconds: float) -> float:
         """Return how long a request may wait for it: less where it was away."""
         return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
 
-    def publish(self, messages: Sequence[Message], patience: float) -> list[Outcome]:
+    def publish(self, messages: Sequence[Message], timeout: float) -> list[Outcome]:
         """Publish and remember whether anybody was there.
 
         Who comes while another thread publishes waits, and one of those who wait takes
         along what all of them have: they share the round trips to the broker. Waiting
-        is bounded by `patience`, too.
+        is bounded by `timeout`, too.
         """
-        mine = _Turn(messages, _now() + patience, self._failures)
+        mine = _Turn(messages, _now() + timeout, self._failures)
         turns: list[_Turn] = []
         with self._changed:
             self._waiting.append(mine)
             self._changed.wait_for(
-                lambda: mine.is_over or self._busy_since is None, patience
+                lambda: mine.is_over or self._busy_since is None, timeout
             )
             if mine in self._waiting:
                 if self._busy_since is not None:  # and patience has run out

@@ -57,7 +57,7 @@ class PendingEvents(Struct, frozen=True):
     """
 
     order_id: int
-    awake: Sequence[str] | None = None
+    available: Sequence[str] | None = None
     claimed: Sequence[Claimed] = ()
 
 
@@ -66,7 +66,7 @@ def left(
     at: str,
     told: Sequence[PendingRow],
     claimed: Iterable[tuple[int, str, str]],
-    awake: Sequence[str],
+    available: Sequence[str],
 ) -> PendingEvents | None:
     """Return what the write of `told` leaves to be sent, None where it told nothing.
 
@@ -93,4 +93,4 @@ def left(
         for row in told
         if (row.event.id, row.destination) in mine
     ]
-    return PendingEvents(order_id, awake, messages)
+    return PendingEvents(order_id, available, messages)

@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 # Until when what was claimed is begun. Analytics then has a minute of its own, and what
 # came of it is written down within 10 seconds more: all before the claim ends.
-SWEEP_PATIENCE_SECONDS = 15.0
-HAND_OVER_PATIENCE_SECONDS = 2.0
+SWEEP_TIMEOUT_SECONDS = 15.0
+PUBLISH_TIMEOUT_SECONDS = 2.0
 # For how long a sweep waits for analytics when all else is done.
 ANALYTICS_PATIENCE_SECONDS = 80.0
 HAND_OVER_ROUNDS = 20
@@ -71,14 +71,16 @@ class Relay:
         """
         if pending is None:
             return
-        names = self.admit() if pending.awake is None else pending.awake
-        awake = [self._destinations[name] for name in names]
-        if not awake:
+        names = self.admit() if pending.available is None else pending.available
+        available = [self._destinations[name] for name in names]
+        if not available:
             return
         try:
             claimed = pending.claimed or self._claim(pending.order_id, names)
             for _ in range(HAND_OVER_ROUNDS):
-                if not claimed or not self._send_once(pending.order_id, awake, claimed):
+                if not claimed or not self._send_once(
+                    pending.order_id, available, claimed
+                ):
                     break
                 claimed = self._claim(pending.order_id, names)
         except ServiceError as error:
@@ -100,12 +102,12 @@ class Relay:
 
         Analytics is waited for no longer than the others: then it goes on by itself.
         """
-        deadline = time.monotonic() + HAND_OVER_PATIENCE_SECONDS
+        deadline = time.monotonic() + PUBLISH_TIMEOUT_SECONDS
 
         def publish(destination: Destination) -> list[Outcome]:
             ours = [m for m in claimed if m.destination == destination.name]
-            patience = destination.patience(HAND_OVER_PATIENCE_SECONDS)
-            return self._publish(destination, ours, patience)
+            timeout = destination.timeout(PUBLISH_TIMEOUT_SECONDS)
+            return self._publish(destination, ours, timeout)
 
         due = {message.destination for message in claimed}
         ended, slow = _side_by_side(publish, [d for d in destinations if d.name in due])
@@ -150,14 +152,14 @@ class Relay:
         self,
         seconds: float,
         *,
-        patience: float = SWEEP_PATIENCE_SECONDS,
+        timeout: float = SWEEP_TIMEOUT_SECONDS,
         analytics_patience: float = ANALYTICS_PATIENCE_SECONDS,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, int]:
         """Send what is due until nothing is, `seconds` have passed, or told to stop.
 
         Destinations go side by side, each at its own pace. The batches in hand are
-        finished, which takes `patience` seconds at most; analytics is waited for a
+        finished, which takes `timeout` seconds at most; analytics is waited for a
         while longer, and then goes on by itself. Returns how many events ended how, by
         `Result` value. Raise DatabaseUnavailableError or BusyError where the
         outbox cannot be read.
@@ -170,7 +172,7 @@ class Relay:
             counts: Counter[str] = Counter()
             try:
                 while time.monotonic() < deadline and not should_stop():
-                    longest = min(patience, max(1.0, deadline - time.monotonic()))
+                    longest = min(timeout, max(1.0, deadline - time.monotonic()))
                     outcomes = self._sweep_once(destination, longest)
                     counts.update(outcome.result.value for outcome in outcomes)
                     if outcomes:
@@ -196,7 +198,7 @@ class Relay:
                 slow.add_done_callback(_log_failure)
         return dict(sum(swept, Counter()))
 
-    def _sweep_once(self, destination: Destination, patience: float) -> list[Outcome]:
+    def _sweep_once(self, destination: Destination, timeout: float) -> list[Outcome]:
         """Send a batch to one destination; nothing is answered where nothing is due."""
         if not destination.admit():
             return []
@@ -206,7 +208,7 @@ class Relay:
             return []
         outcomes: list[Outcome] = []
         try:
-            outcomes = self._publish(destination, claimed, patience)
+            outcomes = self._publish(destination, claimed, timeout)
         finally:
             self._settle(claimed, outcomes)
         return outcomes
@@ -217,13 +219,13 @@ class Relay:
             destination.close()
 
     def _publish(
-        self, destination: Destination, messages: Sequence[Message], patience: float
+        self, destination: Destination, messages: Sequence[Message], timeout: float
     ) -> list[Outcome]:
         """Publish to one destination; answer an outcome for every message."""
         open_, held_back = _split(messages) if self._hold else (messages, [])
         began = time.perf_counter()
         passed_on, spans = deliveries.trace(destination.name, open_)
-        outcomes = destination.publish(passed_on, patience) if passed_on else []
+        outcomes = destination.publish(passed_on, timeout) if passed_on else []
         seconds = time.perf_counter() - began
         outcomes += _hold_back(held_back, open_, outcomes)
         deliveries.tell(destination.name, messages, outcomes, seconds)

@@ -21,7 +21,7 @@ MANY = 100_000  # where counting ends
 _SAMPLE = 10_000  # rows of a destination that are looked at one by one
 
 
-class Trouble(Struct, frozen=True):
+class Finding(Struct, frozen=True):
     """An event that does not go on. `since` is when it was recorded, held or leased."""
 
     order_id: int
@@ -75,10 +75,10 @@ class Diagnosis(Struct, kw_only=True):
     attempt was never settled.
     """
 
-    stuck: list[Trouble]
-    held: list[Trouble]
-    leased: list[Trouble]
-    analytics: list[Trouble]
+    stuck: list[Finding]
+    held: list[Finding]
+    leased: list[Finding]
+    analytics: list[Finding]
     dead_letters: list[Letter]
     open_dead_letters: int
     unapproved: list[Unapproved]

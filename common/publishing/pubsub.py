@@ -99,8 +99,8 @@ class PubSubPublisher:
         """
         if self._client is None:
             self._client = _within(deadline - time.monotonic(), _make_client)
-            patience = min(deadline - time.monotonic(), CONNECT_TIMEOUT_SECONDS)
-            if not _is_ready(self._client.transport.grpc_channel, patience):
+            timeout = min(deadline - time.monotonic(), CONNECT_TIMEOUT_SECONDS)
+            if not _is_ready(self._client.transport.grpc_channel, timeout):
                 time.sleep(SUBSCRIPTION_SECONDS)
                 self.close()
                 raise ConnectError("no connection")
@@ -136,10 +136,10 @@ class _Batch:
 
         That a batch found nobody is said once, of its first event.
         """
-        patience = min(self._deadline - time.monotonic(), CONFIRM_TIMEOUT_SECONDS)
-        until = time.monotonic() + patience
+        timeout = min(self._deadline - time.monotonic(), CONFIRM_TIMEOUT_SECONDS)
+        until = time.monotonic() + timeout
         failpoints.reach("publish pubsub before")
-        handed = [self._hand_over(m, patience - GRACE_SECONDS) for m in messages]
+        handed = [self._hand_over(m, timeout - GRACE_SECONDS) for m in messages]
         failpoints.reach("publish pubsub after")
         failpoints.reach("confirm pubsub before")
         ends = [_end(confirm, until) for confirm in handed]

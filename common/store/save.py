@@ -156,11 +156,11 @@ def save(
     One statement. Return None, with nothing written, if the order has moved on from
     `change.version`. Raise as `idempotency.explain` where a record's key is taken.
     """
-    awake = bus.admit() if change.events else ()
+    available = bus.admit() if change.events else ()
     told = pending.rows(change.events, bus)
     statement = _SAVE_NEW if change.version == 0 else _SAVE_CHANGED
     statement = _SAVE_DELETED if change.is_deletion else statement
-    document = encode(_document(change, bus, told, records, awake))
+    document = encode(_document(change, bus, told, records, available))
     try:
         found = connection.execute(statement, {"change": document}).one_or_none()
     except (StatementError, BusyError) as error:
@@ -168,7 +168,7 @@ def save(
     if found is None:
         return None
     claimed = json.decode(found[0] or "[]", type=list[tuple[int, str, str]])
-    return Saved(pending.left(change.order.id, change.at, told, claimed, awake))
+    return Saved(pending.left(change.order.id, change.at, told, claimed, available))
 
 
 def _document(
@@ -176,7 +176,7 @@ def _document(
     bus: Bus,
     told: Sequence[pending.PendingRow],
     records: Sequence[dict[str, Any]],
-    awake: Sequence[str],
+    available: Sequence[str],
 ) -> dict[str, Any]:
     """Return all that the statement is told."""
     context = logs.current()
@@ -207,7 +207,7 @@ def _document(
                 "event_id": row.event.id,
                 "event_type": row.event.type,
                 "body": row.event.body,
-                "is_claimed": bus.claims and row.destination in awake,
+                "is_claimed": bus.claims and row.destination in available,
             }
             for position, row in enumerate(told)
         ],

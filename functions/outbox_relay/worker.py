@@ -74,7 +74,7 @@ class Worker:
         """
         swept = wiring.relay().sweep(
             SWEEP_SECONDS,
-            patience=BATCH_SECONDS,
+            timeout=BATCH_SECONDS,
             analytics_patience=analytics_patience,
             should_stop=lambda: self._is_stopping,
         )

@@ -32,8 +32,8 @@ def url(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = environment(**service.environ) | {"THREADS": "4", "WORKERS": "1"}
     impatient = tmp_path_factory.mktemp("orders_crud") / "main.py"
     main = (FUNCTIONS / "orders_crud" / "main.py").read_text()
-    patience = f"from common.web import app as a; a.SILENCE_SECONDS = {SILENCE_SECONDS}"
-    impatient.write_text(f"{main}\n{patience}\n")
+    timeout = f"from common.web import app as a; a.SILENCE_SECONDS = {SILENCE_SECONDS}"
+    impatient.write_text(f"{main}\n{timeout}\n")
     with served("orders_crud", settings, source=impatient) as address:
         yield address
 

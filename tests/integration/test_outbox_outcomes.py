@@ -218,8 +218,8 @@ def test_a_relay_that_slept_through_its_claim_does_not_undo_anothers(
 
     def oversleep(_: Message) -> Result:
         let_time_pass(database_url)
-        with relay_to(database_url, bus=other) as awake:
-            hand_over(awake, 4)
+        with relay_to(database_url, bus=other) as available:
+            hand_over(available, 4)
         return Result.REFUSED
 
     with relay_to(database_url, bus=Recorder(oversleep)) as relay:

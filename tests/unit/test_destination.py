@@ -35,19 +35,19 @@ class Slow:
         """Nothing is open."""
 
 
-def side_by_side(slow: Slow, patience: float = PATIENCE_SECONDS) -> list[list[Outcome]]:
+def side_by_side(slow: Slow, timeout: float = PATIENCE_SECONDS) -> list[list[Outcome]]:
     """Publish message 1, and 2 to 5 by as many threads while it is under way."""
     shared = Destination("http", slow)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(shared.publish, [message(id=1)], PATIENCE_SECONDS)
         assert slow.has_begun.wait(PATIENCE_SECONDS)
         others = [
-            pool.submit(shared.publish, [message(id=n, order_id=n)], patience)
+            pool.submit(shared.publish, [message(id=n, order_id=n)], timeout)
             for n in range(2, 6)
         ]
         while len(shared._waiting) < 4 and not any(each.done() for each in others):
             time.sleep(0.001)
-        if patience < PATIENCE_SECONDS:
+        if timeout < PATIENCE_SECONDS:
             wait(others, PATIENCE_SECONDS)
         slow.may_end.set()
         return [each.result(PATIENCE_SECONDS) for each in (first, *others)]
@@ -72,7 +72,7 @@ def test_who_waited_for_one_that_found_nobody_there_does_not_try() -> None:
 
 def test_who_waits_longer_than_patience_has_not_tried() -> None:
     slow = Slow()
-    outcomes = side_by_side(slow, patience=0.05)
+    outcomes = side_by_side(slow, timeout=0.05)
     assert outcomes[0] == [Outcome(1, SENT)]
     assert outcomes[1:] == [[Outcome(n, NOT_TRIED)] for n in range(2, 6)]
     assert slow.batches == [[1]]

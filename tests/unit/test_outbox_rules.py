@@ -182,11 +182,11 @@ def test_after_a_pause_one_by_one_may_try_it(monkeypatch: pytest.MonkeyPatch) ->
     clock[0] += 1.5
     found = tried._destinations["http"]
     assert [found.admit() for _ in range(3)] == [True, False, False]
-    assert found.patience(2.0) == destinations.PROBE_PATIENCE_SECONDS
+    assert found.timeout(2.0) == destinations.PROBE_PATIENCE_SECONDS
     destination.results = {}
     ends(tried, message())
     assert [found.admit() for _ in range(3)] == [True] * 3
-    assert found.patience(2.0) == 2.0
+    assert found.timeout(2.0) == 2.0
 
 
 def test_a_hand_over_never_raises() -> None:
