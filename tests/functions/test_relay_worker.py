@@ -163,7 +163,7 @@ def test_a_signal_stops_it_within_seconds(
     with worker(NEVER) as running:
         until_it_listens(service)
         assert running.end(number) == 0
-        assert running.messages()[-1] == "ended"
+        assert running.messages()[-1] == "relay stopped"
 
 
 def test_it_finishes_the_batch_in_hand_and_leaves_nothing_in_doubt(
@@ -241,7 +241,7 @@ def test_a_broker_that_is_away_is_waited_for(
         link.refuse()
         service.ordered(user)
         with worker() as running:
-            eventually(lambda: "swept" in running.messages())
+            eventually(lambda: "relay pass done" in running.messages())
             assert pending(service) == 2
             link.restore()
             eventually(lambda: pending(service) == 0)

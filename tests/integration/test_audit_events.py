@@ -72,7 +72,7 @@ def test_an_event_that_is_no_json_does_not_end_the_audit(world: Tampering) -> No
     world.spoil(
         "UPDATE sent_events SET body = 'x' WHERE order_id = {fresh}",
         "UPDATE dead_letters SET body = '\\xff00' WHERE order_id = {dead}",
-        "UPDATE outbox SET body = '{{' WHERE order_id = {pending}",
+        "UPDATE outbox SET body = '{{' WHERE order_id = {owed}",
     )
     found = {name for name, what in world.differences() if "body" in what}
     assert found == {"fresh", "dead", "owed"}
