@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARGS ?=
 # Tests wait more than they compute: a few at a time, also where there are two cores.
 # A file's tests stay together, because some files share a service. JOBS=0: in one process.
-JOBS ?= 3
+JOBS ?= 4
 # In the order of their names, which puts the longest (faults) to the front.
 PYTEST := -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -78,7 +78,7 @@ _WANTED = {
 _EVERYBODYS = """SELECT o.* FROM orders o
     WHERE o.id <= CAST(:up_to AS bigint) AND o.id >= CAST(:down_to AS bigint)
     ORDER BY o.id DESC"""
-# As for a caller's list (`reads.py`): one range of the index on user and id.
+# As for a caller's list (`store.reads`): one range of the index on user and id.
 _USERS = """SELECT o.* FROM orders o
     WHERE (o.user_id, o.id) <= (CAST(:user_id AS uuid), CAST(:up_to AS bigint))
       AND (o.user_id, o.id) >= (CAST(:user_id AS uuid), CAST(:down_to AS bigint))

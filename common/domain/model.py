@@ -147,7 +147,7 @@ SERVICE = Actor(None, SYSTEM)
 class Entry(Struct, frozen=True):
     """One entry of an order's history, and the events that tell of it, if any must.
 
-    `kind` as in `models.order_history`. They share an event id; each has other
+    `kind` as in `tables.order_history`. They share an event id; each has other
     destinations. `from_status` None: the item was created.
     """
 

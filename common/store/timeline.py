@@ -104,7 +104,7 @@ def read_page(
 class Step(Struct, frozen=True):
     """One entry of the history with what became of its event, by destination.
 
-    `actor_kind` as in `models.order_history`; None: written before it was recorded.
+    `actor_kind` as in `tables.order_history`; None: written before it was recorded.
     """
 
     id: int

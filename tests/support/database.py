@@ -132,7 +132,7 @@ def plain_engine(url: str) -> Iterator[sqlalchemy.Engine]:
 
 
 def differences(engine: sqlalchemy.Engine) -> list[object]:
-    """Return how a database differs from `models.py`; empty when it does not."""
+    """Return how a database differs from `tables.py`; empty when it does not."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         return list(compare_metadata(context, tables.metadata))
