@@ -43,7 +43,7 @@ class _Link:
 
 
 class Siblings:
-    """Answers carts and variations `delay` seconds after they were asked for."""
+    """Serves carts and variations `delay` seconds after they were asked for."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay

@@ -8,6 +8,6 @@ loaded.
 import gc
 
 # Loading a function makes 80 000 objects that stay. Looking through them over and over
-# took a fifth of its time (benchmarks/NOTES.md); `wiring.use` ends this.
+# took a fifth of its time (benchmarks/NOTES.md); `startup.use` ends this.
 GC_THRESHOLD = gc.get_threshold()
 gc.set_threshold(100_000)

@@ -93,7 +93,7 @@ def relay() -> "Relay":
 
 
 def _publisher(destination: str) -> "Publisher":
-    """Return a new publisher; `config.load` has checked that its settings are there."""
+    """Return a new publisher, whose settings `settings.load` has checked."""
     given = settings()
     if destination == "rabbitmq" and given.rabbitmq:
         from common.publishing.rabbitmq import RabbitMQPublisher

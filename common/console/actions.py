@@ -13,7 +13,11 @@ from common import approval
 from common.database.engine import Engine, connect
 from common.domain import orders
 from common.domain.approval import patch_order
-from common.domain.commands import OrderPatch
+from common.domain.commands import (
+    MAX_KEY_CHARACTERS,
+    MAX_VALUE_CHARACTERS,
+    OrderPatch,
+)
 from common.domain.model import (
     MAX_QUANTITY,
     OPERATOR,
@@ -102,10 +106,11 @@ def _remove(snapshot: Snapshot, values: Values, actor: Actor) -> Change:
 
 def _set_metadata(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
     key, value = values["key"].strip(), values["value"]
-    if not 1 <= len(key) <= 40:  # noqa: PLR2004 as `schemas.MetadataKey`
-        raise InvalidRequestError.of("key", "1 to 40 characters")
-    if len(value) > 500:  # noqa: PLR2004 as `schemas.MetadataValue`
-        raise InvalidRequestError.of("value", "at most 500 characters")
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidRequestError.of("key", f"1 to {MAX_KEY_CHARACTERS} characters")
+    if len(value) > MAX_VALUE_CHARACTERS:
+        rule = f"at most {MAX_VALUE_CHARACTERS} characters"
+        raise InvalidRequestError.of("value", rule)
     return orders.set_metadata(snapshot, {key: value or None}, actor)
 
 

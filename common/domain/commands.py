@@ -18,12 +18,13 @@ MAX_LINES = 200
 
 
 MAX_METADATA_KEYS = 50
+MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS = 40, 500
 
 
-MetadataKey = Annotated[str, Meta(min_length=1, max_length=40)]
+MetadataKey = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]
 
 
-MetadataValue = Annotated[str, Meta(max_length=500)]
+MetadataValue = Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS)]
 
 
 class NewLine(Struct):

@@ -172,7 +172,7 @@ class _Batch:
         return confirm
 
     def _refused(self, messages: Iterable[Message]) -> list[list[Message]]:
-        """Answer, for each order, events that were refused together."""
+        """Return, for each order, events that were refused together."""
         groups: dict[int, list[Message]] = {}
         for message in messages:
             if not self._has_gone(message):

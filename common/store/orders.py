@@ -161,12 +161,8 @@ def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
     with connect(engine) as connection:
         if snapshot is None:
             snapshot = load(connection, target)
-        target.check(snapshot)
-        change = rule(snapshot)
-        if change is None:
-            return Changed(snapshot)
-        if saved := save(connection, change, bus, records):
-            return Changed(_after(snapshot, change), change, saved.pending)
+        if changed := _apply(connection, target, rule, bus, records, snapshot):
+            return changed
     with transaction(engine) as connection:
         return change_locked(connection, target, rule, bus, records)
 
@@ -182,13 +178,28 @@ def change_locked(
     where, parameters = target.condition()
     unique(connection, _lock_statement(where), parameters)
     snapshot = load(connection, target)
+    changed = _apply(connection, target, rule, bus, records, snapshot)
+    if changed is None:
+        raise BusyError
+    return changed
+
+
+def _apply(  # noqa: PLR0913, PLR0917 one write's worth of facts
+    connection: Connection,
+    target: Target,
+    rule: Callable[[Snapshot], Change | None],
+    bus: Bus,
+    records: Sequence[dict[str, Any]],
+    snapshot: Snapshot,
+) -> Changed | None:
+    """Apply the rule to a snapshot and save; None where another write was faster."""
     target.check(snapshot)
     change = rule(snapshot)
     if change is None:
         return Changed(snapshot)
     saved = save(connection, change, bus, records)
     if saved is None:
-        raise BusyError
+        return None
     return Changed(_after(snapshot, change), change, saved.pending)
 
 

@@ -56,7 +56,7 @@ class RequestContext(Struct):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How lines are written; each is a setting (`config.py`). `repr` shows no key.
+    """How lines are written; each is a setting. `repr` shows no key.
 
     `format` None: for people where standard error is a terminal, else JSON. `project`
     is whose traces they are, for links from a line to its trace.

@@ -5,7 +5,7 @@ import re
 from tests.support.pages import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"
-# What `config.load` is asked for, besides variables by their names.
+# What `settings.load` is asked for, besides variables by their names.
 NEEDS = {"DATABASE", "IDENTITY", "RABBITMQ"}
 
 

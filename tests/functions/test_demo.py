@@ -20,6 +20,7 @@ from infra.local.postgres_binaries import remove_elsewhere
 from infra.local.sandbox.catalogue import DEMO_USER, MUG
 from infra.local.system import CHECKOUT, running_system
 from tests.support.rabbitmq import Broker
+from tests.support.serving import free_port
 
 RUN = (sys.executable, "-m", "infra.local.run")
 CALLER = {"X-User-ID": DEMO_USER}
@@ -73,11 +74,6 @@ def tell(url: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[Any]]:
     capsys.readouterr()
     status = demo.main(["--url", url, "--json"])
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_until_ready(url: str, http: requests.Session) -> None:

@@ -31,7 +31,7 @@ def answers(body: str, status: int = 200, *headers: str) -> Reply:
 
 
 class OddServer:
-    """Answers the requests of each connection with `replies` in turn, then hangs up.
+    """Serves the requests of each connection with `replies` in turn, then hangs up.
 
     `requests` are the heads that came. Replies may be replaced at any time.
     """

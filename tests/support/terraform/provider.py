@@ -97,7 +97,7 @@ def _decided(block: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[_P
 
 
 class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """Answers as it has been told, and with an empty message to the provider's rest."""
+    """Replies as it has been told, and with an empty message to the provider's rest."""
 
     def __init__(self, answers: Mapping[str, Callable[[bytes], bytes]]) -> None:
         self._answers = answers
