@@ -138,7 +138,7 @@ def forget() -> None:
 
 
 def close() -> None:
-    """Close everything and start anew. For orderly ends, and between tests."""
+    """Close everything, and forget which functions are loaded and what they need."""
     for closable in (shopcart.peek(), product.peek(), relay.peek()):
         if closable is not None:
             closable.close()
@@ -147,6 +147,7 @@ def close() -> None:
     tracing.close()
     for built in _ALL:
         built.forget()
+    startup.needs.clear()
 
 
 os.register_at_fork(after_in_child=forget)

@@ -12,7 +12,6 @@ import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from common import startup
 from infra.local.sandbox.catalogue import DEMO_USER, MUG
 from infra.local.system import running_system
 from tests.support import database
@@ -62,7 +61,6 @@ def url(
             database.execute(database_url, LETTER)
             database.execute(database_url, HELD)
             yield url
-        startup.needs.clear()
 
 
 def order(url: str) -> int:

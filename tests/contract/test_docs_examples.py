@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from common import startup
 from infra.local.system import running_system
 from tests.support.examples import Shells, check, examples, matches
 from tests.support.pages import ROOT
@@ -101,11 +100,8 @@ def test_every_example_of_the_api_guide_answers_what_it_shows(
     assert start
     if start[1]:
         monkeypatch.setenv(start[1], start[2])
-    try:
-        with (
-            running_system(0, tmp_path, lambda _: None) as url,
-            Shells({PAGE_URL: url, start[0]: ": it runs"}, os.environ) as shells,
-        ):
-            assert check(page, shells) == len(list(examples(page)))
-    finally:
-        startup.needs.clear()
+    with (
+        running_system(0, tmp_path, lambda _: None) as url,
+        Shells({PAGE_URL: url, start[0]: ": it runs"}, os.environ) as shells,
+    ):
+        assert check(page, shells) == len(list(examples(page)))

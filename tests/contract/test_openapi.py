@@ -17,7 +17,7 @@ import pytest
 from msgspec import Struct
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from common import errors, startup, wiring
+from common import errors, wiring
 from common.api_docs.documents import operations, parsed, resolve
 from common.domain import commands, model
 from common.domain.commands import MAX_METADATA_KEYS
@@ -53,7 +53,6 @@ def modules() -> Iterator[dict[str, dict[str, Any]]]:
             name: runpy.run_path(str(FUNCTIONS / name / "main.py")) for name in NAMES
         }
     wiring.close()
-    startup.needs.clear()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import functions_framework
 import pytest
 from flask.testing import FlaskClient
 
-from common import startup, wiring
+from common import wiring
 from tests.support.sandbox import Sandbox
 from tests.support.service import Service, new_user
 from tests.support.shared import clean_sandbox
@@ -52,4 +52,3 @@ def docs() -> Iterator[FlaskClient]:
         app = functions_framework.create_app("api_docs", str(main))
         yield app.test_client()
     wiring.close()
-    startup.needs.clear()

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import requests
 
-from common import startup
 from infra.local import demo
 from infra.local.postgres_binaries import remove_elsewhere
 from infra.local.sandbox.catalogue import DEMO_USER, MUG
@@ -43,7 +42,6 @@ def system(
     monkeypatch.setenv("DATABASE_URL", database_url)
     with running_system(0, tmp_path, lambda _: None) as url:
         yield url
-    startup.needs.clear()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import functions_framework
 import pytest
 
-from common import startup, wiring
+from common import wiring
 from tests.support.approvals import DELIVERED, completed, is_approved
 from tests.support.bodies import status_event
 from tests.support.service import FUNCTIONS, Service, new_user
@@ -137,10 +137,9 @@ def test_without_what_it_needs_a_function_does_not_load_and_names_it(
     if name == "EVENT_BUS":  # it would be inferred from the sink
         monkeypatch.delenv("EVENT_SINK_URL")
     wiring.close()
-    startup.needs.clear()
     with pytest.raises(SystemExit, match=f"^configuration error: {name} is not set"):
         functions_framework.create_app(function, str(FUNCTIONS / function / "main.py"))
-    startup.needs.clear()
+    wiring.close()
 
 
 def test_a_process_that_cannot_load_its_function_ends_with_one_line() -> None:

@@ -10,7 +10,7 @@ import os
 from typing import Any, NamedTuple
 from unittest import mock
 
-from common import startup, wiring
+from common import wiring
 from infra.orderctl import main
 
 
@@ -52,7 +52,6 @@ def orderctl(
     out, err = io.StringIO(), io.StringIO()
     stdin = io.StringIO() if answer is None else Terminal(f"{answer}\n")
     wiring.close()
-    startup.needs.clear()
     with (
         mock.patch.dict(os.environ, environ, clear=True),
         mock.patch("sys.stdin", stdin),
@@ -63,5 +62,4 @@ def orderctl(
             status = main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse
             status = int(error.code or 0)
-    startup.needs.clear()
     return Said(status, out.getvalue(), err.getvalue())

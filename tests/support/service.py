@@ -117,7 +117,6 @@ class Service:
 
     def _let_go(self) -> None:
         wiring.close()
-        startup.needs.clear()
         while self._idle:
             _hang_up(self._idle.pop())
 
