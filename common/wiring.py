@@ -117,7 +117,7 @@ def bus(*, claims: bool = True) -> "Bus":
     from common.messaging.pending import Bus
 
     claims = claims and not settings().hold_doubtful_order_created
-    return Bus(settings().bus, relay().admit, claims=claims)
+    return Bus(settings().bus, relay().available_destinations, claims=claims)
 
 
 def check_ready() -> None:

@@ -19,21 +19,21 @@ log = logs.get("relay")
 _SYSTEMS = {"pubsub": "gcp_pubsub"}  # as semantic conventions name them
 
 
-def tell(
+def log_attempts(
     destination: str,
     messages: Sequence[Message],
     outcomes: Sequence[Outcome],
     seconds: float,
 ) -> None:
-    """Log a line for each event that was tried, a warning where it was not sent."""
+    """Log a line for each event that was tried, a warning if it was not sent."""
     if not log.isEnabledFor(logging.WARNING):
         return
     by_id = {message.id: message for message in messages}
     for outcome in outcomes:
-        is_well = outcome.reason is None
-        if outcome.result is Result.NOT_TRIED and is_well:
+        is_ok = outcome.reason is None
+        if outcome.result is Result.NOT_TRIED and is_ok:
             continue
-        level = logging.INFO if is_well else logging.WARNING
+        level = logging.INFO if is_ok else logging.WARNING
         if not log.isEnabledFor(level):
             continue
         message = by_id[outcome.id]
@@ -48,24 +48,26 @@ def tell(
         }
         if message.traceparent:
             fields |= logs.trace_fields(message.traceparent)
-        if not is_well:
+        ending = "sent"
+        if not is_ok:
             fields["reason"] = outcome.reason or ""
-        said = f"not sent: {outcome.result.value}" if not is_well else "sent"
-        logs.write(log, level, f"an event was {said}", fields)
+            ending = f"not sent: {outcome.result.value}"
+        logs.write(log, level, f"an event was {ending}", fields)
 
 
-def trace(
+def start_spans(
     destination: str, messages: Sequence[Message]
 ) -> tuple[Sequence[Message], "dict[int, Span]"]:
-    """Begin a span for each event, in the trace it waited with.
+    """Start a span for each event, in the trace of the request that recorded it.
 
-    Answers the messages as they are to go out, so that who gets them is its child.
+    Return the messages to publish, which carry these spans to their consumers, and the
+    spans by the message's id.
     """
     if not tracing.is_on():
         return messages, {}
     spans: dict[int, Span] = {}
     for message in messages:
-        told: dict[str, str | int] = {
+        attributes: dict[str, str | int] = {
             "messaging.system": _SYSTEMS.get(destination, destination),
             "messaging.destination.name": destination,
             "messaging.operation.name": "publish",
@@ -77,28 +79,28 @@ def trace(
         }
         name = f"publish {message.type}"
         parent = message.traceparent
-        span = tracing.start(name, tracing.Kind.PRODUCER, told, parent=parent)
+        span = tracing.start(name, tracing.Kind.PRODUCER, attributes, parent=parent)
         if span is not None:
             spans[message.id] = span
-    passed_on = [
+    traced = [
         structs.replace(message, traceparent=spans[message.id].traceparent)
         if message.id in spans
         else message
         for message in messages
     ]
-    return passed_on, spans
+    return traced, spans
 
 
-def end(
+def end_spans(
     destination: str, spans: "Mapping[int, Span]", outcomes: Sequence[Outcome]
 ) -> None:
-    """Count what was tried, and end its spans; of what was not none remains."""
+    """Count attempts and end their spans; drop the spans of events not tried."""
     if (sdk := tracing.sdk()) is None:
         return
     for outcome in outcomes:
         if outcome.result is Result.NOT_TRIED:
             continue
-        how = outcome.result.value
-        sdk.deliveries.add(1, {"destination": destination, "outcome": how})
+        result = outcome.result.value
+        sdk.deliveries.add(1, {"destination": destination, "outcome": result})
         if span := spans.get(outcome.id):
-            span.end(error=None if outcome.result is Result.SENT else how)
+            span.end(error=None if outcome.result is Result.SENT else result)

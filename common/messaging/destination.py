@@ -1,6 +1,6 @@
 """A destination: its publisher, used by one thread at a time, and its availability.
 
-After a failure, one request at a time tries whether it is back; the others skip it.
+After a failure, one request at a time tries it again; the others skip it.
 """
 
 import threading
@@ -19,9 +19,9 @@ from common.publishing.publisher import (
 )
 from common.telemetry import logs
 
-PROBE_PATIENCE_SECONDS = 1.0
-LONG_SECONDS = 2.0
-# How long a destination is left alone that was not there: doubled from the first on.
+PROBE_TIMEOUT_SECONDS = 1.0  # of a request, after a failure
+SLOW_SECONDS = 2.0
+# How long an unavailable destination is left alone, doubled with each failure.
 PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 10.0
 
@@ -29,35 +29,35 @@ log = logs.get("relay")
 
 
 @dataclass(eq=False)
-class _Turn:
-    """What one thread wants published, and what became of it, if anybody knows."""
+class _Job:
+    """The messages that one thread wants published, and their outcomes once done."""
 
     messages: Sequence[Message]
     deadline: float
-    failures: int  # of the destination, when the thread came
+    failures: int  # of the destination, when the job was queued
     outcomes: list[Outcome] = field(default_factory=list)
-    is_over: bool = False
+    is_done: bool = False
 
 
 class Destination:
-    """A publisher that threads share, and whether it is worth a try."""
+    """A publisher that threads share, behind a circuit breaker."""
 
     def __init__(self, name: str, publisher: Publisher) -> None:
         self.name = name
         self._publisher = publisher
         self._changed = threading.Condition()
-        self._waiting: list[_Turn] = []
+        self._queue: list[_Job] = []
         self._busy_since: float | None = None
         self._failures = 0  # in a row
         self._paused_until = 0.0
 
-    def admit(self) -> bool:
-        """Return whether to try it now; after a failure one is let through at a time.
+    def allow_attempt(self) -> bool:
+        """Return whether to try it now; after a failure, one caller at a time may.
 
-        Not while somebody has been at it for longer than a request would wait.
+        Return False while a call has been running for longer than a request would wait.
         """
         busy_since = self._busy_since
-        if busy_since is not None and _now() - busy_since > LONG_SECONDS:
+        if busy_since is not None and _now() - busy_since > SLOW_SECONDS:
             return False
         with self._changed:
             if _now() < self._paused_until:
@@ -67,71 +67,71 @@ class Destination:
             return True
 
     def timeout(self, seconds: float) -> float:
-        """Return how long a request may wait for it: less where it was away."""
-        return min(seconds, PROBE_PATIENCE_SECONDS) if self._failures else seconds
+        """Return how long a request may wait for it: less after a failure."""
+        return min(seconds, PROBE_TIMEOUT_SECONDS) if self._failures else seconds
 
     def publish(self, messages: Sequence[Message], timeout: float) -> list[Outcome]:
-        """Publish and remember whether anybody was there.
+        """Publish, and record whether the destination is available.
 
-        Who comes while another thread publishes waits, and one of those who wait takes
-        along what all of them have: they share the round trips to the broker. Waiting
-        is bounded by `timeout`, too.
+        Threads that call this while another one publishes wait for it, at most for
+        `timeout`. The first of them to go on then publishes for all that are waiting,
+        so that they share the round trips to the broker.
         """
-        mine = _Turn(messages, _now() + timeout, self._failures)
-        turns: list[_Turn] = []
+        own = _Job(messages, _now() + timeout, self._failures)
+        jobs: list[_Job] = []
         with self._changed:
-            self._waiting.append(mine)
+            self._queue.append(own)
             self._changed.wait_for(
-                lambda: mine.is_over or self._busy_since is None, timeout
+                lambda: own.is_done or self._busy_since is None, timeout
             )
-            if mine in self._waiting:
-                if self._busy_since is not None:  # and patience has run out
-                    self._waiting.remove(mine)
+            if own in self._queue:
+                if self._busy_since is not None:  # timed out
+                    self._queue.remove(own)
                     return outcomes(messages, {})
-                turns, self._waiting = self._waiting, []
+                jobs, self._queue = self._queue, []
                 self._busy_since = _now()
-            else:  # taken along by another thread, which ends by the same deadline
-                self._changed.wait_for(lambda: mine.is_over)
-        if turns:
+            else:  # another thread publishes it, and ends by the same deadline
+                self._changed.wait_for(lambda: own.is_done)
+        if jobs:
             try:
-                self._take(turns)
+                self._run(jobs)
             finally:
                 with self._changed:
                     self._busy_since = None
-                    for turn in turns:
-                        turn.is_over = True
+                    for job in jobs:
+                        job.is_done = True
                     self._changed.notify_all()
-        return mine.outcomes
+        return own.outcomes
 
-    def _take(self, turns: "Sequence[_Turn]") -> None:
-        """Publish for all whose turn it is, and give each its outcomes."""
-        latest = _now() + SHORTEST_SECONDS
-        # To the others whoever went first has found it away, or they have no time left,
-        # which would be all the time that the rest has.
-        open_ = [
-            turn
-            for turn in turns
-            if turn.failures >= self._failures and turn.deadline > latest
+    def _run(self, jobs: "Sequence[_Job]") -> None:
+        """Publish the messages of all jobs, and give each job its outcomes."""
+        earliest_deadline = _now() + SHORTEST_SECONDS
+        # Skip jobs queued before the destination failed, and those whose time is almost
+        # over, because the earliest deadline holds for all.
+        runnable = [
+            job
+            for job in jobs
+            if job.failures >= self._failures and job.deadline > earliest_deadline
         ]
-        for turn in turns:
-            if turn not in open_:
-                turn.outcomes = outcomes(turn.messages, {})
-        if not open_:
+        for job in jobs:
+            if job not in runnable:
+                job.outcomes = outcomes(job.messages, {})
+        if not runnable:
             return
-        messages = [message for turn in open_ for message in turn.messages]
+        messages = [message for job in runnable for message in job.messages]
         try:
-            deadline = min(turn.deadline for turn in open_)
-            ended = self._publisher.publish(messages, deadline)
+            deadline = min(job.deadline for job in runnable)
+            published = self._publisher.publish(messages, deadline)
         except Exception as error:  # a defect, which must not keep others' events
             log.exception("a publisher raised an unexpected error")
             reason = type(error).__name__
-            ended = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
-        self._note({outcome.result for outcome in ended})
-        by_id = {outcome.id: outcome for outcome in ended}
-        for turn in open_:
-            turn.outcomes = [by_id[message.id] for message in turn.messages]
+            published = [Outcome(m.id, Result.UNCONFIRMED, reason) for m in messages]
+        self._update_breaker({outcome.result for outcome in published})
+        by_id = {outcome.id: outcome for outcome in published}
+        for job in runnable:
+            job.outcomes = [by_id[message.id] for message in job.messages]
 
-    def _note(self, results: set[Result]) -> None:
+    def _update_breaker(self, results: set[Result]) -> None:
         with self._changed:
             if not results.isdisjoint(AWAY):
                 self._failures += 1

@@ -14,25 +14,26 @@ from common.database.engine import Connection, Statement, named
 from common.json import encode
 from common.publishing.publisher import Message
 
-# Longer than any attempt: analytics has a minute, begun within 15 seconds (`relay.py`).
+# Longer than any attempt: analytics has a minute, started within 15 s (`relay.py`).
 CLAIM_SECONDS = 90
 BATCH = 200
-CHANNEL = "outbox"  # NOTIFY: something was left behind that a relay could send
+CHANNEL = "outbox"  # of NOTIFY: there are events for a relay to publish
 NOTIFY = named("outbox.notify", f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 class Claimed(Message, frozen=True):
-    """A message that is ours to send until its claim runs out."""
+    """A message that this process may send until its claim runs out."""
 
     destination: str
 
 
-# An order's events for one destination are taken from the oldest on, by whoever locks
-# that one. Nobody else can then take a later one: it is not the oldest.
+# An order's events for one destination are claimed from the oldest on, by whichever
+# relay locks the oldest row. No other relay can then claim a later one.
 #
-# Read lazily: `due` stops asking for further heads when the batch is full. That holds
-# as long as nothing here sorts; LATERAL and the index keep each order's rows in turn.
-# The batch is written out, because a plan for any number prepares for a tenth of all.
+# Evaluated lazily: `due` reads no further heads once the batch is full. That holds as
+# long as nothing here sorts; LATERAL and the index return each order's rows in order.
+# The batch size is a literal: with a parameter, the planner would assume that a tenth
+# of all rows is wanted.
 _CLAIM = """
 WITH heads AS (
   SELECT o.id, o.destination, o.order_id
@@ -44,7 +45,7 @@ WITH heads AS (
   LIMIT {batch}
   FOR UPDATE OF o SKIP LOCKED
 ),
-due AS (  -- each oldest one with what follows it in its order
+due AS (  -- each oldest event, with the later ones of its order
   SELECT next.id
   FROM heads h CROSS JOIN LATERAL (
     SELECT o.id FROM outbox o
@@ -58,7 +59,7 @@ claimed AS (
   SET available_at = now() + make_interval(secs => CAST(:seconds AS int)),
       sending_since = now(),
       attempts = o.attempts + 1,
-      -- Somebody's claim ran out: nobody knows how that attempt ended.
+      -- An earlier claim ran out, so the outcome of that attempt is unknown.
       doubts = o.doubts + CASE WHEN o.sending_since IS NULL THEN 0 ELSE 1 END
   FROM due
   WHERE o.id = due.id
@@ -90,43 +91,43 @@ def _claim_statement(name: str, batch: int) -> Statement:
     return named(name, _CLAIM.format(is_oldest=_OLDEST[name], batch=batch))
 
 
-for _name in _OLDEST:  # known by their names from the start, like every statement
+for _name in _OLDEST:  # in `STATEMENTS` from the start, like every other statement
     _claim_statement(_name, BATCH)
 
 
 def claim_order(
     connection: Connection, order_id: int, destinations: Iterable[str]
 ) -> list[Claimed]:
-    """Claim what is due of one order, oldest first, at most `BATCH`."""
+    """Claim the due events of one order, oldest first, at most `BATCH`."""
     scope = {"destinations": _array(destinations), "order_id": order_id}
     return _claim(connection, "outbox.claim_order", scope)
 
 
 def claim_any(connection: Connection, destination: str) -> list[Claimed]:
-    """Claim what is due for one destination, oldest first, at most `BATCH`."""
+    """Claim the due events of one destination, oldest first, at most `BATCH`."""
     return _claim(connection, "outbox.claim_any", {"destination": destination})
 
 
 def _claim(connection: Connection, name: str, scope: dict[str, Any]) -> list[Claimed]:
     parameters = {"seconds": CLAIM_SECONDS, **scope}
-    found = connection.execute(_claim_statement(name, BATCH), parameters)
-    return json.decode(found.scalar_one(), type=list[Claimed])
+    result = connection.execute(_claim_statement(name, BATCH), parameters)
+    return json.decode(result.scalar_one(), type=list[Claimed])
 
 
 class RetryDecision(Struct, frozen=True):
-    """What becomes of a row that was not sent; `attempts` is the claim's."""
+    """What to do with a row that was not sent; `attempts` identifies the claim."""
 
     id: int
     attempts: int
     reason: str | None
-    retry_seconds: float = 0.0  # 0: at once, and without having lost its place
+    retry_seconds: float = 0.0  # 0: at once, and in its original position
     is_counted: bool = False
     is_doubtful: bool = False
     is_held: bool = False
     is_dead: bool = False
 
 
-# What was sent leaves for `sent_events`, from a CTE that has deleted it here.
+# Copies sent events to `sent_events`, from a CTE that has deleted them from the outbox.
 ARCHIVE = """
   INSERT INTO sent_events (id, destination, order_id, event_id, event_type, body,
     traceparent, created_at, attempts, doubts, is_resend, sent_at)
@@ -140,7 +141,8 @@ sent AS (
 ),
 archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
 )"""  # noqa: S608 fragments of our own
-# Has somebody recorded more for the order, and found it claimed by us?
+# Whether another request has recorded more events of the order, which it could not
+# claim because this process held the older ones.
 _MORE = """
     SELECT FROM outbox o
     WHERE o.order_id = CAST(:order_id AS bigint)
@@ -148,30 +150,30 @@ _MORE = """
       AND o.available_at <= now() AND o.held_since IS NULL
       AND o.id <> ALL(CAST(:sent AS bigint[]))"""
 
-_SETTLE_SENT = named("outbox.settle_sent", f"WITH {_SENT}\nSELECT EXISTS ({_MORE})")
-_SETTLE = named(
-    "outbox.settle",
+_RECORD_SENT = named("outbox.record_sent", f"WITH {_SENT}\nSELECT EXISTS ({_MORE})")
+_RECORD_RESULTS = named(
+    "outbox.record_results",
     f"""
-WITH verdict AS (
-  SELECT * FROM jsonb_to_recordset(CAST(:verdicts AS jsonb)) AS v(
+WITH decision AS (
+  SELECT * FROM jsonb_to_recordset(CAST(:decisions AS jsonb)) AS d(
     id bigint, attempts int, reason text, retry_seconds float8, is_counted boolean,
     is_doubtful boolean, is_held boolean, is_dead boolean)
 ),
--- A row whose claim ran out may be another relay's now: only a success still counts.
-ours AS (
-  SELECT v.*, o.destination, o.order_id,
-    -- What follows a row that backs off waits as long: it would only be looked at,
-    -- found behind it and passed over by every claim.
-    max(CASE WHEN v.is_dead THEN 0 ELSE v.retry_seconds END) OVER (
-      PARTITION BY o.destination, o.order_id ORDER BY v.id) AS wait_seconds
-  FROM verdict v JOIN outbox o USING (id) WHERE o.attempts = v.attempts
+-- Another relay may have claimed a row since: then only a success still counts.
+valid AS (
+  SELECT d.*, o.destination, o.order_id,
+    -- Events behind a row that backs off wait as long as it does. Otherwise every claim
+    -- would read them, only to skip them.
+    max(CASE WHEN d.is_dead THEN 0 ELSE d.retry_seconds END) OVER (
+      PARTITION BY o.destination, o.order_id ORDER BY d.id) AS wait_seconds
+  FROM decision d JOIN outbox o USING (id) WHERE o.attempts = d.attempts
 ),
 {_SENT},
 dead AS (
-  DELETE FROM outbox o USING ours v WHERE o.id = v.id AND v.is_dead
-  RETURNING o.*, v.reason
+  DELETE FROM outbox o USING valid d WHERE o.id = d.id AND d.is_dead
+  RETURNING o.*, d.reason
 ),
-buried AS (  -- what the destination will never take, or nobody listened to
+dead_lettered AS (  -- refused too often, or no queue is bound
   INSERT INTO dead_letters
     (source, reason, destination, order_id, event_id, event_type, headers, body)
   SELECT 'outbox', d.reason, d.destination, d.order_id, d.event_id, d.event_type,
@@ -179,75 +181,71 @@ buried AS (  -- what the destination will never take, or nobody listened to
     convert_to(d.body, 'UTF8')
   FROM dead d
 ),
-kept AS (
+released AS (
   UPDATE outbox o
-  SET available_at = CASE WHEN v.wait_seconds = 0 THEN o.created_at
+  SET available_at = CASE WHEN d.wait_seconds = 0 THEN o.created_at
         ELSE now() + make_interval(secs =>
-          CASE WHEN v.retry_seconds = 0 THEN v.wait_seconds ELSE v.retry_seconds END)
+          CASE WHEN d.retry_seconds = 0 THEN d.wait_seconds ELSE d.retry_seconds END)
         END,
-      attempts = o.attempts - CASE WHEN v.is_counted THEN 0 ELSE 1 END,
+      attempts = o.attempts - CASE WHEN d.is_counted THEN 0 ELSE 1 END,
       sending_since = NULL,
-      doubts = o.doubts + CASE WHEN v.is_doubtful THEN 1 ELSE 0 END,
-      held_since = CASE WHEN v.is_held THEN now() END,
-      last_error = coalesce(v.reason, o.last_error)
-  FROM ours v
-  WHERE o.id = v.id AND NOT v.is_dead
+      doubts = o.doubts + CASE WHEN d.is_doubtful THEN 1 ELSE 0 END,
+      held_since = CASE WHEN d.is_held THEN now() END,
+      last_error = coalesce(d.reason, o.last_error)
+  FROM valid d
+  WHERE o.id = d.id AND NOT d.is_dead
   RETURNING o.available_at
 ),
 waiting AS (
   SELECT destination, order_id, max(id) AS id, max(wait_seconds) AS wait_seconds
-  FROM ours GROUP BY destination, order_id HAVING max(wait_seconds) > 0
+  FROM valid GROUP BY destination, order_id HAVING max(wait_seconds) > 0
 ),
-behind AS (  -- the same for what no claim has reached yet
+behind AS (  -- the events behind them that were not claimed
   SELECT o.id, w.wait_seconds
   FROM waiting w JOIN outbox o USING (destination, order_id)
   WHERE o.id > w.id AND o.available_at <= now()
     AND o.id <> ALL(CAST(:sent AS bigint[]))
   LIMIT 50000
 ),
-put_off AS (
+delayed AS (
   UPDATE outbox o
   SET available_at = now() + make_interval(secs => b.wait_seconds)
   FROM behind b WHERE o.id = b.id
 )
 SELECT
   EXISTS ({_MORE}
-      AND o.id NOT IN (SELECT id FROM verdict)),
-  -- What one request leaves behind a relay may hear of at once.
-  (SELECT count(pg_notify('outbox', '')) FROM kept
+      AND o.id NOT IN (SELECT id FROM decision)),
+  -- Notify the relay of what a request did not get to send.
+  (SELECT count(pg_notify('outbox', '')) FROM released
    WHERE CAST(:order_id AS bigint) IS NOT NULL AND available_at <= now())
 """,  # noqa: S608 fragments of our own
 )
 
 
-def settle(
+def record_results(
     connection: Connection,
     sent: Iterable[int],
-    verdicts: Sequence[RetryDecision],
+    decisions: Sequence[RetryDecision],
     *,
     order_id: int | None = None,
     destinations: Iterable[str] = (),
 ) -> bool:
-    """Record how attempts ended; return whether more of the order can go now.
+    """Record how attempts ended; return whether the order has more events to send now.
 
-    What was sent moves to `sent_events`, what is dead to `dead_letters`. Where all was
-    sent, which is nearly always, a short statement does.
+    Sent events move to `sent_events`, dead ones to `dead_letters`. When all were sent,
+    which is the usual case, a shorter statement is enough.
     """
     parameters: dict[str, Any] = {
         "sent": _array(sent),
         "destinations": _array(destinations),
         "order_id": order_id,
     }
-    statement = _SETTLE_SENT
-    if verdicts:
-        statement = _SETTLE
-        parameters["verdicts"] = encode(verdicts)
+    statement = _RECORD_SENT
+    if decisions:
+        statement = _RECORD_RESULTS
+        parameters["decisions"] = encode(decisions)
     has_more: bool = connection.execute(statement, parameters).one()[0]
     return has_more
-
-
-def _array(values: Iterable[object]) -> str:
-    return "{" + ",".join(map(str, values)) + "}"
 
 
 _PURGE = named(
@@ -257,7 +255,7 @@ WITH oldest AS MATERIALIZED (
   SELECT id FROM sent_events WHERE id > CAST(:after AS bigint)
   ORDER BY id LIMIT CAST(:batch AS int)
 ),
-old AS (
+expired AS (
   DELETE FROM sent_events
   WHERE id = ANY(ARRAY(SELECT id FROM oldest))
     AND sent_at < now() - make_interval(days => CAST(:days AS int))
@@ -271,12 +269,12 @@ settled AS (
     ORDER BY settled_at LIMIT CAST(:batch AS int)))
   RETURNING id
 ),
-horizon AS (  -- the audit asks for nothing that may be gone
+horizon AS (  -- the audit expects nothing older
   UPDATE retention
   SET kept_from = greatest(kept_from, now() - make_interval(days => CAST(:days AS int)))
   WHERE table_name = 'sent_events'
 )
-SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM oldest),
+SELECT (SELECT count(*) FROM expired), (SELECT count(*) FROM oldest),
   (SELECT max(id) FROM oldest), (SELECT count(*) FROM settled)
 """,
 )
@@ -285,13 +283,18 @@ SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM oldest),
 def purge(
     connection: Connection, days: int, batch: int, after: int | None = None
 ) -> tuple[int, int | None]:
-    """Delete events sent more than `days` days ago, of the oldest `batch` rows.
+    """Delete events sent more than `days` days ago, among the oldest `batch` rows.
 
-    Answers how many, and `after` which id the next batch goes on, so that it need not
-    pass over what is deleted already; None where there is nothing more. With them go as
-    many dead letters that were dealt with that long ago.
+    Return how many were deleted, and the id `after` which the next batch starts, so
+    that it does not scan deleted rows again; None if there is nothing more to delete.
+    Up to `batch` dead letters that were settled as long ago are deleted, too.
     """
     parameters = {"days": days, "batch": batch, "after": after or 0}
-    deleted, seen, last, _ = connection.execute(_PURGE, parameters).one()
-    # What was sent late is passed over; where all of a batch is young, so is the rest.
-    return deleted, last if deleted and seen == batch else None
+    deleted, scanned, last, _ = connection.execute(_PURGE, parameters).one()
+    # Rows that were sent late are skipped; if all of a batch are too young, so is the
+    # rest.
+    return deleted, last if deleted and scanned == batch else None
+
+
+def _array(values: Iterable[object]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"

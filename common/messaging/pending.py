@@ -1,7 +1,7 @@
-"""Pending events of a write: which event to which destination, and its claims.
+"""Pending events of a write: which event goes to which destination, and its claims.
 
-A write claims the events it records for whoever publishes them next, because a separate
-claim would cost a round trip and another version of each row.
+A write claims the events it records for the request that publishes them next, because a
+separate claim would cost a round trip and another version of each row.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,31 +17,38 @@ from common.telemetry import logs
 
 @dataclass(frozen=True)
 class Bus:
-    """Where events go, and which of them this process will send at once.
+    """Where events go, and which destinations this process publishes to at once.
 
-    `admit` answers the destinations that are worth a try now; a write claims for them
-    what it records, unless `claims` is False: then the claim is a statement of its own.
+    `available_destinations` returns those to which an attempt is allowed now. A write
+    claims its events for them, unless `claims` is False: then the relay claims them.
     """
 
     destinations: tuple[str, ...]
-    admit: Callable[[], Sequence[str]] = tuple
+    available_destinations: Callable[[], Sequence[str]] = tuple
     claims: bool = True
 
 
-def destinations(event: Event, bus: Bus) -> Sequence[str]:
-    """Return where an event goes to."""
-    return (event.destination,) if event.destination else bus.destinations
+class PendingEvents(Struct, frozen=True):
+    """The events of a write that are to be published right after its commit.
+
+    `destinations` None: all that are available. `claimed` is empty if the relay has to
+    claim the events first.
+    """
+
+    order_id: int
+    destinations: Sequence[str] | None = None
+    claimed: Sequence[Claimed] = ()
 
 
 class PendingRow(Struct, frozen=True):
-    """An event that is owed to a destination."""
+    """An event and one of its destinations."""
 
     event: Event
     destination: str
 
 
 def rows(recorded: Iterable[Event], bus: Bus) -> list[PendingRow]:
-    """Return what is owed, in order: a row for each event and destination."""
+    """Return a row for each event and destination, in the order of events."""
     return [
         PendingRow(event, name)
         for event in recorded
@@ -49,37 +56,30 @@ def rows(recorded: Iterable[Event], bus: Bus) -> list[PendingRow]:
     ]
 
 
-class PendingEvents(Struct, frozen=True):
-    """What a write leaves to be sent right after it.
-
-    `awake` names the destinations to try, None: whichever are worth it. `claimed` is
-    what the write has claimed for them; where it is empty, a claim is due first.
-    """
-
-    order_id: int
-    available: Sequence[str] | None = None
-    claimed: Sequence[Claimed] = ()
+def destinations(event: Event, bus: Bus) -> Sequence[str]:
+    """Return the destinations of an event."""
+    return (event.destination,) if event.destination else bus.destinations
 
 
-def left(
+def after_write(
     order_id: int,
     at: str,
-    told: Sequence[PendingRow],
+    written: Sequence[PendingRow],
     claimed: Iterable[tuple[int, str, str]],
     available: Sequence[str],
 ) -> PendingEvents | None:
-    """Return what the write of `told` leaves to be sent, None where it told nothing.
+    """Return what to publish after a write, None if it has `written` no rows.
 
-    (id, event, destination) are `claimed`.
+    `claimed` are the ids, events and destinations of the rows that the write claimed.
     """
-    if not told:
+    if not written:
         return None
-    mine = {(event_id, name): id_ for id_, event_id, name in claimed}
+    ids = {(event_id, name): id_ for id_, event_id, name in claimed}
     context = logs.current()
     created_at = datetime.fromisoformat(at)
     messages = [
         Claimed(
-            id=mine[row.event.id, row.destination],
+            id=ids[row.event.id, row.destination],
             event_id=row.event.id,
             type=row.event.type,
             order_id=order_id,
@@ -90,7 +90,7 @@ def left(
             is_doubtful=False,
             destination=row.destination,
         )
-        for row in told
-        if (row.event.id, row.destination) in mine
+        for row in written
+        if (row.event.id, row.destination) in ids
     ]
     return PendingEvents(order_id, available, messages)

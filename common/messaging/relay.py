@@ -1,6 +1,6 @@
 """The relay: publishes pending events, right after a commit or in sweeps.
 
-A write may have claimed its events already; then publishing takes one statement, which
+If the write has already claimed its events, publishing takes a single statement, which
 records the results.
 """
 
@@ -26,24 +26,20 @@ from common.telemetry import logs
 log = logs.get("relay")
 T = TypeVar("T")
 
-# Until when what was claimed is begun. Analytics then has a minute of its own, and what
-# came of it is written down within 10 seconds more: all before the claim ends.
+# Claimed events are started within 15 seconds. Analytics then has a minute to respond,
+# and results are recorded within 10 seconds more: all before the claim runs out.
 SWEEP_TIMEOUT_SECONDS = 15.0
 PUBLISH_TIMEOUT_SECONDS = 2.0
-# For how long a sweep waits for analytics when all else is done.
-ANALYTICS_PATIENCE_SECONDS = 80.0
-HAND_OVER_ROUNDS = 20
-# What was sent and is not written down is in doubt: better to wait for a connection.
-SETTLE_PATIENCE_SECONDS = 10.0
-GLANCE_SECONDS = 0.25
-MAX_ATTEMPTS = 20
-MAX_BACKOFF_SECONDS = 3600
-MAX_DEFERRAL_SECONDS = 60
-_IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
+# How long a sweep waits for analytics once everything else is done.
+ANALYTICS_TIMEOUT_SECONDS = 80.0
+MAX_PUBLISH_ROUNDS = 20
+# How long to wait for a connection: a sent event without a recorded result is in doubt.
+RECORD_TIMEOUT_SECONDS = 10.0
+IDLE_POLL_SECONDS = 0.25
 
 
 class Relay:
-    """Sends what is owed. Safe to share between threads; any number may run at once."""
+    """Publishes pending events. Thread-safe; any number of relays may run at once."""
 
     def __init__(
         self,
@@ -52,34 +48,36 @@ class Relay:
         *,
         hold_doubtful_order_created: bool = False,
     ) -> None:
-        """Take `publishers` by destination; others' rows are left to other relays."""
+        """Publish to the destinations of `publishers`; leave others to other relays."""
         self._engine = engine
         self._hold = hold_doubtful_order_created
         self._destinations = {
             name: Destination(name, publisher) for name, publisher in publishers.items()
         }
 
-    def admit(self) -> tuple[str, ...]:
-        """Return the destinations that are worth a try now."""
-        return tuple(d.name for d in self._destinations.values() if d.admit())
+    def available_destinations(self) -> tuple[str, ...]:
+        """Return the destinations to which an attempt is allowed now."""
+        return tuple(d.name for d in self._destinations.values() if d.allow_attempt())
 
     def send(self, pending: PendingEvents | None) -> None:
-        """Send what a write owes right after its commit, within a short bound.
+        """Publish a write's events right after its commit, for a short time at most.
 
-        Never raises: what does not go out now stays owed and is swept later. A
-        destination that was away a moment ago is not tried, so it costs nothing.
+        Never raise: events that are not sent now stay pending, and a sweep sends them.
+        A destination that has just failed is not tried, so it costs no time.
         """
         if pending is None:
             return
-        names = self.admit() if pending.available is None else pending.available
-        available = [self._destinations[name] for name in names]
-        if not available:
+        names = pending.destinations
+        if names is None:
+            names = self.available_destinations()
+        destinations = [self._destinations[name] for name in names]
+        if not destinations:
             return
         try:
             claimed = pending.claimed or self._claim(pending.order_id, names)
-            for _ in range(HAND_OVER_ROUNDS):
+            for _ in range(MAX_PUBLISH_ROUNDS):
                 if not claimed or not self._send_once(
-                    pending.order_id, available, claimed
+                    pending.order_id, destinations, claimed
                 ):
                     break
                 claimed = self._claim(pending.order_id, names)
@@ -98,75 +96,81 @@ class Relay:
         destinations: Sequence[Destination],
         claimed: Sequence[Claimed],
     ) -> bool:
-        """Send what is claimed of one order; tell whether more of it can go now.
+        """Send claimed events of one order; return whether it has more to send now.
 
-        Analytics is waited for no longer than the others: then it goes on by itself.
+        When analytics takes longer than the others, its call goes on in the background.
         """
         deadline = time.monotonic() + PUBLISH_TIMEOUT_SECONDS
 
         def publish(destination: Destination) -> list[Outcome]:
-            ours = [m for m in claimed if m.destination == destination.name]
+            messages = [m for m in claimed if m.destination == destination.name]
             timeout = destination.timeout(PUBLISH_TIMEOUT_SECONDS)
-            return self._publish(destination, ours, timeout)
+            return self._publish(destination, messages, timeout)
 
         due = {message.destination for message in claimed}
-        ended, slow = _side_by_side(publish, [d for d in destinations if d.name in due])
-        outcomes = [outcome for some in ended for outcome in some]
+        results, slow = _in_parallel(
+            publish, [d for d in destinations if d.name in due]
+        )
+        outcomes = [outcome for batch in results for outcome in batch]
         if slow is not None:
             wait([slow], max(0.0, deadline - time.monotonic()))
             if slow.done():
                 outcomes += slow.result()
             else:
-                slow.add_done_callback(lambda late: self._settle_late(claimed, late))
+                slow.add_done_callback(lambda late: self._record_late(claimed, late))
         names = [destination.name for destination in destinations]
-        has_more = self._settle(claimed, outcomes, order_id, names)
+        has_more = self._record_results(claimed, outcomes, order_id, names)
         return has_more and all(o.result in THROUGH for o in outcomes)
 
-    def _settle(
+    def _record_results(
         self,
         claimed: Sequence[Claimed],
         outcomes: Sequence[Outcome],
         order_id: int | None = None,
         names: Iterable[str] = (),
     ) -> bool:
-        """Record how attempts ended; see `outbox.settle`."""
+        """Record how attempts ended; see `outbox.record_results`."""
         by_id = {message.id: message for message in claimed}
         sent = [o.id for o in outcomes if o.result is Result.SENT]
-        verdicts = [
-            verdict(by_id[o.id], o) for o in outcomes if o.result is not Result.SENT
+        decisions = [
+            decide_retry(by_id[o.id], o)
+            for o in outcomes
+            if o.result is not Result.SENT
         ]
-        with connect(self._engine, SETTLE_PATIENCE_SECONDS) as connection:
-            return outbox.settle(
-                connection, sent, verdicts, order_id=order_id, destinations=names
+        with connect(self._engine, RECORD_TIMEOUT_SECONDS) as connection:
+            return outbox.record_results(
+                connection, sent, decisions, order_id=order_id, destinations=names
             )
 
-    def _settle_late(
+    def _record_late(
         self, claimed: Sequence[Claimed], late: "Future[list[Outcome]]"
     ) -> None:
         try:
-            self._settle(claimed, late.result())
-        except ServiceError as error:  # the claim ends, and it is sent again
-            log.warning("nobody knows whether analytics was notified: %s", error.detail)
+            self._record_results(claimed, late.result())
+        except ServiceError as error:  # the claim runs out, and the event is sent again
+            log.warning(
+                "it is unknown whether analytics was notified: %s", error.detail
+            )
 
     def sweep(
         self,
         seconds: float,
         *,
         timeout: float = SWEEP_TIMEOUT_SECONDS,
-        analytics_patience: float = ANALYTICS_PATIENCE_SECONDS,
+        analytics_timeout: float = ANALYTICS_TIMEOUT_SECONDS,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, int]:
-        """Send what is due until nothing is, `seconds` have passed, or told to stop.
+        """Send due events until none is left, `seconds` have passed, or `should_stop`.
 
-        Destinations go side by side, each at its own pace. The batches in hand are
-        finished, which takes `timeout` seconds at most; analytics is waited for a
-        while longer, and then goes on by itself. Returns how many events ended how, by
-        `Result` value. Raise DatabaseUnavailableError or BusyError where the
-        outbox cannot be read.
+        Destinations are swept in parallel, each at its own pace. Batches in progress
+        are finished, which takes `timeout` seconds at most. Wait `analytics_timeout`
+        seconds for analytics, which then goes on in the background. Return the number
+        of events by the value of their `Result`. Raise DatabaseUnavailableError or
+        BusyError if the outbox cannot be read.
         """
         deadline = time.monotonic() + seconds
         busy = set(self._destinations)
-        is_over = threading.Event()  # nobody is busy
+        all_idle = threading.Event()
 
         def sweep(destination: Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
@@ -177,30 +181,30 @@ class Relay:
                     counts.update(outcome.result.value for outcome in outcomes)
                     if outcomes:
                         busy.add(destination.name)
-                        is_over.clear()
+                        all_idle.clear()
                         continue
                     busy.discard(destination.name)
                     if not busy:
                         break
-                    # While another is slow this one may come to be owed more.
-                    is_over.wait(GLANCE_SECONDS)
+                    # While another one is slow, new events may arrive for this one.
+                    all_idle.wait(IDLE_POLL_SECONDS)
             finally:
                 busy.discard(destination.name)
                 if not busy:
-                    is_over.set()
+                    all_idle.set()
             return counts
 
-        swept, slow = _side_by_side(sweep, list(self._destinations.values()))
+        counts, slow = _in_parallel(sweep, list(self._destinations.values()))
         if slow is not None:
-            if wait([slow], analytics_patience).done:
-                swept.append(slow.result())
+            if wait([slow], analytics_timeout).done:
+                counts.append(slow.result())
             else:
                 slow.add_done_callback(_log_failure)
-        return dict(sum(swept, Counter()))
+        return dict(sum(counts, Counter()))
 
     def _sweep_once(self, destination: Destination, timeout: float) -> list[Outcome]:
-        """Send a batch to one destination; nothing is answered where nothing is due."""
-        if not destination.admit():
+        """Send a batch to one destination; return no outcomes if nothing is due."""
+        if not destination.allow_attempt():
             return []
         with connect(self._engine) as connection:
             claimed = outbox.claim_any(connection, destination.name)
@@ -210,7 +214,7 @@ class Relay:
         try:
             outcomes = self._publish(destination, claimed, timeout)
         finally:
-            self._settle(claimed, outcomes)
+            self._record_results(claimed, outcomes)
         return outcomes
 
     def close(self) -> None:
@@ -221,20 +225,20 @@ class Relay:
     def _publish(
         self, destination: Destination, messages: Sequence[Message], timeout: float
     ) -> list[Outcome]:
-        """Publish to one destination; answer an outcome for every message."""
-        open_, held_back = _split(messages) if self._hold else (messages, [])
+        """Publish to one destination; return an outcome for every message."""
+        sendable, held_back = _split(messages) if self._hold else (messages, [])
         began = time.perf_counter()
-        passed_on, spans = deliveries.trace(destination.name, open_)
-        outcomes = destination.publish(passed_on, timeout) if passed_on else []
+        traced, spans = deliveries.start_spans(destination.name, sendable)
+        outcomes = destination.publish(traced, timeout) if traced else []
         seconds = time.perf_counter() - began
-        outcomes += _hold_back(held_back, open_, outcomes)
-        deliveries.tell(destination.name, messages, outcomes, seconds)
-        deliveries.end(destination.name, spans, outcomes)
+        outcomes += _hold_back(held_back, sendable, outcomes)
+        deliveries.log_attempts(destination.name, messages, outcomes, seconds)
+        deliveries.end_spans(destination.name, spans, outcomes)
         return outcomes
 
 
 def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """Set apart each doubtful `order.created`, and what comes after it in its order."""
+    """Set apart each doubtful `order.created`, and the later events of its order."""
     orders: set[int] = set()
     parts: tuple[list[Message], list[Message]] = ([], [])
     for message in messages:
@@ -249,32 +253,32 @@ def _hold_back(
     published: Sequence[Message],
     outcomes: Sequence[Outcome],
 ) -> list[Outcome]:
-    """Leave a doubtful `order.created` to an operator once it is the next to go."""
+    """Hold a doubtful `order.created` for an operator once it is its order's next."""
     orders = {message.id: message.order_id for message in published}
     stuck = {orders[o.id] for o in outcomes if o.result not in THROUGH}
-    answer = []
+    held_outcomes = []
     for message in held_back:
         result, reason = Result.NOT_TRIED, None
         if _is_risky(message) and message.order_id not in stuck:
             fields = {"event_id": message.event_id, "order_id": message.order_id}
             log.error(
-                "an event is held: nobody knows whether it was sent",
+                "an event is held: it is unknown whether it was sent",
                 extra={"fields": fields},
             )
-            result, reason = Result.HELD, "nobody knows whether it was sent"
-        answer.append(Outcome(message.id, result, reason))
-    return answer
+            result, reason = Result.HELD, "it is unknown whether it was sent"
+        held_outcomes.append(Outcome(message.id, result, reason))
+    return held_outcomes
 
 
-def _side_by_side(
+def _in_parallel(
     call: Callable[[Destination], T], destinations: Sequence[Destination]
 ) -> "tuple[list[T], Future[T] | None]":
-    """Call for each at once, so that one that does not answer delays no other.
+    """Call for all at once, so that one that does not respond delays no other.
 
-    Return what came of it when all have ended but analytics, and that one's future.
+    Wait for all but analytics; return their results, and the future of analytics.
     """
     names = [destination.name for destination in destinations]
-    if len(names) < 2 and events.ANALYTICS not in names:  # noqa: PLR2004 nobody to delay
+    if len(names) < 2 and events.ANALYTICS not in names:  # noqa: PLR2004 a single one
         return [call(destination) for destination in destinations], None
     pool = ThreadPoolExecutor(len(names), "relay")
     running = {
@@ -296,8 +300,14 @@ def _is_risky(message: Message) -> bool:
     return message.is_doubtful and message.type == events.ORDER_CREATED
 
 
-def verdict(message: Message, outcome: Outcome) -> RetryDecision:
-    """Return what becomes of an event that was not sent."""
+MAX_ATTEMPTS = 20
+MAX_BACKOFF_SECONDS = 3600
+MAX_DEFERRAL_SECONDS = 60
+_IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
+
+
+def decide_retry(message: Message, outcome: Outcome) -> RetryDecision:
+    """Return what to do with an event that was not sent."""
     result = outcome.result
     is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
     is_dead = is_exhausted or result is Result.UNROUTABLE
@@ -319,6 +329,6 @@ def verdict(message: Message, outcome: Outcome) -> RetryDecision:
 def _backoff_seconds(result: Result, attempts: int) -> float:
     if result not in _IS_COUNTED:
         return 0.0
-    doubled = 2.0 ** min(attempts, 30)  # doubtful rows are tried for ever
+    doubled = 2.0 ** min(attempts, 30)  # doubtful events are retried for ever
     longest = MAX_DEFERRAL_SECONDS if result is Result.DEFERRED else MAX_BACKOFF_SECONDS
     return min(longest, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 no secret

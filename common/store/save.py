@@ -156,7 +156,7 @@ def save(
     One statement. Return None, with nothing written, if the order has moved on from
     `change.version`. Raise as `idempotency.explain` where a record's key is taken.
     """
-    available = bus.admit() if change.events else ()
+    available = bus.available_destinations() if change.events else ()
     told = pending.rows(change.events, bus)
     statement = _SAVE_NEW if change.version == 0 else _SAVE_CHANGED
     statement = _SAVE_DELETED if change.is_deletion else statement
@@ -168,7 +168,9 @@ def save(
     if found is None:
         return None
     claimed = json.decode(found[0] or "[]", type=list[tuple[int, str, str]])
-    return Saved(pending.left(change.order.id, change.at, told, claimed, available))
+    return Saved(
+        pending.after_write(change.order.id, change.at, told, claimed, available)
+    )
 
 
 def _document(

@@ -13,7 +13,7 @@ from common import approval, startup, wiring
 from common.database.listening import Listener, listening
 from common.errors import ServiceError
 from common.messaging import outbox
-from common.messaging.relay import ANALYTICS_PATIENCE_SECONDS
+from common.messaging.relay import ANALYTICS_TIMEOUT_SECONDS
 from common.operations import lag, retention
 from common.telemetry import logs
 
@@ -67,7 +67,7 @@ class Worker:
             if not self.sweep():
                 self._wait(listener)
 
-    def sweep(self, analytics_patience: float = BATCH_SECONDS) -> dict[str, int]:
+    def sweep(self, analytics_timeout: float = BATCH_SECONDS) -> dict[str, int]:
         """Send what is due; return how many events ended how.
 
         What analytics takes longer for goes on beside the next sweeps.
@@ -75,7 +75,7 @@ class Worker:
         swept = wiring.relay().sweep(
             SWEEP_SECONDS,
             timeout=BATCH_SECONDS,
-            analytics_patience=analytics_patience,
+            analytics_timeout=analytics_timeout,
             should_stop=lambda: self._is_stopping,
         )
         if swept:
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _once(worker: Worker) -> None:
     try:
         worker.do_chores()
-        while worker.sweep(ANALYTICS_PATIENCE_SECONDS):
+        while worker.sweep(ANALYTICS_TIMEOUT_SECONDS):
             pass
     except ServiceError as error:
         raise SystemExit(f"outbox relay: {error.detail}") from error

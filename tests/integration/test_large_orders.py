@@ -19,7 +19,7 @@ from common.store.orders import create_order
 from tests.support.relaying import Recorder, engine_on
 
 LINES = 500
-BUS = Bus(("sink",), admit=lambda: ("sink",))
+BUS = Bus(("sink",), available_destinations=lambda: ("sink",))
 
 
 @pytest.fixture

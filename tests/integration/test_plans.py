@@ -104,7 +104,7 @@ CHANGE = {
 CLAIMS = [
     {"position": 0, "user_id": HEAVY, "scope": "key", "key": "7", "fingerprint": "f"}
 ]
-VERDICTS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
+DECISIONS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,11 @@ USES: dict[str, Use] = {
     ),
     "outbox.notify": Use(),
     "outbox.purge": Use({"days": 20, "batch": 200, "after": 0}),
-    "outbox.settle": Use(
-        {"sent": f"{{{PENDING * 16 + 2}}}", "verdicts": json.dumps(VERDICTS)}
+    "outbox.record_results": Use(
+        {"sent": f"{{{PENDING * 16 + 2}}}", "decisions": json.dumps(DECISIONS)}
         | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
     ),
-    "outbox.settle_sent": Use(
+    "outbox.record_sent": Use(
         {"sent": f"{{{PENDING * 16 + 2}}}"}
         | {"destinations": f"{{{BUS}}}", "order_id": PENDING}
     ),

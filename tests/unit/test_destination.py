@@ -45,7 +45,7 @@ def side_by_side(slow: Slow, timeout: float = PATIENCE_SECONDS) -> list[list[Out
             pool.submit(shared.publish, [message(id=n, order_id=n)], timeout)
             for n in range(2, 6)
         ]
-        while len(shared._waiting) < 4 and not any(each.done() for each in others):
+        while len(shared._queue) < 4 and not any(each.done() for each in others):
             time.sleep(0.001)
         if timeout < PATIENCE_SECONDS:
             wait(others, PATIENCE_SECONDS)
@@ -102,9 +102,9 @@ def test_who_has_no_time_left_takes_none_from_those_it_waited_with() -> None:
             shared.publish, [message(id=2, order_id=2)], PATIENCE_SECONDS
         )
         hasty = pool.submit(shared.publish, [message(id=3, order_id=3)], 1.0)
-        while len(shared._waiting) < 2:
+        while len(shared._queue) < 2:
             time.sleep(0.001)
-        [turn] = [each for each in shared._waiting if each.messages[0].id == 3]
+        [turn] = [each for each in shared._queue if each.messages[0].id == 3]
         turn.deadline = time.monotonic()  # as if nearly all had passed
         slow.may_end.set()
         for each in (first, patient):

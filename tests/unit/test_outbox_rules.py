@@ -29,7 +29,7 @@ CREATED = events.item_created(order(), item())
 
 
 class Destination:
-    """Takes what it is sent, ending each message as told; SENT where nothing is."""
+    """Ends each message with the result of its type; SENT by default."""
 
     def __init__(self, **results: Result) -> None:
         self.results = results
@@ -49,7 +49,7 @@ def relay(
     hold: bool = False,
     asked: list[str] | None = None,
 ) -> Relay:
-    """Return a relay without a database; `asked` is told when it looks for one."""
+    """Return a relay without a database; attempts to connect are added to `asked`."""
 
     def connect() -> PreparedConnection:
         (asked if asked is not None else []).append("connect")
@@ -60,14 +60,14 @@ def relay(
     return Relay(engine, publishers, hold_doubtful_order_created=hold)
 
 
-def verdict(result: Result, **changes: Any) -> RetryDecision:
-    return relays.verdict(message(**changes), Outcome(1, result, "why"))
+def decision(result: Result, **changes: Any) -> RetryDecision:
+    return relays.decide_retry(message(**changes), Outcome(1, result, "why"))
 
 
 def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
     recorded = [CREATED, ANALYTICS, events.order_deleted(order())]
-    told = pending.rows(recorded, Bus(("rabbitmq", "http")))
-    assert [(row.event.type, row.destination) for row in told] == [
+    rows = pending.rows(recorded, Bus(("rabbitmq", "http")))
+    assert [(row.event.type, row.destination) for row in rows] == [
         ("order.item.created", "rabbitmq"),
         ("order.item.created", "http"),
         ("analytics.order.completed", "analytics"),
@@ -76,9 +76,9 @@ def test_an_event_becomes_a_row_for_each_destination_in_order() -> None:
     ]
 
 
-def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
-    told = pending.rows([CREATED, ANALYTICS], Bus(()))
-    assert [row.destination for row in told] == ["analytics"]
+def test_analytics_gets_its_notification_also_without_a_bus() -> None:
+    rows = pending.rows([CREATED, ANALYTICS], Bus(()))
+    assert [row.destination for row in rows] == ["analytics"]
 
 
 @pytest.mark.parametrize(
@@ -94,22 +94,22 @@ def test_analytics_is_owed_its_notification_also_without_a_bus() -> None:
     ],
 )
 def test_row_follows_how_its_attempt_ended(result: Result, set_flags: set[str]) -> None:
-    told = verdict(result, attempts=3)
-    assert (told.id, told.attempts, told.reason) == (1, 3, "why")
+    decided = decision(result, attempts=3)
+    assert (decided.id, decided.attempts, decided.reason) == (1, 3, "why")
     flags = ("is_dead", "is_counted", "is_doubtful", "is_held")
-    assert {flag for flag in flags if getattr(told, flag)} == set_flags
+    assert {flag for flag in flags if getattr(decided, flag)} == set_flags
 
 
 @pytest.mark.parametrize(
     ("attempts", "is_dead"), [(MAX_ATTEMPTS - 1, False), (MAX_ATTEMPTS, True)]
 )
 def test_many_refusals_make_a_dead_letter(attempts: int, *, is_dead: bool) -> None:
-    assert verdict(REFUSED, attempts=attempts).is_dead is is_dead
+    assert decision(REFUSED, attempts=attempts).is_dead is is_dead
 
 
 @pytest.mark.parametrize("result", [DEFERRED, UNCONFIRMED, UNAVAILABLE, NOT_TRIED])
-def test_what_was_never_refused_stays_owed_for_ever(result: Result) -> None:
-    assert verdict(result, attempts=10_000).is_dead is False
+def test_an_event_that_was_never_refused_is_retried_for_ever(result: Result) -> None:
+    assert decision(result, attempts=10_000).is_dead is False
 
 
 @pytest.mark.parametrize("result", [REFUSED, UNCONFIRMED])
@@ -167,7 +167,7 @@ def test_each_failure_doubles_the_pause(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(6):
         ends(tried, message())
         began_at = clock[0]
-        while not tried._destinations["http"].admit():
+        while not tried._destinations["http"].allow_attempt():
             clock[0] += 0.25
         pauses.append(clock[0] - began_at)
     assert pauses == [1, 2, 4, 8, 10, 10]
@@ -181,11 +181,11 @@ def test_after_a_pause_one_by_one_may_try_it(monkeypatch: pytest.MonkeyPatch) ->
     ends(tried, message())
     clock[0] += 1.5
     found = tried._destinations["http"]
-    assert [found.admit() for _ in range(3)] == [True, False, False]
-    assert found.timeout(2.0) == destinations.PROBE_PATIENCE_SECONDS
+    assert [found.allow_attempt() for _ in range(3)] == [True, False, False]
+    assert found.timeout(2.0) == destinations.PROBE_TIMEOUT_SECONDS
     destination.results = {}
     ends(tried, message())
-    assert [found.admit() for _ in range(3)] == [True] * 3
+    assert [found.allow_attempt() for _ in range(3)] == [True] * 3
     assert found.timeout(2.0) == 2.0
 
 
