@@ -6,33 +6,30 @@ from common.domain import events
 from common.domain.commands import OrderPatch
 from common.domain.model import SERVICE, Actor, Change, Entry, Snapshot
 from common.domain.orders import is_complete, set_metadata
-from common.errors import (
-    OrderApprovedError,
-    OrderNotCompleteError,
-)
+from common.errors import OrderApprovedError, OrderNotCompleteError
 
 
 def decide(snapshot: Snapshot, actor: Actor = SERVICE) -> Change | None:
-    """Approve a complete order that is not approved; None for every other."""
+    """Return the approval of an order that is complete and not approved, else None."""
     order = snapshot.order
     if order.is_approved or not is_complete(order.items):
         return None
     approved = events.order_approved(order, snapshot.read_at)
-    told = (approved, events.analytics_notification(order, approved))
+    published = (approved, events.analytics_notification(order, approved))
     return Change(
         order=structs.replace(order, is_approved=True),
         version=snapshot.version,
         at=snapshot.read_at,
         is_complete=True,
-        history=[Entry("order.approved", events=told)],
+        history=[Entry("order.approved", events=published)],
         actor=actor,
     )
 
 
 def patch_order(snapshot: Snapshot, patch: OrderPatch, actor: Actor) -> Change | None:
-    """Do what an owner's patch asks for: metadata, and the approval where it is due.
+    """Return the change of an owner's patch: metadata, and the approval if requested.
 
-    Raise OrderNotCompleteError or OrderApprovedError; then nothing is done.
+    Raise OrderNotCompleteError or OrderApprovedError.
     """
     changed = None
     if patch.metadata is not UNSET:

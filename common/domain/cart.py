@@ -1,4 +1,4 @@
-"""What the siblings say: the lines of a cart, and what can be bought of a product."""
+"""Carts and variations, as the shopcart and product services return them."""
 
 from decimal import Decimal
 from uuid import UUID
@@ -9,8 +9,33 @@ from common.domain.model import parse_uuid
 from common.json import BigInt, Text
 
 
+class CartLine(Struct, frozen=True):
+    """One line of a cart."""
+
+    id: BigInt
+    product_variation_id: Text | None
+    quantity: BigInt | None
+
+    @property
+    def variation(self) -> UUID | None:
+        """Return the variation's id, None if it is not a UUID."""
+        return parse_uuid(self.product_variation_id)
+
+
+class Cart(Struct, frozen=True):
+    """A cart as the shopcart service returns it."""
+
+    id: BigInt
+    items: list[CartLine]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if two lines have the same id."""
+        if len({line.id for line in self.items}) < len(self.items):
+            raise ValueError("two lines have the same id")
+
+
 class Product(Struct, frozen=True):
-    """What a variation is a variation of. A missing `is_active` counts as active."""
+    """The product of a variation. A missing `is_active` counts as active."""
 
     id: UUID
     shop_id: UUID | None = None
@@ -19,12 +44,12 @@ class Product(Struct, frozen=True):
     base_price: Decimal | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a price that is no number."""
+        """Raise ValueError if the price is not a number."""
         _check_price(self.base_price)
 
 
 class Variation(Struct, frozen=True):
-    """One thing that can be bought. `amount` is its stock and may be negative."""
+    """A variation of a product. `amount` is its stock and may be negative."""
 
     id: UUID
     amount: BigInt
@@ -33,7 +58,7 @@ class Variation(Struct, frozen=True):
     product: Product | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a price that is no number, or another's product."""
+        """Raise ValueError if the price is not a number, or the product another one."""
         _check_price(self.price)
         if self.product and self.product_id not in (None, self.product.id):
             raise ValueError("the product is another one")
@@ -42,28 +67,3 @@ class Variation(Struct, frozen=True):
 def _check_price(price: Decimal | None) -> None:
     if price is not None and not price.is_finite():
         raise ValueError("a price must be a number")
-
-
-class CartLine(Struct, frozen=True):
-    """One line of a cart; `variation` is None where the id is no UUID."""
-
-    id: BigInt
-    product_variation_id: Text | None
-    quantity: BigInt | None
-
-    @property
-    def variation(self) -> UUID | None:
-        """Return the variation's id."""
-        return parse_uuid(self.product_variation_id)
-
-
-class Cart(Struct, frozen=True):
-    """A cart as the shopcart service tells it."""
-
-    id: BigInt
-    items: list[CartLine]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where two lines have one id."""
-        if len({line.id for line in self.items}) < len(self.items):
-            raise ValueError("two lines have the same id")

@@ -1,7 +1,6 @@
-"""Check a cart against stock: what to fix, or what to order. Pure.
+"""Check a cart against stock: what to fix, or what to order.
 
-Stock may be negative, and a cart may hold a variation twice; the sum is what stock must
-cover.
+Stock may be negative, and a cart may hold a variation twice; stock must cover the sum.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +14,9 @@ from common.domain.cart import CartLine, Variation
 from common.domain.model import MAX_QUANTITY, Line
 from common.errors import InvalidRequestError, ItemUnavailableError
 
-MAX_PRICE_MINOR = 2**53 - 1  # what every consumer's JSON can carry
-
 
 class Problem(Struct, frozen=True):
-    """Why a line cannot be ordered as it is; `available` where less of it could be."""
+    """Why a line cannot be ordered as it is; `available` is how many could be."""
 
     reason: str
     title: str | None = None
@@ -35,34 +32,49 @@ class Fix(Struct, frozen=True):
 
 
 class Review(Struct, frozen=True):
-    """The outcome: fixes to make, or, where there are none, the lines to order."""
+    """The outcome: fixes to make or, if there are none, the lines to order."""
 
     fixes: list[Fix]
     lines: list[Line]
 
 
-def selling_price_minor(
-    price: Decimal | None, base_price: Decimal | None
-) -> int | None:
-    """Return the price in minor units, rounded half up; None where there is none.
+def review(
+    cart: Iterable[CartLine], variations: Mapping[UUID, Variation | None]
+) -> Review:
+    """Check every cart line; `variations` has what the product service returned.
 
-    The variation's own price wins, also at 0. What is negative, or beyond what JSON
-    numbers carry everywhere, is no price.
+    Lines of the same variation become one, in the order of their first appearance.
     """
-    major = price if price is not None else base_price
-    if major is None or not 0 <= major <= MAX_PRICE_MINOR:
-        return None
-    minor = int(major.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) * 100)
-    return minor if minor <= MAX_PRICE_MINOR else None
+    fixes: list[Fix] = []
+    lines: dict[UUID, Line] = {}
+    taken: dict[UUID, int] = {}
+    for cart_line in cart:
+        variation_id = cart_line.variation
+        quantity = cart_line.quantity or 0
+        if variation_id is None:
+            has_id = cart_line.product_variation_id is not None
+            reason = "not_found" if has_id and quantity > 0 else "invalid_data"
+            fixes.append(Fix(cart_line, Problem(reason)))
+            continue
+        taken_before = taken.get(variation_id, 0)
+        checked = check_line(variations.get(variation_id), quantity, taken_before)
+        if isinstance(checked, Problem):
+            fixes.append(Fix(cart_line, checked, checked.available or None))
+            taken[variation_id] = taken_before + checked.available
+        else:
+            taken[variation_id] = taken_before + quantity
+            merged = structs.replace(checked, quantity=taken[variation_id])
+            lines[variation_id] = merged
+    return Review(fixes, list(lines.values()))
 
 
 def check_line(  # noqa: PLR0911 a return for each check, in the contract's order
     variation: Variation | None, quantity: int, taken: int = 0
 ) -> Problem | Line:
-    """Return the line to order, or the first thing that is wrong with it.
+    """Return the line to order, or the first problem found.
 
-    `variation` None: the product service does not know it. `taken` is what other lines
-    have already claimed of its stock.
+    `variation` is None if the product service does not know it. `taken` is how many
+    other lines have already taken from its stock.
     """
     if quantity < 1:
         return Problem("invalid_data", _title(variation))
@@ -89,67 +101,37 @@ def check_line(  # noqa: PLR0911 a return for each check, in the contract's orde
     return Line(variation.id, quantity, variation.product_id, product.shop_id, price)
 
 
-def review(
-    cart: Iterable[CartLine], variations: Mapping[UUID, Variation | None]
-) -> Review:
-    """Check every cart line; `variations` maps each valid id to what product answered.
-
-    Lines of the same variation become one, in the order of their first appearance.
-    """
-    fixes: list[Fix] = []
-    lines: dict[UUID, Line] = {}
-    taken: dict[UUID, int] = {}
-    for cart_line in cart:
-        variation_id = cart_line.variation
-        quantity = cart_line.quantity or 0
-        if variation_id is None:  # none is named, or what is named is no UUID
-            is_named = cart_line.product_variation_id is not None
-            reason = "not_found" if is_named and quantity > 0 else "invalid_data"
-            fixes.append(Fix(cart_line, Problem(reason)))
-            continue
-        claimed = taken.get(variation_id, 0)
-        checked = check_line(variations.get(variation_id), quantity, claimed)
-        if isinstance(checked, Problem):
-            fixes.append(Fix(cart_line, checked, checked.available or None))
-            taken[variation_id] = claimed + checked.available
-        else:
-            taken[variation_id] = claimed + quantity
-            merged = structs.replace(checked, quantity=taken[variation_id])
-            lines[variation_id] = merged
-    return Review(fixes, list(lines.values()))
-
-
 def describe(fix: Fix, *, is_fixed: bool) -> dict[str, Any]:
-    """Return a fix as the caller is told of it."""
-    told: dict[str, Any] = {
+    """Return a fix as it is listed in the reply to the caller."""
+    details: dict[str, Any] = {
         "cart_item_id": fix.line.id,
         "product_variation_id": fix.line.product_variation_id,
         "product_title": fix.problem.title,
         "action": "removed" if fix.new_quantity is None else "quantity_updated",
     }
     if fix.new_quantity is not None:
-        told["old_quantity"] = fix.line.quantity
-        told["new_quantity"] = fix.new_quantity
-    return told | {"reason": fix.problem.reason, "fixed": is_fixed}
+        details["old_quantity"] = fix.line.quantity
+        details["new_quantity"] = fix.new_quantity
+    return details | {"reason": fix.problem.reason, "fixed": is_fixed}
 
 
-class Wanted(Protocol):
-    """What somebody wants to order without a cart."""
+class RequestedLine(Protocol):
+    """A line that is ordered without a cart."""
 
     product_variation: UUID
     quantity: int
 
 
 def price(
-    wanted: Sequence[Wanted], variations: Mapping[UUID, Variation | None]
+    requested: Sequence[RequestedLine], variations: Mapping[UUID, Variation | None]
 ) -> list[Line]:
-    """Return the lines for what is ordered without a cart; there is nothing to repair.
+    """Return the lines of an order without a cart, checked and priced.
 
-    The same variation twice becomes one line. Raise InvalidRequestError for one that
-    does not exist, ItemUnavailableError for one that cannot be sold like this.
+    Lines of the same variation become one. Raise InvalidRequestError if a variation
+    does not exist, ItemUnavailableError if it cannot be sold in this quantity.
     """
     totals: dict[UUID, int] = {}
-    for line in wanted:
+    for line in requested:
         id_ = line.product_variation
         totals[id_] = totals.get(id_, 0) + line.quantity
     return [
@@ -165,6 +147,24 @@ def check_stock(variation: Variation | None, quantity: int) -> None:
             "quantity: stock does not cover it.",
             errors={"quantity": ["stock does not cover it"]},
         )
+
+
+MAX_PRICE_MINOR = 2**53 - 1  # the largest integer that every JSON parser keeps exact
+
+
+def selling_price_minor(
+    price: Decimal | None, base_price: Decimal | None
+) -> int | None:
+    """Return the price in minor units, rounded half up; None if there is none.
+
+    The variation's own price comes first, even if it is 0. A negative price, or one
+    over `MAX_PRICE_MINOR`, counts as none.
+    """
+    major = price if price is not None else base_price
+    if major is None or not 0 <= major <= MAX_PRICE_MINOR:
+        return None
+    minor = int(major.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) * 100)
+    return minor if minor <= MAX_PRICE_MINOR else None
 
 
 def _sellable(variation: Variation | None, quantity: int, id_: UUID) -> Line:

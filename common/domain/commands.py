@@ -15,15 +15,10 @@ from common.domain.model import Id, Order, Quantity, Status
 from common.errors import InvalidRequestError
 
 MAX_LINES = 200
-
-
 MAX_METADATA_KEYS = 50
 MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS = 40, 500
 
-
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]
-
-
 MetadataValue = Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS)]
 
 
@@ -92,7 +87,7 @@ class CheckoutReply(Struct):
 
 
 def check_metadata(metadata: Mapping[str, str | None]) -> None:
-    """Raise InvalidRequestError for what PostgreSQL cannot store or is too much."""
+    """Raise InvalidRequestError for too many keys, or text PostgreSQL cannot store."""
     if len(metadata) > MAX_METADATA_KEYS:
         raise InvalidRequestError.of("metadata", f"at most {MAX_METADATA_KEYS} keys")
     for key, value in metadata.items():

@@ -1,9 +1,9 @@
 """Names and exact bodies of what is published.
 
-One struct and one function an event, and the notification for analytics, each to the
-letter of what the consumers read; `common/api_docs/asyncapi.yaml` is held against the
-structs. Ids are ints in `order.created` and numeric strings everywhere else, because
-the consumers are older than this service.
+One struct and one function per event, and the notification for analytics, exactly as
+the consumers read them; tests compare `common/api_docs/asyncapi.yaml` with the structs.
+Ids are ints in `order.created` and numeric strings everywhere else, because the
+consumers are older than this service.
 """
 
 from decimal import Decimal
@@ -23,9 +23,8 @@ ORDER_DELETED: Final = "order.deleted"
 ANALYTICS_NOTIFICATION = "analytics.order.completed"
 
 ANALYTICS = "analytics"
-# Somebody is known to listen: nobody listening is worth a warning.
+# Events that have consumers: one that reaches no queue is worth a warning.
 EXPECTED = frozenset({ORDER_CREATED, ITEM_CREATED})
-
 
 NumericString = Annotated[
     str, Meta(pattern="^[1-9][0-9]{0,18}$", description="A 64-bit int, as a string")
@@ -33,7 +32,7 @@ NumericString = Annotated[
 MinorUnits = Annotated[
     int, Meta(ge=0, description="For one piece, in the smallest unit of the currency")
 ]
-Moment = Annotated[
+Timestamp = Annotated[
     str, Meta(description="RFC 3339, in UTC", extra_json_schema={"format": "date-time"})
 ]
 
@@ -86,7 +85,7 @@ class StatusUpdated(Struct):
     shop_id: UUID
     status: Status
     previous_status: Status
-    occurred_at: Moment
+    occurred_at: Timestamp
 
 
 class OrderApproved(Struct):
@@ -95,7 +94,7 @@ class OrderApproved(Struct):
     event_type: Literal["order.approved"]
     order_id: NumericString
     user_id: UUID
-    approved_at: Moment
+    approved_at: Timestamp
 
 
 class OrderDeleted(Struct):
@@ -118,20 +117,20 @@ class CompletedItem(Struct):
 
 
 class CompletedOrder(Struct):
-    """The notification for analytics: the delivered items, of which there may be none.
+    """The notification for analytics: the delivered items, possibly none.
 
     `created_at` ends in `+00:00`, where events say `Z`.
     """
 
     id: NumericString
     user_id: UUID
-    created_at: Moment
+    created_at: Timestamp
     items: list[CompletedItem]
 
 
 def order_created(order: Order, cart_id: int) -> Event:
     """Return the event for product and shopcart: nested; ints stay ints."""
-    lines = [OrderedLine(i.product_variation, i.quantity) for i in order.items]
+    lines = [OrderedLine(item.product_variation, item.quantity) for item in order.items]
     data = OrderCreatedData(order.id, order.user_id, cart_id, lines)
     body = OrderCreated(ORDER_CREATED, ORDER_CREATED, data)
     return Event(ORDER_CREATED, order.id, encode(body))
@@ -140,8 +139,8 @@ def order_created(order: Order, cart_id: int) -> Event:
 def item_created(order: Order, item: Item) -> Event:
     """Return the event for the shop: flat, with numeric strings as ids, and no nulls.
 
-    For items of a shop only (`has_shop`): the shop's consumer redelivers a null or a
-    UUID in place of an int for ever.
+    Only for items of a shop (`has_shop`): the shop's consumer would requeue an event
+    with a null, or with a UUID in place of an int, forever.
     """
     assert item.shop_id is not None
     assert item.product_id is not None
@@ -161,7 +160,7 @@ def item_created(order: Order, item: Item) -> Event:
 
 
 def status_updated(item: Item, previous: int, occurred_at: str) -> Event:
-    """Return the event for who follows an item (`has_shop`); it triggers approval."""
+    """Return the event for a change of status (`has_shop`); it triggers approval."""
     assert item.shop_id is not None
     body = StatusUpdated(
         event_type=STATUS_UPDATED,
@@ -176,13 +175,13 @@ def status_updated(item: Item, previous: int, occurred_at: str) -> Event:
 
 
 def order_approved(order: Order, approved_at: str) -> Event:
-    """Return the event that every item is final and the order approved."""
+    """Return the event for an order whose items are all final and which is approved."""
     body = OrderApproved(ORDER_APPROVED, str(order.id), order.user_id, approved_at)
     return Event(ORDER_APPROVED, order.id, encode(body))
 
 
 def order_deleted(order: Order) -> Event:
-    """Return the event that the order is gone."""
+    """Return the event for a deleted order."""
     body = OrderDeleted(ORDER_DELETED, str(order.id), order.user_id)
     return Event(ORDER_DELETED, order.id, encode(body))
 
@@ -190,7 +189,7 @@ def order_deleted(order: Order) -> Event:
 def analytics_notification(order: Order, approved: Event) -> Event:
     """Return the event for analytics: what was delivered, in major units.
 
-    The same event as `approved`, and so under its id; only told in other words.
+    It has the id of `approved`: it is the same event in another format.
     """
     body = CompletedOrder(
         id=str(order.id),
@@ -211,7 +210,7 @@ def analytics_notification(order: Order, approved: Event) -> Event:
 
 
 def has_shop(item: Item) -> bool:
-    """Return whether anything is published about `item` at all."""
+    """Return whether events about `item` are published at all."""
     return item.shop_id is not None and item.product_id is not None
 
 

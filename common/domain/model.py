@@ -1,6 +1,6 @@
-"""What an order consists of, and what a change of one is.
+"""Orders, items and their changes, as plain structs.
 
-`Order` and `Item` are what callers see; msgspec holds their fields to these types.
+`Order` and `Item` are also the bodies that callers see, so their types are the schema.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ MAX_QUANTITY = 10_000
 
 
 class ItemStatus(enum.IntEnum):
-    """How far an item is, by the numbers that callers and siblings know."""
+    """An item's status; callers and siblings use the numbers."""
 
     PROCESSING = 1
     SHIPPED = 2
@@ -29,13 +29,8 @@ class ItemStatus(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """Return the word that people read."""
+        """Return the status as people read it."""
         return self.name.capitalize()
-
-
-def status_label(status: int | None) -> str:
-    """Return the word for a status of long ago, '?' where none was recorded."""
-    return "?" if status is None else ItemStatus(status).label
 
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
@@ -45,7 +40,7 @@ Status = Annotated[
     Meta(
         ge=int(min(ItemStatus)),
         le=int(max(ItemStatus)),
-        description=", ".join(f"{each} {each.label}" for each in ItemStatus),
+        description=", ".join(f"{status} {status.label}" for status in ItemStatus),
     ),
 ]
 
@@ -74,33 +69,26 @@ class Order(Struct):
     items: list[Item]
 
 
-class Ids(Struct, frozen=True):
-    """What a write is given beforehand: its order, new items' ids, and the moment.
+class Snapshot(Struct, frozen=True):
+    """An order with its items and their versions, as of `read_at` (RFC 3339)."""
 
-    There may be more ids than items. `at` is RFC 3339, in UTC.
-    """
+    order: Order
+    version: int
+    item_versions: dict[int, int]
+    read_at: str
 
-    order_id: int
-    item_ids: list[int]
-    at: str
-
-
-_UUID = re.compile(
-    r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}"
-)
-
-
-def parse_uuid(value: str | None) -> UUID | None:
-    """Return the UUID, in any case, with all its dashes or none; None for all else."""
-    if value is None or not _UUID.fullmatch(value.lower()):
-        return None
-    return UUID(value)
+    def item(self, item_id: int) -> Item:
+        """Return the item; raise NotFoundError if the order has no such item."""
+        for item in self.order.items:
+            if item.id == item_id:
+                return item
+        raise NotFoundError
 
 
 class Event(Struct, frozen=True):
-    """One thing that happened; `body` is JSON text to the byte.
+    """An event to publish; `body` is sent byte for byte.
 
-    `destination` None means every destination of the event bus.
+    `destination` is None for every destination of the event bus.
     """
 
     type: str
@@ -111,7 +99,7 @@ class Event(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """What is ordered, as the product service knows it. `price` is in minor units."""
+    """A line to order, as the product service knows it. `price` is in minor units."""
 
     product_variation: UUID
     quantity: int
@@ -120,8 +108,19 @@ class Line(Struct, frozen=True):
     price: int
 
 
-# Who acts: the owner; a shop by its token's claim; the shop service, without a token;
-# the service itself; an operator, of whom the console keeps who it was and why.
+class Ids(Struct, frozen=True):
+    """The ids that are drawn for a write before it: its order's and its new items'.
+
+    There may be more ids than items. `at` is the time of the write (RFC 3339, in UTC).
+    """
+
+    order_id: int
+    item_ids: list[int]
+    at: str
+
+
+# The owner; a shop, by its token's claim; the shop service, without a token; this
+# service itself; an operator, whose name and reason the console records.
 USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
     "user",
     "shop",
@@ -132,7 +131,7 @@ USER, SHOP, INTERNAL, SYSTEM, OPERATOR = (
 
 
 class Actor(Struct, frozen=True):
-    """Who changes an order: their id, None for the service itself, and what they are.
+    """Who changes an order; `id` is None for the service itself.
 
     `kind` is one of USER, SHOP, INTERNAL, SYSTEM and OPERATOR.
     """
@@ -145,10 +144,10 @@ SERVICE = Actor(None, SYSTEM)
 
 
 class Entry(Struct, frozen=True):
-    """One entry of an order's history, and the events that tell of it, if any must.
+    """One entry of an order's history, with the events that announce it, if any.
 
-    `kind` as in `tables.order_history`. They share an event id; each has other
-    destinations. `from_status` None: the item was created.
+    `kind` is one of `tables.order_history`. The events share an id, and each has its
+    own destinations. `from_status` is None if the item was created.
     """
 
     kind: str
@@ -162,10 +161,10 @@ class Entry(Struct, frozen=True):
 
 @dataclass(kw_only=True)
 class Change:
-    """What one request does to one order: saved whole or not at all.
+    """What one request changes in one order: saved completely or not at all.
 
-    `order` is the order as it will be. `version` is the one it was decided on, 0 for a
-    new order. What `history` says, and its events, are recorded in its order.
+    `order` is the order after the change. `version` is the one before it, 0 for a new
+    order. Entries of `history` and their events are recorded in this order.
     """
 
     order: Order
@@ -182,21 +181,22 @@ class Change:
 
     @property
     def events(self) -> list[Event]:
-        """Return what is to be told, in the order in which it happened."""
+        """Return the events to publish, in the order in which they happened."""
         return [event for entry in self.history for event in entry.events]
 
 
-class Snapshot(Struct, frozen=True):
-    """An order with its items at one moment (`read_at`, RFC 3339), and its versions."""
+def status_label(status: int | None) -> str:
+    """Return the label of a recorded status, '?' if none was recorded."""
+    return "?" if status is None else ItemStatus(status).label
 
-    order: Order
-    version: int
-    item_versions: dict[int, int]
-    read_at: str
 
-    def item(self, item_id: int) -> Item:
-        """Return the item; raise NotFoundError."""
-        for item in self.order.items:
-            if item.id == item_id:
-                return item
-        raise NotFoundError
+_UUID = re.compile(
+    r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}"
+)
+
+
+def parse_uuid(value: str | None) -> UUID | None:
+    """Return the UUID, None if it is not one; upper case or no dashes will do."""
+    if value is None or not _UUID.fullmatch(value.lower()):
+        return None
+    return UUID(value)

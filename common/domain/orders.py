@@ -1,7 +1,6 @@
 """Rules of an order and its items: transitions, field rights, history, events.
 
-Pure: a function takes a snapshot and returns a change, None if nothing is to be done,
-or raises.
+A function takes a snapshot and returns a change, or None if nothing changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,23 +31,6 @@ from common.errors import (
     OrderShippedError,
 )
 
-FINAL = frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED})
-# What the shop may do. The owner may only cancel, and only what is Processing.
-TRANSITIONS: dict[int, frozenset[ItemStatus]] = {
-    ItemStatus.PROCESSING: frozenset(
-        {ItemStatus.SHIPPED, ItemStatus.DELIVERED, ItemStatus.CANCELLED}
-    ),
-    ItemStatus.SHIPPED: frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED}),
-    ItemStatus.DELIVERED: frozenset(),
-    ItemStatus.CANCELLED: frozenset(),
-}
-
-
-def is_complete(items: Iterable[Item]) -> bool:
-    """Return whether there are items and all of them are final."""
-    statuses = [item.status for item in items]
-    return bool(statuses) and FINAL.issuperset(statuses)
-
 
 def new_order(
     user_id: UUID,
@@ -58,10 +40,10 @@ def new_order(
     metadata: Mapping[str, str] | None = None,
     cart_id: int | None = None,
 ) -> Change:
-    """Return a new order under these ids, of which there may be more than lines.
+    """Return a new order with these ids, of which there may be more than lines.
 
-    From a cart it announces `order.created`, after its items, because siblings act on
-    the items first.
+    Only an order from a cart publishes `order.created`, and does so after the events of
+    its items, because siblings act on the items first.
     """
     order = Order(
         id=ids.order_id,
@@ -91,7 +73,7 @@ def new_order(
 
 
 def new_item(order_id: int, item_id: int, line: Line) -> Item:
-    """Return the item that a line becomes."""
+    """Return the new item for a line."""
     return Item(
         id=item_id,
         order=order_id,
@@ -105,13 +87,13 @@ def new_item(order_id: int, item_id: int, line: Line) -> Item:
 
 
 def check_not_approved(snapshot: Snapshot) -> None:
-    """Raise OrderApprovedError where the order no longer changes."""
+    """Raise OrderApprovedError if the order is approved, and so no longer changes."""
     if snapshot.order.is_approved:
         raise OrderApprovedError
 
 
 def add_item(snapshot: Snapshot, item: Item, actor: Actor) -> Change:
-    """Add an item to an order that is not approved, announced to its shop."""
+    """Add an item to an order that is not approved, and announce it to its shop."""
     check_not_approved(snapshot)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
     change.added = [item]
@@ -119,42 +101,55 @@ def add_item(snapshot: Snapshot, item: Item, actor: Actor) -> Change:
     return change
 
 
+# What the shop may do. The owner may only cancel, while the item is Processing.
+TRANSITIONS: dict[int, frozenset[ItemStatus]] = {
+    ItemStatus.PROCESSING: frozenset(
+        {ItemStatus.SHIPPED, ItemStatus.DELIVERED, ItemStatus.CANCELLED}
+    ),
+    ItemStatus.SHIPPED: frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED}),
+    ItemStatus.DELIVERED: frozenset(),
+    ItemStatus.CANCELLED: frozenset(),
+}
+
+
 def set_status(
     snapshot: Snapshot, item_id: int, status: int, actor: Actor
 ) -> Change | None:
-    """Move an item as its shop may; the same status again is no change."""
+    """Change an item's status as its shop may; the same status again is no change."""
     item = snapshot.item(item_id)
     if item.status == status:
         return None
     if status not in TRANSITIONS[item.status]:
-        now, wanted = ItemStatus(item.status).label, ItemStatus(status).label
-        raise IllegalTransitionError(f"An item that is {now} cannot become {wanted}.")
-    moved = structs.replace(item, status=status)
-    change = _change(snapshot, _with(snapshot.order.items, [moved]), actor)
-    change.changed = [moved]
-    change.history = [_moved(change, item, status)]
+        current, requested = ItemStatus(item.status).label, ItemStatus(status).label
+        raise IllegalTransitionError(
+            f"An item that is {current} cannot become {requested}."
+        )
+    updated = structs.replace(item, status=status)
+    change = _change(snapshot, _with(snapshot.order.items, updated), actor)
+    change.changed = [updated]
+    change.history = [_status_changed(change, item, status)]
     return change
 
 
 def cancel_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change | None:
-    """Cancel an item for its owner, while it is Processing; again is no change."""
+    """Cancel an item that is Processing; one that is cancelled already stays so."""
     item = snapshot.item(item_id)
     if item.status not in (ItemStatus.PROCESSING, ItemStatus.CANCELLED):
-        name = ItemStatus(item.status).label
-        raise IllegalTransitionError(f"An item that is {name} can't be cancelled.")
+        current = ItemStatus(item.status).label
+        raise IllegalTransitionError(f"An item that is {current} can't be cancelled.")
     return set_status(snapshot, item_id, ItemStatus.CANCELLED, actor)
 
 
 def set_quantity(
     snapshot: Snapshot, item_id: int, quantity: int, actor: Actor
 ) -> Change | None:
-    """Change how many are ordered, while the item is Processing."""
+    """Change the quantity of an item that is Processing."""
     item = _open_item(snapshot, item_id)
     if item.quantity == quantity:
         return None
-    changed = structs.replace(item, quantity=quantity)
-    change = _change(snapshot, _with(snapshot.order.items, [changed]), actor)
-    change.changed = [changed]
+    updated = structs.replace(item, quantity=quantity)
+    change = _change(snapshot, _with(snapshot.order.items, updated), actor)
+    change.changed = [updated]
     change.history = [
         Entry(
             "item.changed",
@@ -169,17 +164,19 @@ def set_quantity(
 
 
 def remove_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change:
-    """Delete an item while it is Processing; everybody else sees it Cancelled."""
+    """Delete an item that is Processing; other services see it as Cancelled."""
     item = _open_item(snapshot, item_id)
     remaining = [other for other in snapshot.order.items if other.id != item_id]
     change = _change(snapshot, remaining, actor)
     change.removed = [item_id]
-    change.history = [_moved(change, item, ItemStatus.CANCELLED, kind="item.removed")]
+    change.history = [
+        _status_changed(change, item, ItemStatus.CANCELLED, kind="item.removed")
+    ]
     return change
 
 
 def check_item_patch(patch: ItemPatch) -> None:
-    """Raise where an owner may not ask for this, whatever the item's state."""
+    """Raise ForbiddenError or InvalidRequestError if no owner may request this."""
     for name in ("order", "product_variation", "product_id", "shop_id", "price"):
         if getattr(patch, name) is not UNSET:
             raise ForbiddenError(f"{name}: an owner cannot change it.")
@@ -192,7 +189,7 @@ def check_item_patch(patch: ItemPatch) -> None:
 def patch_item(
     snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: Actor
 ) -> Change | None:
-    """Do what an owner's patch asks for; nothing is asked for, nothing is done."""
+    """Return the change of an owner's patch, None if it is empty or changes nothing."""
     if patch.status is not UNSET:
         return cancel_item(snapshot, item_id, actor)
     if patch.quantity is not UNSET:
@@ -218,7 +215,7 @@ def set_metadata(
 
 
 def delete_order(snapshot: Snapshot, actor: Actor) -> Change:
-    """Delete an order of which nothing has shipped; its open items are cancelled."""
+    """Delete an order of which no item has shipped; its open items are cancelled."""
     check_not_approved(snapshot)
     items = snapshot.order.items
     if any(item.status in (ItemStatus.SHIPPED, ItemStatus.DELIVERED) for item in items):
@@ -226,16 +223,27 @@ def delete_order(snapshot: Snapshot, actor: Actor) -> Change:
     change = _change(snapshot, [], actor)
     change.is_deletion = True
     open_items = [item for item in items if item.status == ItemStatus.PROCESSING]
-    change.history = [_moved(change, item, ItemStatus.CANCELLED) for item in open_items]
+    change.history = [
+        _status_changed(change, item, ItemStatus.CANCELLED) for item in open_items
+    ]
     deleted = events.order_deleted(snapshot.order)
     change.history.append(Entry("order.deleted", events=(deleted,)))
     return change
 
 
-def check_owner(named: UUID | UnsetType | None, user_id: UUID) -> None:
-    """Raise ForbiddenError where a body names somebody else as the order's owner."""
-    if named not in (UNSET, None, user_id):
+def check_owner(owner: UUID | UnsetType | None, user_id: UUID) -> None:
+    """Raise ForbiddenError if a body names another owner than the caller."""
+    if owner not in (UNSET, None, user_id):
         raise ForbiddenError("user_id: an order belongs to its caller.")
+
+
+FINAL = frozenset({ItemStatus.DELIVERED, ItemStatus.CANCELLED})
+
+
+def is_complete(items: Iterable[Item]) -> bool:
+    """Return whether there are items and all of them are final."""
+    statuses = [item.status for item in items]
+    return bool(statuses) and FINAL.issuperset(statuses)
 
 
 def _open_item(snapshot: Snapshot, item_id: int) -> Item:
@@ -256,24 +264,28 @@ def _change(snapshot: Snapshot, items: list[Item], actor: Actor) -> Change:
 
 
 def _added(order: Order, item: Item) -> Entry:
-    """Return the history of an item that is new, told to its shop if it has one."""
-    told = (events.item_created(order, item),) if events.has_shop(item) else ()
+    """Return the history entry of a new item, with the event for its shop, if any."""
+    published = (events.item_created(order, item),) if events.has_shop(item) else ()
     return Entry(
-        "item.created", item.id, None, item.status, told, to_quantity=item.quantity
+        "item.created",
+        item.id,
+        None,
+        item.status,
+        published,
+        to_quantity=item.quantity,
     )
 
 
-def _moved(
+def _status_changed(
     change: Change, item: Item, status: int, *, kind: str = "item.moved"
 ) -> Entry:
-    """Return the history of a change of status, told to whoever follows the item."""
-    after = structs.replace(item, status=status)
-    told: tuple[Event, ...] = ()
+    """Return the history entry of a change of status, with its event, if any."""
+    published: tuple[Event, ...] = ()
     if events.has_shop(item):
-        told = (events.status_updated(after, item.status, change.at),)
-    return Entry(kind, item.id, item.status, status, told)
+        updated = structs.replace(item, status=status)
+        published = (events.status_updated(updated, item.status, change.at),)
+    return Entry(kind, item.id, item.status, status, published)
 
 
-def _with(items: Iterable[Item], changed: Iterable[Item]) -> list[Item]:
-    by_id = {item.id: item for item in changed}
-    return [by_id.get(item.id, item) for item in items]
+def _with(items: Iterable[Item], updated: Item) -> list[Item]:
+    return [updated if item.id == updated.id else item for item in items]
