@@ -156,7 +156,7 @@ class InFlightError(ConflictError):
 
 
 class PreconditionFailedError(ServiceError):
-    """It has changed since: If-Match no longer holds."""
+    """It has changed since you looked."""
 
     status = 412
     slug = "precondition-failed"

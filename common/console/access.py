@@ -1,7 +1,7 @@
 """Authenticate the console's operators, and check the tokens of its forms.
 
-A form's token is signed with a random value that only that browser's cookie holds, so
-instances share no secret.
+A token is signed with a random value that only the browser's cookie holds, so instances
+need no shared secret.
 """
 
 import functools
@@ -26,37 +26,60 @@ from common.json import encode
 from common.web.identity import Headers
 
 logger = logging.getLogger(__name__)
-ISSUER = "https://cloud.google.com/iap"
-LEEWAY_SECONDS = 30
-KEYS_SECONDS = 3600.0
-# An unknown key asks anew, but not at every request of whoever makes keys up.
-REFRESH_SECONDS = 30.0
-FETCH_SECONDS = 5.0
-FORM_SECONDS = 1800
 
 
 class Operator(Struct, frozen=True):
-    """Who is at the console; `id` stands for the address in an order's history."""
+    """Who uses the console; a viewer may not act."""
 
     email: str
     may_act: bool
 
     @property
     def id(self) -> UUID:
-        """Return the same id for the same address, always."""
+        """The id that stands for the address in an order's history."""
         return operator_id(self.email)
 
 
 def operator_id(email: str) -> UUID:
-    """Return the id that stands for an operator's address."""
+    """Return the id for an operator's address, always the same one."""
     return uuid5(NAMESPACE_URL, f"mailto:{email}")
+
+
+def identify(headers: Headers, console: Console) -> Operator:
+    """Return the operator or viewer who sent a request.
+
+    Raise UnauthenticatedError if the caller's address is unknown, ForbiddenError if it
+    is neither an operator's nor a viewer's.
+    """
+    if console.identity == "iap":
+        keys = keys_at(console.iap_keys_url)
+        email = _from_assertion(headers, console.iap_audience, keys)
+    else:
+        email = (headers.get("X-Ops-Operator") or "").strip().lower()
+        if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
+            raise UnauthenticatedError("X-Ops-Operator must be an e-mail address.")
+    if email in console.viewers:
+        return Operator(email, may_act=False)
+    if console.operators is not None and email not in console.operators:
+        raise ForbiddenError(f"{email} is neither an operator nor a viewer here.")
+    return Operator(email, may_act=True)
+
+
+# Identity-aware access
+
+ISSUER = "https://cloud.google.com/iap"
+LEEWAY_SECONDS = 30
+KEYS_SECONDS = 3600.0
+# An unknown key id causes a fetch, but invented ones must not cause one each.
+REFRESH_SECONDS = 30.0
+FETCH_SECONDS = 5.0
 
 
 class Keys:
     """Public keys by id, fetched from `url` and kept. Safe to share between threads.
 
-    Keys that are known are renewed in the background, so that a server that is slow to
-    tell them holds up nobody but a caller whose key is not known yet.
+    Known keys are renewed in the background, so a slow key server delays only callers
+    whose key is not known yet.
     """
 
     def __init__(self, url: str) -> None:
@@ -66,7 +89,7 @@ class Keys:
         self._tried_at = self._renew_at = -math.inf
 
     def having(self, key_id: str) -> Mapping[str, str]:
-        """Return all known keys in PEM, fetched first where `key_id` is not known."""
+        """Return all known keys in PEM; fetch them first if `key_id` is unknown."""
         if key_id not in self._keys:
             with self._fetching:
                 is_recent = time.monotonic() - self._tried_at < REFRESH_SECONDS
@@ -85,13 +108,13 @@ class Keys:
             self._fetching.release()
 
     def _fetch(self) -> None:
-        """Replace the keys; those there are stay good while no others can be had."""
+        """Replace the keys; if that fails, the known ones stay valid."""
         import requests  # noqa: PLC0415 only where identity-aware access is used
 
         try:
-            reply = requests.get(self._url, timeout=FETCH_SECONDS)
-            reply.raise_for_status()
-            self._keys = json.decode(reply.content, type=dict[str, str])
+            response = requests.get(self._url, timeout=FETCH_SECONDS)
+            response.raise_for_status()
+            self._keys = json.decode(response.content, type=dict[str, str])
             self._renew_at = time.monotonic() + KEYS_SECONDS
         except (requests.RequestException, ValueError) as error:
             logger.warning("No keys in PEM by id at %s: %s", self._url, error)
@@ -99,27 +122,7 @@ class Keys:
         self._tried_at = time.monotonic()
 
 
-keys_at = functools.cache(Keys)  # the same ones of an address each time
-
-
-def identify(headers: Headers, console: Console) -> Operator:
-    """Return who is at the console.
-
-    Raise UnauthenticatedError where nobody vouches for the caller, ForbiddenError for
-    somebody who is neither an operator nor a viewer.
-    """
-    if console.identity == "iap":
-        keys = keys_at(console.iap_keys_url)
-        email = _from_assertion(headers, console.iap_audience, keys)
-    else:
-        email = (headers.get("X-Ops-Operator") or "").strip().lower()
-        if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
-            raise UnauthenticatedError("X-Ops-Operator must be an e-mail address.")
-    if email in console.viewers:
-        return Operator(email, may_act=False)
-    if console.operators is not None and email not in console.operators:
-        raise ForbiddenError(f"{email} is neither an operator nor a viewer here.")
-    return Operator(email, may_act=True)
+keys_at = functools.cache(Keys)  # one for each address
 
 
 def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
@@ -128,7 +131,7 @@ def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
 
     assertion = headers.get("X-Goog-IAP-JWT-Assertion")
     if not assertion:
-        raise UnauthenticatedError("Identity-aware access vouches for nobody here.")
+        raise UnauthenticatedError("The header X-Goog-IAP-JWT-Assertion is missing.")
     try:
         header = jwt.decode_header(assertion)
         # Without an id, every key would be tried.
@@ -148,15 +151,17 @@ def _from_assertion(headers: Headers, audience: str, keys: Keys) -> str:
     email = claims.get("email")
     if not isinstance(email, str) or "@" not in email:
         raise UnauthenticatedError("The assertion names no address.")
-    # An external identity's comes with its provider before it.
+    # An external identity's address has its provider in front.
     return email.rpartition(":")[2].strip().lower()
 
 
 # Forms
 
+FORM_SECONDS = 1800
+
 
 def new_cookie() -> str:
-    """Return a browser's secret, with which tokens of its forms are signed."""
+    """Return a new secret for a browser, with which its forms' tokens are signed."""
     return secrets.token_urlsafe(32)
 
 
@@ -166,7 +171,7 @@ def is_cookie(value: str | None) -> bool:
 
 
 class Form(Struct, frozen=True):
-    """What a token is good for: this action with these values, by this operator."""
+    """What a token permits: one action with these values, by this operator."""
 
     email: str
     action: str
@@ -174,25 +179,25 @@ class Form(Struct, frozen=True):
 
 
 def sign(form: Form, cookie: str) -> str:
-    """Return a token that is good for this form, once, and for half an hour."""
+    """Return a token with which this form can be sent, once, within half an hour."""
     return _signer(form, cookie).dumps(uuid4().hex)
 
 
 def check(token: str, form: Form, cookie: str | None) -> UUID:
-    """Return the id of a token's form; raise ForbiddenError where it is not good."""
-    wrong = ForbiddenError("This form is not ours, or not yours: open it again.")
+    """Return the form's id from its token; raise ForbiddenError."""
+    invalid = ForbiddenError("This form is not valid for you: open it again.")
     if cookie is None or not is_cookie(cookie):
-        raise wrong
+        raise invalid
     try:
         return UUID(_signer(form, cookie).loads(token, max_age=FORM_SECONDS))
     except SignatureExpired as error:
         raise ForbiddenError("This form is too old: open it again.") from error
     except BadData as error:
-        raise wrong from error
+        raise invalid from error
 
 
 def _signer(form: Form, cookie: str) -> URLSafeTimedSerializer:
-    """Return what signs for this form alone, with that browser's secret."""
+    """Return a signer for this form alone, with the browser's secret."""
     return URLSafeTimedSerializer(
         cookie,
         salt=encode([form.email, form.action, sorted(form.values.items())]),
@@ -203,9 +208,9 @@ def _signer(form: Form, cookie: str) -> URLSafeTimedSerializer:
 def check_origin(headers: Headers, host: str) -> None:
     """Raise ForbiddenError unless a form was sent from a page of this host.
 
-    Browsers say where a form comes from; what does not is none.
+    Every browser sends the origin; a request without one is refused.
     """
     origin = headers.get("Origin") or ""
     site = headers.get("Sec-Fetch-Site")
     if urlsplit(origin).netloc != host or site not in (None, "same-origin"):
-        raise ForbiddenError("The form was sent from another place.")
+        raise ForbiddenError("The form was sent from another site.")

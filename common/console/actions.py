@@ -1,7 +1,7 @@
 """Operators' actions: the same rules and writes as callers', with a recorded reason.
 
-A shop's rules hold for operators, too: final stays final, because siblings and approval
-rely on it.
+The rules for shops hold for operators, too: a final status stays final, because
+siblings and approval rely on it.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from common.domain.model import (
     Snapshot,
     parse_uuid,
 )
-from common.errors import InvalidRequestError, PreconditionFailedError
+from common.errors import InvalidRequestError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log
@@ -37,38 +37,58 @@ MAX_REASON = 500
 T = TypeVar("T")
 
 Values = Mapping[str, str]
-Decide = Callable[[Snapshot, Values, Actor], Change | None]
+Rule = Callable[[Snapshot, Values, Actor], Change | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """Something an operator can do; `values` are what it must be told.
+    """Something an operator can do; `values` names the values that it needs.
 
-    Either `decide` changes an order, or `run` does something to an event or a letter
-    and answers how it ended.
+    Either `rule` decides on a change of an order, or `run` does something to an event
+    or a dead letter and returns the outcome.
     """
 
     name: str
     title: str
     warning: str
     values: tuple[str, ...]
-    decide: Decide | None = None
+    rule: Rule | None = None
     run: Callable[[Engine, Bus, Values], str] | None = None
 
 
 def check_reason(text: str) -> str:
-    """Return the reason without blanks around it; raise InvalidRequestError."""
+    """Return the reason, stripped; raise InvalidRequestError."""
     reason = text.strip()
     if not 1 <= len(reason) <= MAX_REASON or "\0" in reason:
         raise InvalidRequestError.of("reason", f"1 to {MAX_REASON} characters")
     return reason
 
 
-# Orders
+def target(values: Values) -> Target:
+    """Return the order that an action changes, in the version that the operator saw."""
+    return Target(
+        order_id=read(values, "order", parse_id),
+        versions=(read(values, "version", parse_id),),
+    )
 
 
-def _item(values: Values) -> int:
-    return read(values, "item", parse_id)
+def decide(
+    action: Action, values: Values, operator_id: UUID, snapshot: Snapshot
+) -> Change | None:
+    """Return what the action changes in the order; raise what its rule raises."""
+    assert action.rule is not None
+    return action.rule(snapshot, values, Actor(operator_id, OPERATOR))
+
+
+def preview(
+    engine: Engine, action: Action, values: Values, operator_id: UUID
+) -> tuple[Snapshot, Change | None]:
+    """Return an order and what the action would change in it; raise what it would."""
+    order = target(values)
+    with connect(engine) as connection:
+        snapshot = load(connection, order)
+    order.check(snapshot)
+    return snapshot, decide(action, values, operator_id, snapshot)
 
 
 def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
@@ -79,13 +99,8 @@ def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
         raise InvalidRequestError.of(name, str(error)) from error
 
 
-def _move(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    status = read(values, "status", parse_status)
-    return orders.set_status(snapshot, _item(values), status, actor)
-
-
-def quantity_of(values: Values) -> int:
-    """Return the quantity that is asked for; raise InvalidRequestError."""
+def read_quantity(values: Values) -> int:
+    """Return the quantity asked for; raise InvalidRequestError."""
 
     def parse(text: str) -> int:
         number = parse_id(text)
@@ -96,8 +111,20 @@ def quantity_of(values: Values) -> int:
     return read(values, "quantity", parse)
 
 
+# Orders
+
+
+def _item(values: Values) -> int:
+    return read(values, "item", parse_id)
+
+
+def _set_status(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
+    status = read(values, "status", parse_status)
+    return orders.set_status(snapshot, _item(values), status, actor)
+
+
 def _set_quantity(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    return orders.set_quantity(snapshot, _item(values), quantity_of(values), actor)
+    return orders.set_quantity(snapshot, _item(values), read_quantity(values), actor)
 
 
 def _remove(snapshot: Snapshot, values: Values, actor: Actor) -> Change:
@@ -115,22 +142,21 @@ def _set_metadata(snapshot: Snapshot, values: Values, actor: Actor) -> Change | 
 
 
 def _approve(snapshot: Snapshot, _values: Values, actor: Actor) -> Change | None:
-    patch = OrderPatch(is_approved=True)
-    return patch_order(snapshot, patch, actor)
+    return patch_order(snapshot, OrderPatch(is_approved=True), actor)
 
 
 def _delete(snapshot: Snapshot, _values: Values, actor: Actor) -> Change:
     return orders.delete_order(snapshot, actor)
 
 
-# Events and letters
+# Events and dead letters
 
 
 def _event(values: Values) -> UUID:
-    found = parse_uuid(values["event"])
-    if found is None:
+    event_id = parse_uuid(values["event"])
+    if event_id is None:
         raise InvalidRequestError.of("event", "must be a UUID")
-    return found
+    return event_id
 
 
 def _resend(engine: Engine, _bus: Bus, values: Values) -> str:
@@ -145,18 +171,21 @@ def _confirm(engine: Engine, _bus: Bus, values: Values) -> str:
     return f"{done.destination}: {done.action}"
 
 
+_ALREADY_SETTLED = "another operator was faster"
+
+
 def _replay(engine: Engine, bus: Bus, values: Values) -> str:
     def take(headers: Mapping[str, str], body: bytes) -> object:
         return approval.take(engine, headers, body, bus)
 
-    letter_id = read(values, "letter", parse_id)
-    is_ours = dead_letters.replay(engine, letter_id, take)
-    return "replayed" if is_ours else "somebody else was faster"
+    dead_letter_id = read(values, "letter", parse_id)
+    is_replayed = dead_letters.replay(engine, dead_letter_id, take)
+    return "replayed" if is_replayed else _ALREADY_SETTLED
 
 
 def _discard(engine: Engine, _bus: Bus, values: Values) -> str:
-    is_ours = dead_letters.discard(engine, read(values, "letter", parse_id))
-    return "discarded" if is_ours else "somebody else was faster"
+    is_discarded = dead_letters.discard(engine, read(values, "letter", parse_id))
+    return "discarded" if is_discarded else _ALREADY_SETTLED
 
 
 _OF_ITEM = ("order", "version", "item")
@@ -166,44 +195,44 @@ ACTIONS = {
         Action(
             name="move-item",
             title="Change an item's status",
-            warning="Delivered and Cancelled are final: there is no way back.",
+            warning="Delivered and Cancelled are final: they cannot be undone.",
             values=(*_OF_ITEM, "status"),
-            decide=_move,
+            rule=_set_status,
         ),
         Action(
             name="set-quantity",
             title="Change an item's quantity",
-            warning="The price stays. Nobody is told of a quantity.",
+            warning="The price stays. A change of quantity causes no event.",
             values=(*_OF_ITEM, "quantity"),
-            decide=_set_quantity,
+            rule=_set_quantity,
         ),
         Action(
             name="remove-item",
             title="Remove an item",
-            warning="It is gone for good; everybody else sees it Cancelled.",
+            warning="It is removed for good; other services see it as Cancelled.",
             values=_OF_ITEM,
-            decide=_remove,
+            rule=_remove,
         ),
         Action(
             name="set-metadata",
             title="Change metadata",
             warning="An empty value removes the key.",
             values=("order", "version", "key", "value"),
-            decide=_set_metadata,
+            rule=_set_metadata,
         ),
         Action(
             name="approve",
             title="Approve the order",
-            warning="An approved order no longer changes. Analytics is told.",
+            warning="An approved order no longer changes. Analytics is notified.",
             values=("order", "version"),
-            decide=_approve,
+            rule=_approve,
         ),
         Action(
             name="delete-order",
             title="Delete the order",
-            warning="It is gone for good, with its items; its history stays.",
+            warning="It is deleted for good, with its items; its history stays.",
             values=("order", "version"),
-            decide=_delete,
+            rule=_delete,
         ),
         Action(
             name="resend-event",
@@ -214,49 +243,24 @@ ACTIONS = {
         ),
         Action(
             name="confirm-event",
-            title="Take a held event for sent",
+            title="Record a held event as sent",
             warning="Only if you know that it arrived: it is not sent again.",
             values=("order", "event", "destination"),
             run=_confirm,
         ),
         Action(
             name="replay-letter",
-            title="Try a dead letter again",
+            title="Replay a dead letter",
             warning="Consumers may see the same event once more.",
             values=("letter",),
             run=_replay,
         ),
         Action(
             name="discard-letter",
-            title="Give a dead letter up",
-            warning="Nobody is told of it any more. It stays readable for a while.",
+            title="Discard a dead letter",
+            warning="It is not sent any more. It stays readable for a while.",
             values=("letter",),
             run=_discard,
         ),
     )
 }
-
-
-def decision(
-    action: Action, values: Values, actor: UUID
-) -> Callable[[Snapshot], Change | None]:
-    """Return what decides on a snapshot: the order must be as the operator saw it."""
-    decide, version = action.decide, read(values, "version", parse_id)
-    assert decide is not None
-
-    def check(snapshot: Snapshot) -> Change | None:
-        if snapshot.version != version:
-            raise PreconditionFailedError("The order has changed since you looked.")
-        return decide(snapshot, values, Actor(actor, OPERATOR))
-
-    return check
-
-
-def preview(
-    engine: Engine, action: Action, values: Values, actor: UUID
-) -> tuple[Snapshot, Change | None]:
-    """Return an order and what would become of it; raise what the action would."""
-    target = Target(order_id=read(values, "order", parse_id))
-    with connect(engine) as connection:
-        snapshot = load(connection, target)
-    return snapshot, decision(action, values, actor)(snapshot)

@@ -1,7 +1,7 @@
 """Do each operator's action once, and record it in `operator_actions`.
 
-Sending a form twice returns the first result; a change of an order and its entry are
-one transaction.
+A form that is sent twice returns the first result. A change of an order and its entry
+are one transaction.
 """
 
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from common.console.actions import Action, Values, decision, read
+from common.console.actions import Action, Values, decide, read, target
 from common.database.engine import Connection, Engine, connect, named, transaction
+from common.domain.model import Change, Snapshot
 from common.errors import ServiceError
 from common.json import encode
 from common.messaging import outbox
 from common.messaging.pending import Bus
 from common.store import orders
-from common.store.orders import Target
 from common.store.paging import parse_id
 from common.telemetry import logs
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """What an operator asked for, with the form it came on."""
+class SentForm(Struct, frozen=True, kw_only=True):
+    """A form that an operator sent: who, why, and the action's values."""
 
     form_id: UUID
     operator: str
@@ -61,68 +61,68 @@ WHERE id = CAST(:id AS bigint)
 def is_new(engine: Engine, form_id: UUID) -> bool:
     """Return whether a form has not been sent before."""
     with connect(engine) as connection:
-        given = {"form_id": str(form_id)}
-        return connection.execute(_EARLIER, given).one_or_none() is None
+        parameters = {"form_id": str(form_id)}
+        return connection.execute(_EARLIER, parameters).one_or_none() is None
 
 
-def perform(engine: Engine, bus: Bus, action: Action, asked: Asked) -> int:
-    """Do it, once; return the id of its entry, an earlier one for a form sent again.
+def perform(engine: Engine, bus: Bus, action: Action, form: SentForm) -> int:
+    """Do the action once; return the id of its entry, the first one's if sent again.
 
-    Raise what the rules do. Of an order nothing is written then; of a letter or an
-    event, that it was tried in vain.
+    Raise what the rules raise. A refused change of an order leaves no entry; a refused
+    action on an event or a dead letter is recorded as refused.
     """
-    if action.decide is not None:
-        return _change_order(engine, bus, action, asked)
+    if action.rule is not None:
+        return _change_order(engine, bus, action, form)
     run = action.run
     assert run is not None
     with connect(engine) as connection:
-        id_, is_new = _begin(connection, action, asked)
+        id_, is_new = _begin(connection, action, form)
     if not is_new:
         return id_
     try:
-        outcome = run(engine, bus, asked.values)
+        outcome = run(engine, bus, form.values)
     except ServiceError as error:
-        _end(engine, id_, f"refused: {error.detail}", asked.values)
+        _end(engine, id_, f"refused: {error.detail}", form.values)
         raise
-    _end(engine, id_, outcome, asked.values)
+    _end(engine, id_, outcome, form.values)
     return id_
 
 
-def _change_order(engine: Engine, bus: Bus, action: Action, asked: Asked) -> int:
-    target = Target(order_id=read(asked.values, "order", parse_id))
-    decide = decision(action, asked.values, asked.operator_id)
+def _change_order(engine: Engine, bus: Bus, action: Action, form: SentForm) -> int:
+    def rule(snapshot: Snapshot) -> Change | None:
+        return decide(action, form.values, form.operator_id, snapshot)
+
+    order = target(form.values)
     with transaction(engine) as connection:
-        id_, is_new = _begin(connection, action, asked)
+        id_, is_new = _begin(connection, action, form)
         if is_new:
-            done = orders.change_locked(connection, target, decide, bus)
-            outcome = "nothing to do" if done.change is None else "done"
+            changed = orders.change_locked(connection, order, rule, bus)
+            outcome = "nothing to do" if changed.change is None else "done"
             connection.execute(_END, {"id": id_, "outcome": outcome, "letter": None})
             connection.execute(outbox.NOTIFY)  # a relay that listens sends at once
     return id_
 
 
-def _begin(connection: Connection, action: Action, asked: Asked) -> tuple[int, bool]:
-    """Return the entry's id and True, or the one that this form has and False."""
+def _begin(connection: Connection, action: Action, form: SentForm) -> tuple[int, bool]:
+    """Record the action; return its entry's id, and whether the entry is new."""
     context = logs.current()
-    order = asked.values.get("order")
+    has_order = "order" in form.values
     parameters = {
-        "form_id": str(asked.form_id),
-        "operator": asked.operator,
+        "form_id": str(form.form_id),
+        "operator": form.operator,
         "action": action.name,
-        "order_id": None if order is None else read(asked.values, "order", parse_id),
-        "given": encode(asked.values),
-        "reason": asked.reason,
+        "order_id": read(form.values, "order", parse_id) if has_order else None,
+        "given": encode(form.values),
+        "reason": form.reason,
         "request_id": context.request_id if context else None,
     }
     if row := connection.execute(_BEGIN, parameters).one_or_none():
         return row[0], True
-    return connection.execute(
-        _EARLIER, {"form_id": str(asked.form_id)}
-    ).scalar_one(), False
+    earlier = connection.execute(_EARLIER, {"form_id": str(form.form_id)})
+    return earlier.scalar_one(), False
 
 
 def _end(engine: Engine, id_: int, outcome: str, values: Values) -> None:
-    letter = values.get("letter")
-    parameters = {"id": id_, "outcome": outcome, "letter": letter}
+    parameters = {"id": id_, "outcome": outcome, "letter": values.get("letter")}
     with connect(engine) as connection:
         connection.execute(_END, parameters)

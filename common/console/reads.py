@@ -1,7 +1,7 @@
 """Queries of the console: search for orders, operators' actions, counts.
 
-No index is kept for the console: ids follow time, so a time is found by bisection, and
-unindexed searches read 10,000 orders at a time.
+No index exists for the console alone. Ids follow time, so a time is found by bisection;
+other searches read 10,000 orders at a time.
 """
 
 import functools
@@ -14,12 +14,10 @@ from common.database.engine import Connection, Statement, named
 from common.domain.model import MAX_ID
 from common.store.paging import MOST_LOOKED_AT
 
-LISTED = 200  # actions of one order
-MOST_COUNTED = 100_000  # orders behind a chart
 # Ids are drawn a little before or after the time that is written beside them.
 SKEW = timedelta(minutes=5)
 
-# The first order of a time, by halving: each step is one look into the primary key.
+# The first order since a moment, by bisection: each step is one primary key lookup.
 _EDGE = named(
     "console.edge",
     """
@@ -45,11 +43,11 @@ SELECT max(low) FROM probe
 
 def edge(connection: Connection, moment: datetime) -> int:
     """Return an id such that orders from `moment` on have it or a higher one."""
-    found = connection.execute(_EDGE, {"moment": moment.isoformat()}).scalar_one()
-    return found or 1
+    first = connection.execute(_EDGE, {"moment": moment.isoformat()}).scalar_one()
+    return first or 1
 
 
-class Found(Struct, frozen=True):
+class ListedOrder(Struct, frozen=True):
     """An order in a list; `statuses` counts its items by status."""
 
     id: int
@@ -60,13 +58,13 @@ class Found(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """Orders, newest first, and where to go on; `oldest` was looked at last."""
+    """Orders, newest first, and the id below which the next page begins."""
 
-    orders: list[Found]
+    orders: list[ListedOrder]
     next_after: int | None = None
 
 
-_WANTED = {
+_CONDITIONS = {
     "is_approved": "w.is_approved = CAST(:is_approved AS boolean)",
     "created_after": "w.created_at >= CAST(:created_after AS timestamptz)",
     "created_before": "w.created_at < CAST(:created_before AS timestamptz)",
@@ -75,26 +73,26 @@ _WANTED = {
     "shop_id": """EXISTS (SELECT FROM order_items i
       WHERE i.order_id = w.id AND i.shop_id = CAST(:shop_id AS uuid))""",
 }
-_EVERYBODYS = """SELECT o.* FROM orders o
+_ALL_ORDERS = """SELECT o.* FROM orders o
     WHERE o.id <= CAST(:up_to AS bigint) AND o.id >= CAST(:down_to AS bigint)
     ORDER BY o.id DESC"""
-# As for a caller's list (`store.reads`): one range of the index on user and id.
-_USERS = """SELECT o.* FROM orders o
+# As for a caller's own list (`store.reads`): one range of the index on user and id.
+_ORDERS_OF_USER = """SELECT o.* FROM orders o
     WHERE (o.user_id, o.id) <= (CAST(:user_id AS uuid), CAST(:up_to AS bigint))
       AND (o.user_id, o.id) >= (CAST(:user_id AS uuid), CAST(:down_to AS bigint))
     ORDER BY o.user_id DESC, o.id DESC"""
 
 
 @functools.cache
-def _find_statement(given: tuple[str, ...], most: int) -> Statement:
-    walk = _USERS if "user_id" in given else _EVERYBODYS
-    wanted = [_WANTED[name] for name in given if name in _WANTED]
-    condition = " AND ".join(wanted) or "true"
+def _find_statement(filters: tuple[str, ...], most: int) -> Statement:
+    source = _ORDERS_OF_USER if "user_id" in filters else _ALL_ORDERS
+    conditions = [_CONDITIONS[name] for name in filters if name in _CONDITIONS]
+    condition = " AND ".join(conditions) or "true"
     sql = f"""
 WITH page AS MATERIALIZED (
   SELECT w.id, w.user_id, w.created_at, w.is_approved
-  FROM ({walk} LIMIT {most}) w WHERE {condition}
-  LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is more
+  FROM ({source} LIMIT {most}) w WHERE {condition}
+  LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is a next page
 ),
 shown AS (SELECT * FROM page ORDER BY id DESC LIMIT CAST(:limit AS int))
 SELECT CAST((SELECT coalesce(json_agg(json_build_object('id', s.id,
@@ -105,7 +103,7 @@ SELECT CAST((SELECT coalesce(json_agg(json_build_object('id', s.id,
   CASE WHEN (SELECT count(*) FROM page) > CAST(:limit AS int)
     THEN (SELECT min(id) FROM shown)
     ELSE (SELECT CASE WHEN count(*) = {most} THEN min(id) END
-      FROM ({walk} LIMIT {most}) looked) END
+      FROM ({source} LIMIT {most}) read) END
 """  # noqa: S608 fragments of our own
     return named("console.find", sql)
 
@@ -118,28 +116,28 @@ def find(
     after: int | None = None,
     most: int = MOST_LOOKED_AT,
 ) -> Listing:
-    """Return orders that `filters` ask for, newest first, from below id `after` on.
+    """Return the orders that pass `filters`, newest first, below id `after`.
 
     `filters`: user_id, shop_id, status (of an item), is_approved, created_after,
-    created_before. Looks at `most` orders: a page may be short, and yet have a next.
+    created_before. At most `most` orders are read, so a short page may have a next.
     """
     up_to, down_to = (MAX_ID if after is None else after - 1), 1
     if since := filters.get("created_after"):
         down_to = edge(connection, since - SKEW)
     if before := filters.get("created_before"):
         up_to = min(up_to, edge(connection, before + SKEW))
-    asked = {
+    values = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in filters.items()
     }
-    parameters = asked | {"up_to": up_to, "down_to": down_to, "limit": limit}
+    parameters = values | {"up_to": up_to, "down_to": down_to, "limit": limit}
     statement = _find_statement(tuple(sorted(filters)), most)
     text, next_after = connection.execute(statement, parameters).one()
-    return Listing(json.decode(text, type=list[Found]), next_after)
+    return Listing(json.decode(text, type=list[ListedOrder]), next_after)
 
 
 class RecordedAction(Struct, frozen=True):
-    """What an operator did."""
+    """An entry of `operator_actions`; `given` has the action's values."""
 
     id: int
     at: datetime
@@ -153,11 +151,12 @@ class RecordedAction(Struct, frozen=True):
 
 
 _COLUMNS = ", ".join(RecordedAction.__struct_fields__)
+_LISTED = 200  # actions of one order
 _OF_ORDER = named(
     "console.actions_of_order",
     f"""
 SELECT {_COLUMNS} FROM operator_actions WHERE order_id = CAST(:order_id AS bigint)
-ORDER BY id DESC LIMIT {LISTED}
+ORDER BY id DESC LIMIT {_LISTED}
 """,  # noqa: S608 fragments of our own
 )
 _ACTIONS = named(
@@ -172,7 +171,7 @@ ORDER BY id DESC LIMIT CAST(:limit AS int)
 def read_actions_of_order(
     connection: Connection, order_id: int
 ) -> list[RecordedAction]:
-    """Return what operators did to an order, oldest first; the newest 200."""
+    """Return the newest 200 actions on an order, oldest first."""
     rows = connection.execute(_OF_ORDER, {"order_id": order_id})
     return [RecordedAction(*row) for row in rows][::-1]
 
@@ -180,18 +179,19 @@ def read_actions_of_order(
 def read_actions(
     connection: Connection, *, limit: int, up_to: int = MAX_ID
 ) -> list[RecordedAction]:
-    """Return what operators did, the newest first, from id `up_to` on."""
+    """Return actions up to id `up_to`, newest first."""
     rows = connection.execute(_ACTIONS, {"limit": limit, "up_to": up_to})
     return [RecordedAction(*row) for row in rows]
 
 
+_MOST_COUNTED = 100_000  # orders behind a chart
 _COUNT = named(
     "console.count",
     f"""
 WITH newest AS (
   SELECT o.created_at, o.approved_at FROM orders o
   WHERE o.id >= CAST(:down_to AS bigint)
-  ORDER BY o.id DESC LIMIT {MOST_COUNTED}
+  ORDER BY o.id DESC LIMIT {_MOST_COUNTED}
 ),
 happened(at, what) AS (
   SELECT created_at, 'order' FROM newest
@@ -211,16 +211,13 @@ def count(
 ) -> dict[datetime, tuple[int, int, int]]:
     """Count orders, their approvals and dead letters by `unit`, 'hour' or 'day', UTC.
 
-    Of the newest 100,000 orders at most. Approvals are those of orders that were
-    created since; dead letters, those of the newest 10,000. A unit in which nothing
-    happened is not there.
+    At most the newest 100,000 orders and 10,000 dead letters count. Approvals are those
+    of orders created since `since`. Units without any are left out.
     """
     parameters = {
         "unit": unit,
         "since": since.isoformat(),
         "down_to": edge(connection, since - SKEW),
     }
-    found = connection.execute(_COUNT, parameters)
-    return {
-        start: (orders, approvals, dead) for start, orders, approvals, dead in found
-    }
+    rows = connection.execute(_COUNT, parameters)
+    return {start: (orders, approvals, dead) for start, orders, approvals, dead in rows}

@@ -1,7 +1,7 @@
 """One order's timeline in words, for operators.
 
-A published event stands at the time of its confirm, a pending one at the time it was
-recorded.
+A published event is listed at the time it was confirmed, a pending one at the time it
+was recorded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,21 +31,18 @@ class TimelineRow(Struct, frozen=True):
 
 
 def entries(page: Timeline, actions: Iterable[RecordedAction]) -> list[TimelineRow]:
-    """Return the page's lines, oldest first; of `actions` those of its time."""
-    known = {operator_id(action.operator): action.operator for action in actions}
+    """Return the page's rows, oldest first, with the `actions` of its time span."""
+    names = {operator_id(action.operator): action.operator for action in actions}
     if page.owner is not None:
-        known[page.owner] = "the owner"
-    others = [each for each in page.others if page.covers(each.created_at)]
-    found = [
-        *(_happened(step, known) for step in page.steps),
-        *(
-            _became(each)
-            for deliveries in (*(step.deliveries for step in page.steps), others)
-            for each in deliveries
-        ),
-        *(_acted(action) for action in actions if page.covers(action.at)),
+        names[page.owner] = "the owner"
+    events = [event for step in page.steps for event in step.deliveries]
+    events += [event for event in page.others if page.covers(event.created_at)]
+    rows = [
+        *(_step(step, names) for step in page.steps),
+        *(_event(event) for event in events),
+        *(_action(action) for action in actions if page.covers(action.at)),
     ]
-    return sorted(found, key=lambda entry: entry.at)
+    return sorted(rows, key=lambda row: row.at)
 
 
 _TITLES = {
@@ -55,21 +52,23 @@ _TITLES = {
 }
 
 
-def _happened(step: Step, known: dict[UUID, str]) -> TimelineRow:
+def _step(step: Step, names: dict[UUID, str]) -> TimelineRow:
     changed_by, kind = step.changed_by, step.actor_kind
     who = "the service" if changed_by is None else str(changed_by)
     if kind in ("shop", "internal"):
         who = f"{kind} {who}"
     elif changed_by is not None:
-        who = known.get(changed_by, who)
-    told = ", ".join(step.forgotten)
+        who = names.get(changed_by, who)
+    destinations = ", ".join(step.forgotten)
     return TimelineRow(
         at=step.at,
         kind="history",
         title=_TITLES.get(step.kind) or " ".join(_item_words(step)),
         who=who,
         request_id=step.request_id,
-        details=f"Of its event to {told} nothing is kept any more." if told else "",
+        details=f"Its event to {destinations} is no longer stored."
+        if destinations
+        else "",
     )
 
 
@@ -82,37 +81,37 @@ def _item_words(step: Step) -> Iterator[str]:
     if step.kind == "item.changed":
         yield f"changed, quantity {step.from_quantity} to {step.to_quantity}"
         return
-    yield "removed," if step.kind == "item.removed" else "moved,"
+    yield "removed," if step.kind == "item.removed" else "changed,"
     yield f"{status_label(step.from_status)} to {to}"
 
 
-_WORDS = {"sent": "sent", "held": "held, in doubt", "pending": "waits"}
+_STATES = {"sent": "sent", "held": "held, in doubt", "pending": "pending"}
 
 
-def _became(one: EventRow) -> TimelineRow:
-    if one.place == "dead":
+def _event(row: EventRow) -> TimelineRow:
+    if row.place == "dead":
         return TimelineRow(
-            at=one.created_at,
+            at=row.created_at,
             kind="dead",
-            title=f"Dead letter {one.id}, {one.settled_as or 'open'}",
-            details=one.reason or "",
-            link=f"letters/{one.id}/",
+            title=f"Dead letter {row.id}, {row.settled_as or 'open'}",
+            details=row.reason or "",
+            link=f"letters/{row.id}/",
         )
-    what = "Analytics" if one.destination == ANALYTICS else f"Event {one.event_type}"
-    said = [f"{one.attempts or 0} attempt{'' if one.attempts == 1 else 's'}"]
-    said += [f"{one.doubts} in doubt"] if one.doubts else []
-    said += ["an operator's resend"] if one.is_resend else []
-    said += [one.reason] if one.reason else []
+    what = "Analytics" if row.destination == ANALYTICS else f"Event {row.event_type}"
+    details = [f"{row.attempts or 0} attempt{'' if row.attempts == 1 else 's'}"]
+    details += [f"{row.doubts} in doubt"] if row.doubts else []
+    details += ["an operator's resend"] if row.is_resend else []
+    details += [row.reason] if row.reason else []
     return TimelineRow(
-        at=one.sent_at or one.created_at,
-        kind=one.place,
-        title=f"{what} to {one.destination}: {_WORDS[one.place]}",
-        details="; ".join(said),
-        link=f"events/{one.order_id}/{one.event_id}/",
+        at=row.sent_at or row.created_at,
+        kind=row.place,
+        title=f"{what} to {row.destination}: {_STATES[row.place]}",
+        details="; ".join(details),
+        link=f"events/{row.order_id}/{row.event_id}/",
     )
 
 
-def _acted(action: RecordedAction) -> TimelineRow:
+def _action(action: RecordedAction) -> TimelineRow:
     return TimelineRow(
         at=action.at,
         kind="action",

@@ -1,1 +1,1 @@
-"""What keeps it running: audit, diagnosis, the log of events, retention."""
+"""Keep the service running: audit, diagnosis, the event log, retention, lag."""

@@ -1,7 +1,7 @@
 """The audit: compare pending and published events with what happened to orders.
 
-It runs while orders are written. Each chunk is one snapshot, and every write is one
-transaction, so a write is seen whole or not at all.
+It may run while orders are written: each chunk is read in one snapshot, and every write
+is one transaction, so a write is seen whole or not at all.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,10 @@ from common.errors import BusyError
 from common.operations import audit_checks, audit_events
 
 CHUNK = 5000  # orders
-_CHECKS = (audit_checks.ORDERS, audit_events.TOLD, audit_events.EVENTS)
 
 
 class Difference(Struct, frozen=True):
-    """Something that is not as it should be; `what` is one of DIFFERENCES."""
+    """An inconsistency that the audit found; `what` is a key of DIFFERENCES."""
 
     order_id: int
     what: str
@@ -28,12 +27,12 @@ class Difference(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """Return what it means."""
+        """Return the difference in words."""
         return audit_checks.DIFFERENCES[self.what]
 
 
 class Ambiguous(Struct, frozen=True):
-    """An event of which nobody knows how often it went out; 'pending' or 'sent'."""
+    """An event that may have been sent more than once; `place`: 'pending' or 'sent'."""
 
     order_id: int
     event_id: str
@@ -44,12 +43,23 @@ class Ambiguous(Struct, frozen=True):
     is_resend: bool
 
 
+class Tally(Struct, frozen=True):
+    """Counts of one chunk, and its ambiguous events."""
+
+    orders: int
+    events: int
+    pending: int
+    resent: int
+    ambiguous: list[Ambiguous]
+
+
 @dataclass
 class Report:
     """What an audit found.
 
-    `orders` counts deleted ones too, `events` what was ever owed, each destination by
-    itself. Lists hold at most what was asked for; `found` and `doubtful` count all.
+    `orders` includes deleted ones; `events` counts each destination of an event. Lists
+    are cut to the limit; `found` and `doubtful` count every difference and ambiguous
+    event.
     """
 
     orders: int = 0
@@ -61,8 +71,24 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     ambiguous: list[Ambiguous] = field(default_factory=list)
 
+    def add(
+        self, tally: Tally, differences: list[Difference], limit: int | None
+    ) -> None:
+        """Add one chunk; keep at most `limit` entries in each list."""
+        self.orders += tally.orders
+        self.events += tally.events
+        self.pending += tally.pending
+        self.resent += tally.resent
+        self.found += len(differences)
+        self.doubtful += len(tally.ambiguous)
+        self.differences += differences
+        self.ambiguous += tally.ambiguous
+        if limit is not None:
+            del self.differences[limit:]
+            del self.ambiguous[limit:]
 
-# Is told the last order id that was compared, and the last there is.
+
+# Called with the last order id that was compared, and the last one there is.
 Progress = Callable[[int, int], None]
 
 
@@ -76,9 +102,9 @@ def audit(
 ) -> Report:
     """Compare every order whose id is `between` the two, both included.
 
-    Keeps at most `limit` differences and as many ambiguous events. Reads only. Orders
-    made while it runs are left to the next one. Raise DatabaseUnavailableError, or
-    BusyError where even one order takes too long.
+    It only reads, and keeps at most `limit` differences and as many ambiguous events.
+    Orders created meanwhile are left to the next audit. Raise DatabaseUnavailableError,
+    or BusyError if even a single order takes too long.
     """
     report = Report()
     bounds = dict(zip(("low", "high"), between, strict=True))
@@ -106,27 +132,23 @@ def audit(
 def _compare(
     engine: Engine, low: int, high: int, report: Report, limit: int | None
 ) -> None:
-    """Add what one chunk brings to the report; nothing where it fails."""
+    """Add one chunk to the report, or nothing if it cannot be read."""
     bounds = {"low": low, "high": high}
     with transaction(engine) as connection:
         connection.execute(audit_checks.BEGIN)
         connection.execute(audit_checks.PLAN)
-        found = _differences(connection, bounds)
+        differences = _differences(connection, bounds)
         text = connection.execute(audit_events.TALLY, bounds).scalar_one()
-    chunk = json.decode(text, type=Report)
-    chunk.differences, chunk.found = found, len(found)
-    chunk.doubtful = len(chunk.ambiguous)
-    for name, value in vars(chunk).items():  # numbers and lists
-        setattr(report, name, getattr(report, name) + value)
-    if limit is not None:
-        del report.differences[limit:]
-        del report.ambiguous[limit:]
+    report.add(json.decode(text, type=Tally), differences, limit)
+
+
+_CHECKS = (audit_checks.ORDERS, audit_events.RECORDED, audit_events.EVENTS)
 
 
 def _differences(connection: Connection, bounds: dict[str, int]) -> list[Difference]:
-    found = []
+    differences = []
     for check in _CHECKS:
         for order_id, what, details in connection.execute(check, bounds):
             known = {k: v for k, v in (details or {}).items() if v is not None}
-            found.append(Difference(order_id, what, known))
-    return sorted(found, key=lambda d: d.order_id)
+            differences.append(Difference(order_id, what, known))
+    return sorted(differences, key=lambda difference: difference.order_id)

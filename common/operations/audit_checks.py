@@ -1,6 +1,7 @@
-"""The audit's checks of orders, items and their history, by ranges of ids.
+"""The audit's checks of orders, items and their history, over a range of order ids.
 
-Entries older than the ledger lack some columns; `is_new` tells them apart.
+History entries written before events were recorded with them lack some columns;
+`is_new` tells the two apart.
 """
 
 from common.database.engine import named
@@ -9,41 +10,41 @@ from common.domain.orders import FINAL, TRANSITIONS
 from common.messaging.event_rows import DESTINATIONS
 from common.store.reads import MOMENT
 
-# The stable name of every difference, and what it says to people.
+# The stable name of every difference, and its meaning for people.
 DIFFERENCES = {
-    "order-missing": "the order is gone, and nothing says that it was deleted",
-    "order-undeleted": "the order is there, although it was deleted",
-    "order-unrecorded": "no entry says that the order was created",
-    "entry-doubled": "the same thing is recorded more than once",
-    "entry-late": "something is recorded after the order was approved or deleted",
+    "order-missing": "the order does not exist, and no entry records its deletion",
+    "order-undeleted": "the order exists, although it was deleted",
+    "order-unrecorded": "no entry records that the order was created",
+    "entry-doubled": "the same change is recorded more than once",
+    "entry-late": "a change is recorded after the order was approved or deleted",
     "entry-out-of-time": "an entry is older than the one before it",
     "approval-differs": "whether the order is approved differs from its history",
     "completeness-differs": "whether the order is complete differs from its items",
-    "owner-differs": "the order belongs to somebody else than who created it",
+    "owner-differs": "the order's owner is not the user who created it",
     "time-differs": "the order's times differ from its history's",
-    "item-missing": "the item is gone, and nothing says that it was removed",
-    "item-unremoved": "the item is there, although it was removed",
-    "item-unrecorded": "no entry says that the item was created",
-    "item-owner-differs": "the item belongs to somebody else than its order",
-    "status-differs": "the item's status differs from the last that is recorded",
+    "item-missing": "the item does not exist, and no entry records its removal",
+    "item-unremoved": "the item exists, although it was removed",
+    "item-unrecorded": "no entry records that the item was created",
+    "item-owner-differs": "the item's owner differs from its order's",
+    "status-differs": "the item's status differs from the last one recorded",
     "version-differs": "the item was changed more often than its version says",
-    "quantity-differs": "the item's quantity differs from the last that is recorded",
-    "chain-broken": "the item's status did not start from where it was before",
+    "quantity-differs": "the item's quantity differs from the last one recorded",
+    "chain-broken": "the status change does not start from the item's last status",
     "transition-illegal": "the item's status may not change this way",
-    "untold": "an event was due, and none is recorded",
-    "told-needlessly": "an event is recorded of what nobody has to know",
-    "audience-differs": "analytics is told of the wrong things, or not of this one",
-    "event-lost": "the event is neither owed nor sent nor a dead letter",
-    "event-doubled": "the event is there more than once",
-    "event-unknown": "no entry knows of the event",
-    "event-type-differs": "the event is of another type than its entry",
-    "event-body-differs": "the event says something else than its entry",
-    "events-out-of-order": "events are not in the order in which things happened",
-    "event-overtaken": "a later event was sent while this one is owed",
+    "untold": "the change should have caused an event, and none is recorded",
+    "told-needlessly": "an event is recorded for a change that causes none",
+    "audience-differs": "the event's destinations are not those of its kind",
+    "event-lost": "the event is neither pending nor sent nor a dead letter",
+    "event-doubled": "the event exists more than once",
+    "event-unknown": "the event belongs to no history entry",
+    "event-type-differs": "the event's type does not fit its history entry",
+    "event-body-differs": "the event's body does not fit its history entry",
+    "events-out-of-order": "events are not in the order in which changes were made",
+    "event-overtaken": "a later event was sent while this one is pending",
     "cart-unrecorded": "the order is from a cart, and no record says which",
-    "cart-record-doubled": "the order has more than one cart's record",
-    "cart-record-differs": "the cart's record is about another order or owner",
-    "cart-record-needless": "the order has a cart's record, but is from none",
+    "cart-record-doubled": "the order has more than one cart record",
+    "cart-record-differs": "the cart record is about another order or owner",
+    "cart-record-needless": "the order has a cart record, but is not from a cart",
 }
 
 RANGE = "BETWEEN CAST(:low AS bigint) AND CAST(:high AS bigint)"
@@ -51,9 +52,10 @@ RANGE = "BETWEEN CAST(:low AS bigint) AND CAST(:high AS bigint)"
 BEGIN = named(
     "audit.begin", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 )
-# A chunk is a range of an index, and every join is of whole chunks. A planner that
-# knows too little would read whole tables for it, or take a chunk for a row. What is
-# forbidden counts as costly, and what is costly would be compiled first, for seconds.
+# A chunk is a range of an index, and all joins are between whole chunks. With poor
+# statistics the planner would read whole tables, or expect one row where there are
+# thousands. Disabled plan nodes count as very costly, which would trigger JIT
+# compilation for seconds: so that is off, too.
 PLAN = named(
     "audit.plan",
     """
@@ -86,7 +88,7 @@ LAST = named(
     _EDGE.format(destinations=DESTINATIONS, pick="greatest", edge="max", range=RANGE),
 )
 
-# `is_new`: certainly written since there is a ledger. What was before has no events.
+# `is_new`: written since events are recorded with the history; older entries have none.
 HISTORY = f"""
 kept AS MATERIALIZED (
   SELECT coalesce((SELECT kept_from FROM retention
@@ -116,9 +118,8 @@ h AS MATERIALIZED (
   WINDOW of_item AS (PARTITION BY h.order_id, h.item_id ORDER BY h.id),
     of_order AS (PARTITION BY h.order_id ORDER BY h.id)
 ),
-past AS MATERIALIZED (  -- an order as its history tells it
+past AS MATERIALIZED (  -- an order according to its history
   SELECT order_id, bool_or(is_new) AS is_new,
-    bool_or(event_id IS NOT NULL) AS was_told,
     count(*) FILTER (WHERE kind = 'order.created') AS created,
     count(*) FILTER (WHERE kind = 'order.approved') AS approved,
     count(*) FILTER (WHERE kind = 'order.deleted') AS deleted,
@@ -134,13 +135,13 @@ item_past AS MATERIALIZED (
   SELECT order_id, item_id,
     count(*) FILTER (WHERE kind = 'item.created') AS created,
     count(*) FILTER (WHERE kind = 'item.removed') AS removed,
-    count(*) FILTER (WHERE kind = 'item.moved') AS moves,
+    count(*) FILTER (WHERE kind = 'item.moved') AS status_changes,
     count(*) FILTER (WHERE kind = 'item.changed') AS changes,
     (array_agg(to_quantity ORDER BY id DESC)
       FILTER (WHERE to_quantity IS NOT NULL))[1] AS quantity,
     max(to_status) FILTER (WHERE is_last) AS status,
     bool_or(is_new) FILTER (WHERE is_last) AS is_new,
-    bool_or(event_id IS NOT NULL) AS was_told
+    bool_or(event_id IS NOT NULL) AS has_event
   FROM h WHERE item_id IS NOT NULL GROUP BY order_id, item_id
 )"""  # noqa: S608 fragments of our own
 
@@ -159,7 +160,7 @@ contents AS MATERIALIZED (
   FROM i GROUP BY order_id
 ),
 both_orders AS MATERIALIZED (  -- the row beside the history; either may be missing
-  SELECT coalesce(o.id, past.order_id) AS id, o.id AS there, past.order_id AS known,
+  SELECT coalesce(o.id, past.order_id) AS id, o.id AS row_id,
     o.user_id, o.created_at, o.is_complete, o.is_approved, o.approved_at,
     coalesce(past.created, 0) AS created, coalesce(past.approved, 0) AS approved,
     coalesce(past.deleted, 0) AS deleted, past.is_new, past.approved_id,
@@ -169,20 +170,20 @@ both_orders AS MATERIALIZED (  -- the row beside the history; either may be miss
 ),
 both_items AS MATERIALIZED (
   SELECT coalesce(i.order_id, p.order_id) AS order_id, coalesce(i.id, p.item_id) AS id,
-    i.id AS there, i.status, i.version, i.quantity, p.moves, p.changes,
+    i.id AS row_id, i.status, i.version, i.quantity, p.status_changes, p.changes,
     p.quantity AS past_quantity, coalesce(p.created, 0) AS created,
     coalesce(p.removed, 0) AS removed, p.status AS past_status, p.is_new
   FROM i FULL JOIN item_past p ON p.order_id = i.order_id AND p.item_id = i.id
 ),
 found AS (
   SELECT id, 'order-missing', CAST(NULL AS jsonb) FROM both_orders
-  WHERE there IS NULL AND deleted = 0 AND (created > 0 OR is_new)
+  WHERE row_id IS NULL AND deleted = 0 AND (created > 0 OR is_new)
 UNION ALL
   SELECT id, 'order-undeleted', NULL FROM both_orders
-  WHERE there IS NOT NULL AND deleted > 0
+  WHERE row_id IS NOT NULL AND deleted > 0
 UNION ALL
   SELECT id, 'order-unrecorded', NULL FROM both_orders
-  WHERE created = 0 AND (there IS NOT NULL OR is_new)
+  WHERE created = 0 AND (row_id IS NOT NULL OR is_new)
 UNION ALL
   SELECT b.id, 'entry-doubled', jsonb_build_object('kind', k.kind, 'times', k.times)
   FROM both_orders b CROSS JOIN LATERAL (VALUES ('order.created', b.created),
@@ -209,7 +210,7 @@ UNION ALL
 UNION ALL
   SELECT id, 'approval-differs', jsonb_build_object('order', is_approved,
     'history', approved > 0)
-  FROM both_orders WHERE there IS NOT NULL AND is_approved <> (approved > 0)
+  FROM both_orders WHERE row_id IS NOT NULL AND is_approved <> (approved > 0)
 UNION ALL
   SELECT o.id, 'completeness-differs', jsonb_build_object('order', o.is_complete,
     'items', coalesce(c.is_complete, false))
@@ -220,20 +221,20 @@ UNION ALL
   FROM both_orders WHERE CAST(user_id AS text) <> owner
 UNION ALL
   SELECT b.id, 'time-differs', jsonb_build_object('of', t.name,
-    'order', {MOMENT.format("t.told")}, 'history', {MOMENT.format("t.past")})
+    'order', {MOMENT.format("t.recorded")}, 'history', {MOMENT.format("t.past")})
   FROM both_orders b CROSS JOIN LATERAL (VALUES
     ('created', b.created_at, b.past_created_at),
-    ('approved', b.approved_at, b.past_approved_at)) t(name, told, past)
-  WHERE t.told <> t.past
+    ('approved', b.approved_at, b.past_approved_at)) t(name, recorded, past)
+  WHERE t.recorded <> t.past
 UNION ALL
   SELECT b.order_id, 'item-missing', jsonb_build_object('item', b.id)
   FROM both_items b JOIN o ON o.id = b.order_id
-  -- Before there was a ledger a removed item left a cancellation behind.
-  WHERE b.there IS NULL AND b.removed = 0
+  -- In older history a removed item appears as cancelled.
+  WHERE b.row_id IS NULL AND b.removed = 0
     AND (b.is_new OR b.past_status <> {ItemStatus.CANCELLED})
 UNION ALL
   SELECT order_id, 'item-unremoved', jsonb_build_object('item', id)
-  FROM both_items WHERE there IS NOT NULL AND removed > 0
+  FROM both_items WHERE row_id IS NOT NULL AND removed > 0
 UNION ALL
   SELECT order_id, 'item-unrecorded', jsonb_build_object('item', id)
   FROM both_items WHERE created = 0
@@ -247,13 +248,14 @@ UNION ALL
   FROM both_items WHERE status <> past_status
 UNION ALL
   SELECT order_id, 'version-differs', jsonb_build_object('item', id,
-    'version', version, 'moves', moves, 'changes', changes)
-  FROM both_items WHERE version < 1 + moves + changes
+    'version', version, 'moves', status_changes, 'changes', changes)
+  FROM both_items WHERE version < 1 + status_changes + changes
 UNION ALL
   SELECT order_id, 'quantity-differs', jsonb_build_object('item', id,
     'quantity', quantity, 'history', past_quantity)
-  -- A release that recorded no quantities only moved the version.
-  FROM both_items WHERE version = 1 + moves + changes AND quantity <> past_quantity
+  -- Older releases raised the version without recording the quantity.
+  FROM both_items
+  WHERE version = 1 + status_changes + changes AND quantity <> past_quantity
 UNION ALL
   SELECT order_id, 'chain-broken', jsonb_build_object('item', item_id, 'entry', id,
     'kind', kind, 'from', from_status, 'before', status_before)

@@ -1,7 +1,7 @@
 """The audit's checks of events and carts: published once, in order, and correct.
 
-Bodies are compared as text, so that one that is no longer JSON is found instead of
-ending the audit.
+Bodies are compared as text, so that one that is not JSON is reported instead of ending
+the audit.
 """
 
 from common.database.engine import named
@@ -14,26 +14,18 @@ from common.store.timeline import EVENT_TYPE
 
 _FOUND = found(RANGE, " AND source = 'outbox'")
 
-_OWED = """
-owed AS MATERIALIZED (
-  SELECT h.order_id, h.id AS entry_id, h.kind, h.item_id, h.from_status, h.to_status,
-    h.changed_at, h.event_id, told.destination
-  FROM h CROSS JOIN LATERAL unnest(h.destinations) told(destination)
-  WHERE h.event_id IS NOT NULL
-)"""
-
-TOLD = named(
-    "audit.told",
+RECORDED = named(
+    "audit.recorded",
     f"""
 WITH {HISTORY},
-due AS (  -- had anybody to be told? null: nobody knows any more
+due AS (  -- must the change have caused an event? null: not known any more
   SELECT h.*, CASE
     WHEN h.kind IN ('order.approved', 'order.deleted') THEN true
     WHEN h.kind = 'item.changed' THEN false
     WHEN h.kind = 'order.created' THEN CASE WHEN o.id IS NOT NULL
       THEN o.cart_id IS NOT NULL END
     WHEN i.id IS NOT NULL THEN i.shop_id IS NOT NULL AND i.product_id IS NOT NULL
-    WHEN p.was_told THEN true
+    WHEN p.has_event THEN true
     END AS is_due
   FROM h
   LEFT JOIN o ON o.id = h.order_id
@@ -73,7 +65,7 @@ recorded AS (
   LEFT JOIN cart_counts c ON c.order_id = o.id
   LEFT JOIN past p ON p.order_id = o.id
   WHERE CASE WHEN o.cart_id IS NOT NULL THEN coalesce(c.records, 0) <> 1
-    -- Before there was a ledger nobody wrote down which cart it was.
+    -- Older orders do not record which cart they are from.
     ELSE c.records > 0 AND p.created_at > (SELECT since FROM kept) END
 UNION ALL
   SELECT c.order_id, 'cart-record-differs', jsonb_build_object('cart', o.cart_id)
@@ -85,11 +77,20 @@ SELECT * FROM found UNION ALL SELECT * FROM recorded
 """,  # noqa: S608 fragments of our own
 )
 
-_TYPES = f"""CASE WHEN w.kind = 'order.approved'
+_EXPECTED = """
+expected AS MATERIALIZED (
+  SELECT h.order_id, h.id AS entry_id, h.kind, h.item_id, h.from_status, h.to_status,
+    h.changed_at, h.event_id, name AS destination
+  FROM h CROSS JOIN LATERAL unnest(h.destinations) name
+  WHERE h.event_id IS NOT NULL
+)"""
+
+_EXPECTED_TYPE = f"""CASE WHEN w.kind = 'order.approved'
       AND w.destination = '{events.ANALYTICS}' THEN '{events.ANALYTICS_NOTIFICATION}'
     ELSE {EVENT_TYPE.format("w")} END"""
 
-# What a body must contain, and what how many times; a null is what nobody knows.
+# A body must contain each of `members`, and `line` as often as `times`. Null: the
+# expected value is not known any more.
 _MATCHED = f"""
 announced AS MATERIALIZED (  -- what the items' own events say was ordered
   SELECT h.order_id, h.id AS entry_id,
@@ -117,7 +118,7 @@ delivered AS MATERIALIZED (
   FROM item_past WHERE status = {ItemStatus.DELIVERED} AND removed = 0 GROUP BY order_id
 ),
 matched AS MATERIALIZED (
-  SELECT f.*, w.entry_id, w.kind, {_TYPES} AS type_due,
+  SELECT f.*, w.entry_id, w.kind, {_EXPECTED_TYPE} AS expected_type,
     CASE
     WHEN w.kind = 'order.created' THEN ARRAY[
       '"data":{{"order_id":' || w.order_id || ',', '"cart_id":' || o.cart_id || ',',
@@ -136,8 +137,9 @@ matched AS MATERIALIZED (
       '"shop_id":"' || i.shop_id || '"', '"product_id":"' || i.product_id || '"',
       '"product_variation":"' || i.product_variation || '"',
       '"price":' || i.price || ',',
-      -- An owner may change it, and each change moves the version.
-      CASE WHEN i.version = 1 + c.moves THEN '"quantity":' || i.quantity || ',' END]
+      -- An owner may change the quantity; each change raises the version.
+      CASE WHEN i.version = 1 + c.status_changes
+        THEN '"quantity":' || i.quantity || ',' END]
     WHEN w.kind IN ('item.moved', 'item.removed') THEN
       ARRAY['"order_item_id":"' || w.item_id || '"', '"status":' || w.to_status,
         '"previous_status":' || w.from_status, '"shop_id":"' || i.shop_id || '"',
@@ -149,7 +151,7 @@ matched AS MATERIALIZED (
     CASE WHEN w.kind = 'order.created' THEN l.items
       WHEN w.destination = '{events.ANALYTICS}' THEN coalesce(d.items, 0) END AS times
   FROM found f
-  JOIN owed w ON w.order_id = f.order_id AND w.event_id = f.event_id
+  JOIN expected w ON w.order_id = f.order_id AND w.event_id = f.event_id
     AND w.destination = f.destination
   LEFT JOIN o ON o.id = w.order_id
   LEFT JOIN i ON i.order_id = w.order_id AND i.id = w.item_id
@@ -164,35 +166,35 @@ EVENTS = named(
     f"""
 WITH {HISTORY},
 {_FOUND},
-{_OWED},
+{_EXPECTED},
 {_MATCHED},
 copies AS MATERIALIZED (
   SELECT order_id, event_id, destination,
     count(*) FILTER (WHERE place IN ('pending', 'sent') AND NOT is_resend) AS firsts,
     count(*) FILTER (WHERE place IN ('pending', 'sent') AND is_resend) AS resends,
     count(*) FILTER (WHERE place = 'dead') AS dead,
-    count(*) FILTER (WHERE place = 'dead' AND settled_as IS NULL) AS still_dead,
+    count(*) FILTER (WHERE place = 'dead' AND settled_as IS NULL) AS open_dead,
     count(*) FILTER (WHERE place IN ('dead', 'replayed')) - count(DISTINCT created_at)
-      FILTER (WHERE place IN ('dead', 'replayed')) AS twins,
+      FILTER (WHERE place IN ('dead', 'replayed')) AS duplicates,
     max(CASE WHEN place = 'pending' THEN 'infinity' ELSE sent_at END)
       FILTER (WHERE place IN ('pending', 'sent') AND NOT is_resend) AS sent_at,
     min(created_at) FILTER (WHERE place IN ('dead', 'replayed')) AS died_at
   FROM found GROUP BY order_id, event_id, destination
 ),
-in_line AS MATERIALIZED (  -- as they were recorded, and so are to be sent
+in_order AS MATERIALIZED (  -- as they were recorded, and so are to be sent
   SELECT m.*, lag(m.entry_id) OVER (PARTITION BY m.order_id, m.destination
       ORDER BY m.id) AS entry_before,
     min(m.id) FILTER (WHERE m.place = 'pending') OVER (
       PARTITION BY m.order_id, m.destination) AS oldest_pending,
-    -- Items announced side by side are between the same two other events.
+    -- Items between the same two other events may be announced in any order.
     count(*) FILTER (WHERE m.event_type <> '{events.ITEM_CREATED}') OVER (
-      PARTITION BY m.order_id, m.destination ORDER BY m.id) AS wave
+      PARTITION BY m.order_id, m.destination ORDER BY m.id) AS batch
   FROM matched m WHERE m.place IN ('pending', 'sent') AND NOT m.is_resend
 ),
-found_wrong AS (
+differences AS (
   SELECT w.order_id, 'event-lost' AS what, jsonb_build_object('event', w.event_id,
     'destination', w.destination, 'kind', w.kind, 'entry', w.entry_id) AS details
-  FROM owed w LEFT JOIN copies c ON c.order_id = w.order_id
+  FROM expected w LEFT JOIN copies c ON c.order_id = w.order_id
     AND c.event_id = w.event_id AND c.destination = w.destination
   WHERE coalesce(c.firsts + c.resends + c.dead, 0) = 0
     AND w.changed_at > (SELECT since FROM kept)
@@ -200,23 +202,23 @@ UNION ALL
   SELECT order_id, 'event-doubled', jsonb_build_object('event', event_id,
     'destination', destination, 'rows', firsts, 'dead_letters', dead)
   FROM copies
-  -- Whatever died after it was sent was an operator's resend.
-  WHERE firsts > 1 OR twins > 0 OR still_dead > 1 OR died_at <= sent_at
+  -- A dead letter made after the event was sent is that of an operator's resend.
+  WHERE firsts > 1 OR duplicates > 0 OR open_dead > 1 OR died_at <= sent_at
     OR (dead > 1 AND firsts + resends = 0)
 UNION ALL
   SELECT f.order_id, 'event-unknown', jsonb_build_object('event', f.event_id,
     'destination', f.destination, 'type', f.event_type, 'place', f.place, 'row', f.id)
   FROM found f
-  LEFT JOIN owed w ON w.order_id = f.order_id AND w.event_id = f.event_id
+  LEFT JOIN expected w ON w.order_id = f.order_id AND w.event_id = f.event_id
     AND w.destination = f.destination
   LEFT JOIN past p ON p.order_id = f.order_id
   WHERE w.order_id IS NULL AND coalesce(p.is_new,
     f.created_at > (SELECT since FROM kept))
 UNION ALL
   SELECT order_id, 'event-type-differs', jsonb_build_object('event', event_id,
-    'destination', destination, 'type', event_type, 'due', type_due, 'place', place,
-    'row', id)
-  FROM matched WHERE event_type <> type_due
+    'destination', destination, 'type', event_type, 'due', expected_type,
+    'place', place, 'row', id)
+  FROM matched WHERE event_type <> expected_type
 UNION ALL
   SELECT m.order_id, 'event-body-differs', jsonb_build_object('event', m.event_id,
     'destination', m.destination, 'place', m.place, 'row', m.id, 'lacks', x.member)
@@ -233,16 +235,16 @@ UNION ALL
   SELECT order_id, 'events-out-of-order', jsonb_build_object('event', event_id,
     'destination', destination, 'place', place, 'row', id, 'entry', entry_id,
     'after', entry_before)
-  FROM in_line WHERE entry_id < entry_before
+  FROM in_order WHERE entry_id < entry_before
 UNION ALL
   SELECT s.order_id, 'event-overtaken', jsonb_build_object('event', p.event_id,
     'destination', p.destination, 'row', p.id, 'by', s.event_id)
-  FROM in_line s JOIN in_line p ON p.order_id = s.order_id
+  FROM in_order s JOIN in_order p ON p.order_id = s.order_id
     AND p.destination = s.destination AND p.id = s.oldest_pending
   WHERE s.place = 'sent' AND p.place = 'pending' AND s.id > p.id
-    AND NOT (s.wave = p.wave AND p.event_type = '{events.ITEM_CREATED}')
+    AND NOT (s.batch = p.batch AND p.event_type = '{events.ITEM_CREATED}')
 )
-SELECT * FROM found_wrong
+SELECT * FROM differences
 """,  # noqa: S608 fragments of our own
 )
 

@@ -1,6 +1,6 @@
 """Find what holds up orders and events, and make the repairs that are safe.
 
-What is younger than a few minutes counts as in progress.
+Anything younger than the grace period counts as in progress.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,15 +14,15 @@ from common.domain.events import ANALYTICS
 from common.messaging.event_rows import DESTINATIONS
 from common.messaging.relay import Relay
 
-PATIENCE_SECONDS = 120
+GRACE_SECONDS = 120
 STUCK_ATTEMPTS = 3
-LISTED = 20  # of each kind
-MANY = 100_000  # where counting ends
+MAX_LISTED = 20  # of each kind
+MAX_COUNTED = 100_000
 _SAMPLE = 10_000  # rows of a destination that are looked at one by one
 
 
-class Finding(Struct, frozen=True):
-    """An event that does not go on. `since` is when it was recorded, held or leased."""
+class StuckEvent(Struct, frozen=True):
+    """An event that is not sent; `since`: when it was recorded, held or leased."""
 
     order_id: int
     event_id: str
@@ -35,8 +35,8 @@ class Finding(Struct, frozen=True):
     reason: str | None
 
 
-class Letter(Struct, frozen=True):
-    """A dead letter that nobody has dealt with."""
+class OpenDeadLetter(Struct, frozen=True):
+    """A dead letter that has not been replayed or discarded."""
 
     id: int
     source: str
@@ -48,7 +48,7 @@ class Letter(Struct, frozen=True):
 
 
 class Unapproved(Struct, frozen=True):
-    """An order that is complete, and not approved; since its last change."""
+    """An order that is complete but not approved, `since` its last change."""
 
     order_id: int
     since: datetime
@@ -56,9 +56,9 @@ class Unapproved(Struct, frozen=True):
 
 
 class Backlog(Struct, frozen=True):
-    """What one destination is owed, `since` its oldest event; counted to 100,000.
+    """The pending events of one destination, counted to 100,000.
 
-    `is_served` tells whether this process knows how to send there.
+    `since` is when the oldest was recorded. `is_served`: this process sends to it.
     """
 
     destination: str
@@ -69,39 +69,39 @@ class Backlog(Struct, frozen=True):
 
 
 class Diagnosis(Struct, kw_only=True):
-    """What was found, the oldest of each kind; `complaints` is empty where all is well.
+    """The oldest of each kind of problem, and a sentence on each kind in `findings`.
 
-    `stuck`: events that were tried in vain and block their orders. `leased`: whose
-    attempt was never settled.
+    `stuck`: events whose attempts failed, and which block their orders. `leased`:
+    events with an attempt that never recorded its result.
     """
 
-    stuck: list[Finding]
-    held: list[Finding]
-    leased: list[Finding]
-    analytics: list[Finding]
-    dead_letters: list[Letter]
+    stuck: list[StuckEvent]
+    held: list[StuckEvent]
+    leased: list[StuckEvent]
+    analytics: list[StuckEvent]
+    dead_letters: list[OpenDeadLetter]
     open_dead_letters: int
     unapproved: list[Unapproved]
     backlog: list[Backlog]
-    complaints: list[str] = []
+    findings: list[str] = []
 
 
 _AGE = """'since', {since},
   'seconds', CAST(greatest(extract(epoch FROM now() - {since}), 0) AS bigint)"""
-_YOUNG = "now() - make_interval(secs => CAST(:patience AS int))"
+_GRACE_BEGAN = "now() - make_interval(secs => CAST(:grace_seconds AS int))"
 
 
 def _listing(source: str, since: str, condition: str = "true") -> str:
     """Return the SQL that lists the oldest of some rows as JSON."""
-    return f"""(SELECT coalesce(json_agg(shown ORDER BY since, id), '[]') FROM (
+    return f"""(SELECT coalesce(json_agg(row ORDER BY since, id), '[]') FROM (
     SELECT to_jsonb(e) || jsonb_build_object({_AGE.format(since=since)}), {since}, e.id
     FROM {source} e WHERE {condition}
-    ORDER BY {since}, e.id LIMIT {LISTED}) AS oldest(shown, since, id))"""  # noqa: S608 fragments of our own
+    ORDER BY {since}, e.id LIMIT {MAX_LISTED}) AS oldest(row, since, id))"""  # noqa: S608 fragments of our own
 
 
-_UNSETTLED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
-# Both ends of each destination's queue: what is due for longest, and what was put off
-# furthest. What is in between was not tried yet, or is on its way.
+_LEASE_EXPIRED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
+# The sample holds both ends of each destination's queue: events due for longest, and
+# events postponed furthest. The rest has not been tried yet, or is being sent.
 _EVENTS = named(
     "diagnosis.events",
     f"""
@@ -127,13 +127,13 @@ heads AS MATERIALIZED (
 SELECT CAST(json_build_object(
   'stuck', {_listing("heads", "e.created_at", "e.held_since IS NULL")},
   'held', {_listing("heads", "e.held_since", "e.held_since IS NOT NULL")},
-  'leased', {_listing("sample", "e.sending_since", _UNSETTLED)},
+  'leased', {_listing("sample", "e.sending_since", _LEASE_EXPIRED)},
   'analytics', {
         _listing(
             "sample",
             "e.created_at",
             f"e.destination = '{ANALYTICS}' AND NOT e.is_resend"
-            f" AND e.created_at < {_YOUNG}",
+            f" AND e.created_at < {_GRACE_BEGAN}",
         )
     }) AS text)
 """,  # noqa: S608 fragments of our own
@@ -143,9 +143,9 @@ _REST = named(
     "diagnosis.rest",
     f"""
 WITH {DESTINATIONS},
-letters AS MATERIALIZED (
+open_dead_letters AS MATERIALIZED (
   SELECT id, source, order_id, event_type, created_at, reason FROM dead_letters
-  WHERE settled_as IS NULL ORDER BY id LIMIT {LISTED}
+  WHERE settled_as IS NULL ORDER BY id LIMIT {MAX_LISTED}
 ),
 unapproved AS MATERIALIZED (
   SELECT o.id, o.id AS order_id, coalesce((SELECT h.changed_at FROM order_history h
@@ -153,16 +153,16 @@ unapproved AS MATERIALIZED (
   FROM orders o WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_SAMPLE}
 )
 SELECT CAST(json_build_object(
-  'dead_letters', {_listing("letters", "e.created_at")},
+  'dead_letters', {_listing("open_dead_letters", "e.created_at")},
   'open_dead_letters', (SELECT count(*) FROM (SELECT FROM dead_letters
-     WHERE settled_as IS NULL LIMIT {MANY}) AS counted),
-  'unapproved', {_listing("unapproved", "e.since", f"e.since < {_YOUNG}")},
+     WHERE settled_as IS NULL LIMIT {MAX_COUNTED}) AS counted),
+  'unapproved', {_listing("unapproved", "e.since", f"e.since < {_GRACE_BEGAN}")},
   'backlog', (SELECT coalesce(json_agg(json_build_object('destination', d.name,
      'pending', (SELECT count(*) FROM (SELECT FROM outbox x
-        WHERE x.destination = d.name LIMIT {MANY}) AS counted),
+        WHERE x.destination = d.name LIMIT {MAX_COUNTED}) AS counted),
      {_AGE.format(since="o.created_at")}) ORDER BY d.name), '[]')
    FROM destinations d CROSS JOIN LATERAL (
-     -- What is sent once more is as old as what happened, and waits since today.
+     -- A resend keeps the event's first time, which says nothing about its wait.
      SELECT coalesce((SELECT x.created_at FROM outbox x
        WHERE x.destination = d.name AND NOT x.is_resend
        ORDER BY x.id LIMIT 1), now()) AS created_at) o)) AS text)
@@ -173,63 +173,63 @@ SELECT CAST(json_build_object(
 def examine(
     connection: Connection,
     served: Collection[str],
-    patience_seconds: int = PATIENCE_SECONDS,
+    grace_seconds: int = GRACE_SECONDS,
 ) -> Diagnosis:
-    """Return how things stand; `served` are the destinations that are sent to."""
-    given = {"patience": patience_seconds}
-    texts = [connection.execute(s, given).scalar_one() for s in (_EVENTS, _REST)]
+    """Return what is wrong; `served` are the destinations this process sends to."""
+    parameters = {"grace_seconds": grace_seconds}
+    texts = [connection.execute(s, parameters).scalar_one() for s in (_EVENTS, _REST)]
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
-    found = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
-    found.backlog = [
-        structs.replace(one, is_served=one.destination in served)
-        for one in found.backlog
+    diagnosis = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
+    diagnosis.backlog = [
+        structs.replace(backlog, is_served=backlog.destination in served)
+        for backlog in diagnosis.backlog
     ]
-    found.complaints = _complaints(found, patience_seconds)
-    return found
+    diagnosis.findings = _findings(diagnosis, grace_seconds)
+    return diagnosis
 
 
-def _complaints(found: Diagnosis, patience_seconds: int) -> list[str]:
-    """Return a sentence for each kind of trouble, and what to do about it."""
+def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
+    """Return a sentence for each kind of problem, with what to do about it."""
     kinds: list[tuple[Sequence[Struct], str, str]] = [
-        (found.stuck, "events tried in vain, blocking their orders", "events show"),
-        (found.held, "held events", "events confirm, or events resend"),
-        (found.leased, "attempts without an end", "relay --once, or doctor --fix"),
+        (diagnosis.stuck, "failing events that block their orders", "events show"),
+        (diagnosis.held, "held events", "events confirm, or events resend"),
+        (diagnosis.leased, "unfinished attempts", "relay --once, or doctor --fix"),
         (
-            found.analytics,
-            "approved orders that analytics does not know",
+            diagnosis.analytics,
+            "approved orders that analytics has not been notified of",
             "relay --once",
         ),
-        (found.unapproved, "complete orders that are not approved", "doctor --fix"),
+        (diagnosis.unapproved, "complete orders that are not approved", "doctor --fix"),
     ]
-    said = [
+    findings = [
         f"{what}: {_count(len(listed))}; {remedy}"
         for listed, what, remedy in kinds
         if listed
     ]
-    if found.open_dead_letters:
-        number = _count(found.open_dead_letters, MANY)
-        said.append(f"open dead letters: {number}; dead-letters list")
-    for one in found.backlog:
-        if not one.is_served:
-            is_analytics = one.destination == ANALYTICS
+    if diagnosis.open_dead_letters:
+        number = _count(diagnosis.open_dead_letters, MAX_COUNTED)
+        findings.append(f"open dead letters: {number}; dead-letters list")
+    for backlog in diagnosis.backlog:
+        if not backlog.is_served:
+            is_analytics = backlog.destination == ANALYTICS
             setting = "ANALYTIC_SERVICE" if is_analytics else "EVENT_BUS"
-            said.append(
-                f"events for {one.destination}, to which nobody sends here:"
-                f" {_count(one.pending, MANY)}; {setting}"
+            findings.append(
+                f"events for {backlog.destination}, which is not configured here:"
+                f" {_count(backlog.pending, MAX_COUNTED)}; {setting}"
             )
-        elif one.seconds > patience_seconds:
-            said.append(
-                f"the oldest event for {one.destination} waits for"
-                f" {one.seconds} seconds; is the relay running?"
+        elif backlog.seconds > grace_seconds:
+            findings.append(
+                f"the oldest event for {backlog.destination} has been pending for"
+                f" {backlog.seconds} seconds; is the relay running?"
             )
-    return said
+    return findings
 
 
-def _count(number: int, most: int = LISTED) -> str:
+def _count(number: int, most: int = MAX_LISTED) -> str:
     return f"{number} or more" if number >= most else str(number)
 
 
-# As the next claim would: nobody knows how that attempt ended.
+# As the next claim would do; an attempt without a result leaves its event in doubt.
 _RELEASE = named(
     "diagnosis.release",
     f"""
@@ -249,7 +249,7 @@ WHERE id IN (SELECT id FROM expired)
 
 
 class Repairs(Struct, frozen=True):
-    """What was done: orders approved, leases released, events by how they ended."""
+    """The repairs made: orders approved, leases released, events counted by result."""
 
     approved: list[int]
     released: int
@@ -259,10 +259,10 @@ class Repairs(Struct, frozen=True):
 def repair(
     engine: Engine, relay: Relay, bus: Sequence[str], seconds: float = 20.0
 ) -> Repairs:
-    """Do what can do no harm, sending for at most `seconds`.
+    """Make the repairs that can do no harm; send events for at most `seconds`.
 
-    Approves what is complete, lets go of leases that ran out, sends what is due. Leaves
-    held events and dead letters alone. Raise DatabaseUnavailableError or BusyError.
+    Complete orders are approved, expired leases released, due events sent. Held events
+    and dead letters stay as they are. Raise DatabaseUnavailableError or BusyError.
     """
     approved = approval.sweep(engine, bus)
     with connect(engine) as connection:

@@ -1,6 +1,6 @@
 """Find events for an operator, send one again, or confirm one that is held.
 
-No index has event ids, because every write would pay for it; without an order's id an
+No index holds event ids, because every write would pay for it: without an order id, an
 event is searched for in short steps from the newest to the oldest.
 """
 
@@ -14,21 +14,19 @@ from common.errors import ConflictError, NotFoundError
 from common.messaging.event_rows import DESTINATIONS, ROW, EventRow, found
 from common.messaging.outbox import ARCHIVE, NOTIFY
 
-NEWEST = 100_000  # of what was sent, where no order is named
-STEP = 50_000  # rows looked at by one statement of a search
-
+NEWEST = 100_000  # sent events that a list without an order looks at
 
 _PENDING = """to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
   'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END)"""
 _SENT = "to_jsonb(e) - 'body' || jsonb_build_object('place', 'sent')"
 
-_WANTED = """
+_FILTERS = """
   (CAST(:type AS text) IS NULL OR e.event_type = CAST(:type AS text))
   AND (CAST(:destination AS text) IS NULL
     OR e.destination = CAST(:destination AS text))"""
 _LIST = """
 SELECT CAST(coalesce(json_agg(row ORDER BY at {direction}), '[]') AS text) FROM (
-  {source} {wanted}
+  {source} {condition}
   ORDER BY e.id {direction} LIMIT CAST(:limit AS int)) AS page(row, at)
 """
 _HELD = " AND e.held_since IS NOT NULL"
@@ -49,7 +47,7 @@ _LISTS = {
         f"backlog.{name}",
         _LIST.format(
             source=source,
-            wanted=_WANTED + (_HELD if only_held else ""),
+            condition=_FILTERS + (_HELD if only_held else ""),
             direction="DESC" if name.startswith("sent") else "",
         ),
     )
@@ -60,7 +58,7 @@ _LISTS = {
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """Which events to list: `place` is 'pending' (held ones too), 'held' or 'sent'."""
+    """Which events to list; `place`: 'pending' (including held), 'held' or 'sent'."""
 
     limit: int
     place: str = "pending"
@@ -72,22 +70,21 @@ class Query(Struct, frozen=True, kw_only=True):
 def read_many(connection: Connection, query: Query) -> list[EventRow]:
     """Return the events that `query` asks for.
 
-    Pending ones oldest first. Sent ones newest first, and, where no order is named,
-    of the newest 100,000.
+    Pending ones come oldest first. Sent ones come newest first and, unless an order is
+    named, from among the newest 100,000.
     """
     name = "sent" if query.place == "sent" else "pending"
-    given: dict[str, object] = {
+    parameters: dict[str, object] = {
         "limit": query.limit,
         "destination": query.destination,
         "type": query.event_type,
     }
     if query.order_id is not None:
         name += "_of_order"
-        given["order_id"] = query.order_id
+        parameters["order_id"] = query.order_id
     statement = _LISTS[name, query.place == "held"]
-    return json.decode(
-        connection.execute(statement, given).scalar_one(), type=list[EventRow]
-    )
+    text = connection.execute(statement, parameters).scalar_one()
+    return json.decode(text, type=list[EventRow])
 
 
 _EVENT = named(
@@ -102,28 +99,29 @@ FROM found WHERE event_id = CAST(:event_id AS text)
 
 def read(connection: Connection, event_id: UUID, order_id: int) -> list[EventRow]:
     """Return every row of an event, with its body; raise NotFoundError."""
-    given = {"event_id": str(event_id), "order_id": order_id}
-    text = connection.execute(_EVENT, given).scalar_one()
+    parameters = {"event_id": str(event_id), "order_id": order_id}
+    text = connection.execute(_EVENT, parameters).scalar_one()
     if not (rows := json.decode(text, type=list[EventRow])):
         raise NotFoundError(f"Order {order_id} has no event {event_id}.")
     return rows
 
 
-# A slice of a table, from the newest row on; answers where it ended.
+STEP = 50_000  # rows searched by one statement
+# The lowest id of the rows searched, and the event's order if it is among them.
 _SLICE = """
 WITH slice AS MATERIALIZED (
   SELECT id, order_id, event_id FROM {table}
-  WHERE id < CAST(:before AS bigint){ours}
+  WHERE id < CAST(:before AS bigint){condition}
   ORDER BY id DESC LIMIT CAST(:step AS int)
 )
 SELECT (SELECT min(id) FROM slice), (SELECT max(order_id) FROM slice
   WHERE CAST(event_id AS text) = CAST(:event_id AS text))
 """
 _SLICES = [
-    named(f"backlog.search_{table}", _SLICE.format(table=table, ours=ours))
-    for table, ours in (
+    named(f"backlog.search_{table}", _SLICE.format(table=table, condition=condition))
+    for table, condition in (
         ("outbox", ""),
-        # A message that came in may have the id of an event that went out.
+        # An incoming message may have the id of an event that was published.
         ("dead_letters", " AND source = 'outbox'"),
         ("sent_events", ""),
     )
@@ -135,28 +133,29 @@ def find_order(engine: Engine, event_id: UUID) -> int:
     for statement in _SLICES:
         before: int | None = 2**63 - 1
         while before is not None:
-            given = {"before": before, "step": STEP, "event_id": str(event_id)}
+            parameters = {"before": before, "step": STEP, "event_id": str(event_id)}
             with connect(engine) as connection:
-                before, order_id = connection.execute(statement, given).one()
+                before, order_id = connection.execute(statement, parameters).one()
             if order_id is not None:
                 return int(order_id)
     raise NotFoundError(
-        f"There is no event {event_id}: what was sent is deleted after a while."
+        f"There is no event {event_id}; sent events are deleted after a while."
     )
 
 
 class Done(Struct, frozen=True):
-    """What became of an event for one destination.
+    """What was done with an event for one destination.
 
-    'released' from being held, 'resent' as a new row, 'due' at once, 'sending' already
-    (nothing was done), 'confirmed'.
+    `action`: 'released' if it was held, 'due' at once if it was pending, 'resent' as a
+    new row if it was sent, 'sending' if an attempt is under way (nothing was done), or
+    'confirmed'.
     """
 
     destination: str
     action: str
 
 
-# Whoever comes second waits here, and then sees what the first has done.
+# A second operator waits here, and then sees what the first one did.
 _LOCK_SENT = named(
     "backlog.lock_sent",
     """
@@ -165,16 +164,16 @@ WHERE order_id = CAST(:order_id AS bigint) AND event_id = CAST(:event_id AS uuid
 ORDER BY id FOR UPDATE
 """,
 )
-_HURRY = named(
-    "backlog.hurry",
+_MAKE_DUE = named(
+    "backlog.make_due",
     """
 UPDATE outbox SET available_at = now(), is_resend = is_resend OR held_since IS NOT NULL,
   held_since = NULL
 WHERE id = CAST(:id AS bigint) AND (sending_since IS NULL OR available_at <= now())
 """,
 )
-_AGAIN = named(
-    "backlog.again",
+_COPY_TO_OUTBOX = named(
+    "backlog.copy_to_outbox",
     """
 INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
   created_at, is_resend)
@@ -189,13 +188,13 @@ def resend(
 ) -> list[Done]:
     """Send an event again, to one destination or to each that it was for.
 
-    One that is held is released; one that is pending is due now; one that was sent
-    becomes owed once more, as the same event. Raise NotFoundError, or ConflictError
-    where it is a dead letter for one of the destinations; nothing is done then.
+    A held event is released, a pending one becomes due, a sent one becomes pending once
+    more with the same id. Raise NotFoundError, or ConflictError if it is a dead letter
+    for one of the destinations; nothing is done then.
     """
-    given = {"event_id": str(event_id), "order_id": order_id}
+    parameters = {"event_id": str(event_id), "order_id": order_id}
     with transaction(engine) as connection:
-        connection.execute(_LOCK_SENT, given)
+        connection.execute(_LOCK_SENT, parameters)
         rows = read(connection, event_id, order_id)
         names = dict.fromkeys(row.destination for row in rows)
         if destination is not None:
@@ -210,10 +209,10 @@ def resend(
 
 
 def _resend(connection: Connection, rows: list[EventRow]) -> str:
-    """Do it for one destination; `rows` are all that there are."""
+    """Resend to one destination, for which the event has these `rows`."""
     for row in rows:
         if row.place in ("pending", "held"):
-            if not connection.execute(_HURRY, {"id": row.id}).rowcount:
+            if not connection.execute(_MAKE_DUE, {"id": row.id}).rowcount:
                 return "sending"
             return "due" if row.place == "pending" else "released"
     for row in rows:
@@ -223,12 +222,12 @@ def _resend(connection: Connection, rows: list[EventRow]) -> str:
             )
     for row in rows:
         if row.place == "sent":
-            connection.execute(_AGAIN, {"id": row.id})
+            connection.execute(_COPY_TO_OUTBOX, {"id": row.id})
             return "resent"
     raise ConflictError(f"For {rows[0].destination} it was discarded as a dead letter.")
 
 
-# The attempt that was in doubt is so no longer.
+# One attempt fewer is in doubt.
 _CONFIRM = named(
     "backlog.confirm",
     f"""
@@ -245,18 +244,18 @@ SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
 
 
 def confirm(engine: Engine, event_id: UUID, order_id: int, destination: str) -> Done:
-    """Take a held event for sent, because an operator knows that it arrived.
+    """Record a held event as sent, because an operator knows that it arrived.
 
-    Its order's later events can go then. Raise NotFoundError, or ConflictError where
-    it is not held for this destination.
+    That releases later events of its order. Raise NotFoundError, or ConflictError if it
+    is not held for this destination.
     """
     with connect(engine) as connection:
         rows = read(connection, event_id, order_id)
         _check_known([row.destination for row in rows], destination, event_id)
         for row in rows:
             if row.destination == destination and row.place == "held":
-                settled = connection.execute(_CONFIRM, {"id": row.id}).one()[0]
-                if settled:
+                count = connection.execute(_CONFIRM, {"id": row.id}).one()[0]
+                if count:
                     return Done(destination, "confirmed")
     raise ConflictError(f"Event {event_id} is not held for {destination}.")
 

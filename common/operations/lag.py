@@ -1,7 +1,7 @@
-"""Log once a minute how far behind events and approvals are.
+"""Log how far behind events and approvals are, once a minute.
 
-`infra/terraform/alerts.tf` reads this line by its fields' names, so a renamed field
-silences an alarm; a test compares the two.
+`infra/terraform/alerts.tf` reads the fields by name: a renamed field silences an alert,
+which a test prevents.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,13 @@ from common.telemetry import logs, tracing
 log = logs.get("signals")
 
 MESSAGE = "backlog"
-_LOOKED_AT = 100  # complete orders
-_MANY = 500  # where counting ends
 
 
 class Signals(Struct, frozen=True):
-    """What remains after a relay's pass; ages in seconds, 0 where nothing waits.
+    """What is pending after a sweep; ages in seconds, 0 where nothing is pending.
 
-    Dead letters are counted to 500. `approved_by_sweep`: orders whose trigger was
-    lost or late, or that had none.
+    Dead letters are counted to 500. `approved_by_sweep`: orders whose approval trigger
+    was lost or late.
     """
 
     oldest_event_seconds: int
@@ -35,7 +33,9 @@ class Signals(Struct, frozen=True):
 
 
 _AGE = "CAST(greatest(extract(epoch FROM now() - {}), 0) AS bigint)"
-# What is sent once more is as old as what happened, and waits since an operator's word.
+_COMPLETE_ORDERS = 100  # the oldest, of which the age is measured
+_MAX_DEAD_LETTERS = 500
+# A resend keeps the event's first time, which says nothing about its wait.
 _MEASURE = named(
     "signals.measure",
     f"""
@@ -45,7 +45,7 @@ WITH oldest AS MATERIALIZED (
 ),
 complete AS MATERIALIZED (
   SELECT o.id, o.created_at FROM orders o
-  WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_LOOKED_AT}
+  WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_COMPLETE_ORDERS}
 )
 SELECT
   coalesce((SELECT seconds FROM oldest), 0) AS oldest_event_seconds,
@@ -55,13 +55,13 @@ SELECT
       WHERE h.order_id = c.id ORDER BY h.id DESC LIMIT 1), c.created_at) AS since
     FROM complete c) AS changed), 0) AS oldest_unapproved_seconds,
   (SELECT count(*) FROM (SELECT FROM dead_letters
-    WHERE settled_as IS NULL LIMIT {_MANY}) AS counted) AS open_dead_letters
+    WHERE settled_as IS NULL LIMIT {_MAX_DEAD_LETTERS}) AS counted) AS open_dead_letters
 """,  # noqa: S608 fragments of our own
 )
 
-_COUNTED = 10_000  # events a destination
-_WAITING = named(
-    "signals.waiting",
+_MAX_EVENTS = 10_000  # counted for each destination
+_BACKLOG = named(
+    "signals.backlog",
     f"""
 WITH {DESTINATIONS}
 SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LATERAL (
@@ -69,10 +69,10 @@ SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LA
     count(*) FILTER (WHERE x.doubts > 0) AS doubtful
   FROM (
     SELECT o.created_at, o.doubts FROM outbox o WHERE o.destination = d.name
-    ORDER BY o.available_at, o.id LIMIT {_COUNTED}) x) w
+    ORDER BY o.available_at, o.id LIMIT {_MAX_EVENTS}) x) w
 """,  # noqa: S608 fragments of our own
 )
-# The columns of `_WAITING`.
+# Columns of `_BACKLOG`.
 _GAUGES = {
     "orders.outbox_events": 1,
     "orders.outbox_oldest_age": 2,
@@ -80,15 +80,12 @@ _GAUGES = {
 }
 
 
-def tell(engine: Engine, approved_by_sweep: int) -> None:
-    """Log how far behind everything is.
-
-    Raise DatabaseUnavailableError or BusyError, and logs nothing then.
-    """
-    waiting: Sequence[Sequence[Any]] = ()
+def report(engine: Engine, approved_by_sweep: int) -> None:
+    """Log how far behind everything is; raise DatabaseUnavailableError or BusyError."""
+    backlog: Sequence[Sequence[Any]] = ()
     with connect(engine) as connection:
         if tracing.is_on():
-            waiting = connection.execute(_WAITING).all()
+            backlog = connection.execute(_BACKLOG).all()
         measured = connection.execute(_MEASURE).mappings().one()
     signals = Signals(**measured, approved_by_sweep=approved_by_sweep)
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
@@ -97,4 +94,4 @@ def tell(engine: Engine, approved_by_sweep: int) -> None:
         lag = {"": signals.oldest_unapproved_seconds}
         sdk.set_gauge("orders.approval_lag", lag)
         for name, column in _GAUGES.items():
-            sdk.set_gauge(name, {row[0]: row[column] for row in waiting})
+            sdk.set_gauge(name, {row[0]: row[column] for row in backlog})

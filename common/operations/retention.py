@@ -1,7 +1,7 @@
-"""Delete what has been kept long enough, in steps while there is time.
+"""Delete expired keys and old sent events, in batches while there is time.
 
-Any number of relays may do it at once: the second waits for the batch, finds it
-deleted, and goes on.
+Several relays may do it at once: the second waits for a batch, finds it deleted, and
+goes on.
 """
 
 import time
@@ -16,44 +16,43 @@ from common.store import idempotency
 
 T = TypeVar("T")
 
-# A batch takes a fiftieth of a second, and locks nothing that a request would want.
+# A batch takes a fiftieth of a second, and locks nothing that a request needs.
 BATCH = 5000
-# What a minute brings at a thousand orders a second is deleted in about as long.
+# About as long as it takes to delete a minute's rows at a thousand orders a second.
 SECONDS = 4.0
 
 
 class Purged(Struct, frozen=True):
-    """How many rows a round has deleted."""
+    """How many rows were deleted."""
 
     keys: int
     events: int
 
 
 def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
-    """Delete expired keys, and events sent `event_days` ago.
+    """Delete expired keys, and events sent `event_days` ago; return how many.
 
-    A batch of each at least, further ones while there are full ones and `seconds` have
-    not passed. Raise DatabaseUnavailableError or BusyError; what was deleted until
-    then stays so.
+    At least a batch of each is deleted, and more until `seconds` have passed. Raise
+    DatabaseUnavailableError or BusyError; batches deleted before stay deleted.
     """
     began_at = time.monotonic()
     with connect(engine) as connection:
         return Purged(
-            keys=_all(
+            keys=_purge_batches(
                 lambda after: idempotency.purge(connection, BATCH, after),
                 began_at + seconds / 2,
             ),
-            events=_all(
+            events=_purge_batches(
                 lambda after: outbox.purge(connection, event_days, BATCH, after),
                 began_at + seconds,
             ),
         )
 
 
-def _all(
+def _purge_batches(
     purge_batch: Callable[[T | None], tuple[int, T | None]], deadline: float
 ) -> int:
-    """Delete one batch after the other; return how many rows that was."""
+    """Delete one batch after the other; return how many rows were deleted."""
     total = 0
     after: T | None = None
     while True:

@@ -30,7 +30,7 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
     purged = retention.purge(engine, settings.event_retention_days)
-    lag.tell(engine, len(approved))
+    lag.report(engine, len(approved))
     return replies.json_response(
         {
             "approved": approved,

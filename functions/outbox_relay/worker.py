@@ -94,7 +94,7 @@ class Worker:
         }
         if any(done.values()):
             log.info("maintenance done", extra={"fields": done})
-        lag.tell(engine, len(approved))
+        lag.report(engine, len(approved))
 
     def _wait(self, listener: Listener) -> None:
         deadline = time.monotonic() + self._poll_seconds

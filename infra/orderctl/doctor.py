@@ -5,7 +5,6 @@ After `--fix` it looks again; the exit status is about what remains.
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
 from msgspec import Struct, structs
 
@@ -30,8 +29,8 @@ _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "backlog": ("Waiting", ("destination", "pending", "is_served", "age")),
     "stuck": ("Stuck", (*_EVENT[:-1], "event_id", "reason")),
     "held": ("Held", (*_EVENT[:-1], "event_id", "reason")),
-    "leased": ("Never settled", _EVENT),
-    "analytics": ("Analytics does not know yet", _EVENT),
+    "leased": ("Unfinished attempts", _EVENT),
+    "analytics": ("Analytics not notified yet", _EVENT),
     "unapproved": ("Complete, not approved", ("order_id", "age")),
     "dead_letters": (
         "Dead letters",
@@ -46,27 +45,26 @@ def add_to(commands: Commands) -> None:
         commands,
         "doctor",
         _doctor,
-        help="tell what keeps orders and events from going on, and mend what is safe",
+        help="report what holds up orders and events, and repair what is safe",
         epilog="Exit status 1: something needs attention.\n"
         "Keys of --json: is_well, complaints, database (where, login; null but\n"
         "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
-        "without --fix), and the oldest of each kind: stuck, held, leased,\n"
-        " analytics, dead_letters, unapproved, backlog; besides\n"
-        "open_dead_letters, their number.\n"
+        "without --fix), open_dead_letters (their number), and the oldest of each\n"
+        "kind: stuck, held, leased, analytics, dead_letters, unapproved, backlog.\n"
         "Example: orderctl doctor --fix",
     )
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="approve what is complete, send what is due, release leases that ran out;"
-        " held events and dead letters are left to you",
+        help="approve complete orders, send due events, release expired leases; held"
+        " events and dead letters are left to you",
     )
     parser.add_argument(
         "--patience",
         type=positive,
-        default=diagnosis.PATIENCE_SECONDS,
+        default=diagnosis.GRACE_SECONDS,
         metavar="SECONDS",
-        help="what is younger is under way (default: %(default)s)",
+        help="anything younger counts as in progress (default: %(default)s)",
     )
 
 
@@ -76,40 +74,29 @@ def _doctor(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE", *(("EVENT_BUS",) if arguments.fix else ()))
     ping(wiring.engine())
     at, head = migrations.revision_of(wiring.engine()), migrations.head()
-    schema = {"at": at, "head": head}
     settings = startup.settings()
     database = _database(settings)
+    about = {"database": database, "schema": {"at": at, "head": head}}
     if at == "empty" or at < head:
-        said = f"the schema is at {at}, this release needs {head}: run orderctl migrate"
-        return Printed(
-            {
-                "is_well": False,
-                "complaints": [said],
-                "database": database,
-                "schema": schema,
-                "repairs": None,
-            },
-            [*_opening(database), f"! {said}"],
-            is_failure=True,
-        )
+        text = f"the schema is at {at}, this release needs {head}: run orderctl migrate"
+        data = {"is_well": False, "complaints": [text], "repairs": None}
+        lines = [*_heading(database), f"! {text}"]
+        return Printed(data | about, lines, is_failure=True)
     repairs = None
     if arguments.fix:
         repairs = diagnosis.repair(wiring.engine(), wiring.relay(), settings.bus)
     served = [*settings.bus, *([ANALYTICS] if settings.analytics_url else [])]
     with connect(wiring.engine()) as connection:
-        found = diagnosis.examine(connection, served, arguments.patience)
-    data: dict[str, Any] = structs.asdict(found) | {
-        "is_well": not found.complaints,
-        "database": database,
-        "schema": schema,
-        "repairs": repairs,
-    }
-    lines = [*_opening(database), *_lines(found, repairs)]
-    return Printed(data, lines, is_failure=bool(found.complaints))
+        diagnosed = diagnosis.examine(connection, served, arguments.patience)
+    kinds = structs.asdict(diagnosed)
+    findings = kinds.pop("findings")
+    data = {"is_well": not findings, "complaints": findings, "repairs": repairs}
+    lines = [*_heading(database), *_lines(diagnosed, repairs)]
+    return Printed(data | about | kinds, lines, is_failure=bool(findings))
 
 
 def _database(settings: Settings) -> dict[str, str | None]:
-    """Return where the database is, and how it is reached where that is by name."""
+    """Return where the database is and, on Cloud SQL, how this login reaches it."""
     database, login = settings.database, None
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):
@@ -118,29 +105,29 @@ def _database(settings: Settings) -> dict[str, str | None]:
     return {"where": database.where, "login": login}
 
 
-def _opening(database: dict[str, str | None]) -> list[str]:
-    """Return a line on Cloud SQL, where that is what it is."""
+def _heading(database: dict[str, str | None]) -> list[str]:
+    """Return a heading on how Cloud SQL is reached, nothing for another database."""
     if database["login"] is None:
         return []
     return [f"Cloud SQL {database['where']}: {database['login']}", ""]
 
 
-def _lines(found: Diagnosis, repairs: Repairs | None) -> Iterator[str]:
+def _lines(diagnosed: Diagnosis, repairs: Repairs | None) -> Iterator[str]:
     if repairs is not None:
         events = ", ".join(f"{count} {how}" for how, count in repairs.events.items())
         yield f"approved {_ids(repairs.approved)}"
-        yield f"released {repairs.released or 'no'} leases that had run out"
+        yield f"released {repairs.released or 'no'} expired leases"
         yield f"events: {events or 'none was due'}"
         yield ""
     for name, (title, columns) in _SECTIONS.items():
-        listed: list[Struct] = getattr(found, name)
+        listed: list[Struct] = getattr(diagnosed, name)
         if listed:
             yield f"{title}:"
             yield from table(as_rows(listed), columns, nothing="")
             yield ""
-    for complaint in found.complaints:
-        yield f"! {complaint}"
-    if not found.complaints:
+    for finding in diagnosed.findings:
+        yield f"! {finding}"
+    if not diagnosed.findings:
         yield "all is well"
 
 

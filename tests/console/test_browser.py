@@ -136,7 +136,7 @@ def test_an_item_is_shipped_by_keyboard_on_a_phone(browser: Browser, url: str) -
         page.keyboard.press("Enter")
         page.wait_for_url("**/ops/do/move-item/**")
         assert "Processing to Shipped" in page.inner_text("main")
-        watched.tab_to("Why? It is kept, with your name.")
+        watched.tab_to("Why? The reason is recorded with your name.")
         page.keyboard.type("the shop called")
         watched.tab_to("Change an item's status")
         page.keyboard.press("Enter")
@@ -146,7 +146,7 @@ def test_an_item_is_shipped_by_keyboard_on_a_phone(browser: Browser, url: str) -
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/ops/orders/{order_id}/")
         timeline = page.inner_text(".timeline")
-        assert "moved, Processing to Shipped" in timeline
+        assert "changed, Processing to Shipped" in timeline
         assert "by operator@localhost" in timeline
         assert not watched.errors
 
@@ -174,7 +174,7 @@ def test_the_front_page_of_a_local_run_leads_here(browser: Browser, url: str) ->
         page.goto(url)
         page.get_by_role("link", name="/ops/").click()
         page.wait_for_url("**/ops/")
-        assert "How things stand" in page.inner_text("h1")
+        assert "Status" in page.inner_text("h1")
 
 
 @pytest.mark.parametrize("is_dark", [True, False], ids=["dark", "light"])

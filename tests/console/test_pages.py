@@ -47,7 +47,7 @@ def test_order_page_has_story(service: Service, console: Console, user: str) -> 
     text = console.text(f"orders/{order['id']}/")
     assert f"Order {order['id']}" in text
     assert "by the owner" in text
-    assert f"Item {order['items'][0]['id']} moved, Processing to Shipped" in text
+    assert f"Item {order['items'][0]['id']} changed, Processing to Shipped" in text
     assert moved.headers["X-Request-ID"] in text
     assert "Event order.created to http" in text
 

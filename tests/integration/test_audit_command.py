@@ -31,7 +31,7 @@ def test_a_difference_is_status_1_and_names_the_order(world: Tampering) -> None:
     order, *rest = line.split("  ")
     assert order == str(world.orders["shopless"])
     assert rest[-1].startswith('{"item":')
-    assert "the item is gone" in line
+    assert "the item does not exist" in line
     assert ": 1 differences (" in last
 
 

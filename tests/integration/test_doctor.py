@@ -1,11 +1,11 @@
-"""`orderctl doctor`: its complaints, what it mends, and what it leaves alone."""
+"""`orderctl doctor`: its findings, its repairs, and what it leaves alone."""
 
 from contextlib import closing
 
 import pytest
 
 from common.database import migrations
-from common.operations.diagnosis import PATIENCE_SECONDS
+from common.operations.diagnosis import GRACE_SECONDS
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl
@@ -13,11 +13,11 @@ from tests.support.parallel import in_background
 from tests.support.relaying import column, owe
 from tests.support.sandbox import Sandbox
 
-OLD = f"now() - interval '{PATIENCE_SECONDS + 60} seconds'"
+OLD = f"now() - interval '{GRACE_SECONDS + 60} seconds'"
 USER = "00000000-0000-4000-8000-000000000001"
 
 
-def complaints(url: str, *arguments: object, **settings: str) -> list[str]:
+def findings(url: str, *arguments: object, **settings: str) -> list[str]:
     said = orderctl(url, "doctor", "--json", *arguments, **settings)
     found: list[str] = said.json["complaints"]
     assert said.status == (1 if found else 0), said.err
@@ -38,48 +38,48 @@ def complete_order(url: str) -> None:
 def test_all_is_well_where_nothing_waits(database_url: str) -> None:
     said = orderctl(database_url, "doctor")
     assert (said.status, said.out, said.err) == (0, "all is well\n", "")
-    assert complaints(database_url) == []
+    assert findings(database_url) == []
 
 
-def test_what_is_young_is_under_way(database_url: str) -> None:
+def test_recent_events_and_orders_count_as_in_progress(database_url: str) -> None:
     owe(database_url, 4, "{}", to=SINK)
     complete_order(database_url)
     execute(database_url, "UPDATE orders SET created_at = now()")
-    assert complaints(database_url) == []
+    assert findings(database_url) == []
     found = orderctl(database_url, "doctor", "--json").json
     [waiting] = found["backlog"]
     assert (waiting["destination"], waiting["pending"]) == (SINK, 1)
     assert waiting["is_served"]
 
 
-def test_an_event_that_waits_for_longer_than_patience_is_told_with_its_age(
+def test_an_event_pending_for_longer_than_the_grace_period_is_reported_with_its_age(
     database_url: str,
 ) -> None:
     owe(database_url, 4, "{}", "{}", to=SINK)
     execute(database_url, f"UPDATE outbox SET created_at = {OLD} WHERE id = 1")
-    assert complaints(database_url, "--patience", 600) == []
-    [said] = complaints(database_url)
-    assert said.startswith("the oldest event for http waits for")
+    assert findings(database_url, "--patience", 600) == []
+    [said] = findings(database_url)
+    assert said.startswith("the oldest event for http has been pending for")
     said = orderctl(database_url, "doctor")
     assert "http         2        yes        3m" in said.out
 
 
-def test_what_an_operator_sends_once_more_is_not_as_old_as_it_says(
+def test_a_resend_does_not_count_as_old_as_its_event(
     database_url: str,
 ) -> None:
     for to in (SINK, "analytics"):
         owe(database_url, 4, "{}", to=to)
     execute(database_url, f"UPDATE outbox SET created_at = {OLD}, is_resend = true")
     settings = {"ANALYTIC_SERVICE": "http://127.0.0.1:1"}
-    assert complaints(database_url, **settings) == []
+    assert findings(database_url, **settings) == []
 
 
-def test_events_for_whom_nobody_sends_to_are_told_with_the_setting(
+def test_events_for_an_unconfigured_destination_are_reported_with_the_setting(
     database_url: str,
 ) -> None:
     for to in ("rabbitmq", "analytics", SINK):
         owe(database_url, 4, "{}", to=to)
-    analytics, rabbitmq = complaints(database_url)
+    analytics, rabbitmq = findings(database_url)
     assert "for analytics" in analytics
     assert "ANALYTIC_SERVICE" in analytics
     assert "for rabbitmq" in rabbitmq
@@ -89,13 +89,13 @@ def test_events_for_whom_nobody_sends_to_are_told_with_the_setting(
         "EVENT_BUS": "http,rabbitmq",
         "RABBITMQ_URL": "amqp://u:p@127.0.0.1:1/",
     }
-    assert complaints(database_url, **settings) == []
+    assert findings(database_url, **settings) == []
     execute(database_url, "DELETE FROM outbox WHERE destination <> 'http'")
-    [said] = complaints(database_url, EVENT_BUS="", EVENT_SINK_URL="")
+    [said] = findings(database_url, EVENT_BUS="", EVENT_SINK_URL="")
     assert "for http" in said
 
 
-def test_an_event_that_was_tried_in_vain_blocks_its_order(database_url: str) -> None:
+def test_a_failing_event_that_blocks_its_order_is_reported(database_url: str) -> None:
     owe(database_url, 4, "{}", "{}", to=SINK)
     owe(database_url, 5, "{}", to=SINK)
     execute(
@@ -105,44 +105,48 @@ def test_an_event_that_was_tried_in_vain_blocks_its_order(database_url: str) -> 
     )
     execute(database_url, "UPDATE outbox SET attempts = 9 WHERE id = 2")
     execute(database_url, "UPDATE outbox SET attempts = 2 WHERE id = 3")
-    [said] = complaints(database_url)
-    assert said.startswith("events tried in vain, blocking their orders: 1;")
+    [said] = findings(database_url)
+    assert said.startswith("failing events that block their orders: 1;")
     [stuck] = orderctl(database_url, "doctor", "--json").json["stuck"]
     assert (stuck["order_id"], stuck["attempts"]) == (4, 3)
     assert stuck["reason"] == "answered 422"
 
 
-def test_a_complete_order_that_nobody_approved_since_its_last_change_is_told(
+def test_a_complete_order_not_approved_since_its_last_change_is_reported(
     database_url: str,
 ) -> None:
     complete_order(database_url)
-    [said] = complaints(database_url)
+    [said] = findings(database_url)
     assert said.startswith("complete orders that are not approved: 1;")
     [unapproved] = orderctl(database_url, "doctor", "--json").json["unapproved"]
     assert unapproved["order_id"] == 1
-    assert unapproved["seconds"] > PATIENCE_SECONDS
+    assert unapproved["seconds"] > GRACE_SECONDS
     execute(
         database_url,
         "INSERT INTO order_history (order_id, kind, item_id) VALUES"
         " (1, 'item.moved', 1)",
     )
-    assert complaints(database_url) == []
+    assert findings(database_url) == []
 
 
-def test_an_approval_that_analytics_does_not_know_is_told(database_url: str) -> None:
+def test_an_approval_that_analytics_was_not_notified_of_is_reported(
+    database_url: str,
+) -> None:
     owe(database_url, 4, "{}", to="analytics", event_type="analytics.order.completed")
     execute(database_url, f"UPDATE outbox SET created_at = {OLD}")
     settings = {"ANALYTIC_SERVICE": "http://127.0.0.1:1"}
-    said = complaints(database_url, **settings)
-    assert said[0].startswith("approved orders that analytics does not know: 1;")
-    [told] = orderctl(database_url, "doctor", "--json", **settings).json["analytics"]
-    assert told["order_id"] == 4
-    assert told["seconds"] > PATIENCE_SECONDS
+    said = findings(database_url, **settings)
+    assert said[0].startswith(
+        "approved orders that analytics has not been notified of: 1;"
+    )
+    [pending] = orderctl(database_url, "doctor", "--json", **settings).json["analytics"]
+    assert pending["order_id"] == 4
+    assert pending["seconds"] > GRACE_SECONDS
 
 
-def test_held_events_and_open_dead_letters_are_told(world: Tampering) -> None:
+def test_held_events_and_open_dead_letters_are_reported(world: Tampering) -> None:
     world.run("UPDATE outbox SET created_at = now()")
-    held, letters = complaints(world.url, "--patience", 86_400)
+    held, letters = findings(world.url, "--patience", 86_400)
     assert held.startswith("held events: 1;")
     assert letters.startswith("open dead letters: 2;")
     found = orderctl(world.url, "doctor", "--json").json
@@ -154,7 +158,7 @@ def test_held_events_and_open_dead_letters_are_told(world: Tampering) -> None:
 # What --fix does.
 
 
-def test_fix_approves_sends_and_says_what_it_did(
+def test_fix_approves_sends_and_reports_what_it_did(
     database_url: str, sandbox: Sandbox
 ) -> None:
     complete_order(database_url)
@@ -164,7 +168,7 @@ def test_fix_approves_sends_and_says_what_it_did(
     assert said.status == 0, said.err
     assert said.out.splitlines() == [
         "approved 1 orders: 1",
-        "released no leases that had run out",
+        "released no expired leases",
         "events: 3 sent",
         "",
         "all is well",
@@ -173,7 +177,7 @@ def test_fix_approves_sends_and_says_what_it_did(
     assert len(sandbox.completed_orders) == 1
 
 
-def test_an_attempt_without_an_end_is_told_once_its_lease_ran_out_and_fix_lets_go(
+def test_an_unfinished_attempt_is_reported_once_its_lease_expired_and_fix_releases_it(
     database_url: str,
 ) -> None:
     for order_id in (4, 5, 6):
@@ -183,8 +187,8 @@ def test_an_attempt_without_an_end_is_told_once_its_lease_ran_out_and_fix_lets_g
         "UPDATE outbox SET sending_since = now() - interval '70 seconds',"
         " available_at = now() + interval '1 minute' * (2 * id - 3) WHERE id < 3",
     )
-    [said] = complaints(database_url)
-    assert said.startswith("attempts without an end: 1;")
+    [said] = findings(database_url)
+    assert said.startswith("unfinished attempts: 1;")
     [leased] = orderctl(database_url, "doctor", "--json").json["leased"]
     assert leased["order_id"] == 4
     execute(database_url, "UPDATE outbox SET destination = 'rabbitmq'")  # sent nothing
@@ -215,12 +219,12 @@ def test_fix_leaves_what_a_relay_has_claimed_meanwhile(database_url: str) -> Non
             while not execute(database_url, waiting)[0][0]:
                 assert not fixed.done()
             relay.run("COMMIT")
-        assert "released no leases" in fixed.result().out
+        assert "released no expired leases" in fixed.result().out
     assert column(database_url, "doubts") == [1]
     assert column(database_url, "sending_since") != [None]
 
 
-def test_fix_leaves_held_events_and_dead_letters_to_people(
+def test_fix_leaves_held_events_and_dead_letters_to_operators(
     world: Tampering, sandbox: Sandbox
 ) -> None:
     world.run("UPDATE outbox SET created_at = now()")
@@ -249,28 +253,28 @@ def test_fix_needs_to_know_where_events_go(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("revision", ["0001", None])
-def test_a_schema_that_is_behind_is_all_that_is_told(
+def test_a_schema_that_is_behind_is_the_only_finding(
     postgres_url: str, revision: str | None
 ) -> None:
     with database(postgres_url) as url:
         if revision:
             with plain_engine(url) as engine:
                 migrations.upgrade(engine, revision)
-        [said] = complaints(url)
+        [said] = findings(url)
         found = orderctl(url, "doctor", "--json").json
     assert "run orderctl migrate" in said
     assert found["schema"] == {"at": revision or "empty", "head": migrations.head()}
 
 
-def test_a_schema_of_a_later_release_is_no_complaint(world: Tampering) -> None:
+def test_the_schema_of_a_later_release_is_no_finding(world: Tampering) -> None:
     world.run("UPDATE alembic_version SET version_num = '9999'")
     world.run("TRUNCATE outbox, dead_letters")
     world.run("UPDATE orders SET is_complete = false WHERE NOT is_approved")
-    assert complaints(world.url) == []
+    assert findings(world.url) == []
 
 
 def test_lists_are_bounded_and_say_so(database_url: str) -> None:
     owe(database_url, 1, *["{}"] * 25, to=SINK)
     execute(database_url, "UPDATE outbox SET attempts = 4, order_id = id")
-    [said] = complaints(database_url)
-    assert said.startswith("events tried in vain, blocking their orders: 20 or more;")
+    [said] = findings(database_url)
+    assert said.startswith("failing events that block their orders: 20 or more;")

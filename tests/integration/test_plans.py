@@ -142,11 +142,11 @@ USES: dict[str, Use] = {
     "audit.orders": audited(SENT - 60),
     "audit.plan": Use(),
     "audit.tally": audited(SENT - 60),
-    "audit.told": audited(SENT - 60),
-    "backlog.again": Use({"id": SENT * 16 + 1}),
+    "audit.recorded": audited(SENT - 60),
+    "backlog.copy_to_outbox": Use({"id": SENT * 16 + 1}),
     "backlog.confirm": Use({"id": PENDING * 16 + 1}),
     "backlog.event": Use(OF_EVENT),
-    "backlog.hurry": Use({"id": PENDING * 16 + 1}),
+    "backlog.make_due": Use({"id": PENDING * 16 + 1}),
     "backlog.lock_sent": Use(OF_EVENT),
     "backlog.pending": Use(LISTED),
     "backlog.pending_of_order": Use(LISTED | {"order_id": PENDING}),
@@ -176,9 +176,9 @@ USES: dict[str, Use] = {
     "dead_letters.one": Use({"id": 77}),
     "dead_letters.open": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.replay": Use({"id": 77}),
-    "diagnosis.events": Use({"patience": 120}, **SAMPLED),
+    "diagnosis.events": Use({"grace_seconds": 120}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
-    "diagnosis.rest": Use({"patience": 120}, **SAMPLED),
+    "diagnosis.rest": Use({"grace_seconds": 120}, **SAMPLED),
     "idempotency.begin": Use(
         {"claims": json.dumps(CLAIMS), "items": 5, "order_id": None}
     ),
@@ -205,7 +205,7 @@ USES: dict[str, Use] = {
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "readiness.ask": Use({"tables": "{orders,outbox}"}),
     "signals.measure": Use(),
-    "signals.waiting": Use(reads=25_000),  # as many as it may count, each minute
+    "signals.backlog": Use(reads=25_000),  # as many as it may count, each minute
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),

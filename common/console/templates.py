@@ -1,0 +1,108 @@
+"""Render the console's templates."""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from flask import Response
+
+from common.console.access import Operator
+from common.domain.model import ItemStatus
+from common.telemetry import logs
+
+HTML = "text/html; charset=utf-8"
+
+
+class Templates:
+    """The templates of a folder, and their style sheet."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read nothing yet."""
+        self._folder = folder
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            autoescape=True,
+            trim_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._templates.filters.update(
+            moment=_moment, iso=datetime.isoformat, age=_age, price=_price
+        )
+        self._templates.globals["statuses"] = {each: each.label for each in ItemStatus}
+
+    @functools.cached_property
+    def style(self) -> tuple[bytes, str]:
+        """The style sheet, and a tag of its content."""
+        content = (self._folder / "console.css").read_bytes()
+        return content, hashlib.sha256(content).hexdigest()[:16]
+
+    def render(
+        self,
+        name: str,
+        operator: Operator | None,
+        *,
+        here: str | None = None,
+        **variables: Any,  # noqa: ANN401 the template's own
+    ) -> Response:
+        """Return a page; `here` is its path below the console's root, for the menu."""
+        context = logs.current()
+        request_id = context.request_id if context else ""
+        text = self._templates.get_template(f"{name}.html").render(
+            variables,
+            operator=operator,
+            here=here,
+            request_id=request_id,
+            style_tag=self.style[1],
+        )
+        headers = {"Cache-Control": "no-store"}
+        return Response(text, headers=headers, content_type=HTML)
+
+    def draw(
+        self, title: str, labels: Sequence[str], series: Mapping[str, Sequence[int]]
+    ) -> Response:
+        """Return a bar chart as an image, with a bar of each series at each label."""
+        image = self._templates.get_template("chart.svg").render(
+            title=title,
+            labels=labels,
+            series=series,
+            ticks=_ticks(max(map(max, series.values()))),
+        )
+        headers = {"Cache-Control": "private, max-age=60"}
+        return Response(image, headers=headers, mimetype="image/svg+xml")
+
+    def replace_problem(self, response: Response) -> None:
+        """Replace the problem document in a response by a page; its status stays."""
+        problem = response.get_json()
+        page = self.render(
+            "error", None, title=problem["title"], detail=problem["detail"]
+        )
+        response.set_data(page.get_data())
+        response.headers["Content-Type"] = HTML
+        response.headers["Cache-Control"] = "no-store"
+
+
+def _ticks(most: int) -> range:
+    """Return at most six even steps from 0 to `most` or the next step above it."""
+    sizes = (unit * 10**power for power in itertools.count() for unit in (1, 2, 5))
+    step = next(size for size in sizes if most <= 5 * size)
+    return range(0, -(-max(most, 1) // step) * step + 1, step)
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _age(seconds: int) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"
+
+
+def _price(minor: int) -> str:
+    return f"{minor // 100}.{minor % 100:02}"
