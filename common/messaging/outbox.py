@@ -48,10 +48,12 @@ WITH heads AS (
 due AS (  -- each oldest event, with the later ones of its order
   SELECT next.id
   FROM heads h CROSS JOIN LATERAL (
-    SELECT o.id FROM outbox o
+    SELECT o.id, count(o.held_since) OVER (ORDER BY o.id) AS held
+    FROM outbox o
     WHERE o.destination = h.destination AND o.order_id = h.order_id AND o.id >= h.id
     ORDER BY o.id
     LIMIT {batch}) next
+  WHERE next.held = 0  -- what follows a held one waits with it
   LIMIT {batch}
 ),
 claimed AS (

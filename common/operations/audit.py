@@ -13,7 +13,8 @@ from msgspec import Struct, json
 from common.database.engine import Connection, Engine, connect, transaction
 from common.domain.model import MAX_ID
 from common.errors import BusyError
-from common.operations import audit_checks, audit_events
+from common.operations import audit_checks, audit_events, restore
+from common.operations.restore import GivenUp
 
 CHUNK = 5000  # orders
 
@@ -59,7 +60,7 @@ class Report:
 
     `orders` includes deleted ones; `events` counts each destination of an event. Lists
     are cut to the limit; `found` and `doubtful` count every difference and ambiguous
-    event.
+    event. `given_up` lists the ids that were skipped after a restore.
     """
 
     orders: int = 0
@@ -70,6 +71,7 @@ class Report:
     doubtful: int = 0
     differences: list[Difference] = field(default_factory=list)
     ambiguous: list[Ambiguous] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
 
     def add(
         self, tally: Tally, differences: list[Difference], limit: int | None
@@ -109,6 +111,7 @@ def audit(
     report = Report()
     bounds = dict(zip(("low", "high"), between, strict=True))
     with connect(engine) as connection:
+        report.given_up = restore.given_up(connection)
         last = connection.execute(audit_checks.LAST, bounds).scalar_one()
     while last is not None and bounds["low"] <= last:
         bounds["high"] = last

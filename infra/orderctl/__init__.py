@@ -14,7 +14,14 @@ from common.config.environment import ConfigError
 from common.database import sqlstates
 from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
-from infra.orderctl import auditing, doctor, event_commands, letters, maintenance
+from infra.orderctl import (
+    auditing,
+    doctor,
+    event_commands,
+    letters,
+    maintenance,
+    restoring,
+)
 from infra.orderctl.output import Printed, UsageError, show
 
 
@@ -83,6 +90,6 @@ def _parser() -> argparse.ArgumentParser:
         " Example: orderctl doctor --fix",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (maintenance, auditing, doctor, event_commands, letters):
+    for module in (maintenance, restoring, auditing, doctor, event_commands, letters):
         module.add_to(commands)
     return parser

@@ -26,6 +26,7 @@ from infra.orderctl.output import (
 )
 
 _QUIET_SECONDS = 2.0
+_GIVEN_UP = ("sequence", "first", "last", "at", "operator", "reason")
 
 
 def add_to(commands: Commands) -> None:
@@ -39,7 +40,7 @@ def add_to(commands: Commands) -> None:
         "Keys of --json: orders, events, pending, resent, found (differences, all),\n"
         "differences (order_id, what, sentence, details), doubtful (ambiguous, all),\n"
         "ambiguous (order_id, event_id, event_type, destination, place, doubts,\n"
-        "is_resend).\n"
+        "is_resend), given_up (sequence, first, last, at, operator, reason).\n"
         "Example: orderctl audit --from-order 1000 --limit-differences 20",
     )
     parser.add_argument("--order", type=positive, metavar="ID", help="only this one")
@@ -103,6 +104,7 @@ def _data(report: Report) -> dict[str, Any]:
         "differences": differences,
         "doubtful": report.doubtful,
         "ambiguous": report.ambiguous,
+        "given_up": report.given_up,
     }
 
 
@@ -124,6 +126,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{report.doubtful} events may have gone out more than once:"
         columns = ("order_id", "event_id", "event_type", "destination", "place")
         yield from table(as_rows(report.ambiguous), columns, nothing="")
+        yield ""
+    if report.given_up:
+        yield "ids that were given up after a restore, and are missing for that reason:"
+        yield from table(as_rows(report.given_up), _GIVEN_UP, nothing="")
         yield ""
     yield (
         f"{report.orders} orders, {report.events} events:"

@@ -41,7 +41,7 @@ def test_a_machine_gets_all_of_it(world: Tampering) -> None:
     assert said.status == 1
     assert said.json.keys() == {
         *("orders", "events", "pending", "resent", "found", "differences"),
-        *("doubtful", "ambiguous"),
+        *("doubtful", "ambiguous", "given_up"),
     }
     assert said.json["differences"] == [
         {

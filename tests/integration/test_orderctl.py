@@ -52,6 +52,7 @@ NOBODY = "00000000-0000-4000-8000-000000000009"
 COMMANDS = [
     ["migrate"],
     ["relay", "--once"],
+    ["after-restore", "--yes"],
     ["audit"],
     ["doctor"],
     ["events", "list"],

@@ -133,14 +133,19 @@ COUNTED: dict[str, object] = {"unit": "day", "down_to": 18_000, "since": "2020-0
 OF_EVENT = {"order_id": SENT, "event_id": EVENT}
 # A doctor looks at both ends of the queue, ten thousand rows each.
 SAMPLED = {"reads": 60_000, "sorts": 20_000}
+OF_NOTHING = (
+    *("audit.begin", "audit.plan", "db.ping", "listening.hear", "outbox.notify"),
+    *("restore.sequences", "signals.measure"),
+)
+OF_LETTER = ("dead_letters.discard", "dead_letters.one", "dead_letters.replay")
 USES: dict[str, Use] = {
+    **dict.fromkeys(OF_NOTHING, Use()),
+    **dict.fromkeys(OF_LETTER, Use({"id": 77})),
     "approval.forgotten": Use({"limit": 500}),
-    "audit.begin": Use(),
     "audit.events": audited(PENDING - 60),
     "audit.first": Use({"low": 0, "high": 2**62}),
     "audit.last": Use({"low": 0, "high": 2**62}),
     "audit.orders": audited(SENT - 60),
-    "audit.plan": Use(),
     "audit.tally": audited(SENT - 60),
     "audit.recorded": audited(SENT - 60),
     "backlog.copy_to_outbox": Use({"id": SENT * 16 + 1}),
@@ -166,16 +171,12 @@ USES: dict[str, Use] = {
     "console.earlier": Use({"form_id": EVENT}),
     "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
     "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
-    "db.ping": Use(),
     "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.bury": Use(
         {"source": "approval", "reason": "no", "body": "x", "headers": "{}"}
         | {"event_id": None, "event_type": None, "order_id": 5}
     ),
-    "dead_letters.discard": Use({"id": 77}),
-    "dead_letters.one": Use({"id": 77}),
     "dead_letters.open": Use({"after": 100, "source": None, "limit": 50}),
-    "dead_letters.replay": Use({"id": 77}),
     "diagnosis.events": Use({"grace_seconds": 120}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
     "diagnosis.rest": Use({"grace_seconds": 120}, **SAMPLED),
@@ -184,12 +185,10 @@ USES: dict[str, Use] = {
     ),
     "idempotency.keep": Use({"records": json.dumps(CHANGE["records"])}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
-    "listening.hear": Use(),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
     "outbox.claim_order": Use(
         {"seconds": 60, "destinations": f"{{{BUS},analytics}}", "order_id": PENDING}
     ),
-    "outbox.notify": Use(),
     "outbox.purge": Use({"days": 20, "batch": 200, "after": 0}),
     "outbox.record_results": Use(
         {"sent": f"{{{PENDING * 16 + 2}}}", "decisions": json.dumps(DECISIONS)}
@@ -204,7 +203,14 @@ USES: dict[str, Use] = {
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "readiness.ask": Use({"tables": "{orders,outbox}"}),
-    "signals.measure": Use(),
+    # After a restore, and at the start of an audit: rare, and not in anybody's way.
+    "restore.backlog": Use(reads=15_000, sorts=10_000),
+    "restore.doubt": Use({"after": 0, "up_to": 2**62}, reads=15_000, sorts=5000),
+    "restore.end": Use({"outcome": "done", "id": 77}),
+    "restore.given_up": Use(reads=6000),
+    "restore.lost": Use(reads=30_000, sorts=30_000),
+    "restore.record": Use({"operator": "o", "given": "{}", "reason": "r"}),
+    "restore.skip": Use({"sequence": "orders_id_seq", "to": 1}),
     "signals.backlog": Use(reads=25_000),  # as many as it may count, each minute
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),

@@ -1,0 +1,120 @@
+"""`orderctl after-restore`: what has to be done before a restored database is used."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import structs
+
+from common import wiring
+from common.operations import restore
+from common.operations.restore import Margin, Plan
+from infra.orderctl.output import (
+    Commands,
+    Printed,
+    UsageError,
+    add_command,
+    as_rows,
+    positive,
+    table,
+)
+
+_REASON = "the database was restored"
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "after-restore",
+        _after_restore,
+        help="give up the ids that may have been drawn since a backup, and mark events"
+        " that may have been sent since",
+        epilog="Without --yes it only says what it would do. Run it once after a\n"
+        "restore, or a fail-over that lost commits, while nothing else writes.\n"
+        "Keys of --json: is_done, skips (sequence, table, last, next), margin\n"
+        "(orders, lost_minutes, busiest_minute), backlog (events, to_hold, held,\n"
+        "dead_letters), in_doubt and held (null before it is done).\n"
+        "Example: orderctl after-restore --past-order-id 352 --yes",
+    )
+    parser.add_argument(
+        "--past-order-id",
+        type=positive,
+        metavar="ID",
+        help="the greatest order id that anybody was told: the next order's is above",
+    )
+    parser.add_argument(
+        "--past-item-id", type=positive, metavar="ID", help="the same of items"
+    )
+    parser.add_argument(
+        "--margin",
+        type=positive,
+        metavar="ORDERS",
+        help="how many orders may have been lost (default: ten times what the time"
+        " since the newest entry would have brought at the busiest known rate, and at"
+        f" least {restore.LEAST_MARGIN:,})",
+    )
+    parser.add_argument(
+        "--operator", metavar="NAME", help="who (default: the database's login)"
+    )
+    parser.add_argument("--reason", default=_REASON, help="why (default: %(default)s)")
+    parser.add_argument("--yes", action="store_true", help="do it")
+
+
+def _after_restore(arguments: argparse.Namespace) -> Printed:
+    if not arguments.reason.strip() or "\0" in arguments.reason:
+        raise UsageError("--reason is empty")
+    told = {"orders": arguments.past_order_id, "order_items": arguments.past_item_id}
+    wiring.use("DATABASE")
+    engine = wiring.engine()
+    plan = restore.plan(
+        engine, arguments.margin, {t: id_ for t, id_ in told.items() if id_ is not None}
+    )
+    done: dict[str, int | None] = {"in_doubt": None, "held": None}
+    if arguments.yes:
+        in_doubt, held = restore.carry_out(
+            engine, plan, reason=arguments.reason.strip(), operator=arguments.operator
+        )
+        done = {"in_doubt": in_doubt, "held": held}
+    data: dict[str, Any] = {"is_done": arguments.yes, **structs.asdict(plan), **done}
+    return Printed(data, _lines(plan, done))
+
+
+def _lines(plan: Plan, done: dict[str, int | None]) -> Iterator[str]:
+    yield from table(as_rows(plan.skips), ("sequence", "last", "next"), nothing="")
+    yield ""
+    yield f"margin: {_margin(plan.margin)}"
+    events, held = done["in_doubt"], done["held"]
+    if events is None:
+        events, held = plan.backlog.events, plan.backlog.to_hold
+    yield (
+        f"pending events: {_count(events)} may have been sent since the backup and are"
+        f" in doubt; {_count(held or 0)} of them are order.created and held, until you"
+        " confirm or resend each; the rest is sent again, which does no harm"
+    )
+    if plan.backlog.held:
+        yield f"held before: {_count(plan.backlog.held)}, which stay so"
+    if plan.backlog.dead_letters:
+        number = _count(plan.backlog.dead_letters)
+        yield (
+            f"open dead letters: {number}; some may have been replayed or discarded"
+            " since the backup: look before you replay"
+        )
+    yield "done" if done["in_doubt"] is not None else "nothing was done: say --yes"
+
+
+def _margin(margin: Margin) -> str:
+    if margin.busiest_minute is None:
+        return f"{margin.orders} orders, as given"
+    age = "there is no history"
+    if margin.lost_minutes is not None:
+        age = f"the newest entry is {max(0, margin.lost_minutes)} minutes old"
+    return (
+        f"{margin.orders} orders ({age}, the busiest minute had {margin.busiest_minute}"
+        f" orders; {restore.SAFETY_FACTOR} times that, at least"
+        f" {restore.LEAST_MARGIN})"
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number} or more" if number >= restore.MANY else str(number)
