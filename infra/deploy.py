@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import deploy_steps, locks
-from infra.deploy_steps import Place, Step, function_image, package_object
+from infra.deploy_steps import Deployment, Step, function_image, package_object
 from infra.package import CHECKOUT, NEEDS, Package, PackageError, build
 
 ENVIRONMENTS = CHECKOUT / "infra" / "terraform" / "environments"
@@ -26,8 +26,8 @@ PROGRAMS = ("gcloud", "terraform")
 USAGE_STATUS = 2
 STDERR = 2
 EPILOG = """\
-What is done stays done when a step fails; the same command again goes over it without
-harm. Terraform shows what it would change and asks, unless --yes is given.
+Steps that are done stay done if a later one fails; the same command may be repeated.
+Terraform shows what it would change and asks, unless --yes is given.
 
 examples:
   make deploy ENV=staging ARGS=--dry-run
@@ -50,7 +50,7 @@ class StepError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A step as it went."""
+    """A step that was run."""
 
     title: str
     command: str
@@ -59,10 +59,10 @@ class Done:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Deploy; answer 0, or the exit status of the command that failed."""
+    """Deploy; return 0, or the exit status of the command that failed."""
     arguments = _arguments(argv)
     try:
-        place = _place(arguments)
+        deployment = _deployment(arguments)
         packages = build(
             arguments.dist, arguments.functions or functions(_file(arguments))
         )
@@ -71,23 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DeployError, PackageError, locks.LockError) as error:
         print(f"deploy: {error}", file=sys.stderr)
         return USAGE_STATUS if isinstance(error, DeployError) else 1
-    steps = _choose(arguments)(place, packages)
+    steps = _choose(arguments)(deployment, packages)
     if arguments.dry_run:
-        _show(place, packages, steps, as_json=arguments.json)
+        _show(deployment, packages, steps, as_json=arguments.json)
         return 0
-    done, services, failure = _run_all(steps)
+    done, services, status = _run_all(steps)
     if arguments.json:
-        told = _told(place, packages, [asdict(each) for each in done], services)
-        print(json.dumps(told))
-    elif not failure:
+        steps_done = [asdict(each) for each in done]
+        print(json.dumps(_report(deployment, packages, steps_done, services)))
+    elif not status:
         for function, service in services.items():
             print(f"{function:<24}{service['revision']:<32}{service['url']}")
-    return failure
+    return status
 
 
 def _choose(
     arguments: argparse.Namespace,
-) -> Callable[[Place, Sequence[Package]], list[Step]]:
+) -> Callable[[Deployment, Sequence[Package]], list[Step]]:
     if arguments.foundation:
         return deploy_steps.steps_for_foundation
     if arguments.functions:
@@ -98,7 +98,7 @@ def _choose(
 def _run_all(
     steps: Sequence[Step],
 ) -> tuple[list[Done], dict[str, dict[str, str]], int]:
-    """Run the steps until one fails; return what was done, services, and a status."""
+    """Run the steps until one fails; return those run, the services, and a status."""
     done: list[Done] = []
     services: dict[str, dict[str, str]] = {}
     for number, step in enumerate(steps, 1):
@@ -107,9 +107,9 @@ def _run_all(
         began_at = time.monotonic()
         status, reason = 0, ""
         try:
-            said = _run(step)
+            output = _run(step)
             if step.checks:
-                services[step.checks] = _service(json.loads(said))
+                services[step.checks] = _service(json.loads(output))
         except StepError as error:
             status, reason = error.status, str(error)
         seconds = round(time.monotonic() - began_at, 1)
@@ -126,23 +126,23 @@ def _run_all(
 
 
 def _run(step: Step) -> str:
-    """Run one step; return what it says where that is looked at.
+    """Run one step; return its output if it checks a service.
 
-    All else that it prints goes to standard error, where progress is.
+    The output of other steps goes to standard error, like progress.
     """
-    out = subprocess.PIPE if step.checks else STDERR
-    done = subprocess.run(
+    process = subprocess.run(
         ["/bin/sh", "-c", step.command],
         cwd=CHECKOUT,
         check=False,
-        stdout=out,
+        stdout=subprocess.PIPE if step.checks else STDERR,
         text=True,
     )
-    if done.returncode:
-        # Ended by a signal it is a negative number here, and 128 more for a shell.
-        status = done.returncode if done.returncode > 0 else 128 - done.returncode
+    if process.returncode:
+        # A signal is a negative number here, and 128 more for a shell.
+        code = process.returncode
+        status = code if code > 0 else 128 - code
         raise StepError(status, f"exit status {status}")
-    return done.stdout or ""
+    return process.stdout or ""
 
 
 def _service(described: dict[str, Any]) -> dict[str, str]:
@@ -152,17 +152,24 @@ def _service(described: dict[str, Any]) -> dict[str, str]:
     ready = conditions.get("Ready", {})
     newest = status.get("latestCreatedRevisionName", "")
     if ready.get("status") != "True":
-        raise StepError(1, f"it is not ready: {ready.get('message', 'no reason told')}")
+        raise StepError(
+            1, f"it is not ready: {ready.get('message', 'no reason given')}"
+        )
     if newest != status.get("latestReadyRevisionName"):
         raise StepError(1, f"revision {newest} is not ready")
     return {"revision": newest, "url": str(status.get("url", ""))}
 
 
 def _show(
-    place: Place, packages: Sequence[Package], steps: Sequence[Step], *, as_json: bool
+    deployment: Deployment,
+    packages: Sequence[Package],
+    steps: Sequence[Step],
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
-        print(json.dumps(_told(place, packages, [_titled(each) for each in steps], {})))
+        planned = [_titled(each) for each in steps]
+        print(json.dumps(_report(deployment, packages, planned, {})))
         return
     for step in steps:
         print(f"# {step.title}\n{step.command}\n")
@@ -172,8 +179,8 @@ def _titled(step: Step) -> dict[str, str]:
     return {"title": step.title, "command": step.command}
 
 
-def _told(
-    place: Place,
+def _report(
+    deployment: Deployment,
     packages: Sequence[Package],
     steps: Sequence[dict[str, Any]],
     services: dict[str, dict[str, str]],
@@ -182,31 +189,36 @@ def _told(
         {
             "function": each.function,
             "package": package_object(each),
-            "image": function_image(place, each),
+            "image": function_image(deployment, each),
             **services.get(each.function, {}),
         }
         for each in packages
     ]
-    told = {"environment": place.environment, "project": place.project}
-    return told | {"region": place.region, "functions": functions, "steps": steps}
+    return {
+        "environment": deployment.environment,
+        "project": deployment.project,
+        "region": deployment.region,
+        "functions": functions,
+        "steps": steps,
+    }
 
 
 def functions(text: str) -> list[str]:
-    """Return what an environment's file deploys: all, the console if it is on."""
+    """Return the functions that an environment's file deploys."""
     has_console = re.search(r"^ops_console\s*=\s*true\b", text, re.MULTILINE)
     return [name for name in sorted(NEEDS) if name != "ops_console" or has_console]
 
 
 def _file(arguments: argparse.Namespace) -> str:
-    """Return what the environment's file says; raise DeployError."""
+    """Return the text of the environment's file; raise DeployError."""
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     if not path.is_file():
         raise DeployError(f"there is no {path.relative_to(CHECKOUT)}")
     return path.read_text(encoding="utf-8")
 
 
-def _place(arguments: argparse.Namespace) -> Place:
-    """Return where to, from the environment's file; raise DeployError."""
+def _deployment(arguments: argparse.Namespace) -> Deployment:
+    """Return where to deploy, from the environment's file; raise DeployError."""
     text = _file(arguments)
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     found = dict(re.findall(r'^(\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))
@@ -214,7 +226,7 @@ def _place(arguments: argparse.Namespace) -> Place:
         if not found.get(name):
             raise DeployError(f"{path.relative_to(CHECKOUT)} does not say {name}")
     project = arguments.project or found["project_id"]
-    return Place(
+    return Deployment(
         environment=arguments.environment,
         project=project,
         region=found["region"],
@@ -239,12 +251,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("functions", nargs="*", help="these only (default: all)")
+    parser.add_argument("functions", nargs="*", help="only these (default: all)")
     parser.add_argument(
         "--environment",
         choices=["staging", "production"],
         default="staging",
-        help="whose file of infra/terraform/environments counts (default: %(default)s)",
+        help="the file in infra/terraform/environments (default: %(default)s)",
     )
     parser.add_argument("--project", help="instead of the file's project_id")
     parser.add_argument(
@@ -253,14 +265,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--foundation",
         action="store_true",
-        help="only what must be there before secrets can have values",
+        help="only what must exist before secrets can have values",
     )
     parser.add_argument(
         "--dist",
         type=Path,
         default=CHECKOUT / "dist",
         metavar="FOLDER",
-        help="for packages and what Terraform is told (default: dist of the checkout)",
+        help="for packages and Terraform's variables (default: dist of the checkout)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print each command, and run none"
@@ -273,9 +285,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if unknown := set(arguments.functions) - NEEDS.keys():
         parser.error(f"no such function: {', '.join(sorted(unknown))}")
     if arguments.foundation and arguments.functions:
-        parser.error("--foundation is not about functions")
+        parser.error("--foundation takes no functions")
     if not (arguments.yes or arguments.dry_run or sys.stdin.isatty()):
-        parser.error("nobody is there for Terraform to ask: say --yes")
+        parser.error("Terraform cannot ask without a terminal: use --yes")
     return arguments
 
 

@@ -1,7 +1,7 @@
 """Write the Terraform variables of a deployment: its packages and image.
 
-It is a command of its own because the packages of functions that are not deployed are
-known only after reading Terraform's outputs.
+It is a separate command because the packages of functions that stay as they are can
+only be read from Terraform's outputs.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--keep",
         type=Path,
         metavar="FILE",
-        help="`terraform output -json`: all else stays as it is there",
+        help="`terraform output -json`: other functions keep their packages",
     )
     parser.add_argument(
         "--image-in",

@@ -1,7 +1,7 @@
 """`make docs`: build the documentation as a site in build/site.
 
-Pages keep their paths in the checkout, so links work on a code host, too; links to
-files that are no pages become plain text.
+Pages keep their paths in the checkout, so links work on a code host, too. Links to
+files that are not pages become plain text.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def on_page_markdown(
     config: "MkDocsConfig",  # noqa: ARG001 mkdocs passes it by name
     files: "Files",
 ) -> str:
-    """Return the page with links to what is no page turned into plain text."""
+    """Return the page with links to files that are not pages as plain text."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def resolve(link: re.Match[str]) -> str:
@@ -87,7 +87,7 @@ def on_post_page(
     page: "Page",  # noqa: ARG001 mkdocs passes them by name
     config: "MkDocsConfig",  # noqa: ARG001
 ) -> str:
-    """Return the page with a name for its search dialog, for who listens to it."""
+    """Return the page with a name for its search dialog, for screen readers."""
     return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
 
 
@@ -95,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site, or serve it; return the exit status of mkdocs."""
     parser = argparse.ArgumentParser(
         prog="make docs",
-        description="Build the documentation as a site. A link that leads nowhere, also"
-        " to a heading, fails.",
+        description="Build the documentation as a site. A broken link, also to a"
+        " heading, is an error.",
         epilog='Example: make docs ARGS="--serve --port 8001"',
     )
     parser.add_argument(
-        "--serve", action="store_true", help="serve it, and follow changes"
+        "--serve", action="store_true", help="serve it, and rebuild it on changes"
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="for --serve (default: %(default)s)"
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder",
         type=Path,
         default=CHECKOUT / "build" / "site",
-        help="where it is built; what is there goes (default: build/site)",
+        help="where it is built; its content is replaced (default: build/site)",
     )
     options = parser.parse_args(arguments)
     if options.serve:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             words += ["--watch", str(CHECKOUT / path)]
         return _mkdocs(words, capture=False).returncode
     folder = options.folder.absolute()
-    # Told to be quiet it would not count its warnings either.
+    # With --quiet it would not count its warnings either.
     done = _mkdocs(["build", "--strict", "--site-dir", str(folder)], capture=True)
     for line in done.stderr.splitlines():
         if not line.startswith("INFO"):
@@ -132,7 +132,7 @@ def _mkdocs(words: list[str], *, capture: bool) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", *words],
         cwd=CHECKOUT,
-        # Its theme would tell about plans for other releases of mkdocs.
+        # Its theme would print a warning about future releases of mkdocs.
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         check=False,
         stderr=subprocess.PIPE if capture else None,

@@ -1,7 +1,7 @@
-"""`make graph`: draw who imports whom in `common/`, one line a package, top down.
+"""`make graph`: draw the imports in `common/`, a line for each package, top down.
 
-A package stands above all that it imports. It exits with 1 where that cannot be: where
-packages import each other in a circle.
+A package stands above all that it imports; the exit status is 1 if packages import each
+other in a circle.
 """
 
 import argparse
@@ -20,22 +20,22 @@ Graph = dict[str, set[str]]
 def imports() -> Graph:
     """Return, for each package and module directly in `common`, what it imports."""
     graph = grimp.build_graph(ROOT)
-    found: Graph = {_room(child): set() for child in graph.find_children(ROOT)}
+    found: Graph = {_package(child): set() for child in graph.find_children(ROOT)}
     for module in graph.modules - {ROOT}:
         for imported in graph.find_modules_directly_imported_by(module):
-            if imported != ROOT and _room(imported) != _room(module):
-                found[_room(module)].add(_room(imported))
+            if imported != ROOT and _package(imported) != _package(module):
+                found[_package(module)].add(_package(imported))
     return found
 
 
-def _room(module: str) -> str:
+def _package(module: str) -> str:
     return module.split(".")[1]
 
 
 def levels(graph: Graph) -> list[list[str]]:
-    """Return the rooms from the top to the ground; raise `graphlib.CycleError`.
+    """Return the packages by level, top down; raise `graphlib.CycleError`.
 
-    What is in one level imports nothing of it, only of those below.
+    A package imports only from levels below its own.
     """
     sorter = graphlib.TopologicalSorter(graph)
     sorter.prepare()

@@ -1,7 +1,6 @@
-"""Find the modules and packages that a function's sources import.
+"""Find the modules and packages that a function's sources import, without importing.
 
-Nothing is imported for that; imports for type checking do not count, and
-`find_spec("x")` does.
+Imports for type checking do not count; `find_spec("x")` does.
 """
 
 import ast
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OURS = "common"
-# Where a package's name is not that of its module. Many packages share `google`, so
-# that one says nothing: an unknown one below it is named in full.
+# Distributions whose name differs from their module's. Many share the package `google`,
+# so an unlisted module below it is named in full.
 _DISTRIBUTIONS = {
     "google.api_core": "google-api-core",
     "google.auth": "google-auth",
@@ -31,7 +30,7 @@ _DISTRIBUTIONS = {
 
 @dataclass(frozen=True)
 class Reached:
-    """Files of ours, in order, and names of distributions."""
+    """Our files, in order, and names of distributions."""
 
     modules: tuple[Path, ...]
     packages: frozenset[str]
@@ -40,9 +39,9 @@ class Reached:
 def reach(
     checkout: Path, entries: Iterable[Path], left_out: Collection[str]
 ) -> Reached:
-    """Return what `entries` import, and what that imports, but for `left_out`.
+    """Return everything that `entries` import, directly or not, except for `left_out`.
 
-    What is left out is a module of ours with all that is below it.
+    Each of these is a module of ours, left out with all that is below it.
     """
     modules: set[Path] = set()
     packages: set[str] = set()
@@ -67,7 +66,7 @@ def reach(
 
 
 def _distribution(module: str) -> str:
-    """Return the package that a module is from."""
+    """Return the name of the distribution that a module is from."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         if found := _DISTRIBUTIONS.get(".".join(parts[:length])):
@@ -77,7 +76,7 @@ def _distribution(module: str) -> str:
 
 
 def _source(checkout: Path, module: str) -> Path | None:
-    """Return a module's file; None for a name that is something inside of a module."""
+    """Return a module's file; None for the name of something inside a module."""
     path = checkout.joinpath(*module.split("."))
     found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return found if found.exists() else None

@@ -34,8 +34,8 @@ def pins(lock: Path) -> dict[str, str]:
 def closure(lock: Path, names: Iterable[str]) -> list[str]:
     """Return the lines of `names` and of all that they depend on, in the lock's order.
 
-    What depends on what is read from the packages installed here; raise LockError
-    where one is not. A dependency that the lock lacks is none on any Python it is for.
+    Dependencies are read from the packages installed here; raise LockError if one is
+    not installed. A dependency missing from the lock is needed on none of its Pythons.
     """
     locked = pins(lock)
     needed: set[str] = set()
@@ -54,13 +54,13 @@ def closure(lock: Path, names: Iterable[str]) -> list[str]:
 
 
 def _requires(name: str, extra: str) -> list[tuple[str, str]]:
-    """Return what a package asks for: by itself, or for one of its extras."""
+    """Return a package's requirements, its own or those of one of its extras."""
     try:
-        asked = metadata.requires(name) or []
+        requirements = metadata.requires(name) or []
     except metadata.PackageNotFoundError as error:
         raise LockError(f"{name} is not installed: make venv") from error
     found = []
-    for text in asked:
+    for text in requirements:
         requirement = Requirement(text)
         marker = str(requirement.marker or "")
         of_extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", marker)

@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parents[1]
 FUNCTIONS = CHECKOUT / "functions"
 LOCK = CHECKOUT / "requirements" / "runtime.txt"
 EXTRAS_LOCK = CHECKOUT / "requirements" / "dev.txt"  # the same pins, and extras'
-# Left out unless it is asked for: a collector is not everybody's.
+# Left out unless --otel is given: not every deployment has a collector.
 OTEL = {"common.telemetry.otel"}
 _OTEL = {
     "opentelemetry-api",
@@ -36,10 +36,10 @@ _HTTP = {"flask", "functions-framework", "msgspec", "werkzeug"}
 _USERS = {"pyjwt"}
 _DATABASE = {"cloud-sql-python-connector", "google-auth", "pg8000", "sqlalchemy"}
 _PAGES = {"itsdangerous", "jinja2"}
-# A deployment chooses its bus by a variable, so each comes along.
+# A deployment chooses its bus by a variable, so all are included.
 _BUS = {"google-cloud-pubsub", "grpcio", "pika", "requests", "urllib3"}
 
-# What each function imports by itself, at once or later; what these need comes along.
+# What each function's own code imports, at once or later; dependencies are added.
 NEEDS = {
     "api_docs": _HTTP | {"jinja2", "markupsafe", "offapi", "pyyaml"},
     "approval_handler": _HTTP | _DATABASE | _BUS,
@@ -52,12 +52,12 @@ NEEDS = {
 
 
 class PackageError(Exception):
-    """A function imports something else than `NEEDS` says."""
+    """A function's imports differ from `NEEDS`."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """One zip, as it lies there."""
+    """One zip that was made."""
 
     function: str
     path: str
@@ -68,7 +68,7 @@ class Package:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the zips and tell of them; return the exit status."""
+    """Make the zips and list them; return the exit status."""
     arguments = _arguments(argv)
     try:
         functions = arguments.functions or sorted(NEEDS)
@@ -91,9 +91,8 @@ def build(
 ) -> list[Package]:
     """Write `folder`/FUNCTION.zip for each of `functions`; return what was made.
 
-    With `has_otel` they can send spans and metrics to a collector.
-
-    Raise PackageError or LockError, with no zip of that function written.
+    With `has_otel` they can send spans and metrics to a collector. Raise PackageError
+    or LockError; no zip of that function is written then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [_build(folder, function, has_otel) for function in functions]
@@ -135,10 +134,10 @@ def _build(folder: Path, function: str, has_otel: bool) -> Package:  # noqa: FBT
 
 
 def _data(modules: Sequence[Path]) -> list[Path]:
-    """Return the data files of the packages among `modules`, as pyproject has them."""
-    told = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    """Return the data files of the packages among `modules`, from pyproject.toml."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     found = []
-    for package, patterns in told["tool"]["setuptools"]["package-data"].items():
+    for package, patterns in project["tool"]["setuptools"]["package-data"].items():
         folder = CHECKOUT.joinpath(*package.split("."))
         if folder / "__init__.py" in modules:
             found += [each for pattern in patterns for each in folder.glob(pattern)]
@@ -146,19 +145,19 @@ def _data(modules: Sequence[Path]) -> list[Path]:
 
 
 def _check(function: str, reached: Reached, needs: set[str]) -> None:
-    """Hold what is declared against what the sources import."""
+    """Raise PackageError if the sources import more or less than is declared."""
     missing = reached.packages - needs
     unused = needs - reached.packages
     if missing or unused:
-        said = [f"needs {', '.join(sorted(missing))}"] if missing else []
-        said += [f"does not need {', '.join(sorted(unused))}"] if unused else []
-        raise PackageError(f"{function} {' and '.join(said)}; see NEEDS")
+        parts = [f"needs {', '.join(sorted(missing))}"] if missing else []
+        parts += [f"does not need {', '.join(sorted(unused))}"] if unused else []
+        raise PackageError(f"{function} {' and '.join(parts)}; see NEEDS")
 
 
 def _compile(stage: Path) -> None:
     """Compile every source, always to the same bytes.
 
-    They depend on what else the process has seen, so this is done in one of its own.
+    Bytecode depends on what else the process compiled, so a new process does it.
     """
     command = [sys.executable, "-S", "-m", "compileall", "-q", "-s", str(stage)]
     command += ["--invalidation-mode", "unchecked-hash", str(stage)]
@@ -166,7 +165,7 @@ def _compile(stage: Path) -> None:
 
 
 def _zip(stage: Path, path: Path) -> int:
-    """Write all files of `stage`, in the order of their names; return how many."""
+    """Write all files of `stage`, sorted by name; return how many."""
     files = sorted(each for each in stage.rglob("*") if each.is_file())
     unfinished = path.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w") as archive:
@@ -186,7 +185,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="example: make package ARGS='item_status --json'",
     )
-    parser.add_argument("functions", nargs="*", help="these only (default: all)")
+    parser.add_argument("functions", nargs="*", help="only these (default: all)")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "dist", help="folder")
     parser.add_argument(
         "--otel", action="store_true", help="with OpenTelemetry, the extra otel"

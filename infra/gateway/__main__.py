@@ -29,16 +29,17 @@ class GatewayError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the document and tell of it; return the exit status."""
+    """Write the document and print a summary; return the exit status."""
     arguments = _arguments(argv)
     try:
         addresses = _addresses(arguments)
-        made = gateway_document(addresses, _token(arguments), _deadline(arguments))
-        _write(arguments.out, made)
+        token, deadline = _token(arguments), _deadline(arguments)
+        document = gateway_document(addresses, token, deadline)
+        _write(arguments.out, document)
     except GatewayError as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
-    counts = _counts(made)
+    counts = _counts(document)
     if arguments.json:
         print(json.dumps({"path": str(arguments.out), "operations": counts}))
         return 0
@@ -52,16 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _addresses(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return each function's address; one that is given wins over Terraform's."""
+    """Return each function's address; --address wins over Terraform's output."""
     found: dict[str, str] = {}
     if arguments.terraform_output is not None:
         found = _terraform(arguments.terraform_output)
-    for given in arguments.address:
-        name, equals, address = given.partition("=")
+    for argument in arguments.address:
+        name, equals, address = argument.partition("=")
         if not equals or name not in functions():
             names = ", ".join(functions())
             raise GatewayError(
-                f"--address {given}: FUNCTION=https://host, FUNCTION one of {names}"
+                f"--address {argument}: FUNCTION=https://host, FUNCTION one of {names}"
             )
         found[name] = address
     addresses = {}
@@ -76,16 +77,16 @@ def _addresses(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _terraform(file: Path) -> dict[str, str]:
-    """Return the addresses that `terraform output -json` tells."""
+    """Return the addresses in the output of `terraform output -json`."""
     where = f"--terraform-output {file}"
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-        told = json.loads(text)
+        outputs = json.loads(text)
     except OSError as error:
         raise GatewayError(f"{where}: {error.strerror}") from error
     except ValueError as error:
         raise GatewayError(f"{where}: no JSON; `terraform output -json`") from error
-    output = told.get(TERRAFORM_OUTPUT) if isinstance(told, dict) else None
+    output = outputs.get(TERRAFORM_OUTPUT) if isinstance(outputs, dict) else None
     urls = output.get("value") if isinstance(output, dict) else None
     if not isinstance(urls, dict) or not all(isinstance(v, str) for v in urls.values()):
         raise GatewayError(f"{where}: there is no output {TERRAFORM_OUTPUT} in it")
@@ -97,7 +98,7 @@ def _token(arguments: argparse.Namespace) -> Token:
         if not getattr(arguments, name):
             raise GatewayError(f"--{name} is missing; see --help")
     if not re.fullmatch(r"[!-~]+", arguments.issuer):
-        raise GatewayError("--issuer: the tokens' claim iss, to the letter")
+        raise GatewayError("--issuer: exactly the tokens' claim iss")
     for audience in arguments.audience:
         if not re.fullmatch(r"[!-+\--~]+", audience):
             raise GatewayError("--audience: one each, without spaces and commas")
@@ -132,19 +133,19 @@ def _deadline(arguments: argparse.Namespace) -> float:
     return seconds
 
 
-def _write(path: Path, made: Mapping[str, Any]) -> None:
+def _write(path: Path, document: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(made, indent=2, ensure_ascii=False)
+        text = json.dumps(document, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise GatewayError(f"--out {path}: {error.strerror}") from error
 
 
-def _counts(made: Mapping[str, Any]) -> dict[str, int]:
+def _counts(document: Mapping[str, Any]) -> dict[str, int]:
     backends = [
         operation["x-google-backend"]
-        for operations in made["paths"].values()
+        for operations in document["paths"].values()
         for operation in operations.values()
     ]
     return {name: backends.count(name) for name in functions()}
@@ -167,13 +168,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FUNCTION=URL",
-        help=f"where a function is; one each for {', '.join(functions())}",
+        help=f"a function's address; one each for {', '.join(functions())}",
     )
     add(
         "--terraform-output",
         type=Path,
         metavar="FILE",
-        help=f"what `terraform output -json` said ({TERRAFORM_OUTPUT}); - is stdin",
+        help=f"of `terraform output -json` ({TERRAFORM_OUTPUT}); - is stdin",
     )
     add("--issuer", help="the claim iss of users' tokens")
     add("--jwks", metavar="URL", help="where the issuer publishes its public keys")
@@ -181,7 +182,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--audience",
         action="append",
         default=[],
-        help="a claim aud that is accepted; may be given more than once",
+        help="a claim aud that is accepted; may be repeated",
     )
     add(
         "--deadline-seconds",

@@ -1,8 +1,8 @@
-"""The API document in the words of Google API Gateway (OpenAPI 3.1 and extensions).
+"""The API document for Google API Gateway: OpenAPI 3.1 with Google's extensions.
 
-What is left out of `common/api_docs/openapi.yaml`, who may call what, which function
-serves it. No path ends in a slash: the gateway refuses a document in which one does,
-and serves each path with and without it.
+It leaves out internal paths, and says which function serves a path and which token it
+needs. No path ends in a slash: the gateway refuses a document with one that does, and
+serves each path with and without it.
 """
 
 import copy
@@ -13,21 +13,21 @@ from typing import Any
 from common.api_docs.documents import operations, parsed
 from infra.local.gateway import function_of
 
-# What stays inside: how a function is, and what only the shop service calls.
+# Not reachable through the gateway: health, and what only the shop service calls.
 LEFT_OUT = ("/health/", "/api/order-items/{id}/status/")
-# What the documentation's pages load, which the API document does not tell of.
+# What the documentation's pages load; the API document does not contain it.
 ASSETS = "/api/schema/assets/{name}"
 DEADLINE_SECONDS = 15.0
 
 INTRODUCTION = """
-Behind this gateway a `HEAD` or an `OPTIONS` is not answered, and neither is what has to
-do with the status of single items and with the health of functions.
+This gateway serves no `HEAD` and no `OPTIONS`, and neither the path that sets an item's
+status nor those of functions' health.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """Who signs users' tokens: the claim `iss`, its public keys, and `aud`, any of."""
+    """The tokens that are accepted: their issuer, its public keys, and audiences."""
 
     issuer: str
     jwks_uri: str
@@ -46,26 +46,26 @@ def gateway_document(
 ) -> dict[str, Any]:
     """Return the document; the same every time.
 
-    `addresses` has an `https://host` for each of `functions()`, which is also what the
-    gateway's own token for that function is made out to.
+    `addresses` has an `https://host` for each of `functions()`, which is also the
+    audience of the gateway's own token for that function.
     """
-    found = copy.deepcopy(parsed("openapi"))
-    # None is needed, and the gateway's own address is another one.
-    del found["servers"]
-    found["info"]["description"] += INTRODUCTION
-    # An alternative that is an API key is not supported, and a client's X-User-ID is
-    # worth nothing here.
-    found["security"] = [{"token": []}]
-    found["components"]["securitySchemes"] = {"token": _scheme(token)}
-    found["paths"] = _paths()
+    document = copy.deepcopy(parsed("openapi"))
+    # Not needed, and it would not be the gateway's address.
+    del document["servers"]
+    document["info"]["description"] += INTRODUCTION
+    # The gateway supports no alternative that is an API key, and a client's own
+    # X-User-ID does not count here.
+    document["security"] = [{"token": []}]
+    document["components"]["securitySchemes"] = {"token": _scheme(token)}
+    document["paths"] = _paths()
     tags = {
         tag
-        for path in found["paths"].values()
+        for path in document["paths"].values()
         for operation in path.values()
         for tag in operation["tags"]
     }
-    found["tags"] = [each for each in found["tags"] if each["name"] in tags]
-    found["x-google-api-management"] = {
+    document["tags"] = [each for each in document["tags"] if each["name"] in tags]
+    document["x-google-api-management"] = {
         "backends": {
             name: {
                 "address": addresses[name],
@@ -77,21 +77,21 @@ def gateway_document(
             for name in functions()
         }
     }
-    return found
+    return document
 
 
 def _paths() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for method, path, told in operations(parsed("openapi")):
+    paths: dict[str, Any] = {}
+    for method, path, documented in operations(parsed("openapi")):
         if path.startswith(LEFT_OUT):
             continue
-        operation = copy.deepcopy(told)
-        # Said of each: what is not said of is open to everybody.
+        operation = copy.deepcopy(documented)
+        # Explicit, because the gateway leaves an operation without it open to all.
         operation.setdefault("security", [{"token": []}])
         operation["x-google-backend"] = function_of(path)
-        found.setdefault(path.rstrip("/"), {})[method] = operation
+        paths.setdefault(path.rstrip("/"), {})[method] = operation
     asset = _asset() | {"x-google-backend": function_of(ASSETS)}
-    return found | {ASSETS: {"get": asset}}
+    return paths | {ASSETS: {"get": asset}}
 
 
 def _asset() -> dict[str, Any]:
@@ -112,15 +112,15 @@ def _scheme(token: Token) -> dict[str, Any]:
     return {
         "type": "oauth2",
         "description": (
-            "A token of the user's: signed with a key that its issuer publishes, `sub`"
-            " a UUID. The gateway verifies it and passes its claims on."
+            "The user's token, signed with a key that its issuer publishes; `sub` is a"
+            " UUID. The gateway verifies it and passes its claims on."
         ),
         "flows": {"implicit": {"authorizationUrl": "", "scopes": {}}},
         "x-google-auth": {
             "issuer": token.issuer,
             "jwksUri": token.jwks_uri,
             "audiences": list(token.audiences),
-            # Not in a query, where the gateway would look, too: addresses are logged.
+            # Not in a query, where the gateway would also look: URLs are logged.
             "jwtLocations": [{"header": "Authorization", "valuePrefix": "Bearer "}],
         },
     }

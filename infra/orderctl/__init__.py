@@ -16,9 +16,9 @@ from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
 from infra.orderctl import (
     auditing,
+    dead_letters,
     doctor,
     event_commands,
-    letters,
     maintenance,
     restoring,
 )
@@ -26,15 +26,15 @@ from infra.orderctl.output import Printed, UsageError, show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; answer its exit status: 0 done, 1 failed, 2 wrong usage.
+    """Run one command; return its exit status: 0 done, 1 failed, 2 wrong usage.
 
-    1 is also the answer of a command that looks for trouble and found some.
+    A command that looks for problems also returns 1 if it finds any.
     """
     arguments = _parser().parse_args(argv)
     try:
-        answer: Printed = arguments.run(arguments)
-        show(answer, as_json=arguments.json)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        result: Printed = arguments.run(arguments)
+        show(result, as_json=arguments.json)
+    except BrokenPipeError:  # the reader stops early, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(message, 2 if is_usage else 1)
     finally:
         wiring.close()
-    return int(answer.is_failure)
+    return int(result.is_failure)
 
 
 def _explain(error: Exception) -> str | None:
-    """Return the one line that an operator is told, None for a defect of ours."""
+    """Return the error in one line for an operator, or None if it is a defect."""
     match error:
         case ConfigError() | UsageError():
             return str(error)
@@ -70,8 +70,8 @@ def _fail(message: str, status: int) -> int:
 
 def _unavailable(error: DatabaseUnavailableError) -> str:
     if sqlstates.meaning(error.__cause__ or error) is Meaning.NOT_SET_UP:
-        said = sqlstates.reason(error)
-        return f"the database is not set up ({said}): run {sqlstates.remedy(error)}"
+        reason = sqlstates.reason(error)
+        return f"the database is not set up ({reason}): run {sqlstates.remedy(error)}"
     database = startup.settings().database
     assert database is not None, "every command needs it"
     if isinstance(database, CloudSql):
@@ -85,11 +85,18 @@ def _unavailable(error: DatabaseUnavailableError) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="orderctl",
-        description="Operate orders: their schema, their events, their truth.",
+        description="Operate the order service: its schema, events and consistency.",
         epilog="Exit status: 0 done or well, 1 failed or not well, 2 wrong usage."
         " Example: orderctl doctor --fix",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (maintenance, restoring, auditing, doctor, event_commands, letters):
+    for module in (
+        maintenance,
+        restoring,
+        auditing,
+        doctor,
+        event_commands,
+        dead_letters,
+    ):
         module.add_to(commands)
     return parser

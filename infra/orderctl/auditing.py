@@ -1,7 +1,7 @@
 """`orderctl audit`: check that all events were published, once and in order.
 
-An event that may have been sent twice is reported, but is no difference: only the
-destination could tell.
+An event that may have been sent twice is reported, but is no difference: only its
+destination knows.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from infra.orderctl.output import (
     table,
 )
 
-_QUIET_SECONDS = 2.0
 _GIVEN_UP = ("sequence", "first", "last", "at", "operator", "reason")
 
 
@@ -35,7 +34,7 @@ def add_to(commands: Commands) -> None:
         commands,
         "audit",
         _audit,
-        help="compare orders and their history with the events owed, sent and pending",
+        help="compare orders and their history with the events pending and sent",
         epilog="Reads only, may run at any time. Exit status 1: something differs.\n"
         "Keys of --json: orders, events, pending, resent, found (differences, all),\n"
         "differences (order_id, what, sentence, details), doubtful (ambiguous, all),\n"
@@ -43,33 +42,33 @@ def add_to(commands: Commands) -> None:
         "is_resend), given_up (sequence, first, last, at, operator, reason).\n"
         "Example: orderctl audit --from-order 1000 --limit-differences 20",
     )
-    parser.add_argument("--order", type=positive, metavar="ID", help="only this one")
+    parser.add_argument("--order", type=positive, metavar="ID", help="only this order")
     parser.add_argument(
-        "--from-order", type=positive, metavar="ID", help="from this on"
+        "--from-order", type=positive, metavar="ID", help="from this order on"
     )
     parser.add_argument(
-        "--to-order", type=positive, metavar="ID", help="up to this one"
+        "--to-order", type=positive, metavar="ID", help="up to this order"
     )
     parser.add_argument(
         "--limit-differences",
         type=positive,
         default=1000,
         metavar="N",
-        help="list at most so many; all are counted (default: %(default)s)",
+        help="list at most this many; all are counted (default: %(default)s)",
     )
 
 
 def _audit(arguments: argparse.Namespace) -> Printed:
     between = _between(arguments)
     wiring.use("DATABASE")
-    meter = _Meter()
+    progress = _Progress()
     report = audit(
         wiring.engine(),
         between=between,
         limit=arguments.limit_differences,
-        progress=meter,
+        progress=progress,
     )
-    meter.end()
+    progress.end()
     return Printed(_data(report), _lines(report), is_failure=report.found > 0)
 
 
@@ -139,26 +138,29 @@ def _lines(report: Report) -> Iterator[str]:
     )
 
 
-class _Meter:
-    """Says how far an audit is: at a terminal, or when it takes long."""
+_PROGRESS_SECONDS = 2.0
+
+
+class _Progress:
+    """Print how far an audit is, from the second second on."""
 
     def __init__(self) -> None:
-        self._started = self._said = time.monotonic()
+        self._printed_at = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
-        self._has_spoken = False
+        self._has_printed = False
 
     def __call__(self, done: int, last: int) -> None:
         """Print it, at most every other second."""
         now = time.monotonic()
-        if now - self._said < _QUIET_SECONDS:
+        if now - self._printed_at < _PROGRESS_SECONDS:
             return
-        self._said = now
-        self._has_spoken = True
+        self._printed_at = now
+        self._has_printed = True
         start, end = ("\r", "") if self._is_terminal else ("", "\n")
-        said = f"{start}orderctl: compared up to order {done} of {last}{end}"
-        print(said, end="", file=sys.stderr, flush=True)
+        text = f"{start}orderctl: compared up to order {done} of {last}{end}"
+        print(text, end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Leave the line."""
-        if self._has_spoken and self._is_terminal:
+        """End the line that is rewritten on a terminal."""
+        if self._has_printed and self._is_terminal:
             print(file=sys.stderr)

@@ -1,6 +1,6 @@
 """`orderctl doctor`: report what holds up orders and events, and repair it.
 
-After `--fix` it looks again; the exit status is about what remains.
+After `--fix` the diagnosis is repeated; the exit status is about what remains.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""`orderctl events`: find events wherever they are, send again, confirm.
+"""`orderctl events`: list events, show one, send it again, confirm that it arrived.
 
-Finding an event without `--order` is slow, since no index has its id.
+Without `--order` an event is found slowly, since no index holds its id.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     group = add_group(
         commands,
         "events",
-        help="look at events, send them again, confirm what is held",
+        help="list events, send them again, confirm held ones",
         epilog="Example: orderctl events list --held",
     )
     listing = add_command(
@@ -47,15 +47,15 @@ def add_to(commands: Commands) -> None:
         "list",
         _list,
         help="list pending events, oldest first, or sent ones, newest first",
-        epilog="Of what was sent only the newest 100,000 are looked at, unless an order"
-        f" is named.\nKeys of --json: events, a list of rows.\n{_ROW_KEYS}\n"
+        epilog="Without --order, only the newest 100,000 sent events are searched.\n"
+        f"Keys of --json: events, a list of rows.\n{_ROW_KEYS}\n"
         "Example: orderctl events list --sent --order 42",
     )
     place = listing.add_mutually_exclusive_group()
     place.add_argument("--sent", action="store_true", help="instead of pending ones")
     place.add_argument("--held", action="store_true", help="only those that are held")
     listing.add_argument("--order", type=positive, metavar="ID", help="of this order")
-    listing.add_argument("--destination", metavar="NAME", help="for this destination")
+    listing.add_argument("--destination", metavar="NAME", help="to this destination")
     listing.add_argument("--type", metavar="TYPE", help="such as order.created")
     add_limit(listing)
 
@@ -69,30 +69,30 @@ def add_to(commands: Commands) -> None:
     )
     _add_event(shown)
 
-    again = add_command(
+    resent = add_command(
         group,
         "resend",
         _resend,
-        help="release an event that is held, hurry one that is pending, send a sent one"
-        " once more",
+        help="send an event again: a held one is released, a pending one is due now,"
+        " a sent one is sent once more",
         epilog="Consumers may count it twice: product lowers stock again.\n"
         "Keys of --json: event_id, order_id, done, a list of destination and action\n"
         "(released, due, resent, sending).\n"
         "Example: orderctl events resend 7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11"
         " --destination rabbitmq",
     )
-    _add_event(again)
-    again.add_argument(
+    _add_event(resent)
+    resent.add_argument(
         "--destination", metavar="NAME", help="only there (default: to each it was for)"
     )
-    again.add_argument("--yes", action="store_true", help="do not ask")
+    resent.add_argument("--yes", action="store_true", help="do not ask")
 
     confirmed = add_command(
         group,
         "confirm",
         _confirm,
-        help="take an event that is held for sent, because you know that it arrived",
-        epilog="Keys of --json: as of resend; the action is confirmed.\n"
+        help="record a held event as sent, because you know that it arrived",
+        epilog="Keys of --json: as for resend; the action is confirmed.\n"
         "Example: orderctl events confirm 7d1c2a90-3f0e-4a53-9a44-0f2d4c1b8e11"
         " --destination rabbitmq",
     )
@@ -115,7 +115,7 @@ def _add_event(parser: argparse.ArgumentParser) -> None:
 
 def _uuid(text: str) -> UUID:
     if (parsed := parse_uuid(text)) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no event's id, which is a UUID")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an event id (a UUID)")
     return parsed
 
 
@@ -191,8 +191,8 @@ def _resend(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     where = arguments.destination or "every destination"
-    asked = f"Send event {arguments.event_id} of order {order_id} to {where} again?"
-    confirm(asked, is_sure=arguments.yes)
+    question = f"Send event {arguments.event_id} of order {order_id} to {where} again?"
+    confirm(question, is_sure=arguments.yes)
     done = event_log.resend(
         wiring.engine(), arguments.event_id, order_id, arguments.destination
     )
@@ -203,21 +203,21 @@ def _confirm(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     order_id = _order(arguments)
     where = arguments.destination
-    asked = f"Did event {arguments.event_id} of order {order_id} arrive at {where}?"
-    confirm(asked, is_sure=arguments.yes)
+    question = f"Did event {arguments.event_id} of order {order_id} arrive at {where}?"
+    confirm(question, is_sure=arguments.yes)
     done = event_log.confirm(wiring.engine(), arguments.event_id, order_id, where)
     return _done(arguments.event_id, order_id, [done])
 
 
-_SAID = {
+_ACTIONS = {
     "released": "released: the relay sends it",
     "due": "was pending: it is due now",
     "resent": "will be sent once more",
     "sending": "is being sent right now: nothing was done",
-    "confirmed": "taken for sent: the order's later events can go",
+    "confirmed": "recorded as sent: the order's later events are released",
 }
 
 
 def _done(event_id: UUID, order_id: int, done: list[Done]) -> Printed:
     data = {"event_id": event_id, "order_id": order_id, "done": done}
-    return Printed(data, facts({d.destination: _SAID[d.action] for d in done}))
+    return Printed(data, facts({d.destination: _ACTIONS[d.action] for d in done}))

@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from typing import Any
 
 from common import approval, startup, wiring
 from common.database.engine import ping
@@ -16,7 +15,7 @@ def add_to(commands: Commands) -> None:
         commands,
         "migrate",
         _migrate,
-        help="bring the database's schema to this release's",
+        help="upgrade the database's schema to this release's",
         epilog="Keys of --json: before, after (revisions), granted_to (roles).\n"
         "Example: orderctl migrate --grant-to orders-crud@my-project.iam",
     )
@@ -27,14 +26,13 @@ def add_to(commands: Commands) -> None:
         default=[],
         metavar="ROLE",
         help="let this role, such as a function's IAM user, read and write rows, and no"
-        " more; several with commas, or say it again",
+        " more; separate several by commas, or repeat the option",
     )
     relay = add_command(
         commands,
         "relay",
         _relay,
-        help="approve what was forgotten, send the events that are owed, and delete"
-        " what was kept long enough",
+        help="approve complete orders, send pending events, and delete expired rows",
         epilog="Keys of --json: approved, how many events ended how (sent, refused,\n"
         "deferred, unconfirmed, unavailable, unroutable, held, not tried; absent: 0),\n"
         "purged_events, purged_keys.\n"
@@ -49,14 +47,10 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def _answer(result: dict[str, Any]) -> Printed:
-    return Printed(result, facts(result))
-
-
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} names no role")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of roles")
     return names
 
 
@@ -65,7 +59,7 @@ def _migrate(arguments: argparse.Namespace) -> Printed:
 
     wiring.use("DATABASE")
     engine, roles = wiring.engine(), list(dict.fromkeys(arguments.grant_to))
-    ping(engine)  # an unreachable one is told in a line
+    ping(engine)  # reports an unreachable database in one line
     try:
         migrations.check_roles(engine, roles)  # before anything is changed
         before, after = migrations.upgrade(engine)
@@ -89,11 +83,10 @@ def _relay(arguments: argparse.Namespace) -> Printed:
         startup.settings().event_retention_days,
         max(0.0, deadline - time.monotonic()),
     )
-    return _answer(
-        {
-            "approved": len(approved),
-            **sent,
-            "purged_events": purged.events,
-            "purged_keys": purged.keys,
-        }
-    )
+    counts = {
+        "approved": len(approved),
+        **sent,
+        "purged_events": purged.events,
+        "purged_keys": purged.keys,
+    }
+    return Printed(counts, facts(counts))

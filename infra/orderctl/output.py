@@ -1,7 +1,6 @@
-"""Print commands' results for people and machines, and ask for confirmation.
+"""Print results for people and machines, and ask for confirmation.
 
-Only a table's last column is cut, to the terminal's width; a pipe or file gets all of
-it.
+On a terminal a table's last column is cut to its width; pipes and files get all of it.
 """
 
 import argparse
@@ -14,33 +13,29 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-# What add_subparsers() answers; argparse has no public name for it.
+# What add_subparsers() returns; argparse has no public name for it.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
-
-_GAP = "  "
-_SHORTEST = 12  # characters that are left to the last column however narrow it gets
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 class UsageError(Exception):
-    """The command cannot be done as it was given; the message is one line."""
+    """The command's arguments do not make sense; the message is one line."""
 
 
 @dataclass
 class Printed:
-    """What a command has to say: `data` to machines, `lines` to people."""
+    """A command's result: `data` for machines, `lines` for people."""
 
     data: Any
     lines: Iterable[str] = field(default_factory=list)
     is_failure: bool = False
 
 
-def show(answer: Printed, *, as_json: bool) -> None:
-    """Print it to standard output."""
+def show(result: Printed, *, as_json: bool) -> None:
+    """Print a result to standard output."""
     if as_json:
-        print(msgspec.json.encode(answer.data, order="deterministic").decode())
+        print(msgspec.json.encode(result.data, order="deterministic").decode())
         return
-    for line in answer.lines:
+    for line in result.lines:
         print(line)
     sys.stdout.flush()
 
@@ -53,7 +48,7 @@ def add_command(
     help: str,  # noqa: A002 as argparse calls it
     epilog: str,
 ) -> argparse.ArgumentParser:
-    """Return a new command that does `run`; `epilog` has an example and JSON's keys."""
+    """Add a command that calls `run`; `epilog` has an example and JSON's keys."""
     parser = commands.add_parser(
         name,
         help=help,
@@ -67,7 +62,7 @@ def add_command(
 
 
 def add_group(commands: Commands, name: str, *, help: str, epilog: str) -> Commands:  # noqa: A002 as argparse calls it
-    """Return where the subcommands of a new command go."""
+    """Add a command with subcommands; return where these are added."""
     parser = commands.add_parser(
         name, help=help, description=f"{help[:1].upper()}{help[1:]}.", epilog=epilog
     )
@@ -78,30 +73,34 @@ def positive(text: str) -> int:
     """Return a whole number above 0, for argparse."""
     number = int(text) if text.isdecimal() else 0
     if not 0 < number < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
-    """Let a list be as long as the operator wants."""
+    """Add --limit to a command that lists."""
     parser.add_argument(
         "--limit",
         type=positive,
         default=50,
         metavar="N",
-        help="at most so many (default: %(default)s)",
+        help="at most this many (default: %(default)s)",
     )
 
 
 def confirm(question: str, *, is_sure: bool) -> None:
-    """Ask before something is done; raise UsageError unless the answer is yes."""
+    """Ask the operator; raise UsageError unless the answer is yes."""
     if is_sure:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to ask: say --yes")
+        raise UsageError("cannot ask without a terminal: use --yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was done")
+
+
+_GAP = "  "
+_MIN_LAST_WIDTH = 12  # characters of the last column, however narrow the terminal
 
 
 def table(
@@ -116,7 +115,7 @@ def table(
     if sys.stdout.isatty():
         others = sum(widths[:-1]) + len(_GAP) * len(widths[:-1])
         room = shutil.get_terminal_size().columns - others
-        widths[-1] = min(widths[-1], max(room, _SHORTEST))
+        widths[-1] = min(widths[-1], max(room, _MIN_LAST_WIDTH))
     return [
         _GAP.join(
             _cut(text, width).ljust(width)
@@ -127,7 +126,7 @@ def table(
 
 
 def cell(value: object) -> str:
-    """Return a value as people read it, in one line."""
+    """Return a value for people, in one line."""
     if value is None or value is False:
         return "-"
     if value is True:
@@ -146,6 +145,9 @@ def moment(value: datetime) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
 def age(seconds: int) -> str:
     """Return 93784 as '1d2h'."""
     left, parts = seconds, []
@@ -157,14 +159,14 @@ def age(seconds: int) -> str:
 
 
 def facts(pairs: Mapping[str, object]) -> list[str]:
-    """Return one aligned line for each fact that is known."""
+    """Return an aligned line for each pair whose value is not None."""
     known = {name: value for name, value in pairs.items() if value is not None}
     width = max(map(len, known), default=0)
     return [f"{name:<{width}}  {cell(value)}" for name, value in known.items()]
 
 
 def as_rows(structs: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
-    """Return structs as rows of a table; an age in `seconds` is told as `age`."""
+    """Return structs as rows of a table; `age` is added where there is `seconds`."""
     rows = [msgspec.structs.asdict(struct) for struct in structs]
     for row in rows:
         if "seconds" in row:

@@ -230,7 +230,7 @@ def test_terraform_asks_unless_told_not_to(cloud: Cloud) -> None:
     assert "-input" not in apply
     refused = cloud.deploy("item_status")
     assert refused.status == 2
-    assert "nobody is there for Terraform to ask: say --yes" in refused.err
+    assert "Terraform cannot ask without a terminal: use --yes" in refused.err
     assert cloud.calls == []
 
 
@@ -259,7 +259,7 @@ def test_another_environment_is_another_state_and_another_project(cloud: Cloud) 
     [
         (["no_such_function"], "no such function: no_such_function"),
         (["--environment", "moon"], "invalid choice: 'moon'"),
-        (["--foundation", "item_status"], "--foundation is not about functions"),
+        (["--foundation", "item_status"], "--foundation takes no functions"),
     ],
     ids=["function", "environment", "both"],
 )

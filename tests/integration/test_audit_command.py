@@ -97,7 +97,7 @@ def spoken(err: io.StringIO, *times: float) -> str:
         contextlib.redirect_stderr(err),
         mock.patch.object(auditing.time, "monotonic", side_effect=[0.0, *times]),
     ):
-        meter = auditing._Meter()
+        meter = auditing._Progress()
         for number in range(len(times)):
             meter(number, 9)
         meter.end()

@@ -304,5 +304,8 @@ def test_who_comes_second_changes_nothing(
     after = world.run("SELECT CAST(d AS text) FROM dead_letters d ORDER BY id")
     assert after == before
     assert letters(world.url, "discard", first, "--yes", "--json").json["failed"] == [
-        {"id": first, "reason": f"Somebody else settled dead letter {first} just now."}
+        {
+            "id": first,
+            "reason": f"Another operator was faster with dead letter {first}.",
+        }
     ]

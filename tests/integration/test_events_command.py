@@ -303,7 +303,7 @@ def test_it_is_done_only_where_somebody_says_yes(
     is_held = places(world.url, event_id, order_id) == [("held", False)]
     assert is_held == (status != 0)
     if answer is None:
-        assert said.err == "orderctl: nobody is there to ask: say --yes\n"
+        assert said.err == "orderctl: cannot ask without a terminal: use --yes\n"
     else:
         assert f"of order {order_id}" in said.err
         assert said.err.count("[y/N]") == 1

@@ -176,4 +176,4 @@ def test_a_name_that_is_none_is_wrong_usage(
     with pytest.raises(SystemExit) as end:
         main(["migrate", "--grant-to", names])
     assert end.value.code == 2
-    assert "names no role" in capsys.readouterr().err
+    assert "is not a list of roles" in capsys.readouterr().err

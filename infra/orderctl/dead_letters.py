@@ -30,9 +30,9 @@ from infra.orderctl.output import (
 )
 
 _KEYS = (
-    "Keys of a letter: id, source (outbox, approval), reason, destination, order_id,\n"
-    "event_id, event_type, created_at, settled_as (null, replayed, discarded),\n"
-    "settled_at."
+    "Keys of a dead letter: id, source (outbox, approval), reason, destination,\n"
+    "order_id, event_id, event_type, created_at, settled_as (null, replayed,\n"
+    "discarded), settled_at."
 )
 _COLUMNS = ("id", "source", "order_id", "event_type", "destination", "created_at")
 _DONE_KEYS = "Keys of --json: done (ids), failed (a list of id and reason)."
@@ -43,18 +43,20 @@ def add_to(commands: Commands) -> None:
     group = add_group(
         commands,
         "dead-letters",
-        help="look at dead letters, replay or discard them",
+        help="list dead letters, replay or discard them",
         epilog="Example: orderctl dead-letters list",
     )
     listing = add_command(
         group,
         "list",
         _list,
-        help="list dead letters that nobody has dealt with, oldest first",
+        help="list open dead letters, oldest first",
         epilog=f"Keys of --json: dead_letters, a list.\n{_KEYS}\n"
         "Example: orderctl dead-letters list --source outbox",
     )
-    listing.add_argument("--all", action="store_true", help="settled ones too")
+    listing.add_argument(
+        "--all", action="store_true", help="also those replayed or discarded"
+    )
     _add_source(listing)
     listing.add_argument(
         "--after", type=int, default=0, metavar="ID", help="only later ones"
@@ -73,7 +75,7 @@ def add_to(commands: Commands) -> None:
         group,
         "replay",
         _replay,
-        help="send an event again, or have a message read again",
+        help="send an event again, or process a message again",
         epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters replay --all"
         " --source approval",
     )
@@ -84,7 +86,7 @@ def add_to(commands: Commands) -> None:
         group,
         "discard",
         _discard,
-        help="give letters up for good; they stay readable for a while",
+        help="discard dead letters for good; they stay readable for a while",
         epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters discard 7 8 --yes",
     )
     discarded.add_argument("ids", type=positive, metavar="ID", nargs="+", help="which")
@@ -95,7 +97,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         choices=dead_letters.SOURCES,
-        help="outbox: events that nobody took; approval: messages that made no sense",
+        help="outbox: events that a destination refused; approval: unreadable messages",
     )
 
 
@@ -109,37 +111,37 @@ def _list(arguments: argparse.Namespace) -> Printed:
             with_settled=arguments.all,
             after=arguments.after,
         )
-    settled = ("settled_as",) if arguments.all else ()
-    columns = (*_COLUMNS, *settled, "reason")
+    settled_as = ("settled_as",) if arguments.all else ()
+    columns = (*_COLUMNS, *settled_as, "reason")
     lines = table(as_rows(found), columns, nothing="no dead letters")
     if len(found) == arguments.limit:
         lines.append(f"… perhaps more: --after {found[-1].id}")
-    return Printed({"dead_letters": [_traits(letter) for letter in found]}, lines)
+    return Printed({"dead_letters": [_summary(each) for each in found]}, lines)
 
 
-def _traits(letter: Kept) -> dict[str, Any]:
-    traits = structs.asdict(letter)
-    del traits["headers"], traits["body"]
-    return traits
+def _summary(dead_letter: Kept) -> dict[str, Any]:
+    summary = structs.asdict(dead_letter)
+    del summary["headers"], summary["body"]
+    return summary
 
 
 def _show(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     with connect(wiring.engine()) as connection:
-        letter = dead_letters.read(connection, arguments.id)
-    traits, headers, body = _traits(letter), letter.headers or {}, letter.body or b""
+        found = dead_letters.read(connection, arguments.id)
+    summary, headers, body = _summary(found), found.headers or {}, found.body or b""
     text = _text(body)
-    shown = {"body_hex": body.hex()} if text is None else {"body_text": text}
-    lines = facts(traits)
+    content = {"body_hex": body.hex()} if text is None else {"body_text": text}
+    lines = facts(summary)
     if headers:
         lines += ["", "headers:", *(f"  {line}" for line in facts(headers))]
     title = "body:" if text is not None else "body, in hexadecimal:"
     lines += ["", title, body.hex(" ", 4) if text is None else text]
-    return Printed(traits | {"headers": headers} | shown, lines)
+    return Printed(summary | {"headers": headers} | content, lines)
 
 
 def _text(body: bytes) -> str | None:
-    """Return the body as text, None where it is none that a terminal can show."""
+    """Return the body as text, or None if a terminal cannot show it."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -150,9 +152,9 @@ def _text(body: bytes) -> str | None:
 
 def _replay(arguments: argparse.Namespace) -> Printed:
     if bool(arguments.ids) == arguments.all:
-        raise UsageError("name the letters by id, or all that are open with --all")
+        raise UsageError("name dead letters by id, or all open ones with --all")
     if arguments.source and not arguments.all:
-        raise UsageError("--source narrows --all: leave it out where ids are named")
+        raise UsageError("--source goes with --all, not with ids")
     wiring.use("DATABASE", "EVENT_BUS")
     engine, bus = wiring.engine(), Bus(startup.settings().bus)
     ids = arguments.ids
@@ -168,27 +170,27 @@ def _replay(arguments: argparse.Namespace) -> Printed:
 def _discard(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     count = len(arguments.ids)
-    confirm(f"Give up {count} dead letters for good?", is_sure=arguments.yes)
+    confirm(f"Discard {count} dead letters for good?", is_sure=arguments.yes)
     engine = wiring.engine()
     return _each(
         arguments.ids, lambda id_: dead_letters.discard(engine, id_), "discarded"
     )
 
 
-def _each(ids: Sequence[int], settle: Callable[[int], bool], done: str) -> Printed:
-    """Settle each by itself; a failure is told and holds up no other."""
-    settled: list[int] = []
+def _each(ids: Sequence[int], act: Callable[[int], bool], participle: str) -> Printed:
+    """Act on each dead letter; report failures and go on."""
+    done: list[int] = []
     failed: list[dict[str, Any]] = []
-    for letter_id in dict.fromkeys(ids):
+    for id_ in dict.fromkeys(ids):
         try:
-            if settle(letter_id):
-                settled.append(letter_id)
+            if act(id_):
+                done.append(id_)
             else:
-                reason = f"Somebody else settled dead letter {letter_id} just now."
-                failed.append({"id": letter_id, "reason": reason})
+                reason = f"Another operator was faster with dead letter {id_}."
+                failed.append({"id": id_, "reason": reason})
         except (ConflictError, NotFoundError) as error:
-            failed.append({"id": letter_id, "reason": error.detail})
-    lines = [f"{done} {len(settled)} of {len(settled) + len(failed)} dead letters"]
+            failed.append({"id": id_, "reason": error.detail})
+    lines = [f"{participle} {len(done)} of {len(done) + len(failed)} dead letters"]
     lines += [f"! {failure['reason']}" for failure in failed]
-    data = {"done": settled, "failed": failed}
+    data = {"done": done, "failed": failed}
     return Printed(data, lines, is_failure=bool(failed))
