@@ -8,6 +8,7 @@ from common.database.engine import named
 from common.domain.model import ItemStatus
 from common.domain.orders import FINAL, TRANSITIONS
 from common.messaging.event_rows import DESTINATIONS
+from common.operations.restore import VERSION_STEP
 from common.store.reads import MOMENT
 
 # The stable name of every difference, and its meaning for people.
@@ -100,7 +101,7 @@ o AS MATERIALIZED (
 ),
 i AS MATERIALIZED (
   SELECT id, order_id, user_id, status, product_variation, product_id, shop_id, price,
-    quantity, version
+    quantity, version % {VERSION_STEP} AS version
   FROM order_items WHERE order_id {RANGE}
 ),
 h AS MATERIALIZED (

@@ -1,7 +1,7 @@
-"""After a restore: give up ids that may have been drawn since, and doubt old events.
+"""Prepare a restored database for use: skip ids, move versions, doubt old events.
 
-A database that went back in time draws the same ids again, for other customers, and
-sends again what was sent since the backup.
+A database that went back in time would draw the same ids again for other customers,
+reach the same versions with other contents, and send events a second time.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,18 @@ ACTION = "after-restore"  # in `operator_actions`
 # Orders are many in a sale, and few in the night of a backup.
 SAFETY_FACTOR = 10
 LEAST_MARGIN = 10_000
+# Added to versions. The remainder still counts an item's changes, as the audit does.
+VERSION_STEP = 10**9
 BATCH = 5000
+ORDERS_BATCH = 1000
 MANY = 100_000  # where counting ends
 _RECENT = 500_000  # orders among which the busiest minute is looked for
 
 
 class Skip(Struct, frozen=True):
-    """The ids that a sequence gives up: those between `last` and `next`.
+    """The ids that a sequence skips: those between `last` and `next`.
 
-    `table` is the one whose rows it numbers.
+    `table` is the table whose rows it numbers.
     """
 
     sequence: str
@@ -36,15 +39,15 @@ class Skip(Struct, frozen=True):
 
     @property
     def is_needed(self) -> bool:
-        """Return whether any id is given up."""
+        """Return whether any id is skipped."""
         return self.next > self.last + 1
 
 
 class Margin(Struct, frozen=True):
-    """How many orders may have been lost.
+    """How many orders to allow for, and the figures that this was computed from.
 
-    The rest says what that was computed from; None where the number was given, and
-    `lost_minutes` where the database has no history.
+    The figures are None if the number was given; `lost_minutes` also if the database
+    has no history.
     """
 
     orders: int
@@ -53,9 +56,9 @@ class Margin(Struct, frozen=True):
 
 
 class Backlog(Struct, frozen=True):
-    """What the restored database has still to send, and its open dead letters.
+    """Pending events of the restored database, and its open dead letters.
 
-    Each is counted to 100,000. `to_hold` are some of the `events`, `held` are none.
+    Each is counted to 100,000. `events` are not held yet, and include `to_hold`.
     """
 
     events: int
@@ -65,7 +68,7 @@ class Backlog(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What is done after a restore."""
+    """What has to be done after a restore."""
 
     skips: list[Skip]
     margin: Margin
@@ -73,7 +76,7 @@ class Plan(Struct, frozen=True):
 
 
 class GivenUp(Struct, frozen=True):
-    """Ids that a sequence gave up, from `first` to `last`, and why."""
+    """Ids that a sequence skipped, from `first` to `last`, and why."""
 
     sequence: str
     first: int
@@ -130,11 +133,11 @@ FROM (SELECT held_since, event_type FROM outbox ORDER BY id LIMIT {MANY}) AS eve
 def plan(
     engine: Engine, margin: int | None = None, told: Mapping[str, int] | None = None
 ) -> Plan:
-    """Return what has to be done; reads only.
+    """Return what has to be done; only read.
 
-    `told` is the greatest id that anybody was told of a table's rows: that table's
-    sequence goes on after it. Every other gives up what `margin` orders would have
-    drawn; without a margin one is computed.
+    `told` is the greatest id of a table's rows that anybody has seen: that table's
+    sequence continues after it. Every other sequence skips what `margin` orders would
+    have drawn; the default margin is computed.
     """
     told = told or {}
     with connect(engine) as connection:
@@ -154,7 +157,7 @@ def plan(
 
 
 def _greatest(connection: Connection, table: str | None, column: str | None) -> int:
-    """Return the greatest id in a table: who restores its rows may forget the rest."""
+    """Return the greatest id in a table, as rows can be restored without sequences."""
     if table is None or column is None:
         return 0
     ids: sqlalchemy.ColumnElement[int] = sqlalchemy.column(column)
@@ -164,16 +167,16 @@ def _greatest(connection: Connection, table: str | None, column: str | None) -> 
 
 
 def _margin(connection: Connection, lost: int) -> Margin:
-    """Return the margin for the time since the newest entry; `lost` orders are known.
+    """Return the margin, given that at least `lost` orders are known to be missing.
 
-    As if each minute of it had been the busiest one that is known.
+    It assumes that every minute since the newest entry was as busy as the busiest one.
     """
     minutes, busiest = connection.execute(_LOST).one()
     lost = max(lost, max(1, minutes or 0) * busiest)
     return Margin(max(LEAST_MARGIN, SAFETY_FACTOR * lost), minutes, busiest)
 
 
-# Never backwards, whoever draws meanwhile.
+# Never moves backwards, even if ids are drawn meanwhile.
 _SKIP = named(
     "restore.skip",
     """
@@ -209,6 +212,25 @@ doubtful AS (
 SELECT (SELECT max(id) FROM batch), count(*), count(held_since) FROM doubtful
 """,  # noqa: S608 fragments of our own
 )
+_VERSIONS = named(
+    "restore.versions",
+    f"""
+WITH batch AS MATERIALIZED (
+  SELECT id FROM orders WHERE id > CAST(:after AS bigint)
+  ORDER BY id LIMIT {ORDERS_BATCH}
+),
+moved AS (
+  UPDATE orders SET version = version + {VERSION_STEP}
+  WHERE id = ANY(ARRAY(SELECT id FROM batch))
+  RETURNING id, is_approved
+),
+items AS (  -- those of an approved order no longer change
+  UPDATE order_items i SET version = i.version + {VERSION_STEP}
+  FROM moved m WHERE i.order_id = m.id AND NOT m.is_approved
+)
+SELECT max(id) FROM batch
+""",  # noqa: S608 fragments of our own
+)
 _END = named(
     "restore.end",
     """
@@ -218,14 +240,21 @@ WHERE id = CAST(:id AS bigint)
 )
 
 
+class Done(Struct, frozen=True):
+    """How many pending events are in doubt, and how many of them are held."""
+
+    in_doubt: int
+    held: int
+
+
 def carry_out(
     engine: Engine, plan: Plan, *, reason: str, operator: str | None = None
-) -> tuple[int, int]:
-    """Do it, and record who did it and why; return how many events are in doubt, held.
+) -> Done:
+    """Carry out the plan, and record it as an action of `operator`.
 
-    Every pending event may have been sent since the backup, so it is in doubt; an
-    `order.created` is held, because a second one lowers stock again. The operator is
-    the database's login where none is named. Safe to repeat.
+    Without a name, the operator is the database's login. Every pending event is marked
+    as in doubt. An `order.created` is also held, because sending it twice would lower
+    stock twice. Safe to repeat.
     """
     needed = [skip for skip in plan.skips if skip.is_needed]
     given = {skip.sequence: f"{skip.last + 1}-{skip.next - 1}" for skip in needed}
@@ -235,19 +264,34 @@ def carry_out(
             connection.execute(_SKIP, where)
         record = {"operator": operator, "given": encode(given), "reason": reason}
         id_ = connection.execute(_RECORD, record).scalar_one()
-    # What is written from now on is not in doubt.
-    up_to = next((skip.last for skip in plan.skips if skip.table == "outbox"), 0)
+    _move_versions(engine)
+    # Events that are recorded from now on are not in doubt.
+    last = next((skip.last for skip in plan.skips if skip.table == "outbox"), 0)
+    done = _doubt_events(engine, last)
+    with connect(engine) as connection:
+        outcome = f"done: {done.in_doubt} events in doubt, {done.held} of them held"
+        connection.execute(_END, {"id": id_, "outcome": outcome})
+    return done
+
+
+def _move_versions(engine: Engine) -> None:
+    """Move every version that may come to stand for other contents than it did."""
     after: int | None = 0
+    while after is not None:
+        with connect(engine) as connection:
+            after = connection.execute(_VERSIONS, {"after": after}).scalar_one()
+
+
+def _doubt_events(engine: Engine, up_to: int) -> Done:
+    """Mark pending events as in doubt, up to a row of the outbox."""
     in_doubt = held = 0
+    after: int | None = 0
     while after is not None:
         batch = {"after": after, "up_to": up_to}
         with connect(engine) as connection:
             after, doubtful, kept = connection.execute(_DOUBT, batch).one()
         in_doubt, held = in_doubt + doubtful, held + kept
-    with connect(engine) as connection:
-        outcome = f"done: {in_doubt} events in doubt, {held} of them held"
-        connection.execute(_END, {"id": id_, "outcome": outcome})
-    return in_doubt, held
+    return Done(in_doubt, held)
 
 
 _GIVEN_UP = named(
@@ -262,5 +306,5 @@ WHERE a.action = '{ACTION}' ORDER BY a.id, s.key
 
 
 def given_up(connection: Connection) -> list[GivenUp]:
-    """Return the ids that were given up after restores, oldest first."""
+    """Return the ids that were skipped after restores, oldest first."""
     return [GivenUp(*row) for row in connection.execute(_GIVEN_UP)]

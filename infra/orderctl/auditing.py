@@ -127,7 +127,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from table(as_rows(report.ambiguous), columns, nothing="")
         yield ""
     if report.given_up:
-        yield "ids that were given up after a restore, and are missing for that reason:"
+        yield "Ids that were skipped after a restore, and belong to no order:"
         yield from table(as_rows(report.given_up), _GIVEN_UP, nothing="")
         yield ""
     yield (

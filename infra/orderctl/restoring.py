@@ -1,4 +1,4 @@
-"""`orderctl after-restore`: what has to be done before a restored database is used."""
+"""`orderctl after-restore`: prepare a restored database for use."""
 
 import argparse
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from msgspec import structs
 
 from common import wiring
 from common.operations import restore
-from common.operations.restore import Margin, Plan
+from common.operations.restore import Done, Margin, Plan
 from infra.orderctl.output import (
     Commands,
     Printed,
@@ -28,9 +28,9 @@ def add_to(commands: Commands) -> None:
         commands,
         "after-restore",
         _after_restore,
-        help="give up the ids that may have been drawn since a backup, and mark events"
-        " that may have been sent since",
-        epilog="Without --yes it only says what it would do. Run it once after a\n"
+        help="after a restore: skip ids that may be known, move versions, and mark"
+        " events that may have been sent",
+        epilog="Without --yes it only prints what it would do. Run it once after a\n"
         "restore, or a fail-over that lost commits, while nothing else writes.\n"
         "Keys of --json: is_done, skips (sequence, table, last, next), margin\n"
         "(orders, lost_minutes, busiest_minute), backlog (events, to_hold, held,\n"
@@ -41,23 +41,25 @@ def add_to(commands: Commands) -> None:
         "--past-order-id",
         type=positive,
         metavar="ID",
-        help="the greatest order id that anybody was told: the next order's is above",
+        help="the greatest order id that anybody has seen; ids continue after it",
     )
     parser.add_argument(
-        "--past-item-id", type=positive, metavar="ID", help="the same of items"
+        "--past-item-id", type=positive, metavar="ID", help="the same for items"
     )
     parser.add_argument(
         "--margin",
         type=positive,
         metavar="ORDERS",
-        help="how many orders may have been lost (default: ten times what the time"
+        help="how many orders to allow for (default: ten times as many as the time"
         " since the newest entry would have brought at the busiest known rate, and at"
         f" least {restore.LEAST_MARGIN:,})",
     )
     parser.add_argument(
-        "--operator", metavar="NAME", help="who (default: the database's login)"
+        "--operator", metavar="NAME", help="who does it (default: the database's login)"
     )
-    parser.add_argument("--reason", default=_REASON, help="why (default: %(default)s)")
+    parser.add_argument(
+        "--reason", default=_REASON, help="why it is done (default: %(default)s)"
+    )
     parser.add_argument("--yes", action="store_true", help="do it")
 
 
@@ -70,37 +72,42 @@ def _after_restore(arguments: argparse.Namespace) -> Printed:
     plan = restore.plan(
         engine, arguments.margin, {t: id_ for t, id_ in told.items() if id_ is not None}
     )
-    done: dict[str, int | None] = {"in_doubt": None, "held": None}
+    done = None
     if arguments.yes:
-        in_doubt, held = restore.carry_out(
+        done = restore.carry_out(
             engine, plan, reason=arguments.reason.strip(), operator=arguments.operator
         )
-        done = {"in_doubt": in_doubt, "held": held}
-    data: dict[str, Any] = {"is_done": arguments.yes, **structs.asdict(plan), **done}
+    data: dict[str, Any] = {
+        "is_done": arguments.yes,
+        **structs.asdict(plan),
+        "in_doubt": done and done.in_doubt,
+        "held": done and done.held,
+    }
     return Printed(data, _lines(plan, done))
 
 
-def _lines(plan: Plan, done: dict[str, int | None]) -> Iterator[str]:
+def _lines(plan: Plan, done: Done | None) -> Iterator[str]:
     yield from table(as_rows(plan.skips), ("sequence", "last", "next"), nothing="")
     yield ""
     yield f"margin: {_margin(plan.margin)}"
-    events, held = done["in_doubt"], done["held"]
-    if events is None:
-        events, held = plan.backlog.events, plan.backlog.to_hold
-    yield (
-        f"pending events: {_count(events)} may have been sent since the backup and are"
-        f" in doubt; {_count(held or 0)} of them are order.created and held, until you"
-        " confirm or resend each; the rest is sent again, which does no harm"
+    yield "versions: moved, so that no ETag from before matches other contents"
+    backlog = plan.backlog
+    in_doubt, held = (
+        (done.in_doubt, done.held) if done else (backlog.events, backlog.to_hold)
     )
-    if plan.backlog.held:
-        yield f"held before: {_count(plan.backlog.held)}, which stay so"
-    if plan.backlog.dead_letters:
-        number = _count(plan.backlog.dead_letters)
+    yield (
+        f"pending events: {_count(in_doubt)} are in doubt, as they may have been sent"
+        f" since the backup; {_count(held)} of them are order.created and held until"
+        " you confirm or resend each; the others are sent again, which does no harm"
+    )
+    if backlog.held:
+        yield f"held before: {_count(backlog.held)}; they stay held"
+    if backlog.dead_letters:
         yield (
-            f"open dead letters: {number}; some may have been replayed or discarded"
-            " since the backup: look before you replay"
+            f"open dead letters: {_count(backlog.dead_letters)}; some may have been"
+            " replayed or discarded since the backup: look before you replay"
         )
-    yield "done" if done["in_doubt"] is not None else "nothing was done: say --yes"
+    yield "done" if done else "nothing was done: add --yes"
 
 
 def _margin(margin: Margin) -> str:

@@ -105,7 +105,7 @@ def test_it_only_says_what_it_would_do_until_it_is_told_to(restored: Restored) -
     before = restored.last_values()
     said = restored.after_restore()
     assert said.status == 0
-    assert said.out.splitlines()[-1] == "nothing was done: say --yes"
+    assert said.out.splitlines()[-1] == "nothing was done: add --yes"
     assert restored.after_restore("--json").json["is_done"] is False
     assert restored.last_values() == before
     assert restored.audited()["given_up"] == []
@@ -180,6 +180,36 @@ def test_without_a_name_it_was_the_database_s_login(restored: Restored) -> None:
         "SELECT operator = current_user AS is_login FROM operator_actions"
     )
     assert action["is_login"]
+
+
+def test_no_etag_of_a_lost_state_matches_another_one(restored: Restored) -> None:
+    service, user = restored.service, new_user()
+    order = service.ordered(user, 3)
+    path, item = f"/api/orders/{order['id']}/", order["items"][0]["id"]
+    changes = {path: {"metadata": {"gift": "yes"}}}
+    changes[f"/api/order-items/{item}/"] = {"quantity": 2}
+    restored.back_up()
+    lost = {p: service.crud("PATCH", p, user, json=c) for p, c in changes.items()}
+    restored.go_back()
+    restored.after_restore("--yes")
+    changes = {path: {"metadata": {"gift": "no"}}, [*changes][1]: {"quantity": 1}}
+    for where, change in changes.items():
+        seen = lost[where].headers["ETag"]
+        assert service.crud("PATCH", where, user, json=change).status_code == 200
+        known = {"If-None-Match": seen}
+        assert service.crud("GET", where, user, headers=known).status_code == 200
+        expected = {"If-Match": seen}
+        refused = service.crud("PATCH", where, user, json=change, headers=expected)
+        assert refused.status_code == 412
+    assert restored.audited()["found"] == 0
+
+
+def test_the_audit_counts_changes_as_before(restored: Restored) -> None:
+    restored.service.ordered(new_user())
+    restored.after_restore("--yes")
+    restored.service.rows("UPDATE order_items SET quantity = 7")
+    found = restored.ctl("audit", "--json").json["differences"]
+    assert "quantity-differs" in {each["what"] for each in found}
 
 
 # Events that were pending in the backup.

@@ -48,6 +48,22 @@ def test_one_orders_events_go_out_in_the_order_they_were_written(
             assert bus.bodies == list("abcdefgh")
 
 
+def test_a_held_event_holds_back_what_follows_it_wherever_it_stands(
+    database_url: str,
+) -> None:
+    bus = Recorder()
+    owe(database_url, 4, "a", "held", "b")
+    owe(database_url, 5, "x", "held", "y")
+    execute(database_url, "UPDATE outbox SET held_since = now() WHERE body = 'held'")
+    with relay_to(database_url, bus=bus) as relay:
+        hand_over(relay, 4)
+        assert bus.bodies == ["a"]
+        assert relay.sweep(10) == {"sent": 1}
+        assert pending(database_url) == ["held", "b", "held", "y"]
+        execute(database_url, "UPDATE outbox SET held_since = NULL")
+        assert relay.sweep(10) == {"sent": 4}
+
+
 def test_what_is_written_while_its_order_is_being_sent_goes_out_at_once(
     database_url: str,
 ) -> None:

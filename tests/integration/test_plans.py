@@ -203,14 +203,14 @@ USES: dict[str, Use] = {
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
     "readiness.ask": Use({"tables": "{orders,outbox}"}),
-    # After a restore, and at the start of an audit: rare, and not in anybody's way.
-    "restore.backlog": Use(reads=15_000, sorts=10_000),
+    "restore.backlog": Use(reads=15_000, sorts=10_000),  # rare, as all of these
     "restore.doubt": Use({"after": 0, "up_to": 2**62}, reads=15_000, sorts=5000),
     "restore.end": Use({"outcome": "done", "id": 77}),
     "restore.given_up": Use(reads=6000),
     "restore.lost": Use(reads=30_000, sorts=30_000),
     "restore.record": Use({"operator": "o", "given": "{}", "reason": "r"}),
     "restore.skip": Use({"sequence": "orders_id_seq", "to": 1}),
+    "restore.versions": Use({"after": 0}, reads=20_000),
     "signals.backlog": Use(reads=25_000),  # as many as it may count, each minute
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
