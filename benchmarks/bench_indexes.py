@@ -196,7 +196,8 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
 def _move(engine: Engine, item_id: int, status: int) -> None:
     shop = Actor(uuid.UUID(int=1), SHOP)
     move = partial(orders.set_status, item_id=item_id, status=status, actor=shop)
-    change_order(engine, Target(item_id=item_id), move, BUS)
+    with connect(engine) as connection:
+        change_order(connection, Target(item_id=item_id), move, BUS)
 
 
 def _tell(measured: dict[str, dict[str, list[float]]], *, as_json: bool) -> None:

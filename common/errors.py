@@ -1,7 +1,7 @@
 """Exceptions that a caller may see, each with its HTTP status.
 
-An exception's docstring is its default message to the caller; its slug is the last part
-of the stable `/problems/...` URI, so renaming one breaks callers.
+An exception's docstring is its default message to the caller. Its slug is part of the
+stable `/problems/...` URI, so renaming one breaks callers.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class ServiceError(Exception):
         errors: Mapping[str, list[str]] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """`errors` maps fields to their messages; `extra` adds to the problem."""
+        """`errors` maps fields to messages; `extra` adds members to the problem."""
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = errors
         self.extra = extra or {}

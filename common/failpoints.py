@@ -1,25 +1,25 @@
 """Named points at which a test may kill the process, to see what a crash leaves.
 
-No variable or request can arm a point in a deployment. Statements have points of their
+No setting or request can arm a point in a deployment. Every statement has points of its
 own, `sql <name> before` and `sql <name> after`.
 """
 
 from collections.abc import Callable
 
-# All points that are not a statement's. What is passed must be named here: a point
-# nobody knows would be one that no test visits.
+# All points other than statements'. Tests visit each of them, so a point that the code
+# passes must be listed here.
 NAMES = frozenset(
     f"{step} {moment}"
     for step in (
         "commit",  # of an explicit transaction; elsewhere the statement commits
         "publish rabbitmq",  # bytes to the broker …
-        "confirm rabbitmq",  # … and its word for it
+        "confirm rabbitmq",  # … and its confirm
         "publish pubsub",
         "confirm pubsub",
-        "publish http",  # a request and its answer: to the sink, or to analytics
+        "publish http",  # a request and its response: the sink, or analytics
         "call shopcart",
         "call product",
-        "acknowledge",  # what the approval worker has taken
+        "acknowledge",  # a message, by the approval worker
     )
     for moment in ("before", "after")
 )
@@ -28,13 +28,13 @@ _armed: Callable[[str], None] | None = None
 
 
 def reach(name: str) -> None:
-    """Report the point that is passed to the test that armed the process, if any."""
+    """Call the hook with the point that is passed, if there is a hook."""
     if _armed is not None:
         _armed(name)
 
 
 def is_armed() -> bool:
-    """Return whether anybody wants to know."""
+    """Return whether there is a hook."""
     return _armed is not None
 
 

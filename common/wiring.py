@@ -1,4 +1,4 @@
-"""Build what a process needs once, on first use: engine, siblings, relay.
+"""Build the engine, the clients and the relay of a process, once and on first use.
 
 The framework imports a function in its master process and then forks the worker, so
 nothing is built at import.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from common.messaging.relay import Relay
     from common.publishing.publisher import Publisher
 
-# What a builder needs is imported when it builds: a function loads what it uses.
+# Each builder imports what it needs, so that a function loads only what it uses.
 # ruff: noqa: PLC0415
 
 
@@ -36,12 +36,12 @@ def start(*needs: str) -> None:
 
 def _load() -> None:
     if "DATABASE" in startup.needs and isinstance(settings().database, CloudSql):
-        import common.database.cloud_sql  # noqa: F401 half a second
+        import common.database.cloud_sql  # noqa: F401 takes half a second
 
 
 @Once
 def engine() -> "Engine":
-    """Return the engine on the orders database."""
+    """Return the engine for the orders database."""
     database = settings().database
     if database is None:
         raise ConfigError("DATABASE_URL is not set")
@@ -49,7 +49,7 @@ def engine() -> "Engine":
 
 
 def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
-    """Return a new engine, by address or by the instance's name."""
+    """Return a new engine for an address or a Cloud SQL instance."""
     if isinstance(database, CloudSql):
         from common.database import cloud_sql
 
@@ -61,7 +61,7 @@ def engine_on(database: Database | CloudSql, pool_size: int = 4) -> "Engine":
 
 @Once
 def shopcart() -> "Upstream":
-    """Return the shopcart service."""
+    """Return the client of the shopcart service."""
     from common.clients.batch import Upstream
 
     return Upstream("shopcart", settings().shopcart_url or "")
@@ -69,7 +69,7 @@ def shopcart() -> "Upstream":
 
 @Once
 def product() -> "Upstream":
-    """Return the product service."""
+    """Return the client of the product service."""
     from common.clients.batch import Upstream
 
     return Upstream("product", settings().product_url or "")
@@ -93,26 +93,27 @@ def relay() -> "Relay":
 
 
 def _publisher(destination: str) -> "Publisher":
-    """Return a new publisher, whose settings `settings.load` has checked."""
-    given = settings()
-    if destination == "rabbitmq" and given.rabbitmq:
+    """Return a new publisher; `settings.load` has checked its settings."""
+    current = settings()
+    if destination == "rabbitmq" and current.rabbitmq:
         from common.publishing.rabbitmq import RabbitMQPublisher
 
-        return RabbitMQPublisher(given.rabbitmq)
-    if destination == "pubsub" and given.pubsub:
+        return RabbitMQPublisher(current.rabbitmq)
+    if destination == "pubsub" and current.pubsub:
         from common.publishing.pubsub import PubSubPublisher
 
-        return PubSubPublisher(given.pubsub)
+        return PubSubPublisher(current.pubsub)
     from common.publishing.http import SinkPublisher
 
-    return SinkPublisher(given.event_sink_url or "")
+    return SinkPublisher(current.event_sink_url or "")
 
 
 def bus(*, claims: bool = True) -> "Bus":
-    """Return where a write's events go that is followed by `relay().send(...)`.
+    """Return the event bus for a write that is followed by `relay().send(...)`.
 
-    Without `claims` nothing is claimed before it is about to be sent, so that what a
-    crash leaves untried is not in doubt. Always so where an operator decides on doubts.
+    Without `claims` the write does not claim its events. They are claimed right before
+    they are sent, so that a crash in between leaves none in doubt. This is always so if
+    operators decide on doubtful events.
     """
     from common.messaging.pending import Bus
 
@@ -121,7 +122,7 @@ def bus(*, claims: bool = True) -> "Bus":
 
 
 def check_ready() -> None:
-    """Raise ServiceError unless the database is what the work needs."""
+    """Raise ServiceError unless the database is reachable, migrated and writable."""
     from common.database import readiness
 
     readiness.check(engine())
@@ -131,14 +132,14 @@ _ALL: tuple[Once[Any], ...] = (settings, engine, shopcart, product, relay)
 
 
 def forget() -> None:
-    """Start anew, without closing anything: after a fork it is the parent's."""
+    """Forget what was built, unclosed, because after a fork it is the parent's."""
     tracing.forget()
     for built in _ALL:
         built.forget()
 
 
 def close() -> None:
-    """Close everything, and forget which functions are loaded and what they need."""
+    """Close and forget what was built, and what the loaded functions need."""
     for closable in (shopcart.peek(), product.peek(), relay.peek()):
         if closable is not None:
             closable.close()

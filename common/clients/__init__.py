@@ -1,1 +1,1 @@
-"""Calls to sibling services: what is asked, and what their responses mean."""
+"""Calls to sibling services, and what their responses mean."""

@@ -1,8 +1,7 @@
-"""Send many calls to one sibling service at once and return what it answered.
+"""Send many calls to one sibling service at once, and return the responses.
 
 Every request of a batch is sent before the first response is read, so the waits overlap
-without a thread a call. Here are retries, the deadline over all, and what counts as a
-response.
+without a thread per call. All calls share one deadline.
 """
 
 import random
@@ -32,8 +31,7 @@ MAX_IN_FLIGHT = 128
 RETRIES = 2
 _RETRIED_STATUSES = (408, 425, 429, 502, 503, 504)
 _REDIRECTS = (307, 308)
-_OK, _NOT_A_SUCCESS, _ERROR, _SERVER_ERROR = 200, 300, 400, 500
-
+_OK, _REDIRECTION, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
 
 T = TypeVar("T")
 
@@ -41,9 +39,9 @@ log = logs.get("clients")
 
 
 class Call(Struct, frozen=True):
-    """One request, which may be repeated; `path` follows the base URL's.
+    """One request, which may be repeated; `path` is appended to the base URL.
 
-    There is no POST: it could not be tried again.
+    There is no POST, because a POST must not be repeated.
     """
 
     method: Literal["GET", "PUT", "DELETE"]
@@ -52,7 +50,7 @@ class Call(Struct, frozen=True):
 
 
 class UpstreamResponse(Struct, frozen=True):
-    """A sibling's whole response to a call."""
+    """A sibling's complete response to a call."""
 
     call: Call
     status: int
@@ -62,18 +60,14 @@ class UpstreamResponse(Struct, frozen=True):
     def is_refusal(self, *statuses: int) -> bool:
         """Return whether the service itself refused with one of `statuses`.
 
-        It does so as JSON, with a `detail`. A front end's page is not its word.
+        It does so with JSON that has a `detail`. A page of a front end is no refusal.
         """
-        return self.status in statuses and _holds(self.body, _Refusal)
+        return self.status in statuses and _is_json_of(self.body, _Refusal)
 
     def is_success(self, *statuses: int) -> bool:
-        """Return whether the service did what was asked, with one of `statuses`."""
-        is_its_own = not self.body or _holds(self.body, object)
-        return self.status in statuses and is_its_own
-
-
-class _Refusal(Struct):
-    detail: str | list[object] | dict[str, object]
+        """Return whether the service itself succeeded with one of `statuses`."""
+        is_from_service = not self.body or _is_json_of(self.body, object)
+        return self.status in statuses and is_from_service
 
 
 class Upstream:
@@ -89,56 +83,60 @@ class Upstream:
     def send(
         self, calls: Sequence[Call], user_id: UUID, deadline: float
     ) -> list[UpstreamResponse | ServiceError]:
-        """Make all calls side by side; return what became of each, in order.
+        """Make all calls concurrently; return a response or an error each, in order.
 
-        Each is tried three times at most: again only after a failure of the connection
-        and a status that may pass. Nothing waits past `deadline` (monotonic seconds).
+        Each is tried three times at most, and again only if the connection failed or
+        the status is temporary. Nothing waits past `deadline` (monotonic seconds).
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         headers = _headers(user_id)
         base = self._pool.path
-        tries = [_Try(call, base + call.path, self._late()) for call in calls]
-        pending = tries
+        states = [
+            _CallState(call, base + call.path, self._timed_out()) for call in calls
+        ]
+        pending = states
         for attempt in range(1 + RETRIES):
-            if attempt and not all(each.is_stale for each in pending):
-                pause = random.uniform(0.5, 1.5) * 0.05 * 2**attempt  # noqa: S311 jitter
-                time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            if attempt and not all(state.is_stale for state in pending):
+                delay = random.uniform(0.5, 1.5) * 0.05 * 2**attempt  # noqa: S311 jitter
+                time.sleep(max(0.0, min(delay, deadline - time.monotonic())))
             for start in range(0, len(pending), MAX_IN_FLIGHT):
-                wave = pending[start : start + MAX_IN_FLIGHT]
-                self._exchange(wave, headers, deadline)
-                if moved := [each for each in wave if self._is_moved(each)]:
-                    self._exchange(moved, headers, deadline)
-            pending = [each for each in pending if each.is_worth_retrying()]
+                batch = pending[start : start + MAX_IN_FLIGHT]
+                self._exchange(batch, headers, deadline)
+                redirected = [state for state in batch if self._is_redirected(state)]
+                if redirected:
+                    self._exchange(redirected, headers, deadline)
+            pending = [state for state in pending if state.is_worth_retrying()]
             if not pending or time.monotonic() >= deadline:
                 break
         if context := logs.current():
-            context.upstream.append(time.perf_counter() - began)
-        return [self._judged(each.result) for each in tries]
+            context.upstream.append(time.perf_counter() - started)
+        return [self._final(state.result) for state in states]
 
     def close(self) -> None:
         """Close the idle connections."""
         self._pool.close()
 
     def invalid(self, response: UpstreamResponse, why: object) -> UpstreamBrokenError:
-        """Log why a response makes no sense; return the error for it."""
+        """Log why a response is invalid; return the error for it."""
         self._log(response.call, response.status, f"invalid response: {why}")
-        return self._broken()
+        return self._invalid()
 
-    def _broken(self) -> UpstreamBrokenError:
-        said = f"Invalid response from the {self.name} service."
-        return UpstreamBrokenError(said, extra={"service": self.name})
+    def _invalid(self) -> UpstreamBrokenError:
+        detail = f"Invalid response from the {self.name} service."
+        return UpstreamBrokenError(detail, extra={"service": self.name})
 
     def _unavailable(self) -> UpstreamUnavailableError:
-        said = f"The {self.name} service is unavailable."
-        return UpstreamUnavailableError(said, extra={"service": self.name})
+        detail = f"The {self.name} service is unavailable."
+        return UpstreamUnavailableError(detail, extra={"service": self.name})
 
-    def _late(self) -> UpstreamTimeoutError:
-        said = f"The {self.name} service did not answer in time."
-        return UpstreamTimeoutError(said, extra={"service": self.name})
+    def _timed_out(self) -> UpstreamTimeoutError:
+        detail = f"The {self.name} service did not answer in time."
+        return UpstreamTimeoutError(detail, extra={"service": self.name})
 
-    def _judged(
+    def _final(
         self, result: UpstreamResponse | ServiceError
     ) -> UpstreamResponse | ServiceError:
+        """Return an error in place of a response whose status is temporary."""
         if isinstance(result, UpstreamResponse) and (
             result.status >= _SERVER_ERROR or result.status in _RETRIED_STATUSES
         ):
@@ -147,67 +145,69 @@ class Upstream:
 
     def _exchange(
         self,
-        wave: Sequence["_Try"],
+        batch: Sequence["_CallState"],
         headers: Mapping[str, str],
         deadline: float,
     ) -> None:
-        """Send every request of the wave, then read every response into its try."""
-        lets_us_in = True
-        for each in wave:
-            if time.monotonic() >= deadline or not lets_us_in:
-                each.result = self._unavailable() if not lets_us_in else self._late()
+        """Send every request of the batch, then read every response."""
+        can_connect = True
+        for state in batch:
+            if time.monotonic() >= deadline or not can_connect:
+                state.result = self._timed_out() if can_connect else self._unavailable()
                 continue
             try:
-                self._send(each, headers, deadline)
+                self._send(state, headers, deadline)
             except OSError as error:
-                # The others need not wait as long for a connection as this one did.
-                is_late = isinstance(error, TimeoutError)
-                lets_us_in = each.connection is not None or not is_late
-                self._fail(each, error, deadline)
-        for each in wave:
-            if each.connection is None:
+                # The others would wait as long for a connection as this one did.
+                is_timeout = isinstance(error, TimeoutError)
+                can_connect = state.connection is not None or not is_timeout
+                self._fail(state, error, deadline)
+        for state in batch:
+            if state.connection is None:
                 continue
             try:
-                each.result = UpstreamResponse(each.call, *each.connection.read())
+                state.result = UpstreamResponse(state.call, *state.connection.read())
                 failpoints.reach(f"call {self.name} after")
             except (OSError, HTTPException) as error:
-                self._fail(each, error, deadline)
+                self._fail(state, error, deadline)
                 continue
-            if each.result.status >= _NOT_A_SUCCESS:
-                self._log(each.call, each.result.status)
-            self._pool.put_back(each.connection)
-            each.end()
+            if state.result.status >= _REDIRECTION:
+                self._log(state.call, state.result.status)
+            self._pool.release(state.connection)
+            state.end()
 
-    def _send(self, each: "_Try", headers: Mapping[str, str], deadline: float) -> None:
+    def _send(
+        self, state: "_CallState", headers: Mapping[str, str], deadline: float
+    ) -> None:
         """Send one request; raise OSError."""
-        own = {}
-        if each.call.body is not None:
-            own["Content-Type"] = "application/json"
-        if tracing.is_on() and (span := self._span(each)):
-            each.span = span
-            own["traceparent"] = span.traceparent
-        idle = None if each.is_stale else self._pool.take()
-        each.is_stale = idle is not None  # until the response is there
-        each.connection = idle or self._pool.connect(deadline)
+        own_headers = {}
+        if state.call.body is not None:
+            own_headers["Content-Type"] = "application/json"
+        if tracing.is_on() and (span := self._span(state)):
+            state.span = span
+            own_headers["traceparent"] = span.traceparent
+        idle = None if state.is_stale else self._pool.acquire()
+        state.is_stale = idle is not None  # assumed until there is a response
+        state.connection = idle or self._pool.connect(deadline)
         failpoints.reach(f"call {self.name} before")
-        sent = {**headers, **own}
-        each.connection.send(
-            each.call.method, each.path, sent, each.call.body, deadline
+        all_headers = {**headers, **own_headers}
+        state.connection.send(
+            state.call.method, state.path, all_headers, state.call.body, deadline
         )
 
-    def _fail(self, each: "_Try", error: Exception, deadline: float) -> None:
-        if each.connection is not None:
-            each.connection.close()
-        if each.is_stale:  # whoever has forgotten it has forgotten the others, too
+    def _fail(self, state: "_CallState", error: Exception, deadline: float) -> None:
+        if state.connection is not None:
+            state.connection.close()
+        if state.is_stale:  # the other idle connections are probably gone, too
             self._pool.close()
         if not isinstance(error, (OSError, IncompleteRead)):
-            each.result = self._broken()
+            state.result = self._invalid()
         elif isinstance(error, TimeoutError) and time.monotonic() >= deadline:
-            each.result = self._late()
+            state.result = self._timed_out()
         else:
-            each.result = self._unavailable()
-        self._log(each.call, None, type(error).__name__)
-        each.end()
+            state.result = self._unavailable()
+        self._log(state.call, None, type(error).__name__)
+        state.end()
 
     def _log(self, call: Call, status: int | None, why: str | None = None) -> None:
         fields = {
@@ -216,42 +216,65 @@ class Upstream:
             "path": call.path,
             "status": status,
         }
-        told = (self.name, call.method, call.path, why or status)
-        log.warning("%s service: %s %s: %s", *told, extra={"fields": fields})
+        log.warning(
+            "%s service: %s %s: %s",
+            self.name,
+            call.method,
+            call.path,
+            why or status,
+            extra={"fields": fields},
+        )
 
-    def _is_moved(self, each: "_Try") -> bool:
-        """Return whether to ask once more, at the path that a redirect here names."""
-        result = each.result
-        if each.is_moved or not isinstance(result, UpstreamResponse):
+    def _is_redirected(self, state: "_CallState") -> bool:
+        """Return whether to send the call again, to where a redirect here leads."""
+        result = state.result
+        if state.is_redirected or not isinstance(result, UpstreamResponse):
             return False
-        if each.call.method != "GET" or result.status not in _REDIRECTS:
+        if state.call.method != "GET" or result.status not in _REDIRECTS:
             return False
         path = self._pool.own_path(result.location or "")
-        each.path, each.is_moved = path or each.path, path is not None
-        return each.is_moved
+        state.path, state.is_redirected = path or state.path, path is not None
+        return state.is_redirected
 
-    def _span(self, each: "_Try") -> "Span | None":
-        told: dict[str, str | int] = {
-            "http.request.method": each.call.method,
+    def _span(self, state: "_CallState") -> "Span | None":
+        attributes: dict[str, str | int] = {
+            "http.request.method": state.call.method,
             "server.address": self._pool.host,
             "server.port": self._pool.port,
-            "url.path": each.path,
+            "url.path": state.path,
             "peer.service": self.name,
         }
-        name = f"{each.call.method} {self.name}"
-        return tracing.start(name, tracing.Kind.CLIENT, told)
+        name = f"{state.call.method} {self.name}"
+        return tracing.start(name, tracing.Kind.CLIENT, attributes)
 
 
-class _Try(Struct):
-    """A call on its way; `result` is what became of it so far."""
+def require(result: UpstreamResponse | ServiceError) -> UpstreamResponse:
+    """Return the response, or raise the error."""
+    if isinstance(result, ServiceError):
+        raise result
+    return result
+
+
+def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
+    """Return the body of a 200 as `shape`; raise UpstreamBrokenError otherwise."""
+    if response.status != _OK:
+        raise upstream.invalid(response, response.status)
+    try:
+        return msgspec.json.decode(response.body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise upstream.invalid(response, error) from error
+
+
+class _CallState(Struct):
+    """A call, and the result of its latest attempt."""
 
     call: Call
     path: str
     result: UpstreamResponse | ServiceError
     connection: Connection | None = None
     span: "Span | None" = None
-    is_stale: bool = False  # its connection was an old one, and failed
-    is_moved: bool = False
+    is_stale: bool = False  # its connection was a reused one, and failed
+    is_redirected: bool = False
 
     def is_worth_retrying(self) -> bool:
         if isinstance(self.result, UpstreamResponse):
@@ -259,7 +282,7 @@ class _Try(Struct):
         return isinstance(self.result, UpstreamUnavailableError)
 
     def end(self) -> None:
-        """Let go of the connection, and end the span."""
+        """Drop the connection, and end the span."""
         span, self.span, self.connection = self.span, None, None
         if isinstance(self.result, UpstreamResponse):
             self.is_stale = False
@@ -269,28 +292,15 @@ class _Try(Struct):
             span.end(error=type(self.result).__name__)
             return
         status = self.result.status
-        error = str(status) if status >= _ERROR else None
+        error = str(status) if status >= _CLIENT_ERROR else None
         span.end(error=error, attributes={"http.response.status_code": status})
 
 
-def require(result: UpstreamResponse | ServiceError) -> UpstreamResponse:
-    """Return the response; raise the error where there is none."""
-    if isinstance(result, ServiceError):
-        raise result
-    return result
+class _Refusal(Struct):
+    detail: str | list[object] | dict[str, object]
 
 
-def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
-    """Return the body of a 200 as `shape`; raise UpstreamBrokenError for all else."""
-    if response.status != _OK:
-        raise upstream.invalid(response, response.status)
-    try:
-        return msgspec.json.decode(response.body, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise upstream.invalid(response, error) from error
-
-
-def _holds(body: bytes, shape: type[object]) -> bool:
+def _is_json_of(body: bytes, shape: type[object]) -> bool:
     """Return whether a body is JSON of that shape."""
     try:
         msgspec.json.decode(body, type=shape)
@@ -303,7 +313,7 @@ def _headers(user_id: UUID) -> dict[str, str]:
     headers = {
         "X-User-ID": str(user_id),
         "Accept": "application/json",
-        # Without it the product service's read cache may answer with another row.
+        # Without it the product service's read cache may return another row.
         "Cache-Control": "no-store",
     }
     if context := logs.current():

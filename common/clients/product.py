@@ -1,7 +1,7 @@
 """The product service: variations with their stock, price and product.
 
-Its read cache mixes rows up, so a response with another id is invalid. Stock is
-`amount`; `count` and `amount_limit` are something else.
+Its read cache may return another row, so the id of each response is checked. Stock is
+`amount`, not `count` or `amount_limit`.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,7 @@ from msgspec import structs
 from common.clients.batch import Call, Upstream, parse, require
 from common.domain.cart import Product, Variation
 
-_UNKNOWN = (404, 422)  # 422: the id is no UUID to them
-
+_UNKNOWN = (404, 422)  # 422: the product service does not accept the id
 
 T = TypeVar("T", Product, Variation)
 
@@ -24,21 +23,24 @@ def get_variations(
 ) -> dict[UUID, Variation | None]:
     """Return each variation with its product, None for one that does not exist.
 
-    All side by side, one call each. Only where the nested product is missing is it read
-    by itself; it stays None where the product service does not know it.
+    Reads all of them concurrently, one call each. A product that is not nested in its
+    variation is read by itself, and is None if the product service does not know it.
     """
     path = "/api/products/variations/"
     found = _get(upstream, user_id, path, ids, deadline, Variation)
-    bare = [v.product_id for v in found.values() if v and v.product is None]
-    named = [product_id for product_id in bare if product_id is not None]
-    if not named:
+    missing = [
+        variation.product_id
+        for variation in found.values()
+        if variation and variation.product is None and variation.product_id
+    ]
+    if not missing:
         return found
-    products = _get(upstream, user_id, "/api/products/", named, deadline, Product)
+    products = _get(upstream, user_id, "/api/products/", missing, deadline, Product)
     return {
-        id_: structs.replace(v, product=products[v.product_id])
-        if v and v.product is None and v.product_id
-        else v
-        for id_, v in found.items()
+        id_: structs.replace(variation, product=products[variation.product_id])
+        if variation and variation.product is None and variation.product_id
+        else variation
+        for id_, variation in found.items()
     }
 
 
@@ -50,16 +52,16 @@ def _get(  # noqa: PLR0913, PLR0917 one call's worth of facts
     deadline: float,
     shape: type[T],
 ) -> dict[UUID, T | None]:
-    wanted = list(dict.fromkeys(ids))
-    calls = [Call("GET", f"{path}{id_}") for id_ in wanted]
+    unique_ids = list(dict.fromkeys(ids))
+    calls = [Call("GET", f"{path}{id_}") for id_ in unique_ids]
     found: dict[UUID, T | None] = {}
     results = upstream.send(calls, user_id, deadline)
-    for id_, result in zip(wanted, results, strict=True):
+    for id_, result in zip(unique_ids, results, strict=True):
         response = require(result)
         row = None
         if not response.is_refusal(*_UNKNOWN):
             row = parse(upstream, response, shape)
             if row.id != id_:
-                raise upstream.invalid(response, "it is about another id")
+                raise upstream.invalid(response, "it has another id")
         found[id_] = row
     return found

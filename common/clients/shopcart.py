@@ -1,6 +1,6 @@
 """The shopcart service: the caller's cart, and repairs to it.
 
-The cart's path ends in a slash, an item's does not.
+The cart's path ends with a slash, an item's does not.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _NOT_FOUND = 404
 
 
 def get_shopcart_data(upstream: Upstream, user_id: UUID, deadline: float) -> Cart:
-    """Return the caller's cart; raise CartNotFoundError where there is none."""
+    """Return the caller's cart; raise CartNotFoundError if there is none."""
     [result] = upstream.send([Call("GET", "/api/mycart/")], user_id, deadline)
     response = require(result)
     if response.is_refusal(_NOT_FOUND):
@@ -40,9 +40,10 @@ def repair(
     repairs: Sequence[tuple[int, int | None]],
     deadline: float,
 ) -> list[bool]:
-    """Set the quantity of each (line id, quantity), or remove it where None.
+    """Set the quantity of each (line id, quantity), or remove the line if it is None.
 
-    All side by side. Return for each whether it is done; an absent line is removed.
+    Makes all calls concurrently. Return for each whether it succeeded; a line that is
+    already gone counts as removed.
     """
     calls = [
         delete_cart_item(line_id)

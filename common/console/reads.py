@@ -12,7 +12,7 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Statement, named
 from common.domain.model import MAX_ID
-from common.store.paging import MOST_LOOKED_AT
+from common.store.paging import MAX_ROWS_SCANNED
 
 # Ids are drawn a little before or after the time that is written beside them.
 SKEW = timedelta(minutes=5)
@@ -114,7 +114,7 @@ def find(
     *,
     limit: int,
     after: int | None = None,
-    most: int = MOST_LOOKED_AT,
+    most: int = MAX_ROWS_SCANNED,
 ) -> Listing:
     """Return the orders that pass `filters`, newest first, below id `after`.
 
@@ -197,7 +197,7 @@ happened(at, what) AS (
   SELECT created_at, 'order' FROM newest
   UNION ALL SELECT approved_at, 'approval' FROM newest
   UNION ALL (SELECT created_at, 'failure' FROM dead_letters
-    ORDER BY id DESC LIMIT {MOST_LOOKED_AT})
+    ORDER BY id DESC LIMIT {MAX_ROWS_SCANNED})
 )
 SELECT date_trunc(:unit, at, 'UTC'), count(*) FILTER (WHERE what = 'order'),
   count(*) FILTER (WHERE what = 'approval'), count(*) FILTER (WHERE what = 'failure')

@@ -95,13 +95,22 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
     Raise BusyError or DatabaseUnavailableError for what a retry can mend.
     """
-    with connect(engine) as connection:
-        connection.execution_options(is_in_transaction=True)
-        connection.exec_driver_sql("BEGIN")
+    with connect(engine) as connection, begin(connection):
         yield connection
-        failpoints.reach("commit before")
-        connection.exec_driver_sql("COMMIT")
-        failpoints.reach("commit after")
+
+
+@contextmanager
+def begin(connection: Connection) -> Iterator[None]:
+    """Make the rest of a connection's use a transaction: returning commits.
+
+    Raising rolls back once the connection is released.
+    """
+    connection.execution_options(is_in_transaction=True)
+    connection.exec_driver_sql("BEGIN")
+    yield
+    failpoints.reach("commit before")
+    connection.exec_driver_sql("COMMIT")
+    failpoints.reach("commit after")
 
 
 def read(

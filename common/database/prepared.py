@@ -18,7 +18,7 @@ from pg8000.converters import make_params
 
 from common import failpoints
 from common.database.sqlstates import is_plan_stale, sql_state
-from common.sockets import has_hung_up
+from common.sockets import is_closed_by_peer
 from common.telemetry import logs, tracing
 
 # How long a link may be idle before the server is asked whether it still stands: what
@@ -81,7 +81,7 @@ class PreparedConnection:
 
     def has_hung_up(self) -> bool:
         """Return whether the server has ended this idle connection (2 µs)."""
-        return self.link is not None and has_hung_up(self.link)
+        return self.link is not None and is_closed_by_peer(self.link)
 
     def is_silent(self) -> bool:
         """Return whether the server gives no reply on a link that was idle for long."""

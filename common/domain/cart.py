@@ -61,7 +61,7 @@ class Variation(Struct, frozen=True):
         """Raise ValueError if the price is not a number, or the product another one."""
         _check_price(self.price)
         if self.product and self.product_id not in (None, self.product.id):
-            raise ValueError("the product is another one")
+            raise ValueError("the product has another id")
 
 
 def _check_price(price: Decimal | None) -> None:

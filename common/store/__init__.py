@@ -1,1 +1,1 @@
-"""All SQL about orders: loading, writing, reading."""
+"""All SQL about orders: reads, writes, idempotency keys."""

@@ -1,8 +1,8 @@
-"""Idempotency: the first answer to a POST is kept with its write, and replayed.
+"""Idempotency: the first response to a POST is stored with its write, and replayed.
 
 There are two kinds of key, the caller's Idempotency-Key header (24 hours) and the cart
-itself (as long as its order exists). A race on either ends as a unique violation, and
-the loser replays the winner.
+itself (as long as its order exists). A race on either ends in a unique violation, and
+the loser replays the winner's response.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ KEEP_HOURS = 24
 
 
 class Claim(Struct, frozen=True):
-    """A caller's right to one answer: `scope` is `KEY` or `CART`."""
+    """A key of a caller's request, and the request's digest; `scope` is KEY or CART."""
 
     user_id: UUID
     scope: str
@@ -41,7 +41,7 @@ class Claim(Struct, frozen=True):
 
 
 class StoredResponse(Struct, frozen=True):
-    """An answer as it goes out: status, headers beyond the usual, body as JSON text."""
+    """A response: status, headers other than the usual ones, body as JSON text."""
 
     status: int
     headers: dict[str, str]
@@ -49,16 +49,16 @@ class StoredResponse(Struct, frozen=True):
     is_replayed: bool = False
 
 
-class AlreadyAnsweredError(Exception):
-    """The request was answered before, with `answer`; nothing was written."""
+class AlreadyProcessedError(Exception):
+    """The request was processed before, with `response`; nothing was written."""
 
-    def __init__(self, answer: StoredResponse) -> None:
-        self.answer = answer
-        super().__init__("the request was answered before")
+    def __init__(self, response: StoredResponse) -> None:
+        self.response = response
+        super().__init__("the request was processed before")
 
 
 class KeyTakenError(Exception):
-    """Another write has taken one of the keys since they were looked up."""
+    """Another write has used one of the keys since they were looked up."""
 
 
 def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
@@ -77,33 +77,33 @@ def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Cl
 _BEGIN = named(
     "idempotency.begin",
     f"""
-WITH wanted AS MATERIALIZED (
+WITH requested AS MATERIALIZED (
   SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:claims AS jsonb)) AS (
     user_id uuid, scope text, key text, fingerprint text))
-    WITH ORDINALITY AS w(user_id, scope, key, fingerprint, position)
+    WITH ORDINALITY AS q(user_id, scope, key, fingerprint, position)
 ),
-found AS MATERIALIZED (  -- one moment: of two keys of one write both are seen
-  SELECT r.scope, r.fingerprint = w.fingerprint AS is_same, r.status, r.headers, r.body
-  FROM wanted w JOIN idempotency_records r USING (user_id, scope, key)
+found AS MATERIALIZED (  -- in one snapshot, so that both keys of a write are seen
+  SELECT r.scope, r.fingerprint = q.fingerprint AS is_same, r.status, r.headers, r.body
+  FROM requested q JOIN idempotency_records r USING (user_id, scope, key)
   WHERE r.expires_at IS NULL OR r.expires_at > now()
-  ORDER BY w.position LIMIT 1
+  ORDER BY q.position LIMIT 1
 ),
 expired AS (
-  DELETE FROM idempotency_records r USING wanted w
-  WHERE r.user_id = w.user_id AND r.scope = w.scope AND r.key = w.key
-    -- Not as the index on it has it: a key is looked up, not all that have expired.
+  DELETE FROM idempotency_records r USING requested q
+  WHERE r.user_id = q.user_id AND r.scope = q.scope AND r.key = q.key
+    -- Written so that the index on expires_at is not used: keys are looked up here.
     AND coalesce(r.expires_at, 'infinity') <= now()
 ),
-kept AS (  -- what the cart finds is the answer to the header's key from now on
+kept AS (  -- the response found by the cart is stored under the header's key, too
   INSERT INTO idempotency_records
     (user_id, scope, key, fingerprint, status, headers, body, expires_at)
-  SELECT w.user_id, w.scope, w.key, w.fingerprint, 200, f.headers, f.body,
+  SELECT q.user_id, q.scope, q.key, q.fingerprint, 200, f.headers, f.body,
     now() + interval '{KEEP_HOURS} hours'
-  FROM found f JOIN wanted w ON w.scope = '{KEY}'
+  FROM found f JOIN requested q ON q.scope = '{KEY}'
   WHERE f.scope = '{CART}'
-  ON CONFLICT DO NOTHING  -- the same request at the same time has kept it
+  ON CONFLICT DO NOTHING  -- a concurrent repetition of the request has stored it
 ),
-drawn AS (  -- gaps do no harm, but what is answered already needs no ids
+drawn AS (  -- gaps do no harm, but a request that is replayed needs no ids
   SELECT coalesce(CAST(:order_id AS bigint), nextval('orders_id_seq')) AS order_id,
     ARRAY(SELECT nextval('order_items_id_seq')
       FROM generate_series(1, CAST(:items AS int))) AS item_ids,
@@ -127,25 +127,25 @@ class _Found(Struct):
 def begin(
     engine: Engine, claims: Sequence[Claim], items: int, order_id: int | None = None
 ) -> Ids:
-    """Look the claims up, and draw ids for what is written if none was answered.
+    """Look the claims up, and draw ids for the write if none was processed before.
 
-    For so many `items` of a new order, or of `order_id`; one round trip. Raise
-    AlreadyAnsweredError if one of the claims was answered before, KeyReusedError if its
-    key was used for another request.
+    Draw ids for `items` items of a new order, or of `order_id`. One round trip. Raise
+    AlreadyProcessedError if one of the claims was processed before, KeyReusedError if
+    its key was used for another request.
     """
     parameters = {"claims": encode(claims), "items": items, "order_id": order_id}
     with connect(engine) as connection:
         try:
             found, drawn = read(connection, _BEGIN, parameters).one()
         except (StatementError, BusyError) as error:
-            explain(error)
+            reraise(error)
     if found is None:
         return json.decode(drawn, type=Ids)
     record = json.decode(found, type=_Found)
     if not record.is_same:
         raise KeyReusedError
     status = 200 if record.scope == CART else record.status
-    raise AlreadyAnsweredError(
+    raise AlreadyProcessedError(
         StoredResponse(status, record.headers, record.body, is_replayed=True)
     )
 
@@ -171,29 +171,29 @@ WHERE scope = '{KEY}'
 )
 
 
-def keep(engine: Engine, claims: Sequence[Claim], answer: StoredResponse) -> None:
-    """Keep an answer that wrote no order under the header's key, if there is one.
+def keep(engine: Engine, claims: Sequence[Claim], response: StoredResponse) -> None:
+    """Store a response that wrote no order under the header's key, if there is one.
 
-    Raise as `check` if another write has taken the key meanwhile.
+    Raise as `check` does if another write has used the key meanwhile.
     """
     if all(claim.scope != KEY for claim in claims):
         return
-    parameters = {"records": encode(rows(claims, answer))}
+    parameters = {"records": encode(records(claims, response))}
     try:
         with connect(engine) as connection:
             try:
                 connection.execute(_KEEP, parameters)
             except (StatementError, BusyError) as error:
-                explain(error)
+                reraise(error)
     except KeyTakenError:
         check(engine, claims)
 
 
-def explain(error: StatementError | BusyError) -> NoReturn:
-    """Raise what a failed write of records means.
+def reraise(error: StatementError | BusyError) -> NoReturn:
+    """Raise the error that a failed write of records stands for.
 
     KeyTakenError: another write has committed one of the keys. InFlightError: another
-    is about to, and that takes long. Any other error is raised as it is.
+    write with one of the keys is taking long. Any other error is raised as it is.
     """
     if violated_constraint(error) == "idempotency_records_pkey":
         raise KeyTakenError from error
@@ -202,17 +202,17 @@ def explain(error: StatementError | BusyError) -> NoReturn:
     raise error
 
 
-def rows(claims: Iterable[Claim], answer: StoredResponse) -> list[dict[str, Any]]:
-    """Return the records that keep `answer`, for the statement that writes."""
+def records(claims: Iterable[Claim], response: StoredResponse) -> list[dict[str, Any]]:
+    """Return the records that store `response`, for the statement that writes."""
     return [
         {
             "user_id": claim.user_id,
             "scope": claim.scope,
             "key": claim.key,
             "fingerprint": claim.fingerprint,
-            "status": answer.status,
-            "headers": answer.headers,
-            "body": answer.body,
+            "status": response.status,
+            "headers": response.headers,
+            "body": response.body,
             "keep_hours": KEEP_HOURS if claim.scope == KEY else None,
         }
         for claim in claims
@@ -222,7 +222,7 @@ def rows(claims: Iterable[Claim], answer: StoredResponse) -> list[dict[str, Any]
 _PURGE = named(
     "idempotency.purge",
     """
-WITH gone AS (
+WITH purged AS (
   DELETE FROM idempotency_records
   WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM idempotency_records
@@ -231,7 +231,7 @@ WITH gone AS (
     ORDER BY expires_at LIMIT CAST(:batch AS int)))
   RETURNING expires_at
 )
-SELECT count(*), max(expires_at) FROM gone
+SELECT count(*), max(expires_at) FROM purged
 """,
 )
 
@@ -241,9 +241,9 @@ def purge(
 ) -> tuple[int, datetime | None]:
     """Delete up to `batch` expired records, oldest first; return how many.
 
-    And `after` which moment of expiry the next batch goes on, so that it need not pass
-    over what is deleted already; None where there is nothing more.
+    Also return `after` for the next batch, None if there is none: the expiry time to go
+    on from, so that it does not scan rows that are deleted already.
     """
     parameters = {"batch": batch, "after": after}
-    deleted, last = connection.execute(_PURGE, parameters).one()
-    return deleted, last if deleted == batch else None
+    deleted, last_expiry = connection.execute(_PURGE, parameters).one()
+    return deleted, last_expiry if deleted == batch else None

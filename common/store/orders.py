@@ -1,7 +1,6 @@
-"""Change orders: load a snapshot, decide, write, and try again on a conflict.
+"""Change orders: load a snapshot, apply a rule, save, and try again on a conflict.
 
-Rules decide in Python on a snapshot, and a write succeeds only if that snapshot still
-holds.
+A save succeeds only if the order still has the version of the snapshot.
 """
 
 import contextlib
@@ -17,9 +16,9 @@ from common.database.engine import (
     Connection,
     Engine,
     Statement,
+    begin,
     connect,
     named,
-    transaction,
 )
 from common.domain.model import Change, Snapshot
 from common.errors import BusyError, InFlightError, PreconditionFailedError
@@ -37,9 +36,9 @@ _OWNED = " AND o.user_id = CAST(:user_id AS uuid)"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Which order is meant: by its id or by one of its items', and whose it must be.
+    """An order by its own id or by an item's, and by its owner if `user_id` is set.
 
-    `versions` are those of the order, or of the item, that will do; None for any.
+    `versions` are those that If-Match allows, of the order or the item; None for any.
     """
 
     order_id: int | None = None
@@ -57,12 +56,102 @@ class Target:
         return where + _OWNED, parameters | {"user_id": self.user_id}
 
     def check(self, snapshot: Snapshot) -> None:
-        """Raise PreconditionFailedError where the snapshot shows another version."""
+        """Raise PreconditionFailedError if the snapshot's version is not allowed."""
         version = snapshot.version
         if self.item_id is not None:
             version = snapshot.item_versions[self.item_id]
         if self.versions is not None and version not in self.versions:
             raise PreconditionFailedError
+
+
+class Changed(Struct, frozen=True):
+    """The order after a change, the change if any, and the events to send."""
+
+    snapshot: Snapshot
+    change: Change | None = None
+    pending: PendingEvents | None = None
+
+
+def create_order(
+    engine: Engine,
+    change: Change,
+    bus: Bus,
+    claims: Sequence[Claim],
+    response: StoredResponse,
+) -> PendingEvents | None:
+    """Write a new order and store `response` under `claims`; return the events to send.
+
+    One round trip. Raise AlreadyProcessedError, with nothing written, if another write
+    has used one of the claims meanwhile.
+    """
+    with _replaying(engine, claims), connect(engine) as connection:
+        saved = save(connection, change, bus, idempotency.records(claims, response))
+    assert saved is not None, "nothing can have changed a new order"
+    logs.set_order_id(change.order.id)
+    return saved.pending
+
+
+def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
+    connection: Connection,
+    target: Target,
+    rule: Callable[[Snapshot], Change | None],
+    bus: Bus,
+    records: Sequence[dict[str, Any]] = (),
+    snapshot: Snapshot | None = None,
+) -> Changed:
+    """Load the order, apply `rule`, save; return the order after that, and the change.
+
+    The first try takes no lock and two round trips, or one if `snapshot` is the order
+    as loaded before. If another write was faster, the order is locked and loaded again,
+    so the second try succeeds however many compete. Raise what the rule raises, or
+    PreconditionFailedError; then nothing is written.
+    """
+    if snapshot is None:
+        snapshot = load(connection, target)
+    if changed := _apply(connection, target, rule, bus, records, snapshot):
+        return changed
+    with begin(connection):
+        return change_locked(connection, target, rule, bus, records)
+
+
+def change_locked(
+    connection: Connection,
+    target: Target,
+    rule: Callable[[Snapshot], Change | None],
+    bus: Bus,
+    records: Sequence[dict[str, Any]] = (),
+) -> Changed:
+    """Do what `change_order` does within a transaction, with the order locked."""
+    where, parameters = target.condition()
+    unique(connection, _lock_statement(where), parameters)
+    snapshot = load(connection, target)
+    changed = _apply(connection, target, rule, bus, records, snapshot)
+    if changed is None:
+        raise BusyError
+    return changed
+
+
+def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
+    engine: Engine,
+    snapshot: Snapshot,
+    rule: Callable[[Snapshot], Change],
+    bus: Bus,
+    claims: Sequence[Claim],
+    response: StoredResponse,
+) -> PendingEvents | None:
+    """Do what `change_order` does, and store `response` as `create_order` does."""
+    records = idempotency.records(claims, response)
+    target = Target(order_id=snapshot.order.id, user_id=snapshot.order.user_id)
+    with _replaying(engine, claims), connect(engine) as connection:
+        changed = change_order(connection, target, rule, bus, records, snapshot)
+    return changed.pending
+
+
+def load(connection: Connection, target: Target) -> Snapshot:
+    """Return the order with its items, read in one statement; raise NotFoundError."""
+    where, parameters = target.condition()
+    (body,) = unique(connection, _load_statement(where), parameters)
+    return json.decode(body, type=Snapshot)
 
 
 @functools.cache
@@ -84,106 +173,6 @@ def _lock_statement(where: str) -> Statement:
     return named("store.lock", sql)
 
 
-def load(connection: Connection, target: Target) -> Snapshot:
-    """Return the order with its items as of one moment; raise NotFoundError."""
-    where, parameters = target.condition()
-    (body,) = unique(connection, _load_statement(where), parameters)
-    return json.decode(body, type=Snapshot)
-
-
-class Changed(Struct, frozen=True):
-    """The order as it is after a change, the change, and what it leaves to be sent."""
-
-    after: Snapshot
-    change: Change | None = None
-    pending: PendingEvents | None = None
-
-
-def create_order(
-    engine: Engine,
-    change: Change,
-    bus: Bus,
-    claims: Sequence[Claim],
-    answer: StoredResponse,
-) -> PendingEvents | None:
-    """Write a new order, keep `answer` under `claims`; return what is to be sent.
-
-    One round trip. Raise AlreadyAnsweredError, with nothing written, if another write
-    has taken one of the claims meanwhile.
-    """
-    with _same_request(engine, claims), connect(engine) as connection:
-        saved = save(connection, change, bus, idempotency.rows(claims, answer))
-    assert saved is not None, "a new order has no version to have moved on from"
-    logs.set_order_id(change.order.id)
-    return saved.pending
-
-
-def add_item(  # noqa: PLR0913, PLR0917 one write's worth of facts
-    engine: Engine,
-    snapshot: Snapshot,
-    rule: Callable[[Snapshot], Change],
-    bus: Bus,
-    claims: Sequence[Claim],
-    answer: StoredResponse,
-) -> PendingEvents | None:
-    """Change the order of `snapshot` as `change_order`, keep `answer` as above."""
-    records = idempotency.rows(claims, answer)
-    target = Target(order_id=snapshot.order.id, user_id=snapshot.order.user_id)
-    with _same_request(engine, claims):
-        return change_order(engine, target, rule, bus, records, snapshot).pending
-
-
-@contextlib.contextmanager
-def _same_request(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
-    """Look the claims up again where another write was faster to take one of them."""
-    try:
-        yield
-    except KeyTakenError as error:
-        idempotency.check(engine, claims)
-        raise InFlightError from error  # its order was deleted in between
-
-
-def change_order(  # noqa: PLR0913, PLR0917 one write's worth of facts
-    engine: Engine,
-    target: Target,
-    rule: Callable[[Snapshot], Change | None],
-    bus: Bus,
-    records: Sequence[dict[str, Any]] = (),
-    snapshot: Snapshot | None = None,
-) -> Changed:
-    """Load the order, apply `rule`, save; return the order after that, and the change.
-
-    First without a lock, two round trips; one on a `snapshot` that was loaded before.
-    Where another write was faster, the rule is applied to what that left, and then with
-    the order locked, so that it goes through however many compete. Raise what the rule
-    does, or PreconditionFailedError; nothing is written then.
-    """
-    with connect(engine) as connection:
-        if snapshot is None:
-            snapshot = load(connection, target)
-        if changed := _apply(connection, target, rule, bus, records, snapshot):
-            return changed
-    with transaction(engine) as connection:
-        return change_locked(connection, target, rule, bus, records)
-
-
-def change_locked(
-    connection: Connection,
-    target: Target,
-    rule: Callable[[Snapshot], Change | None],
-    bus: Bus,
-    records: Sequence[dict[str, Any]] = (),
-) -> Changed:
-    """Do what `change_order` does within a transaction, with the order locked."""
-    where, parameters = target.condition()
-    unique(connection, _lock_statement(where), parameters)
-    snapshot = load(connection, target)
-    changed = _apply(connection, target, rule, bus, records, snapshot)
-    if changed is None:
-        raise BusyError
-    return changed
-
-
 def _apply(  # noqa: PLR0913, PLR0917 one write's worth of facts
     connection: Connection,
     target: Target,
@@ -192,7 +181,7 @@ def _apply(  # noqa: PLR0913, PLR0917 one write's worth of facts
     records: Sequence[dict[str, Any]],
     snapshot: Snapshot,
 ) -> Changed | None:
-    """Apply the rule to a snapshot and save; None where another write was faster."""
+    """Apply the rule to a snapshot and save; None if another write was faster."""
     target.check(snapshot)
     change = rule(snapshot)
     if change is None:
@@ -204,7 +193,7 @@ def _apply(  # noqa: PLR0913, PLR0917 one write's worth of facts
 
 
 def _after(snapshot: Snapshot, change: Change) -> Snapshot:
-    """Return the snapshot that a saved change leaves behind."""
+    """Return the snapshot as it is once the change is saved."""
     changed = {item.id for item in change.changed}
     versions = {
         item.id: snapshot.item_versions.get(item.id, 0) + (item.id in changed)
@@ -216,3 +205,13 @@ def _after(snapshot: Snapshot, change: Change) -> Snapshot:
         version=snapshot.version + 1,
         item_versions=versions | {item.id: 1 for item in change.added},
     )
+
+
+@contextlib.contextmanager
+def _replaying(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
+    """Raise AlreadyProcessedError if another write has used one of the claims first."""
+    try:
+        yield
+    except KeyTakenError as error:
+        idempotency.check(engine, claims)
+        raise InFlightError from error  # its order has been deleted since

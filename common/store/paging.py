@@ -1,6 +1,6 @@
 """List parameters: limit, cursor, filters; and the link to the next page.
 
-A cursor is opaque to callers, and is only the last id they saw, so it stays valid
+A cursor is opaque to callers. It contains only the last id they saw, so it stays valid
 whatever is written in between.
 """
 
@@ -22,14 +22,14 @@ from common.errors import InvalidRequestError
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-# Rows of a caller's that a filtered page looks at, whether they match or not.
-MOST_LOOKED_AT = 10_000
+# How many of a caller's rows a filtered page scans at most, matching or not.
+MAX_ROWS_SCANNED = 10_000
 
 Parser = Callable[[str], Any]
 
 
 class ListQuery(Struct, frozen=True):
-    """A list request, checked. `after` is the last id of the page before."""
+    """A validated list request. `after` is the last id of the page before."""
 
     filters: dict[str, Any]
     limit: int
@@ -37,20 +37,20 @@ class ListQuery(Struct, frozen=True):
 
 
 def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> ListQuery:
-    """Return the query; a parser raises ValueError with the rule a value broke.
+    """Return the query; each of `parsers` raises ValueError with the rule it checks.
 
     Unknown parameters are ignored. Raise InvalidRequestError naming the parameter.
     """
-    known = {"limit": _limit, "cursor": _cursor, **parsers}
+    all_parsers = {"limit": _parse_limit, "cursor": _parse_cursor, **parsers}
     values: dict[str, Any] = {}
-    for name, parser in known.items():
-        given = args.getlist(name)
-        if not given:
+    for name, parser in all_parsers.items():
+        texts = args.getlist(name)
+        if not texts:
             continue
-        if len(given) > 1:
+        if len(texts) > 1:
             raise InvalidRequestError.of(name, "must be given once")
         try:
-            values[name] = parser(given[0])
+            values[name] = parser(texts[0])
         except ValueError as error:
             raise InvalidRequestError.of(name, str(error)) from error
     return ListQuery(
@@ -62,8 +62,8 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
 
 def next_query(args: MultiDict[str, str], after: int) -> str:
     """Return the query string of the page after `after`."""
-    kept = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
-    return urlencode([*kept, ("cursor", _encode(after))])
+    others = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
+    return urlencode([*others, ("cursor", _encode_cursor(after))])
 
 
 def next_link(path: str, args: MultiDict[str, str], after: int) -> str:
@@ -86,14 +86,14 @@ def parse_status(value: str) -> int:
 
 
 def parse_bool(value: str) -> bool:
-    """Return whether it says true; it may say false, both in any case."""
+    """Return the value of `true` or `false`, in any case."""
     if value.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
     return value.lower() == "true"
 
 
 def parse_uuid_filter(value: str) -> str:
-    """Return a UUID in its usual form."""
+    """Return a UUID in its canonical form."""
     parsed = parse_uuid(value)
     if parsed is None:
         raise ValueError("must be a UUID")
@@ -101,14 +101,14 @@ def parse_uuid_filter(value: str) -> str:
 
 
 def parse_moment(value: str) -> datetime:
-    """Return an RFC 3339 time, in UTC; what UTC cannot spell is none.
+    """Return an RFC 3339 time in UTC, if it is within the years 1 to 9999 there.
 
-    A plus that was not percent-encoded arrives as a space, and is taken for a plus.
+    A plus that was not percent-encoded arrives as a space, and is accepted as a plus.
     """
     rule = "must be an RFC 3339 time with an offset, such as 2025-12-01T10:00:00Z"
-    repaired = re.sub(r" (\d\d:?\d\d)$", r"+\1", value)
+    with_plus = re.sub(r" (\d\d:?\d\d)$", r"+\1", value)
     try:
-        moment = msgspec.convert(repaired, type=datetime)
+        moment = msgspec.convert(with_plus, type=datetime)
         if moment.tzinfo is None:
             raise ValueError(rule)
         return moment.astimezone(UTC)
@@ -116,22 +116,22 @@ def parse_moment(value: str) -> datetime:
         raise ValueError(rule) from error
 
 
-def _limit(value: str) -> int:
+def _parse_limit(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= MAX_LIMIT:
         raise ValueError(f"must be a whole number from 1 to {MAX_LIMIT}")
     return int(value)
 
 
-def _encode(after: int) -> str:
+def _encode_cursor(after: int) -> str:
     return base64.urlsafe_b64encode(struct.pack(">q", after)).decode().rstrip("=")
 
 
-def _cursor(value: str) -> int:
+def _parse_cursor(value: str) -> int:
     try:
         packed = base64.b64decode(f"{value}=", altchars=b"-_", validate=True)
         (after,) = struct.unpack(">q", packed)
     except (binascii.Error, struct.error, ValueError) as error:
-        raise ValueError("is not one that a list gave out") from error
-    if after < 1 or _encode(after) != value:
-        raise ValueError("is not one that a list gave out")
+        raise ValueError("is not a cursor that a list returned") from error
+    if after < 1 or _encode_cursor(after) != value:
+        raise ValueError("is not a cursor that a list returned")
     return int(after)

@@ -1,6 +1,6 @@
-"""Read orders and items as JSON that PostgreSQL builds and nobody parses.
+"""Read orders and items as JSON that PostgreSQL builds, and that is sent unparsed.
 
-The owner is part of every statement, so another's row and an absent one look alike.
+Every statement checks the owner, so another owner's row is treated as absent.
 """
 
 import functools
@@ -12,13 +12,13 @@ from msgspec import Struct
 from common.database.engine import Connection, Statement, named, read
 from common.domain.model import MAX_ID
 from common.errors import NotFoundError
-from common.store.paging import MOST_LOOKED_AT, ListQuery
+from common.store.paging import MAX_ROWS_SCANNED, ListQuery
 
 MOMENT = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
-# Text put together, which costs PostgreSQL half of what json_build_object does. What
-# stands between quotes here is a UUID or a time, and needs no escapes; metadata comes
-# out of its jsonb as the JSON it is. concat() leaves out what is null.
+# Concatenated text costs PostgreSQL half as much as json_build_object. Quoted values
+# are UUIDs and times, which need no escapes; metadata is jsonb, which is JSON as text.
+# concat() skips nulls.
 ITEM_JSON = """concat('{"id":', i.id, ',"order":', i.order_id, ',"status":', i.status,
   ',"quantity":', i.quantity, ',"product_variation":"', i.product_variation,
   '","product_id":', coalesce('"' || i.product_id || '"', 'null'),
@@ -34,14 +34,14 @@ ORDER_JSON = f"""concat('{{"id":', o.id, ',"user_id":"', o.user_id,
 
 
 class Document(Struct, frozen=True):
-    """A reply's body as JSON text, and the version it shows."""
+    """The body of a response as JSON text, and its version."""
 
     body: str
     version: int | str
 
 
 class Page(Struct, frozen=True):
-    """A list page: a JSON array as text, and the id after which the next one starts."""
+    """A page of a list: a JSON array as text, and `after` of the next page, if any."""
 
     body: str
     next_after: int | None
@@ -50,7 +50,7 @@ class Page(Struct, frozen=True):
 def unique(
     connection: Connection, statement: Statement, parameters: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """Return the one row that a statement finds; raise NotFoundError."""
+    """Return the one row of a statement's result; raise NotFoundError without any."""
     row = read(connection, statement, parameters).one_or_none()
     if row is None:
         raise NotFoundError
@@ -86,8 +86,8 @@ def read_item(connection: Connection, item_id: int, user_id: UUID) -> Document:
     return Document(body, version)
 
 
-# What a list can be narrowed by. Each combination is a statement of its own, so that
-# each gets a plan of its own.
+# The filters of each list. Each combination of them is its own statement, with its own
+# plan.
 _FILTERS = {
     "orders": {
         "created_after": "o.created_at > CAST(:created_after AS timestamptz)",
@@ -99,7 +99,8 @@ _FILTERS = {
         "product_variation": "i.product_variation = CAST(:product_variation AS uuid)",
     },
 }
-# Whose it is the order tells; no index of the caller's rows can then look better.
+# The owner is checked by the order, so that PostgreSQL does not choose an index on the
+# caller's items.
 _OF_ORDER = """i.order_id = CAST(:order AS bigint)
       AND i.id <= CAST(:up_to AS bigint)
       AND CAST(:user_id AS uuid) = (
@@ -107,32 +108,35 @@ _OF_ORDER = """i.order_id = CAST(:order AS bigint)
 
 
 @functools.cache
-def _page_statement(table: str, given: tuple[str, ...], most: int) -> Statement:
+def _page_statement(
+    table: str, filters: tuple[str, ...], max_scanned: int
+) -> Statement:
     alias, row = ("o", ORDER_JSON) if table == "orders" else ("i", ITEM_JSON)
     columns, values = [f"{alias}.user_id"], ["CAST(:user_id AS uuid)"]
-    if "is_approved" in given:
+    if "is_approved" in filters:
         columns.append("o.is_approved")
         values.append("CAST(:is_approved AS boolean)")
-    # One range of one index, walked backwards: what it has before the id, and from
-    # which id on. It is not said as `user_id = …`: of a caller who owns a fifth of the
-    # table PostgreSQL would rather walk the primary key and pass over everybody else's
-    # rows, which are millions where that caller has left long ago.
-    start, end = ", ".join(columns), ", ".join(values)
-    within = f"""({start}, {alias}.id) <= ({end}, CAST(:up_to AS bigint))
-      AND ({start}) >= ({end})"""
-    if "order" in given:
-        columns, within = [], _OF_ORDER
+    # One range of one index, scanned backwards from the id. It is not written as
+    # `user_id = …`, because for a caller who owns a fifth of the table PostgreSQL would
+    # then scan the primary key, and skip other owners' rows: millions, if that caller
+    # has not ordered for long.
+    prefix, prefix_values = ", ".join(columns), ", ".join(values)
+    condition = f"""({prefix}, {alias}.id) <= ({prefix_values}, CAST(:up_to AS bigint))
+      AND ({prefix}) >= ({prefix_values})"""
+    if "order" in filters:
+        columns, condition = [], _OF_ORDER
     order = ", ".join(f"{column} DESC" for column in [*columns, f"{alias}.id"])
-    walk = f"FROM {table} {alias} WHERE {within} ORDER BY {order}"
-    rows, otherwise = f"SELECT {alias}.* {walk}", ""
+    scan = f"FROM {table} {alias} WHERE {condition} ORDER BY {order}"
+    rows, last_scanned = f"SELECT {alias}.* {scan}", ""
     known = _FILTERS[table]
-    if filters := " AND ".join(known[name] for name in given if name in known):
-        # Whoever owns a million rows may ask for what only the oldest of them are.
-        rows = f"""SELECT {alias}.* FROM ({rows} LIMIT {most}) {alias}
-    WHERE {filters} ORDER BY {order}"""  # noqa: S608 fragments of our own
-        # The last row that was looked at, where another follows.
-        otherwise = f"""ELSE (
-    SELECT max(id) FROM (SELECT {alias}.id {walk} OFFSET {most} - 1 LIMIT 2) last
+    if matches := " AND ".join(known[name] for name in filters if name in known):
+        # Of a caller's million rows only the oldest may match.
+        rows = f"""SELECT {alias}.* FROM ({rows} LIMIT {max_scanned}) {alias}
+    WHERE {matches} ORDER BY {order}"""  # noqa: S608 fragments of our own
+        # The next page starts after the last row scanned, if another follows.
+        last_scanned = f"""ELSE (
+    SELECT max(id) FROM (
+      SELECT {alias}.id {scan} OFFSET {max_scanned} - 1 LIMIT 2) last
     HAVING count(*) = 2) """  # noqa: S608 fragments of our own
     return named(
         f"reads.page_of_{table}",
@@ -141,13 +145,13 @@ WITH page AS (
   SELECT {alias}.id, {row} AS body, row_number() OVER (ORDER BY {alias}.id DESC) AS n
   FROM (
     {rows}
-    LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is more
+    LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is a next page
   ) {alias}
 )
 SELECT concat('[', string_agg(body, ',' ORDER BY id DESC)
     FILTER (WHERE n <= CAST(:limit AS int)), ']'),
   CASE WHEN count(*) > CAST(:limit AS int)
-    THEN min(id) FILTER (WHERE n <= CAST(:limit AS int)) {otherwise}END
+    THEN min(id) FILTER (WHERE n <= CAST(:limit AS int)) {last_scanned}END
 FROM page
 """,  # noqa: S608 fragments of our own
     )
@@ -156,12 +160,12 @@ FROM page
 def read_page(
     connection: Connection, table: str, user_id: UUID, query: ListQuery
 ) -> Page:
-    """Return the caller's `orders` or `order_items` that `query` asks for.
+    """Return a page of the caller's `orders` or `order_items`, newest id first.
 
-    Newest id first. One index range, however deep, and of what filters leave out at
-    most `MOST_LOOKED_AT`: the page may then be short, even empty, and yet have a next.
+    It scans one index range, however deep, and at most MAX_ROWS_SCANNED rows if there
+    are filters; so a page may be short, even empty, and still have a next one.
     """
-    statement = _page_statement(table, tuple(sorted(query.filters)), MOST_LOOKED_AT)
+    statement = _page_statement(table, tuple(sorted(query.filters)), MAX_ROWS_SCANNED)
     parameters = {
         **query.filters,
         "user_id": user_id,

@@ -1,7 +1,7 @@
-"""A change of one order: what it brings, and the one statement that writes it.
+"""Save a change of one order with one statement.
 
-Rules make changes (`orders.py`, `approval.py`). A write is a compare-and-swap on the
-order's version: if that has moved, nothing of the change is written.
+It is a compare-and-swap on the order's version: if that is no longer the change's,
+nothing is written.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from common.messaging.pending import Bus, PendingEvents
 from common.store import idempotency
 from common.telemetry import logs
 
-# The document that says all there is to write, and what follows from each part of it.
-# Everything hangs on `target`: it is empty when the version has moved, and then so is
-# the rest. It also holds the order's lock before the first outbox id is drawn, so that
-# one order's events get ids in commit order.
+# `change` is the document of all there is to write; each part below writes some of it.
+# All of them join `target`, which is empty if the version is no longer the same, so
+# nothing is written then. `target` also locks the order before the first outbox id is
+# drawn, so that one order's events get ids in commit order.
 _CHANGE = """
 change AS MATERIALIZED (
   SELECT * FROM jsonb_to_record(CAST(:change AS jsonb)) AS d(
@@ -41,7 +41,7 @@ added AS (
     product_id uuid, shop_id uuid, price bigint)
 )"""
 _HISTORY = """
-history AS (  -- what happened, and who has to be told, in its order
+history AS (  -- the entries and the destinations of their events, in order
   INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
     changed_by, changed_at, request_id, event_id, destinations, actor_kind,
     from_quantity, to_quantity)
@@ -55,7 +55,7 @@ history AS (  -- what happened, and who has to be told, in its order
   ORDER BY h.position
 )"""
 _PENDING = f"""
-pending AS (  -- a row for each event and destination, in their order
+pending AS (  -- a row for each event and destination, in order
   INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
     created_at, available_at, sending_since, attempts)
   SELECT e.destination, t.id, e.event_id, e.event_type, e.body, d.traceparent, d.at,
@@ -64,7 +64,7 @@ pending AS (  -- a row for each event and destination, in their order
   FROM target t, change d,
     jsonb_to_recordset(d.events) AS e(position int, destination text, event_id uuid,
       event_type text, body text, is_claimed boolean),
-    -- Claimed at once, unless others of the order have to go first.
+    -- Claimed at once, unless earlier events of the order are still pending.
     LATERAL (SELECT e.is_claimed AND (d.version = 0 OR NOT EXISTS (
       SELECT FROM outbox o
       WHERE o.destination = e.destination AND o.order_id = t.id)) AS is_ours) c
@@ -72,7 +72,7 @@ pending AS (  -- a row for each event and destination, in their order
   RETURNING id, event_id, destination, sending_since
 )"""  # noqa: S608 fragments of our own
 _RECORDS = f"""
-remembered AS (  -- a key that another has taken, or is taking, undoes the whole
+recorded AS (  -- a conflict with another write on a key fails the whole statement
   INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, headers,
     body, order_id, expires_at)
   SELECT r.user_id, r.scope, r.key, r.fingerprint, r.status, r.headers, r.body,
@@ -82,7 +82,7 @@ remembered AS (  -- a key that another has taken, or is taking, undoes the whole
     user_id uuid, scope text, key text, fingerprint text, status smallint,
     headers jsonb, body text, keep_hours int)
 )"""  # noqa: S608 fragments of our own
-# No row where nothing was written; else which events this process has to send.
+# No row if nothing was written, else the events that this process has claimed.
 _WRITTEN = """
 SELECT CAST((SELECT json_agg(json_build_array(id, event_id, destination))
   FROM pending WHERE sending_since IS NOT NULL) AS text)
@@ -130,7 +130,7 @@ _SAVE_DELETED = named(
     "store.save_deleted",
     f"""
 WITH {_CHANGE},
-target AS (  -- its items go with it
+target AS (  -- items are deleted by cascade
   DELETE FROM orders o USING change d
   WHERE o.id = d.order_id AND o.version = d.version
   RETURNING o.id
@@ -140,7 +140,7 @@ target AS (  -- its items go with it
 
 
 class Saved(Struct, frozen=True):
-    """What a write leaves to be sent."""
+    """The result of a write: the events to send, None if there are none."""
 
     pending: PendingEvents | None
 
@@ -153,34 +153,34 @@ def save(
 ) -> Saved | None:
     """Write the change with its history, events and idempotency records, atomically.
 
-    One statement. Return None, with nothing written, if the order has moved on from
-    `change.version`. Raise as `idempotency.explain` where a record's key is taken.
+    One statement. Return None, with nothing written, if the order no longer has
+    `change.version`. Raise as `idempotency.reraise` does if a record's key is taken.
     """
     available = bus.available_destinations() if change.events else ()
-    told = pending.rows(change.events, bus)
+    rows = pending.rows(change.events, bus)
     statement = _SAVE_NEW if change.version == 0 else _SAVE_CHANGED
     statement = _SAVE_DELETED if change.is_deletion else statement
-    document = encode(_document(change, bus, told, records, available))
+    document = encode(_document(change, bus, rows, records, available))
     try:
         found = connection.execute(statement, {"change": document}).one_or_none()
     except (StatementError, BusyError) as error:
-        idempotency.explain(error)
+        idempotency.reraise(error)
     if found is None:
         return None
     claimed = json.decode(found[0] or "[]", type=list[tuple[int, str, str]])
     return Saved(
-        pending.after_write(change.order.id, change.at, told, claimed, available)
+        pending.after_write(change.order.id, change.at, rows, claimed, available)
     )
 
 
 def _document(
     change: Change,
     bus: Bus,
-    told: Sequence[pending.PendingRow],
+    rows: Sequence[pending.PendingRow],
     records: Sequence[dict[str, Any]],
     available: Sequence[str],
 ) -> dict[str, Any]:
-    """Return all that the statement is told."""
+    """Return the statement's one parameter."""
     context = logs.current()
     return {
         "order_id": change.order.id,
@@ -211,22 +211,24 @@ def _document(
                 "body": row.event.body,
                 "is_claimed": bus.claims and row.destination in available,
             }
-            for position, row in enumerate(told)
+            for position, row in enumerate(rows)
         ],
         "records": records,
     }
 
 
 def _history_row(position: int, entry: Entry, bus: Bus) -> dict[str, Any]:
-    told = [name for e in entry.events for name in pending.destinations(e, bus)]
+    destinations = [
+        name for event in entry.events for name in pending.destinations(event, bus)
+    ]
     return {
         "position": position,
         "kind": entry.kind,
         "item_id": entry.item_id,
         "from_status": entry.from_status,
         "to_status": entry.to_status,
-        "event_id": entry.events[0].id if told else None,
-        "destinations": told,
+        "event_id": entry.events[0].id if destinations else None,
+        "destinations": destinations,
         "from_quantity": entry.from_quantity,
         "to_quantity": entry.to_quantity,
     }

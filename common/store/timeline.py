@@ -1,7 +1,7 @@
-"""Read an order's history, for its owner or in full for operators.
+"""Read an order's history: its owner's view, or all of it for operators.
 
-Owners page from the first step on, operators from the last one back; only operators see
-deleted orders.
+Owners page forward from the first step, operators back from the last one. Only
+operators see deleted orders.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from common.messaging.event_rows import ROW, EventRow, found
 from common.store.paging import MAX_LIMIT, ListQuery
 from common.store.reads import MOMENT, Document, unique
 
-# The event that tells of each kind of step, to all destinations but analytics. A change
-# of quantity is announced to nobody.
+# The event that announces each kind of step, except to analytics. A change of quantity
+# is not announced.
 EVENTS_BY_KIND = {
     "order.created": events.ORDER_CREATED,
     "order.approved": events.ORDER_APPROVED,
@@ -29,30 +29,34 @@ EVENTS_BY_KIND = {
     "item.moved": events.STATUS_UPDATED,
     "item.removed": events.STATUS_UPDATED,
 }
-_WHENS = [f"WHEN '{kind}' THEN '{type_}'" for kind, type_ in EVENTS_BY_KIND.items()]
-# The type of the event that tells of a step `{0}`.
-EVENT_TYPE = f"CASE {{0}}.kind {' '.join(_WHENS)} END"
-# A step and one more, to know whether there is more.
+_CASES = [f"WHEN '{kind}' THEN '{type_}'" for kind, type_ in EVENTS_BY_KIND.items()]
+# SQL for the type of the event that announces the step with alias `{0}`.
+EVENT_TYPE = f"CASE {{0}}.kind {' '.join(_CASES)} END"
+
+# One step more than the limit, to know whether there is a next page.
 _STEPS = """SELECT * FROM order_history
     WHERE order_id = {order} AND id {beyond} ORDER BY id {direction}
     LIMIT CAST(:limit AS int) + 1"""
 _NEXT = """CASE WHEN count(*) > CAST(:limit AS int)
     THEN {last}(id) FILTER (WHERE n <= CAST(:limit AS int)) END"""
-# Of somebody else's order nothing is read: how long that takes tells nothing either.
-_MINE = "(SELECT id FROM mine)"
-_MY_STEPS = _STEPS.format(order=_MINE, beyond="> CAST(:after AS bigint)", direction="")
 
+# Steps are read only if the order is the caller's, so that the time it takes does not
+# reveal whether another owner's order exists.
+_OWNED_ID = "(SELECT id FROM owned)"
+_OWNED_STEPS = _STEPS.format(
+    order=_OWNED_ID, beyond="> CAST(:after AS bigint)", direction=""
+)
 _OF_OWNER = named(
     "timeline.of_owner",
     f"""
-WITH mine AS MATERIALIZED (
+WITH owned AS MATERIALIZED (
   SELECT o.id, o.cart_id FROM orders o
   WHERE o.id = CAST(:id AS bigint) AND o.user_id = CAST(:user_id AS uuid)
 ),
-step AS MATERIALIZED ({_MY_STEPS}),
-first_sent AS (  -- sent again by an operator, it was told when it was told first
+step AS MATERIALIZED ({_OWNED_STEPS}),
+first_sent AS (  -- the first time, even if an operator has sent it again
   SELECT s.event_id, s.destination, min(s.sent_at) AS at FROM sent_events s
-  WHERE s.order_id = {_MINE} AND s.destination <> '{events.ANALYTICS}'
+  WHERE s.order_id = {_OWNED_ID} AND s.destination <> '{events.ANALYTICS}'
   GROUP BY s.event_id, s.destination
 ),
 sent AS MATERIALIZED (
@@ -65,7 +69,7 @@ shown AS (
     'from_status', h.from_status, 'to_status', h.to_status,
     'from_quantity', h.from_quantity, 'to_quantity', h.to_quantity,
     'from_cart', CASE h.kind WHEN 'order.created'
-      THEN (SELECT cart_id IS NOT NULL FROM mine) END,
+      THEN (SELECT cart_id IS NOT NULL FROM owned) END,
     'by', CASE h.actor_kind WHEN 'user' THEN 'owner' WHEN 'internal' THEN 'shop'
       ELSE h.actor_kind END,
     'event', CASE WHEN h.event_id IS NOT NULL THEN json_build_object(
@@ -78,17 +82,17 @@ shown AS (
 SELECT CAST(coalesce(json_agg(entry ORDER BY id)
     FILTER (WHERE n <= CAST(:limit AS int)), '[]') AS text), {_NEXT.format(last="max")}
 FROM shown
-HAVING EXISTS (SELECT FROM mine)""",  # noqa: S608 fragments of our own
+HAVING EXISTS (SELECT FROM owned)""",  # noqa: S608 fragments of our own
 )
 
 
 def read_page(
     connection: Connection, order_id: int, user_id: UUID, query: ListQuery
 ) -> tuple[Document, int | None]:
-    """Return a page of the order's timeline if it is the caller's, oldest step first.
+    """Return a page of the timeline of a caller's order, oldest step first.
 
-    With it goes the step after which the next page starts. Its version is a digest:
-    events are sent without a change of the order's own. Raise NotFoundError.
+    Also return `after` of the next page, if any. The version is a digest, because
+    sending an event does not change the order's version. Raise NotFoundError.
     """
     parameters = {
         "id": order_id,
@@ -102,9 +106,9 @@ def read_page(
 
 
 class Step(Struct, frozen=True):
-    """One entry of the history with what became of its event, by destination.
+    """One entry of the history, with the state of its event at each destination.
 
-    `actor_kind` as in `tables.order_history`; None: written before it was recorded.
+    `actor_kind` is one of `tables.order_history`, None in rows older than that column.
     """
 
     id: int
@@ -123,16 +127,16 @@ class Step(Struct, frozen=True):
 
     @property
     def forgotten(self) -> Sequence[str]:
-        """Return the destinations of which nothing is kept any more."""
-        kept = {each.destination for each in self.deliveries}
+        """Return the destinations whose rows have been purged."""
+        kept = {row.destination for row in self.deliveries}
         return [name for name in self.destinations if name not in kept]
 
 
 class Timeline(Struct, frozen=True):
-    """A page of all that is recorded of one order; `owner` None: it is deleted.
+    """A page of all that is recorded of one order; `owner` is None if it is deleted.
 
-    `steps`, oldest first, are those before the page's start, which happened at `until`
-    (None: the newest ones). `others` are the newest rows that no step tells of.
+    `steps`, oldest first, happened before `until` (None on the page of the newest
+    ones). `others` are the newest events that belong to no step.
     """
 
     order_id: int
@@ -143,7 +147,7 @@ class Timeline(Struct, frozen=True):
     next_before: int | None
 
     def covers(self, at: datetime) -> bool:
-        """Return whether it is on this page that something of this time belongs."""
+        """Return whether something that happened at `at` belongs on this page."""
         is_later = self.next_before is None or at >= self.steps[0].at
         return is_later and (self.until is None or at < self.until)
 
@@ -175,9 +179,9 @@ shown AS (
       'deliveries', coalesce(d.rows, '[]')) AS entry
   FROM step h LEFT JOIN delivered d ON d.of_event = CAST(h.event_id AS text)
 ),
-now_is AS MATERIALIZED (SELECT user_id FROM orders WHERE id = CAST(:id AS bigint))
+current AS MATERIALIZED (SELECT user_id FROM orders WHERE id = CAST(:id AS bigint))
 SELECT CAST(json_build_object(
-  'order_id', CAST(:id AS bigint), 'owner', (SELECT user_id FROM now_is),
+  'order_id', CAST(:id AS bigint), 'owner', (SELECT user_id FROM current),
   'until', (SELECT changed_at FROM order_history
     WHERE order_id = CAST(:id AS bigint) AND id = CAST(:before AS bigint)),
   'steps', coalesce(json_agg(entry ORDER BY id)
@@ -185,7 +189,7 @@ SELECT CAST(json_build_object(
   'others', coalesce((SELECT json_agg(row) FROM other), '[]'),
   'next_before', {_NEXT.format(last="min")}) AS text)
 FROM shown
-HAVING count(*) > 0 OR EXISTS (SELECT FROM now_is)""",  # noqa: S608 fragments of our own
+HAVING count(*) > 0 OR EXISTS (SELECT FROM current)""",  # noqa: S608 fragments of our own
 )
 
 
@@ -196,10 +200,10 @@ def read_whole(
     before: int = MAX_ID,
     limit: int = MAX_LIMIT,
 ) -> Timeline:
-    """Return all that is recorded of anybody's order, for operators; deleted or not.
+    """Return all that is recorded of any order, deleted or not, for operators.
 
-    The newest `limit` steps before step `before`; those of `next_before` are older.
-    Raise NotFoundError where nothing is known of the order.
+    The page has the newest `limit` steps before step `before`; `next_before` is that of
+    the next, older page. Raise NotFoundError if nothing is recorded of the order.
     """
     parameters = {"id": order_id, "before": before, "limit": limit}
     row = connection.execute(_WHOLE, parameters).one_or_none()

@@ -6,14 +6,13 @@ from flask import request
 
 from common.errors import InvalidRequestError
 
-_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
-_VERSION = re.compile(r'"[1-9][0-9]{0,18}"')  # as `etag` makes it
-_TAG_LIST = re.compile(rf"\s*(?:\*|{_TAG}(?:\s*,\s*{_TAG})*)\s*")
-
 
 def etag(version: int | str) -> str:
     """Return the strong entity tag of a version."""
     return f'"{version}"'
+
+
+_VERSION = re.compile(r'"[1-9][0-9]{0,18}"')  # as `etag` makes it
 
 
 def if_match() -> frozenset[int] | None:
@@ -26,12 +25,16 @@ def if_match() -> frozenset[int] | None:
 
 def is_none_match(version: int | str) -> bool:
     """Return whether If-None-Match, compared weakly, does not name this version."""
-    known = {tag.removeprefix("W/") for tag in _tags("If-None-Match") or ()}
-    return known.isdisjoint(("*", etag(version)))
+    tags = {tag.removeprefix("W/") for tag in _tags("If-None-Match") or ()}
+    return tags.isdisjoint(("*", etag(version)))
+
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
+_TAG_LIST = re.compile(rf"\s*(?:\*|{_TAG}(?:\s*,\s*{_TAG})*)\s*")
 
 
 def _tags(header: str) -> list[str] | None:
-    """Return the tags in a header, None without it; raise InvalidRequestError."""
+    """Return the tags in a header, None if it is absent; raise InvalidRequestError."""
     value = request.headers.get(header)
     if value is None:
         return None

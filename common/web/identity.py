@@ -1,7 +1,7 @@
 """Identify the caller: the user from the gateway's headers, the shop from a claim.
 
-X-Shop-ID is never read: a client can send it, and the gateway passes it on when the
-token has none of its own.
+X-Shop-ID is never read, because a client can send it, and the gateway passes it on if
+the token has no shop.
 """
 
 import base64
@@ -19,7 +19,7 @@ from common.errors import ForbiddenError, UnauthenticatedError
 
 
 class Headers(Protocol):
-    """Request headers, whatever the case of their names."""
+    """Request headers, by names in any case."""
 
     def get(self, key: str, /) -> str | None:
         """Return a header's value."""
@@ -27,9 +27,9 @@ class Headers(Protocol):
 
 
 class Caller(Struct, frozen=True):
-    """The user, and the shop a verified claim names.
+    """The user, and the shop that a verified claim names.
 
-    `has_token` False is the platform's internal call, without a user's token.
+    `has_token` is False for the shop service's internal call, without a user's token.
     """
 
     user_id: UUID
@@ -42,10 +42,9 @@ def identify(
 ) -> Caller:
     """Return the caller; raise UnauthenticatedError.
 
-    `accepts_internal`: a call of the shop service, which has a user but no token, is
-    good enough. Everywhere else a token is required as soon as it can be verified. The
-    shop service does not come through an API gateway: where that one is believed, no
-    call is internal.
+    With `accepts_internal` a call of the shop service, which has a user but no token,
+    is accepted. Otherwise a token is required if a secret to verify it is set. No call
+    is internal if the API gateway identifies callers: the shop service bypasses it.
     """
     if settings.identity_source == "apigateway":
         return _from_api_gateway(headers)
@@ -59,17 +58,17 @@ def identify(
         return Caller(user_id)
     if settings.jwt_secret is None:
         return Caller(user_id, has_token=True)
-    claims = _verified(authorization, settings.jwt_secret)
+    claims = _verify(authorization, settings.jwt_secret)
     if _uuid(claims.get("sub")) != user_id:
-        raise UnauthenticatedError("The token belongs to somebody else.")
+        raise UnauthenticatedError("The token belongs to another user.")
     return Caller(user_id, _uuid(claims.get("shop_uuid")), has_token=True)
 
 
 def check_shop(caller: Caller, shop_id: UUID | None, settings: Settings) -> None:
-    """Raise unless the caller may move items of this shop.
+    """Raise unless the caller may change the status of this shop's items.
 
-    A token must carry the item's shop as a verified claim; a caller without one is the
-    shop service, which has checked ownership itself, unless a claim is demanded.
+    A token must carry the item's shop as a verified claim. A caller without a token is
+    the shop service, which has checked ownership itself, unless a claim is required.
     """
     if caller.has_token:
         if caller.shop_id is None or caller.shop_id != shop_id:
@@ -89,15 +88,15 @@ def _uuid(value: object) -> UUID | None:
     return parse_uuid(value) if isinstance(value, str) else None
 
 
-def _verified(authorization: str, secret: str) -> Mapping[str, Any]:
-    import jwt  # noqa: PLC0415 only where a secret is set
+def _verify(authorization: str, secret: str) -> Mapping[str, Any]:
+    import jwt  # noqa: PLC0415 only if a secret is set
 
     scheme, _, token = authorization.partition(" ")
     try:
         if scheme.lower() != "bearer":
             raise jwt.InvalidTokenError
-        # Only what the gateway promises: an audience, or a clock that is some seconds
-        # ahead of ours at issue, is not ours to judge.
+        # Check only what the gateway guarantees. The audience is not ours to check, and
+        # the gateway's clock may be some seconds ahead at issue.
         options: Any = {
             "require": ["sub", "exp"],
             "verify_aud": False,
@@ -113,7 +112,7 @@ def _from_api_gateway(headers: Headers) -> Caller:
     if encoded is None:
         raise UnauthenticatedError("The gateway's claims are missing.")
     try:
-        claims = _decoded(encoded)
+        claims = _decode(encoded)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise UnauthenticatedError("The gateway's claims are malformed.") from error
     user_id = _uuid(claims.get("sub"))
@@ -125,10 +124,11 @@ def _from_api_gateway(headers: Headers) -> Caller:
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 
-def _decoded(encoded: str) -> dict[str, Any]:
-    """Return the claims, which Google sends without padding."""
+def _decode(encoded: str) -> dict[str, Any]:
+    """Return the claims; Google sends them without padding."""
     if not _BASE64URL.fullmatch(encoded):
-        raise ValueError("other letters, which Python's decoder would skip")
-    bare = encoded.rstrip("=")
-    content = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+        raise ValueError("characters that Python's decoder would skip")
+    unpadded = encoded.rstrip("=")
+    padding = "=" * (-len(unpadded) % 4)
+    content = base64.urlsafe_b64decode(unpadded + padding)
     return msgspec.json.decode(content, type=dict[str, Any])

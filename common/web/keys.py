@@ -1,4 +1,4 @@
-"""POSTs that may be repeated: keys that come in, and answers that are kept."""
+"""The Idempotency-Key header, and responses that are stored under it."""
 
 import re
 from http import HTTPStatus
@@ -6,10 +6,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from common.errors import (
-    InvalidRequestError,
-    ServiceError,
-)
+from common.errors import InvalidRequestError, ServiceError
 from common.store.idempotency import Claim, StoredResponse, by_header
 from common.web.problems import PROBLEM_JSON, problem
 from common.web.replies import json_response
@@ -18,7 +15,7 @@ MAX_KEY_LENGTH = 255
 
 
 def claims(user_id: UUID) -> list[Claim]:
-    """Return the claim of the Idempotency-Key header, none where there is no header."""
+    """Return the claim of the Idempotency-Key header, an empty list without one."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return []
@@ -29,16 +26,18 @@ def claims(user_id: UUID) -> list[Claim]:
     return [by_header(user_id, key, path, request.get_data())]
 
 
-def answer(given: StoredResponse) -> Response:
-    """Return a POST, marked as replayed where it is."""
-    replayed = {"Idempotency-Replayed": "true"} if given.is_replayed else {}
-    response = json_response(given.body, given.status, given.headers | replayed)
-    if given.status >= HTTPStatus.BAD_REQUEST:
+def to_response(stored: StoredResponse) -> Response:
+    """Return the response to send, with a header if it is a replay."""
+    replay_headers = {"Idempotency-Replayed": "true"} if stored.is_replayed else {}
+    response = json_response(
+        stored.body, stored.status, stored.headers | replay_headers
+    )
+    if stored.status >= HTTPStatus.BAD_REQUEST:
         response.content_type = PROBLEM_JSON
     return response
 
 
-def refusal(error: ServiceError) -> StoredResponse:
-    """Return the problem that tells of `error` as an answer that can be kept."""
+def to_stored(error: ServiceError) -> StoredResponse:
+    """Return the problem document for `error` as a response that can be stored."""
     response = problem(error)
     return StoredResponse(response.status_code, {}, response.get_data(as_text=True))

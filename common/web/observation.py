@@ -1,4 +1,4 @@
-"""Observe one request: its log line, its span, its durations."""
+"""Record one request: its log line, its span and its durations."""
 
 import logging
 import time
@@ -7,28 +7,28 @@ from typing import Any
 from common.telemetry import logs, tracing
 
 log = logs.get("http")
-_OURS = 500  # a status from which on it is our doing
-# What a caller made up is not told apart.
+_SERVER_ERROR = 500
+# Any other method is recorded as _OTHER, so that callers cannot add values to a metric.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Observation:
-    """What is seen of one request, from its making to `end`."""
+    """What is recorded of one request, from here to `end`."""
 
     def __init__(self, context: logs.RequestContext, method: str) -> None:
         self._context = context
         self._method = method
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
         self._span = None
         if tracing.is_on():
-            began = {"http.request.method": method}
-            self._span = tracing.start(method, tracing.Kind.SERVER, began)
+            attributes = {"http.request.method": method}
+            self._span = tracing.start(method, tracing.Kind.SERVER, attributes)
         if self._span is not None:
             context.traceparent, context.is_first = self._span.traceparent, False
 
     def end(self, route: str | None, status: int) -> None:
-        """Note the answer. `database_ms` and `upstream_ms` are absent without any."""
-        seconds = time.perf_counter() - self._began
+        """Record the response, and the time in the database and upstream, if any."""
+        seconds = time.perf_counter() - self._started
         context = self._context
         fields: dict[str, Any] = {
             "method": self._method,
@@ -48,22 +48,23 @@ class Observation:
         }
         logs.write(log, logging.INFO, "request", fields)
         if self._span is not None:
-            told: dict[str, str | int] = {"http.response.status_code": status}
+            attributes: dict[str, str | int] = {"http.response.status_code": status}
             if route is not None:
-                told["http.route"] = route
+                attributes["http.route"] = route
             if (sdk := tracing.sdk()) is not None:
-                of = {
+                metric_attributes = {
+                    **attributes,
                     "service": context.service,
                     "http.request.method": (
                         self._method if self._method in _METHODS else "_OTHER"
                     ),
                 }
-                sdk.request_seconds.record(seconds, {**told, **of})
+                sdk.request_seconds.record(seconds, metric_attributes)
             if context.order_id is not None:
-                told["order.id"] = context.order_id
+                attributes["order.id"] = context.order_id
             self._span.end(
                 name=f"{self._method} {route}" if route else None,
-                error=str(status) if status >= _OURS else None,
-                attributes=told,
+                error=str(status) if status >= _SERVER_ERROR else None,
+                attributes=attributes,
             )
             tracing.flush()

@@ -1,6 +1,6 @@
-"""Turn an exception into problem details (RFC 9457).
+"""Turn an exception into a problem document (RFC 9457).
 
-`error` repeats the title, as older front ends read nothing else.
+The member `error` repeats the title, because older front ends read only that.
 """
 
 import random
@@ -15,6 +15,24 @@ from common.json import encode
 
 PROBLEM_JSON = "application/problem+json"
 
+
+def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Response:
+    """Return the problem document of an error, with `more` members."""
+    members = _members(error.slug, error.title, error.status, error.detail)
+    if error.errors:
+        members["errors"] = error.errors
+    members |= {**error.extra, **(more or {})}
+    response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
+    seconds = error.retry_after_seconds
+    if seconds is not None:
+        # Spread, so that callers who were refused together do not return together.
+        seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
+        response.headers["Retry-After"] = str(seconds)
+    if isinstance(error, UnauthenticatedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
 _TITLES = {
     400: ("invalid-request", "Invalid request"),
     404: ("not-found", "Not found"),
@@ -24,40 +42,12 @@ _TITLES = {
 }
 
 
-def problem(error: ServiceError, more: Mapping[str, Any] | None = None) -> Response:
-    """Return a problem (RFC 9457), with `more` members."""
-    members = _members(error.slug, error.title, error.status, error.detail)
-    if error.errors:
-        members["errors"] = error.errors
-    members |= {**error.extra, **(more or {})}
-    response = Response(encode(members), error.status, content_type=PROBLEM_JSON)
-    seconds = error.retry_after_seconds
-    if seconds is not None:
-        # Spread, so that who was refused together does not come back together.
-        seconds = random.randint(seconds, 2 * seconds)  # noqa: S311
-        response.headers["Retry-After"] = str(seconds)
-    if isinstance(error, UnauthenticatedError):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": request.path,
-        "error": title,  # older front ends read this one
-    }
-
-
 def http_problem(error: HTTPException) -> Response:
-    """Turn what Flask raises itself: unknown routes, methods, media types, sizes."""
+    """Return the problem of an error of Flask's: route, method, media type, size."""
     status = error.code or 500
     slug, title = _TITLES.get(status, ("", error.name))
     members = _members(slug, title, status, error.description or title)
-    if not slug:  # says no more than its status does (RFC 9457, 4.2.1)
+    if not slug:  # the status says it all (RFC 9457, 4.2.1)
         members["type"] = "about:blank"
     response = Response(encode(members), status, content_type=PROBLEM_JSON)
     for name, value in error.get_headers():
@@ -67,5 +57,16 @@ def http_problem(error: HTTPException) -> Response:
 
 
 def defect() -> Response:
-    """Return the reply for a defect of ours: a 500 that tells the caller nothing."""
+    """Return the 500 for a defect of ours, without details."""
     return problem(ServiceError("Something went wrong on our side."))
+
+
+def _members(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "error": title,
+    }

@@ -8,7 +8,7 @@ from flask import Response
 from common.json import encode
 from common.web.conditions import etag, is_none_match
 
-if TYPE_CHECKING:  # a function without a database loads no driver either
+if TYPE_CHECKING:  # so that a function without a database loads no driver
     from common.store.reads import Document
 
 JSON = "application/json"
@@ -17,13 +17,13 @@ JSON = "application/json"
 def json_response(
     value: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return `value` as JSON; text is taken to be JSON already."""
+    """Return `value` as JSON; a string is JSON already."""
     text = value if isinstance(value, str) else encode(value)
     return Response(text, status, headers, content_type=JSON)
 
 
 def document(found: "Document") -> Response:
-    """Return a read with its ETag, 304 where the caller has that version."""
+    """Return a document with its ETag, or 304 if the caller has that version."""
     headers = {"ETag": etag(found.version), "Cache-Control": "private, no-cache"}
     if not is_none_match(found.version):
         return Response(status=304, headers=headers)

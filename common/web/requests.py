@@ -1,4 +1,4 @@
-"""What every request brings: who calls, a JSON body, the path as callers know it."""
+"""Read a request: its caller, its JSON body, and the public path."""
 
 import re
 from typing import TypeVar
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 def caller(settings: Settings, *, accepts_internal: bool = False) -> Caller:
-    """Return who calls, and name them in the request's log lines.
+    """Return the caller, and add the user to the request's log lines.
 
-    Raise what `identity.identify` does.
+    Raise as `identity.identify` does.
     """
     found = identify(request.headers, settings, accepts_internal=accepts_internal)
     logs.set_user_id(found.user_id)
@@ -26,7 +26,7 @@ def caller(settings: Settings, *, accepts_internal: bool = False) -> Caller:
 
 
 def body(shape: type[T]) -> T:
-    """Return the JSON body as `shape`; 400 or 415 for all else."""
+    """Return the JSON body as `shape`; abort with 400 or 415 if it is not one."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         flask.abort(415, "Content-Encoding must be identity.")
     media_type = request.mimetype
@@ -39,7 +39,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def public_path(path: str, settings: Settings) -> str:
-    """Return `path` as the caller must ask for it: below the gateway's prefix."""
+    """Return `path` below the prefix under which the gateway publishes it."""
     prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         prefix = settings.public_path_prefix

@@ -1,7 +1,7 @@
-"""The API's and the events' documents, and pages made of them: JSON, YAML, HTML.
+"""The documents of the API and its events, and pages made from them: JSON, YAML, HTML.
 
-Links are relative to the path of the request, with or without its slash, so that
-everything works below any prefix that a gateway adds.
+Links are relative to the path of the request, with or without its trailing slash, so
+that everything works below any prefix that a gateway adds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from common.web.app import create_app, respond
 
 HTML = "text/html"
 YAML = "application/yaml"
-# The form of each media type; the first is what those get who do not say.
+# The format of each media type; the first is the default.
 API_TYPES = {
     replies.JSON: "json",
     YAML: "yaml",
@@ -26,8 +26,8 @@ API_TYPES = {
     "application/vnd.oai.openapi": "yaml",
 }
 EVENT_TYPES = {replies.JSON: "json", YAML: "yaml", HTML: "html"}
-FRESH = "public, max-age=300"
-FOR_EVER = "public, max-age=31536000, immutable"
+CACHED = "public, max-age=300"
+IMMUTABLE = "public, max-age=31536000, immutable"
 HEADERS = {
     # Both pages style themselves inline; ReDoc's search is a worker made from a blob.
     "Content-Security-Policy": (
@@ -45,21 +45,21 @@ app = create_app("api_docs", headers=HEADERS)
 
 @app.get("/openapi.json")
 def get_document() -> Response:
-    """Return the API document, as JSON whatever is asked for."""
+    """Return the API document as JSON, whatever the request accepts."""
     return _reply(pages.document("openapi", "json"), replies.JSON)
 
 
 @app.get("/api/schema")
 def get_schema() -> Response:
     """Return the API document as JSON or YAML."""
-    media_type = _wanted(API_TYPES)
+    media_type = _requested(API_TYPES)
     return _negotiated(pages.document("openapi", API_TYPES[media_type]), media_type)
 
 
 @app.get("/api/schema/events")
 def get_events() -> Response:
     """Return the event document as JSON or YAML, or a page for people."""
-    media_type = _wanted(EVENT_TYPES)
+    media_type = _requested(EVENT_TYPES)
     if media_type == HTML:
         return _negotiated(pages.page("events.html", _up()), HTML)
     return _negotiated(pages.document("asyncapi", EVENT_TYPES[media_type]), media_type)
@@ -74,19 +74,19 @@ def get_page(name: str) -> Response:
 
 @app.get("/api/schema/assets/<name>")
 def get_asset(name: str) -> Response:
-    """Return a file that a page loads, to be kept if the page names its version."""
+    """Return a file that a page loads; it may be cached if the URL has its version."""
     if name not in pages.ASSETS:
         abort(404)
     content = pages.asset(name)
-    is_this_one = request.args.get("v") == content.tag
-    kept = FOR_EVER if is_this_one else "no-cache"
-    return _reply(content, pages.ASSETS[name], kept)
+    is_current = request.args.get("v") == content.tag
+    cache_control = IMMUTABLE if is_current else "no-cache"
+    return _reply(content, pages.ASSETS[name], cache_control)
 
 
 @app.get("/problems", defaults={"name": None})
 @app.get("/problems/<name>")
 def get_problem_types(name: str | None) -> Response:
-    """Return what one type of problem means, or each, as a page or as JSON."""
+    """Return the description of a problem type, or of all, as a page or as JSON."""
     if name is not None and name not in pages.problems():
         raise NotFoundError("There is no such type of problem.")
     if _acceptable((HTML, replies.JSON)) == replies.JSON:
@@ -96,35 +96,35 @@ def get_problem_types(name: str | None) -> Response:
 
 
 def _up() -> str:
-    """Return the way from the path of the request to the one above it."""
+    """Return the relative path from the request's path to its parent."""
     return "../" if request.path.endswith("/") else "./"
 
 
-def _wanted(types: Mapping[str, str]) -> str:
-    """Return the media type that `?format=` says, or else `Accept`."""
-    form = request.args.get("format")
-    if form is None:
+def _requested(types: Mapping[str, str]) -> str:
+    """Return the media type that `?format=` names, or else `Accept`."""
+    requested = request.args.get("format")
+    if requested is None:
         return _acceptable(types)
-    for media_type, known in types.items():
-        if known == form:
+    for media_type, format_ in types.items():
+        if format_ == requested:
             return media_type
-    forms = ", ".join(dict.fromkeys(types.values()))
-    raise InvalidRequestError.of("format", f"must be one of {forms}")
+    formats = ", ".join(dict.fromkeys(types.values()))
+    raise InvalidRequestError.of("format", f"must be one of {formats}")
 
 
 def _acceptable(types: Iterable[str]) -> str:
-    """Return the one of `types` that the caller likes best, the first if all alike."""
+    """Return the one of `types` that the caller prefers, by default the first."""
     offered = list(types)
     accepted = request.accept_mimetypes
     best = accepted.best_match(offered) if accepted else offered[0]
     if best is None:
-        raise NotAcceptableError(f"There is {', '.join(offered)}.")
+        raise NotAcceptableError(f"Available: {', '.join(offered)}.")
     return best
 
 
-def _reply(content: Content, media_type: str, kept: str = FRESH) -> Response:
+def _reply(content: Content, media_type: str, cache_control: str = CACHED) -> Response:
     response = Response(content.body, mimetype=media_type)
-    response.headers["Cache-Control"] = kept
+    response.headers["Cache-Control"] = cache_control
     response.set_etag(content.tag)
     response.make_conditional(request)
     return response

@@ -1,9 +1,9 @@
 """POST /api/orders-from-shopcart/: the caller's cart becomes an order.
 
-The order of steps; the checks are in `common/domain/checkout.py`. The cart itself is an
-idempotency key: it is looked up before the order is written, and before a cart is
-repaired or refused, too, because the first checkout may have lowered the very stock
-that the second asks for. Whichever step finds the request answered raises that answer.
+The checks are in `common/domain/checkout.py`. The cart itself is an idempotency key: it
+is looked up before the order is written, and also before a cart is repaired or refused,
+because the first checkout may have taken the stock that a repeated one finds missing.
+Every such look-up raises AlreadyProcessedError if there is a response to replay.
 """
 
 import time
@@ -21,15 +21,15 @@ from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
 from common.messaging.pending import PendingEvents
 from common.store import idempotency
-from common.store.idempotency import AlreadyAnsweredError, Claim, StoredResponse
+from common.store.idempotency import AlreadyProcessedError, Claim, StoredResponse
 from common.store.orders import create_order
 from common.telemetry import logs
 from common.web import keys, requests
 from common.web.app import create_app, respond
 from common.web.conditions import etag
 
-# Ids drawn with the look-up of a header's key, when nobody has read the cart yet. A
-# cart of more lines takes one more round trip.
+# How many item ids are drawn with the look-up of a header's key, when the cart has not
+# been read yet. A cart with more lines takes another round trip.
 SPARE_ITEM_IDS = 100
 
 log = logs.get("checkout")
@@ -43,17 +43,17 @@ def order_cart() -> Response:
     user_id = requests.caller(startup.settings()).user_id
     claims = keys.claims(user_id)
     try:
-        answer, pending = _check_out(user_id, claims)
-    except AlreadyAnsweredError as earlier:
-        return keys.answer(earlier.answer)
+        response, pending = _check_out(user_id, claims)
+    except AlreadyProcessedError as earlier:
+        return keys.to_response(earlier.response)
     wiring.relay().send(pending)
-    return keys.answer(answer)
+    return keys.to_response(response)
 
 
 def _check_out(
     user_id: UUID, claims: list[Claim]
 ) -> tuple[StoredResponse, PendingEvents | None]:
-    """Return the answer, and what is to be sent; raise what was answered earlier."""
+    """Return the response and the events to send; raise AlreadyProcessedError."""
     settings, engine = startup.settings(), wiring.engine()
     ids = idempotency.begin(engine, claims, SPARE_ITEM_IDS) if claims else None
 
@@ -65,11 +65,11 @@ def _check_out(
         claims = [*claims, _claim(user_id, cart)]
         review = _review(user_id, cart, deadline)
     except ServiceError:
-        # The same request may have been faster, and its order has emptied the cart …
+        # A repetition of this request may have ordered and emptied the cart …
         idempotency.check(engine, claims)
         raise
     if review.fixes:
-        # … or has lowered the stock that this one found wanting.
+        # … or taken the stock that is missing now.
         idempotency.check(engine, claims)
         return _repair(user_id, cart.id, review.fixes, claims, deadline), None
 
@@ -84,19 +84,20 @@ def _check_out(
         order=change.order,
     )
     location = requests.public_path(f"/api/orders/{change.order.id}/", settings)
-    answer = StoredResponse(201, {"Location": location, "ETag": etag(1)}, encode(reply))
-    return answer, create_order(engine, change, wiring.bus(), claims, answer)
+    headers = {"Location": location, "ETag": etag(1)}
+    response = StoredResponse(201, headers, encode(reply))
+    return response, create_order(engine, change, wiring.bus(), claims, response)
 
 
 def _claim(user_id: UUID, cart: Cart) -> Claim:
-    lines = [(i.id, i.product_variation_id, i.quantity) for i in cart.items]
+    lines = [(line.id, line.product_variation_id, line.quantity) for line in cart.items]
     return idempotency.by_cart(user_id, cart.id, lines)
 
 
 def _review(user_id: UUID, cart: Cart, deadline: float) -> checkout.Review:
-    """Check the cart against what the product service says, all lines at once."""
-    wanted = [i.variation for i in cart.items if i.variation is not None]
-    variations = product.get_variations(wiring.product(), user_id, wanted, deadline)
+    """Check all lines of the cart against the product service."""
+    ids = [line.variation for line in cart.items if line.variation is not None]
+    variations = product.get_variations(wiring.product(), user_id, ids, deadline)
     return checkout.review(cart.items, variations)
 
 
@@ -107,36 +108,35 @@ def _repair(
     claims: list[Claim],
     deadline: float,
 ) -> StoredResponse:
-    """Repair the cart, all lines side by side, and return what the caller is told.
+    """Repair the cart, all lines concurrently, and return the response.
 
-    That is kept under the header's key if the cart has changed: the same key must not
-    order what its caller has not seen. A crash in between leaves no answer, and the
-    next request finds the cart as it is.
+    It is stored under the header's key if the cart has changed, so that the same key
+    never orders what its caller has not seen. After a crash in between nothing is
+    stored, and the next request finds the repaired cart.
     """
     repairs = [(fix.line.id, fix.new_quantity) for fix in fixes]
-    done = shopcart.repair(wiring.shopcart(), user_id, repairs, deadline)
+    repaired = shopcart.repair(wiring.shopcart(), user_id, repairs, deadline)
     details = [
-        checkout.describe(fix, is_fixed=fixed)
-        for fix, fixed in zip(fixes, done, strict=True)
+        checkout.describe(fix, is_fixed=is_fixed)
+        for fix, is_fixed in zip(fixes, repaired, strict=True)
     ]
-    message = CartRepairedError.__doc__
-    answer = keys.refusal(
+    response = keys.to_stored(
         CartRepairedError(
             extra={
-                "message": message,
+                "message": CartRepairedError.__doc__,
                 "issues_found": len(fixes),
-                "items_fixed": sum(done),
+                "items_fixed": sum(repaired),
                 "cart_id": cart_id,
                 "details": details,
             }
         )
     )
-    if any(done):
+    if any(repaired):
         try:
-            idempotency.keep(wiring.engine(), claims, answer)
+            idempotency.keep(wiring.engine(), claims, response)
         except ServiceError as error:  # the caller must know of the repair anyway
             log.warning("a repaired cart's reply is not stored: %s", error.detail)
-    return answer
+    return response
 
 
 @functions_framework.http

@@ -1,6 +1,6 @@
 """PATCH /api/order-items/{id}/status/: a shop changes an item's status.
 
-The shop service accepts only 200 and stores the `status` it returns, so a repeated
+The shop service accepts only 200 and stores the `status` of the response, so a repeated
 status is a 200, too.
 """
 
@@ -26,26 +26,26 @@ app = create_app("item_status", wiring.check_ready)
 
 @app.patch("/api/order-items/<id:item_id>/status")
 def set_status(item_id: int) -> Response:
-    """Move the item, tell whoever follows it, answer it as it is now."""
+    """Change the item's status, publish the event, and return the item."""
     settings = startup.settings()
     accepts_internal = not settings.status_requires_shop_claim
     caller = requests.caller(settings, accepts_internal=accepts_internal)
-    wanted = requests.body(StatusPatch)
+    patch = requests.body(StatusPatch)
     actor = Actor(caller.user_id, SHOP if caller.has_token else INTERNAL)
     target = Target(item_id=item_id, versions=if_match())
 
-    with connect(wiring.engine()) as connection:
-        before = load(connection, target)
-    # Once is enough: whose shop an item is of never changes.
-    check_shop(caller, before.item(item_id).shop_id, settings)
+    rule = partial(orders.set_status, item_id=item_id, status=patch.status, actor=actor)
 
-    move = partial(
-        orders.set_status, item_id=item_id, status=wanted.status, actor=actor
-    )
-    done = change_order(wiring.engine(), target, move, wiring.bus(), snapshot=before)
-    wiring.relay().send(done.pending)
-    version = done.after.item_versions[item_id]
-    item = done.after.item(item_id)
+    with connect(wiring.engine()) as connection:
+        snapshot = load(connection, target)
+        # Once is enough, because an item's shop never changes.
+        check_shop(caller, snapshot.item(item_id).shop_id, settings)
+        changed = change_order(
+            connection, target, rule, wiring.bus(), snapshot=snapshot
+        )
+    wiring.relay().send(changed.pending)
+    version = changed.snapshot.item_versions[item_id]
+    item = changed.snapshot.item(item_id)
     return replies.json_response(item, headers={"ETag": etag(version)})
 
 

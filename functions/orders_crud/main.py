@@ -1,4 +1,4 @@
-"""/api/orders/ and /api/order-items/: what owners read and change.
+"""/api/orders/ and /api/order-items/: owners read and change their orders.
 
 Another owner's order is treated like one that does not exist.
 """
@@ -27,7 +27,7 @@ from common.domain.commands import (
 from common.domain.model import Actor, Change, Item, Order, Snapshot
 from common.json import encode
 from common.store import idempotency, paging, reads, timeline
-from common.store.idempotency import AlreadyAnsweredError, StoredResponse
+from common.store.idempotency import AlreadyProcessedError, StoredResponse
 from common.store.orders import Target, add_item, change_order, create_order, load
 from common.web import keys, replies, requests
 from common.web.app import create_app, respond
@@ -47,44 +47,6 @@ ITEM_FILTERS = {
     "shop_id": paging.parse_uuid_filter,
     "product_variation": paging.parse_uuid_filter,
 }
-
-
-def _user_id() -> UUID:
-    return requests.caller(startup.settings()).user_id
-
-
-def _variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
-    deadline = time.monotonic() + startup.settings().upstream_deadline_seconds
-    return product.get_variations(wiring.product(), user_id, ids, deadline)
-
-
-def _change(
-    target: Target,
-    rule: Callable[[Snapshot], Change | None],
-    before: Snapshot | None = None,
-) -> Snapshot:
-    """Change an order and send what that owes; return the order as it is then."""
-    engine, bus = wiring.engine(), wiring.bus()
-    done = change_order(engine, target, rule, bus, snapshot=before)
-    wiring.relay().send(done.pending)
-    return done.after
-
-
-def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
-    user_id = _user_id()
-    query = paging.parse_query(request.args, parsers)
-    with connect(wiring.engine()) as connection:
-        page = reads.read_page(connection, table, user_id, query)
-    return _linked(replies.json_response(page.body), page.next_after)
-
-
-def _linked(response: Response, next_after: int | None) -> Response:
-    """Return the page with the link to the next one, if there is one."""
-    if next_after is not None:
-        path = requests.public_path(request.path, startup.settings())
-        link = paging.next_link(path, request.args, next_after)
-        response.headers["Link"] = link
-    return response
 
 
 @app.get("/api/orders")
@@ -114,7 +76,7 @@ def get_timeline(order_id: int) -> Response:
     query = paging.parse_query(request.args, {})
     with connect(wiring.engine()) as connection:
         page, next_after = timeline.read_page(connection, order_id, user_id, query)
-    return _linked(replies.document(page), next_after)
+    return _with_link(replies.document(page), next_after)
 
 
 @app.get("/api/order-items/<id:item_id>")
@@ -127,37 +89,31 @@ def get_item(item_id: int) -> Response:
 
 @app.post("/api/orders")
 def post_order() -> Response:
-    """Create an order by hand, priced and checked against the product service."""
+    """Create an order without a cart, checked and priced by the product service."""
     user_id = _user_id()
-    wanted = requests.body(NewOrder)
-    orders.check_owner(wanted.user_id, user_id)
-    check_metadata(wanted.metadata)
+    body = requests.body(NewOrder)
+    orders.check_owner(body.user_id, user_id)
+    check_metadata(body.metadata)
     claims = keys.claims(user_id)
     try:
-        ids = idempotency.begin(wiring.engine(), claims, len(wanted.items))
-        found = _variations(user_id, [line.product_variation for line in wanted.items])
-        lines = checkout.price(wanted.items, found)
+        ids = idempotency.begin(wiring.engine(), claims, len(body.items))
+        variations = _get_variations(
+            user_id, [line.product_variation for line in body.items]
+        )
+        lines = checkout.price(body.items, variations)
 
-        change = orders.new_order(user_id, lines, ids, metadata=wanted.metadata)
-        answer = _created(f"/api/orders/{change.order.id}/", change.order)
-        pending = create_order(wiring.engine(), change, wiring.bus(), claims, answer)
-    except AlreadyAnsweredError as earlier:
-        return keys.answer(earlier.answer)
+        change = orders.new_order(user_id, lines, ids, metadata=body.metadata)
+        created = _created(f"/api/orders/{change.order.id}/", change.order)
+        pending = create_order(wiring.engine(), change, wiring.bus(), claims, created)
+    except AlreadyProcessedError as earlier:
+        return keys.to_response(earlier.response)
     wiring.relay().send(pending)
-    return keys.answer(answer)
-
-
-def _created(path: str, body: Order | Item) -> StoredResponse:
-    headers = {
-        "Location": requests.public_path(path, startup.settings()),
-        "ETag": etag(1),
-    }
-    return StoredResponse(201, headers, encode(body))
+    return keys.to_response(created)
 
 
 @app.patch("/api/orders/<id:order_id>")
 def patch_order(order_id: int) -> Response:
-    """Change metadata, or ask for the approval of a complete order."""
+    """Change metadata, or approve a complete order."""
     user_id = _user_id()
     patch = requests.body(OrderPatch)
     orders.check_owner(patch.user_id, user_id)
@@ -182,26 +138,26 @@ def delete_order(order_id: int) -> Response:
 def create_item() -> Response:
     """Add an item to an order that is not approved."""
     user_id = _user_id()
-    wanted = requests.body(NewItem)
+    body = requests.body(NewItem)
     claims = keys.claims(user_id)
-    target = Target(order_id=wanted.order, user_id=user_id)
+    target = Target(order_id=body.order, user_id=user_id)
     try:
-        ids = idempotency.begin(wiring.engine(), claims, 1, wanted.order)
+        ids = idempotency.begin(wiring.engine(), claims, 1, body.order)
         with connect(wiring.engine()) as connection:
             before = load(connection, target)
         orders.check_not_approved(before)
-        found = _variations(user_id, [wanted.product_variation])
-        [line] = checkout.price([wanted], found)
+        variations = _get_variations(user_id, [body.product_variation])
+        [line] = checkout.price([body], variations)
 
-        item = orders.new_item(wanted.order, ids.item_ids[0], line)
-        answer = _created(f"/api/order-items/{item.id}/", item)
+        item = orders.new_item(body.order, ids.item_ids[0], line)
+        created = _created(f"/api/order-items/{item.id}/", item)
 
-        add = partial(orders.add_item, item=item, actor=Actor(user_id))
-        pending = add_item(wiring.engine(), before, add, wiring.bus(), claims, answer)
-    except AlreadyAnsweredError as earlier:
-        return keys.answer(earlier.answer)
+        rule = partial(orders.add_item, item=item, actor=Actor(user_id))
+        pending = add_item(wiring.engine(), before, rule, wiring.bus(), claims, created)
+    except AlreadyProcessedError as earlier:
+        return keys.to_response(earlier.response)
     wiring.relay().send(pending)
-    return keys.answer(answer)
+    return keys.to_response(created)
 
 
 @app.patch("/api/order-items/<id:item_id>")
@@ -222,8 +178,8 @@ def patch_item(item_id: int) -> Response:
         rule(before)
         item = before.item(item_id)
         if patch.quantity > item.quantity:
-            found = _variations(user_id, [item.product_variation])
-            checkout.check_stock(found[item.product_variation], patch.quantity)
+            variations = _get_variations(user_id, [item.product_variation])
+            checkout.check_stock(variations[item.product_variation], patch.quantity)
 
     after = _change(target, rule, before)
     version = after.item_versions[item_id]
@@ -238,6 +194,52 @@ def delete_item(item_id: int) -> Response:
     target = Target(item_id=item_id, user_id=user_id, versions=if_match())
     _change(target, partial(orders.remove_item, item_id=item_id, actor=Actor(user_id)))
     return Response(status=204)
+
+
+def _user_id() -> UUID:
+    return requests.caller(startup.settings()).user_id
+
+
+def _get_variations(user_id: UUID, ids: Iterable[UUID]) -> dict[UUID, Variation | None]:
+    deadline = time.monotonic() + startup.settings().upstream_deadline_seconds
+    return product.get_variations(wiring.product(), user_id, ids, deadline)
+
+
+def _change(
+    target: Target,
+    rule: Callable[[Snapshot], Change | None],
+    before: Snapshot | None = None,
+) -> Snapshot:
+    """Change an order and send the events; return the order after that."""
+    with connect(wiring.engine()) as connection:
+        changed = change_order(connection, target, rule, wiring.bus(), snapshot=before)
+    wiring.relay().send(changed.pending)
+    return changed.snapshot
+
+
+def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
+    user_id = _user_id()
+    query = paging.parse_query(request.args, parsers)
+    with connect(wiring.engine()) as connection:
+        page = reads.read_page(connection, table, user_id, query)
+    return _with_link(replies.json_response(page.body), page.next_after)
+
+
+def _with_link(response: Response, next_after: int | None) -> Response:
+    """Add the link to the next page, if there is one."""
+    if next_after is not None:
+        path = requests.public_path(request.path, startup.settings())
+        link = paging.next_link(path, request.args, next_after)
+        response.headers["Link"] = link
+    return response
+
+
+def _created(path: str, resource: Order | Item) -> StoredResponse:
+    headers = {
+        "Location": requests.public_path(path, startup.settings()),
+        "ETag": etag(1),
+    }
+    return StoredResponse(201, headers, encode(resource))
 
 
 @functions_framework.http

@@ -91,7 +91,7 @@ def test_a_reused_connection_that_fails_or_is_silent_is_tried_again_on_a_new_one
     began = time.monotonic()
     call = Call(method, "/x", b"{}" if method == "PUT" else None)
     assert statuses(upstream, call, call, seconds=3) == [200, 200]
-    # The third, which nobody has tried, is as old as the two: it is not used, either.
+    # The third, which was not tried, is as old as the two: it is not used, either.
     assert statuses(upstream, seconds=3) == [200]
     assert time.monotonic() - began < 2.5
     assert server.connections == 5

@@ -1,4 +1,4 @@
-"""What siblings answer: redirects, their own word, and what a body may hold."""
+"""Siblings' responses: redirects, front ends' pages, and what a body may hold."""
 
 import json
 import logging
@@ -163,14 +163,14 @@ def test_whatever_is_no_success_is_logged_with_sibling_method_path_and_status(
     with pytest.raises(UpstreamBrokenError):
         shopcart.get_shopcart_data(upstream, CALLER, time.monotonic() + 10)
     expected += [("product", "GET", "/api/mycart/", 200)]  # no cart at all
-    told = [
+    found = [
         tuple(
             record.__dict__["fields"][name]
             for name in ("sibling", "method", "path", "status")
         )
         for record in caplog.records
     ]
-    assert told == expected
+    assert found == expected
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 

@@ -161,7 +161,7 @@ def limits_are_those_of_the_code(told: Document) -> Iterator[str]:
         MAX_METADATA_KEYS
     }:
         yield "metadata"
-    if f"{paging.MOST_LOOKED_AT:,} of your rows" not in told["info"]["description"]:
+    if f"{paging.MAX_ROWS_SCANNED:,} of your rows" not in told["info"]["description"]:
         yield "rows of a page"
 
 

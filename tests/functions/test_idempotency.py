@@ -1,4 +1,4 @@
-"""Idempotency-Key on every POST: the first answer is kept for a day and replayed."""
+"""Idempotency-Key on every POST: the first response is kept a day and replayed."""
 
 import itertools
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def post(service: Service, user: str) -> Post:
 
 
 def check_replay(first: TestResponse, second: TestResponse) -> None:
-    """Check that the second answer is the first one's, to the byte, and says so."""
+    """Check that the second response is the first one's, and marked as replayed."""
     assert first.status_code == second.status_code == 201
     assert first.get_data() == second.get_data()
     for name in ("Location", "ETag", "Content-Type"):
@@ -240,27 +240,27 @@ def test_same_key_at_once_is_told_of_one_repair(service: Service, user: str) -> 
     service.sandbox.add_to_cart(user, catalogue.RUG, 1)
     service.sandbox.fault("shopcart", method="DELETE", delay_seconds=1.0)
     send = checkout_sender(service, user, **{"Idempotency-Key": "k"})
-    answers = [*at_once([send] * 5), send()]
-    assert {answer.status_code for answer in answers} == {409}
-    assert len({answer.get_data() for answer in answers}) == 1
+    responses = [*at_once([send] * 5), send()]
+    assert {response.status_code for response in responses} == {409}
+    assert len({response.get_data() for response in responses}) == 1
 
 
 @kinds
 def test_while_the_first_request_is_still_writing_the_second_is_told_to_come_back(
     post: Post, service: Service, user: str, kind: str
 ) -> None:
-    """The first one's record is there, but nobody knows yet whether it will stay."""
+    """The first one's record is written, but not committed."""
     columns = "user_id, scope, key, fingerprint, status, headers, body"
     values = f"'{user}', 'key', 'k-1', 'x', 201, '{{}}', ''"
     with closing(connect(service.environ["DATABASE_URL"])) as first:
         first.run("BEGIN")
         first.run(f"INSERT INTO idempotency_records ({columns}) VALUES ({values})")
         before = everything(service)
-        answer = post(kind)
+        response = post(kind)
         first.run("ROLLBACK")
-    assert answer.status_code == 409
-    assert answer.get_json()["type"] == "/problems/request-in-flight"
-    assert int(answer.headers["Retry-After"]) > 0
+    assert response.status_code == 409
+    assert response.get_json()["type"] == "/problems/request-in-flight"
+    assert int(response.headers["Retry-After"]) > 0
     made_for_it = {"orders": 0, "order_history": 0}  # the order that gets the item
     assert everything(service) | made_for_it == before | made_for_it
     assert post(kind).status_code == 201

@@ -14,7 +14,7 @@ KEY = {"Idempotency-Key": "k"}
 
 @pytest.fixture
 def first(service: Service, user: str) -> TestResponse:
-    """The answer to the first checkout of a cart with two lines."""
+    """The response to the first checkout of a cart with two lines."""
     service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)  # all there are
     service.sandbox.add_to_cart(user, catalogue.MUG, 1)
     response = service.checkout(user)
@@ -23,7 +23,7 @@ def first(service: Service, user: str) -> TestResponse:
 
 
 def check_replay(first: TestResponse, second: TestResponse) -> None:
-    """Check that the second answer is the order that exists."""
+    """Check that the second response is the order that exists."""
     assert second.status_code == 200, second.get_data(as_text=True)
     assert second.headers["Idempotency-Replayed"] == "true"
     assert second.get_data() == first.get_data()

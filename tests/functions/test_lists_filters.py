@@ -252,7 +252,7 @@ def test_a_page_that_may_look_at_little_is_short_and_loses_nothing(
     most: int,
 ) -> None:
     whole = listed(service, path, query)
-    monkeypatch.setattr(reads, "MOST_LOOKED_AT", most)
+    monkeypatch.setattr(reads, "MAX_ROWS_SCANNED", most)
     found: list[Row] = []
     pages = [f"{path}?{urlencode(query | {'limit': '2'})}"]
     for page in pages:
@@ -269,7 +269,7 @@ def test_a_page_that_may_look_at_little_is_short_and_loses_nothing(
 
 def test_indexed_page_full(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else there is: a caller's approved orders, the items of an order."""
-    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(reads, "MAX_ROWS_SCANNED", 1)
     assert len(listed(service, "/api/orders/", {"is_approved": "true"})) == 2
     assert len(listed(service, "/api/orders/", {"is_approved": "false"})) == 4
     [order, *_] = listed(service, "/api/orders/", {})
@@ -281,12 +281,12 @@ def test_the_last_page_that_looked_at_all_it_may_has_no_next(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = {"created_after": at(9).isoformat()}
-    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 6)  # all there are
+    monkeypatch.setattr(reads, "MAX_ROWS_SCANNED", 6)  # all there are
     assert (
         "Link"
         not in service.crud("GET", "/api/orders/", USER, query_string=query).headers
     )
-    monkeypatch.setattr(reads, "MOST_LOOKED_AT", 5)
+    monkeypatch.setattr(reads, "MAX_ROWS_SCANNED", 5)
     assert (
         "Link" in service.crud("GET", "/api/orders/", USER, query_string=query).headers
     )

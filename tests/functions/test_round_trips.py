@@ -6,14 +6,16 @@ One caller at a time uses one connection, so its turns are the request's.
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import event
 
+from common import wiring
 from infra.local.sandbox import catalogue
 from tests.support.proxy import Proxy, proxy
 from tests.support.service import Service, new_user
 
 # What each takes today. It may become less.
-CHECKOUT = 2  # look up keys and draw ids, write; a header's key asks for no more
-HAND_OVER = 1  # settle; the write has claimed what it recorded
+CHECKOUT = 2  # look up keys and draw ids, write; a header's key takes no more
+SENDING = 1  # record results; the write has claimed its events
 CLAIM = 1  # where it has not
 
 Sizes = pytest.mark.parametrize("lines", [1, 20, 50])
@@ -21,7 +23,7 @@ Sizes = pytest.mark.parametrize("lines", [1, 20, 50])
 
 @pytest.fixture
 def link(database_url: str) -> Iterator[Proxy]:
-    """The way to the database."""
+    """The connection to the database."""
     with proxy(database_url) as running:
         yield running
 
@@ -79,13 +81,13 @@ def test_checkout_takes_the_same_however_many_lines(
 
     total = cost(link, lambda: service.checkout(user, **named))
 
-    told = service.sandbox.calls_to("sink")
-    assert len(told) == lines + 1
-    written = sum(turn < told[0].began_at for turn in link.turns)
-    settled = sum(turn > told[-1].began_at for turn in link.turns)
+    sent = service.sandbox.calls_to("sink")
+    assert len(sent) == lines + 1
+    written = sum(turn < sent[0].began_at for turn in link.turns)
+    recorded = sum(turn > sent[-1].began_at for turn in link.turns)
     assert written <= CHECKOUT <= 2
-    assert settled <= HAND_OVER
-    assert total == written + settled
+    assert recorded <= SENDING
+    assert total == written + recorded
 
 
 def test_checkout_begins_after_siblings_answered(service: Service, link: Proxy) -> None:
@@ -150,33 +152,43 @@ def test_later_page_takes_one(service: Service, link: Proxy) -> None:
     assert cost(link, lambda: service.crud("GET", path, user)) <= 1
 
 
-def test_status_change_takes_two_and_hand_over(service: Service, link: Proxy) -> None:
+def test_status_change_takes_two_and_sending(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), 1, 1)
     item_id = order["items"][0]["id"]
-    assert cost(link, lambda: service.move(item_id, 2)) <= 2 + HAND_OVER
+    assert cost(link, lambda: service.move(item_id, 2)) <= 2 + SENDING
     assert cost(link, lambda: service.move(item_id, 2)) <= 1  # the same again
+
+
+def test_status_change_acquires_one_connection_and_its_sending_another(
+    service: Service,
+) -> None:
+    order = service.ordered(new_user(), 1, 1)
+    acquired: list[object] = []
+    event.listen(wiring.engine(), "checkout", lambda *_: acquired.append(None))
+    service.move(order["items"][0]["id"], 2)
+    assert len(acquired) == 1 + 1
 
 
 def test_status_change_among_fifty_takes_no_more(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), *[1] * 50)
     item_id = order["items"][25]["id"]
-    assert cost(link, lambda: service.move(item_id, 3)) <= 2 + HAND_OVER
+    assert cost(link, lambda: service.move(item_id, 3)) <= 2 + SENDING
 
 
-def test_approval_takes_two_and_hand_over_one(service: Service, link: Proxy) -> None:
+def test_approval_takes_two_and_sending_one(service: Service, link: Proxy) -> None:
     order = service.ordered(new_user(), 1)
     service.move(order["items"][0]["id"], 3)
-    assert cost(link, lambda: service.trigger_approval(order["id"])) <= 2 + HAND_OVER
+    assert cost(link, lambda: service.trigger_approval(order["id"])) <= 2 + SENDING
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-def test_order_without_a_cart_takes_two_and_its_hand_over_one(
+def test_order_without_a_cart_takes_two_and_its_sending_one(
     service: Service, link: Proxy, key: str | None
 ) -> None:
-    assert cost(link, lambda: make_order(service, new_user(), key)) <= 2 + HAND_OVER
+    assert cost(link, lambda: make_order(service, new_user(), key)) <= 2 + SENDING
 
 
-def test_new_item_takes_three_and_hand_over_one(service: Service, link: Proxy) -> None:
+def test_new_item_takes_three_and_sending_one(service: Service, link: Proxy) -> None:
     user = new_user()
     order = service.ordered(user, 1)
     body = {"order": order["id"], "product_variation": catalogue.MUG}
@@ -188,12 +200,12 @@ def test_new_item_takes_three_and_hand_over_one(service: Service, link: Proxy) -
         return made.status_code
 
     add()  # prepares it
-    assert cost(link, add) <= 3 + HAND_OVER
-    assert cost(link, lambda: add("k")) <= 3 + HAND_OVER
+    assert cost(link, add) <= 3 + SENDING
+    assert cost(link, lambda: add("k")) <= 3 + SENDING
 
 
-def test_more_of_an_item_takes_two_and_hand_over(service: Service, link: Proxy) -> None:
-    """The order is loaded once, although product is asked in between."""
+def test_more_of_an_item_takes_two_and_sending(service: Service, link: Proxy) -> None:
+    """The order is loaded once, although the product service is called in between."""
     user = new_user()
     item = service.ordered(user, 1)["items"][0]
     path = f"/api/order-items/{item['id']}/"
@@ -203,7 +215,7 @@ def test_more_of_an_item_takes_two_and_hand_over(service: Service, link: Proxy) 
         return service.crud("PATCH", path, user, json=body).status_code
 
     assert raise_to(2) == 200
-    assert cost(link, lambda: raise_to(3)) <= 2 + HAND_OVER
+    assert cost(link, lambda: raise_to(3)) <= 2 + SENDING
 
 
 def test_what_operators_decide_has_its_own_claim(service: Service, link: Proxy) -> None:
@@ -212,7 +224,7 @@ def test_what_operators_decide_has_its_own_claim(service: Service, link: Proxy) 
     user = new_user()
     service.fill_cart(user, 5)
     total = cost(link, lambda: service.checkout(user))
-    assert total <= CHECKOUT + CLAIM + HAND_OVER
+    assert total <= CHECKOUT + CLAIM + SENDING
 
 
 def test_what_waits_behind_an_earlier_event_is_not_claimed(service: Service) -> None:
@@ -243,5 +255,5 @@ def test_first_request_takes_no_more_than_later(service: Service, link: Proxy) -
         service.fill_cart(user, 1)
     cold = cost(link, lambda: service.checkout(first))
     warm = cost(link, lambda: service.checkout(second))
-    assert warm <= CHECKOUT + HAND_OVER
+    assert warm <= CHECKOUT + SENDING
     assert cold == warm

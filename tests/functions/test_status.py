@@ -50,11 +50,11 @@ def test_a_move_is_announced_and_kept_in_the_history(
     service: Service, user: str, before: int, after: int
 ) -> None:
     item = item_in(service, user, before)
-    told = len(announced(service, item["order"]))
+    count = len(announced(service, item["order"]))
     shop_owner = new_user()
     headers = {"X-Request-ID": f"move-{before}-{after}"}
     service.move(item["id"], after, user=shop_owner, headers=headers)
-    [event] = announced(service, item["order"])[told:]
+    [event] = announced(service, item["order"])[count:]
     check_moved(event, item, before, after)
     last = history(service, item["order"])[-1]
     assert last == (item["id"], before, after, shop_owner, f"move-{before}-{after}")

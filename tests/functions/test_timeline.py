@@ -197,7 +197,8 @@ def test_what_an_operator_does_is_nobody_elses(service: Service, user: str) -> N
     cancel = partial(
         orders.set_status, item_id=item, status=4, actor=Actor(None, OPERATOR)
     )
-    change_order(wiring.engine(), Target(item_id=item), cancel, wiring.bus())
+    with connect(wiring.engine()) as connection:
+        change_order(connection, Target(item_id=item), cancel, wiring.bus())
     last = whole(service, order).steps[-1]
     assert (last.actor_kind, last.changed_by) == ("operator", None)
     assert steps(service, user, order)[-1]["by"] == "operator"

@@ -94,7 +94,7 @@ def cart_line(quantity: int | None = 2, **changes: Any) -> CartLine:
 
 
 def line(**changes: Any) -> Line:
-    """Return what becomes an item: two of something at 19.99."""
+    """Return a line: two pieces at 19.99."""
     return structs.replace(Line(VARIATION, 2, PRODUCT, SHOP, 1999), **changes)
 
 
@@ -103,15 +103,15 @@ def message(**changes: Any) -> Message:
     return structs.replace(_MESSAGE, **changes)
 
 
-def told(change: Change | None) -> list[tuple[str, Any]]:
-    """Return each event's type with the item it is about, in order."""
+def published(change: Change | None) -> list[tuple[str, Any]]:
+    """Return the type and the item of each event, in order."""
     assert change is not None
     found = [(event.type, json.loads(event.body)) for event in change.events]
     return [(type_, body.get("order_item_id")) for type_, body in found]
 
 
 def steps(change: Change) -> list[tuple[str, int | None, int | None, int | None]]:
-    """Return what the history will say of items: what, which, from and to."""
+    """Return the history's entries of items: kind, id, from and to."""
     return [
         (e.kind, e.item_id, e.from_status, e.to_status)
         for e in change.history

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from common import startup, wiring
+from common.database.engine import connect
 from common.domain import orders
 from common.domain.model import Actor, Change, ItemStatus, Line, Snapshot
 from common.messaging.pending import Bus
@@ -56,7 +57,8 @@ def _created(number: int, items: int) -> int:
 def _completed(order_id: int) -> None:
     target = Target(order_id=order_id)
     bus = Bus(startup.settings().bus)
-    change_order(wiring.engine(), target, _all_final, bus)
+    with connect(wiring.engine()) as connection:
+        change_order(connection, target, _all_final, bus)
 
 
 def _all_final(snapshot: Snapshot) -> Change | None:

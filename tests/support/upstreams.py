@@ -1,4 +1,4 @@
-"""One sibling's calls against a server that answers as it is told to."""
+"""One sibling's calls against a server whose responses are set."""
 
 import socket
 import time
@@ -15,7 +15,7 @@ GET = Call("GET", "/api/mycart/")
 
 
 def hang_up(_link: socket.socket) -> None:
-    """End the connection without an answer."""
+    """End the connection without a response."""
     raise ConnectionError
 
 

@@ -32,10 +32,10 @@ UNSETTLED = settings(RUNNING_ON_CLOUDRUN="true")
 
 
 def token(secret: str | None = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """Return a token of the owner's for the next minute; None takes a claim away."""
-    told = {"sub": USER, "exp": int(time.time()) + 60} | claims
-    told = {name: claim for name, claim in told.items() if claim is not None}
-    return jwt.encode(told, secret, algorithm=algorithm)
+    """Return a token of the owner's for the next minute; None removes a claim."""
+    payload = {"sub": USER, "exp": int(time.time()) + 60} | claims
+    payload = {name: claim for name, claim in payload.items() if claim is not None}
+    return jwt.encode(payload, secret, algorithm=algorithm)
 
 
 def bearing(authorization: str, user: str = USER, **more: str) -> Headers:
@@ -63,12 +63,12 @@ def test_a_claim_that_is_no_uuid_names_no_shop(shop: object) -> None:
 
 
 def forged(**changes: str) -> str:
-    """Return a token whose head or claims somebody changed without the secret."""
+    """Return a token whose header or claims were changed without the secret."""
     *parts, signature = token(sub=str(STRANGER)).split(".")
-    told = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in parts]
+    decoded = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in parts]
     for name, value in changes.items():
-        told[name != "alg"][name] = value
-    texts = [base64.urlsafe_b64encode(json.dumps(each).encode()) for each in told]
+        decoded[name != "alg"][name] = value
+    texts = [base64.urlsafe_b64encode(json.dumps(each).encode()) for each in decoded]
     return ".".join([*(text.decode().rstrip("=") for text in texts), signature])
 
 
@@ -179,22 +179,22 @@ def refusal(*needs: str, **environ: str) -> str:
 
 @pytest.mark.parametrize("environ", ON_CLOUD_RUN, ids=str)
 def test_on_cloud_run_a_source_of_users_is_required(environ: dict[str, str]) -> None:
-    said = refusal("IDENTITY", **environ)
-    assert said == (
+    message = refusal("IDENTITY", **environ)
+    assert message == (
         "IDENTITY_SOURCE is not set: on Cloud Run it must be said, header or apigateway"
     )
 
 
 @pytest.mark.parametrize("secret", ["", "  "])
 def test_an_empty_secret_does_not_open_the_door(secret: str) -> None:
-    said = refusal(GATEWAY_JWT_SECRET=secret)
-    assert said.startswith("GATEWAY_JWT_SECRET is empty")
+    message = refusal(GATEWAY_JWT_SECRET=secret)
+    assert message.startswith("GATEWAY_JWT_SECRET is empty")
 
 
 def test_a_secret_that_nothing_is_verified_with_is_a_mistake() -> None:
-    said = refusal(IDENTITY_SOURCE="apigateway", GATEWAY_JWT_SECRET="s3cret")
-    assert said.startswith("GATEWAY_JWT_SECRET is set, but IDENTITY_SOURCE is")
-    assert "s3cret" not in said
+    message = refusal(IDENTITY_SOURCE="apigateway", GATEWAY_JWT_SECRET="s3cret")
+    assert message.startswith("GATEWAY_JWT_SECRET is set, but IDENTITY_SOURCE is")
+    assert "s3cret" not in message
 
 
 def test_a_claim_is_demanded_only_where_it_can_be_verified() -> None:

@@ -10,9 +10,9 @@ from tests.support.factories import (
     STRANGER,
     item,
     line,
+    published,
     snapshot,
     steps,
-    told,
 )
 
 
@@ -32,7 +32,7 @@ def test_trap_items_without_shop_or_product_publish_nothing(missing: str) -> Non
         orders.set_status(before, 9, ItemStatus.SHIPPED, Actor(STRANGER)),
         orders.remove_item(before, 9, Actor(OWNER)),
     ]
-    assert [told(change) for change in changes] == [[]] * len(changes)
+    assert [published(change) for change in changes] == [[]] * len(changes)
 
 
 def test_an_item_without_shop_still_has_its_history() -> None:
@@ -47,4 +47,6 @@ def test_an_item_without_shop_still_has_its_history() -> None:
 
 @pytest.mark.parametrize("before", [snapshot(), snapshot(item(shop_id=None))])
 def test_a_deleted_order_is_announced_whatever_was_in_it(before: Snapshot) -> None:
-    assert told(orders.delete_order(before, Actor(OWNER))) == [("order.deleted", None)]
+    assert published(orders.delete_order(before, Actor(OWNER))) == [
+        ("order.deleted", None)
+    ]

@@ -10,14 +10,14 @@ import pytest
 from common.domain.commands import NewOrder, StatusPatch
 from common.domain.model import parse_uuid
 from common.errors import InvalidRequestError
-from common.json import LARGE_BODY_BYTES, _one_large_body, decode, encode
+from common.json import LARGE_BODY_BYTES, _large_body_lock, decode, encode
 from tests.support.bodies import USER, VARIATION
 
 LINE = {"product_variation": VARIATION}
 
 
 def refused(body: object, shape: type[Any]) -> dict[str, list[str]]:
-    """Return what is said about a body that must be refused."""
+    """Return the errors of a body that must be refused."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(InvalidRequestError) as raised:
         decode(raw, shape)
@@ -25,8 +25,8 @@ def refused(body: object, shape: type[Any]) -> dict[str, list[str]]:
 
 
 def test_a_fault_in_a_key_says_that_it_is_the_key() -> None:
-    said = refused({"metadata": {"k" * 41: "x"}}, NewOrder)
-    assert said == {"metadata": ["key: expected str of length <= 40"]}
+    errors = refused({"metadata": {"k" * 41: "x"}}, NewOrder)
+    assert errors == {"metadata": ["key: expected str of length <= 40"]}
 
 
 def test_limits_of_metadata_are_within_limits() -> None:
@@ -65,7 +65,7 @@ def test_what_only_resembles_a_uuid_is_none(text: str | None) -> None:
 def test_large_bodies_are_decoded_one_at_a_time_and_small_ones_meanwhile() -> None:
     large = b'{"status": 2, "x": "%s"}' % (b"x" * LARGE_BODY_BYTES)
     with ThreadPoolExecutor(1) as pool:
-        with _one_large_body:
+        with _large_body_lock:
             waiting = pool.submit(decode, large, StatusPatch)
             assert decode(b'{"status": 2}', StatusPatch).status == 2
             with pytest.raises(TimeoutError):
