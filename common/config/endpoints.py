@@ -13,13 +13,13 @@ from common.config.environment import ConfigError, choice, flag, integer, requir
 
 AMQP_PORTS = {False: 5672, True: 5671}  # by whether there is TLS
 SSL_MODES = ("disable", "prefer", "require", "verify-full")
-SOCKET_FOLDER = "/cloudsql"  # where Cloud Run mounts those of instances
+SOCKET_FOLDER = "/cloudsql"  # where Cloud Run mounts the instances' sockets
 IP_TYPES = ("private", "public", "psc")  # of a Cloud SQL instance; the first by default
 
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """Where PostgreSQL is. `repr` never shows the password."""
+    """The address and login of PostgreSQL. `repr` never shows the password."""
 
     host: str
     port: int
@@ -27,17 +27,17 @@ class Database:
     user: str
     password: str | None = field(default=None, repr=False)
     sslmode: str = "prefer"
-    socket: str | None = None  # a Unix socket's path, in place of host and port
+    socket: str | None = None  # a Unix socket's path, instead of host and port
 
     @property
     def where(self) -> str:
-        """Return what an operator is told of it."""
+        """Return the address as operators see it."""
         return f"{self.socket or f'{self.host}:{self.port}'}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloudSql:
-    """Which instance of Cloud SQL the database is in. `repr` shows no password."""
+    """The Cloud SQL instance and login of the database. `repr` shows no password."""
 
     instance: str  # project:region:instance
     name: str
@@ -48,18 +48,18 @@ class CloudSql:
 
     @property
     def where(self) -> str:
-        """Return what an operator is told of it."""
+        """Return the address as operators see it."""
         return f"{self.instance}/{self.name}"
 
     @property
     def has_iam_login(self) -> bool:
-        """Return whether the login is by the process's own Google account."""
+        """Return whether the process logs in with its own Google account."""
         return self.password is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RabbitMQ:
-    """Where the broker is. `repr` never shows the password."""
+    """The address and login of RabbitMQ. `repr` never shows the password."""
 
     host: str
     port: int
@@ -72,14 +72,14 @@ class RabbitMQ:
 
 @dataclass(frozen=True, kw_only=True)
 class PubSub:
-    """Which topic of Pub/Sub events go to."""
+    """The Pub/Sub topic that events go to."""
 
     project: str
     topic: str
 
 
 def database(env: Mapping[str, str]) -> Database | CloudSql | None:
-    """Return where PostgreSQL is, None when nothing says so."""
+    """Return the address of PostgreSQL, None if it is not set."""
     if address := env.get("DATABASE_URL"):
         return _database_from_url(address)
     if "CLOUD_SQL_CONNECTION_NAME" in env:
@@ -96,12 +96,12 @@ def database(env: Mapping[str, str]) -> Database | CloudSql | None:
 
 
 def _cloud_sql(env: Mapping[str, str]) -> Database | CloudSql:
-    """Return the socket of an instance where there is one, else its name.
+    """Return the socket of an instance if it is mounted, else the instance itself.
 
-    A socket that the platform mounts knows no IAM login, so that is the connector's.
+    IAM logins need the connector, because a mounted socket does not support them.
     """
     name = "CLOUD_SQL_CONNECTION_NAME"
-    # A project may be a domain's: example.com:project:region:instance.
+    # A project may belong to a domain: example.com:project:region:instance.
     pattern = r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*:[a-z][a-z0-9-]*:[a-z][a-z0-9-]*"
     if not re.fullmatch(pattern, env[name]):
         raise ConfigError(f"{name} is malformed: project:region:instance")
@@ -117,14 +117,14 @@ def _cloud_sql(env: Mapping[str, str]) -> Database | CloudSql:
     if connect == "socket" and wants_iam_login:
         raise ConfigError("CLOUD_SQL_IAM_AUTH=true needs CLOUD_SQL_CONNECT=connector")
     try:
-        is_there = Path(socket).is_socket()
-    except OSError as error:  # a name that is too long, a folder that is closed to us
+        is_mounted = Path(socket).is_socket()
+    except OSError as error:  # a name that is too long, a folder without access
         raise ConfigError(
             f"{name}: no socket is at {socket}: {error.strerror}"
         ) from None
-    if connect == "socket" and not is_there:
+    if connect == "socket" and not is_mounted:
         raise ConfigError(f"CLOUD_SQL_CONNECT is socket, but there is none at {socket}")
-    if is_there and connect != "connector" and not wants_iam_login:
+    if is_mounted and connect != "connector" and not wants_iam_login:
         return Database(
             host="localhost",
             port=5432,
@@ -152,9 +152,9 @@ def _database_from_url(text: str) -> Database:
         raise ConfigError(hint) from None  # its text may quote the password
     options = dict(parse_qsl(parts.query))
     sslmode = options.pop("sslmode", "prefer")
-    known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
+    is_postgresql = parts.scheme.split("+")[0] in ("postgresql", "postgres")
     name = unquote(parts.path.lstrip("/"))
-    if not (known and parts.hostname and port and parts.username and name):
+    if not (is_postgresql and parts.hostname and port and parts.username and name):
         raise ConfigError(hint)
     if options or sslmode not in SSL_MODES:
         raise ConfigError(
@@ -171,7 +171,7 @@ def _database_from_url(text: str) -> Database:
 
 
 def rabbitmq(env: Mapping[str, str]) -> RabbitMQ | None:
-    """Return where RabbitMQ is, None when nothing says so."""
+    """Return the address of RabbitMQ, None if it is not set."""
     wants_tls = flag(env, "RABBITMQ_TLS")
     if address := env.get("RABBITMQ_URL"):
         broker = _rabbitmq_from_url(address)
@@ -199,13 +199,13 @@ def _check_ca_file(ca_file: str, *, has_tls: bool) -> None:
         raise ConfigError(
             "RABBITMQ_CA_FILE is set, but there is no TLS: RABBITMQ_TLS=true, or amqps"
         )
-    import ssl  # noqa: PLC0415 10 ms, and only for who sets this
+    import ssl  # noqa: PLC0415 takes 10 ms, and is rarely needed
 
     try:
         ssl.create_default_context(cafile=ca_file)
-    except OSError:  # it may be absent, closed to us, or hold something else
-        said = f"RABBITMQ_CA_FILE: no certificate can be read from {ca_file}"
-        raise ConfigError(said) from None
+    except OSError:  # it is missing, not readable, or something else
+        message = f"RABBITMQ_CA_FILE: no certificate can be read from {ca_file}"
+        raise ConfigError(message) from None
 
 
 def _rabbitmq_from_url(text: str) -> RabbitMQ:
@@ -217,9 +217,9 @@ def _rabbitmq_from_url(text: str) -> RabbitMQ:
     except ValueError:
         raise ConfigError(hint) from None  # its text may quote the password
     vhost = parts.path.removeprefix("/")
-    known = parts.scheme in ("amqp", "amqps") and not (parts.query or parts.fragment)
-    named = parts.hostname and port and parts.username and parts.password
-    if not (known and named) or "/" in vhost:
+    is_amqp = parts.scheme in ("amqp", "amqps") and not (parts.query or parts.fragment)
+    is_complete = parts.hostname and port and parts.username and parts.password
+    if not (is_amqp and is_complete) or "/" in vhost:
         raise ConfigError(hint)
     return RabbitMQ(
         host=unquote(parts.hostname or ""),
@@ -232,7 +232,7 @@ def _rabbitmq_from_url(text: str) -> RabbitMQ:
 
 
 def pubsub(env: Mapping[str, str]) -> PubSub | None:
-    """Return the topic of Pub/Sub, None when no project is set."""
+    """Return the Pub/Sub topic, None if no project is set."""
     topic = env.get("PUBSUB_TOPIC", "order-events")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}", topic):
         raise ConfigError("PUBSUB_TOPIC is malformed: a topic's short name")

@@ -13,34 +13,34 @@ class ConfigError(Exception):
 
 
 def required(env: Mapping[str, str], name: str, because: str) -> str:
-    """Return a variable that another one (`because`) makes necessary."""
+    """Return a variable that is required because another one is set."""
     if name not in env:
         raise ConfigError(f"{name} is not set, but {because} is")
     return env[name]
 
 
 def url(env: Mapping[str, str], name: str) -> str | None:
-    """Return a base URL without its last slash, None when it is not set."""
+    """Return a base URL without its trailing slash, None if it is not set."""
     value = env.get(name)
     if value is None:
         return None
     try:
         parts = urlsplit(value)
-        # A name that no resolver takes, such as `a..b`, is a ValueError here.
-        is_host = bool((parts.hostname or "").encode("idna"))
-        has_host = parts.scheme in ("http", "https") and is_host
+        # A malformed host name, such as `a..b`, raises ValueError here.
+        has_host = bool((parts.hostname or "").encode("idna"))
+        is_http = parts.scheme in ("http", "https")
         extras = parts.username or parts.password or parts.query or parts.fragment
-        is_path = re.fullmatch(r"[!-~]*", parts.path)  # it goes out as it is
-        valid = has_host and parts.port != 0 and is_path and not extras
+        is_path = re.fullmatch(r"[!-~]*", parts.path)  # it is sent as it is
+        is_valid = is_http and has_host and parts.port != 0 and is_path and not extras
     except ValueError:
-        valid = False
-    if not valid:
+        is_valid = False
+    if not is_valid:
         raise ConfigError(f"{name} is malformed: http://host:port/optional/path")
     return value.rstrip("/")
 
 
 def path_prefix(env: Mapping[str, str]) -> str:
-    """Return the path that the public has before ours, without a last slash."""
+    """Return the public prefix of our paths, without a trailing slash."""
     prefix = env.get("PUBLIC_PATH_PREFIX", "").rstrip("/")
     if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
         raise ConfigError("PUBLIC_PATH_PREFIX is malformed: a path such as /order")
@@ -48,7 +48,7 @@ def path_prefix(env: Mapping[str, str]) -> str:
 
 
 def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    """Return one of `choices`, whatever the case it was written in; default: first."""
+    """Return one of `choices`, ignoring case; the first is the default."""
     value = env.get(name, choices[0])
     for choice in choices:
         if value.lower() == choice.lower():
@@ -57,7 +57,7 @@ def choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
 
 
 def flag(env: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    """Return what is true or false."""
+    """Return a boolean."""
     value = env.get(name, str(default)).lower()
     if value not in ("true", "false", "1", "0"):
         raise ConfigError(f"{name} must be true or false")
@@ -75,7 +75,7 @@ def integer(
 
 
 def seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    """Return a positive number of seconds, of at most three decimals."""
+    """Return a positive number of seconds, with at most three decimals."""
     text = env.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
         raise ConfigError(f"{name} must be a positive number of seconds")

@@ -1,8 +1,7 @@
 """Settings from the environment: the only reader of `os.environ`.
 
-`load(needs=...)` names what a function cannot work without, so that a missing variable
-stops it at start. The older service's names (`POSTGRES_*`, `RABBITMQ_*`, the four
-service URLs) are kept.
+`load(needs=...)` names what a function requires, so that it does not start without it.
+The older service's names (`POSTGRES_*`, `RABBITMQ_*`, the four service URLs) are kept.
 """
 
 import os
@@ -32,11 +31,11 @@ from common.telemetry import logs
 
 DESTINATIONS = ("rabbitmq", "pubsub", "http")
 IDENTITY_SOURCES = ("header", "apigateway")
-SHORTEST_KEY = 16  # characters
+MIN_KEY_LENGTH = 16
 IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
 _ADDRESS = re.compile(r"[^\s@,<>\"']+@[^\s@,<>\"']+")
 _AUDIENCE = re.compile(r"/projects/[0-9]+/\S+")
-# Settings of earlier versions that promised something nobody would keep now.
+# Settings of earlier versions; ignoring them silently would leave a promise unkept.
 REMOVED = {
     "USER_CONCURRENCY": "the platform's concurrency and instances bound requests",
     "USER_REQUESTS_PER_MINUTE": "the gateway's quotas limit what a user may ask",
@@ -45,9 +44,9 @@ REMOVED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Console:
-    """Who is believed to be an operator: `identity` is 'iap' or 'header'.
+    """How operators are identified, by 'iap' or 'header', and what they may do.
 
-    Addresses are lower case. `operators` None: whoever is let through may act, save
+    Addresses are lower case. `operators` None: everyone who is let in may act, except
     `viewers`, who may only look.
     """
 
@@ -60,10 +59,10 @@ class Console:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a process, checked. Optional parts are None when not set.
+    """All settings of a process, validated. Optional ones are None if not set.
 
-    `bus` is the tuple of destinations that every event goes to. Times in seconds.
-    `identity_source` is None on Cloud Run where nobody said it: nobody is believed.
+    `bus` is the tuple of destinations that every event goes to. `identity_source` is
+    None if it is not set on Cloud Run: then no caller is authenticated.
     """
 
     database: Database | CloudSql | None
@@ -85,20 +84,20 @@ class Settings:
     console: Console | None = None
     log: logs.Options
     is_traced: bool = False
-    traced_as: str | None = None  # None: each function by its own name
+    traced_as: str | None = None  # None: each function under its own name
     is_on_cloud_run: bool = False
 
 
 def load(
     environ: Mapping[str, str] | None = None, *, needs: Collection[str]
 ) -> Settings:
-    """Read and check every setting.
+    """Read and validate all settings.
 
-    `needs` names what must be present: `DATABASE`, `EVENT_BUS`, `IDENTITY`,
-    `OPS_IDENTITY`, `RABBITMQ`, `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or
-    `ANALYTIC_SERVICE`. Raise ConfigError with one line that names the first variable
-    that is missing or malformed. Set but empty is not set, save a secret: without one
-    nothing is verified, which nobody should get by mistake.
+    `needs` names what is required: `DATABASE`, `EVENT_BUS`, `IDENTITY`, `OPS_IDENTITY`,
+    `RABBITMQ`, `SHOPCART_SERVICE`, `PRODUCT_SERVICE` or `ANALYTIC_SERVICE`. Raise
+    ConfigError with one line that names the first variable that is missing or
+    malformed. Empty variables count as not set, except for the JWT secret, because
+    without one no token is verified.
     """
     source = os.environ if environ is None else environ
     env = {name: value.strip() for name, value in source.items() if value.strip()}
@@ -151,17 +150,17 @@ def _log(env: Mapping[str, str]) -> logs.Options:
 
 
 def _log_user_id_key(env: Mapping[str, str]) -> str | None:
-    """Return the key of hashed user ids, without which anybody could try them all."""
+    """Return the key for hashing user ids, which prevents guessing them by hash."""
     key = env.get("LOG_USER_ID_KEY")
-    if key is not None and len(key) < SHORTEST_KEY:
-        raise ConfigError(f"LOG_USER_ID_KEY must have {SHORTEST_KEY} characters")
+    if key is not None and len(key) < MIN_KEY_LENGTH:
+        raise ConfigError(f"LOG_USER_ID_KEY must have {MIN_KEY_LENGTH} characters")
     if key is None and env.get("LOG_USER_IDS", "").lower() == "hashed":
         raise ConfigError("LOG_USER_ID_KEY is not set, but LOG_USER_IDS is hashed")
     return key
 
 
 def _cloud_project(env: Mapping[str, str]) -> str | None:
-    """Return the project whose traces log lines name, as far as a setting tells it."""
+    """Return the project that log lines name as their trace's, None if unknown."""
     instance, colon, _ = env.get("CLOUD_SQL_CONNECTION_NAME", "").rpartition(":")
     by_instance = instance.rpartition(":")[0] if colon else None
     return (
@@ -185,8 +184,8 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
         " or CLOUD_SQL_CONNECTION_NAME",
         "EVENT_BUS": f"EVENT_BUS is not set: one or more of {', '.join(DESTINATIONS)}",
         "IDENTITY": (
-            f"IDENTITY_SOURCE is not set: on Cloud Run it must be said, "
-            f"{' or '.join(IDENTITY_SOURCES)}"
+            "IDENTITY_SOURCE is not set: on Cloud Run it must be"
+            f" {' or '.join(IDENTITY_SOURCES)}"
         ),
         "OPS_IDENTITY": "OPS_IDENTITY is not set: on Cloud Run it must be iap",
         "RABBITMQ": "RABBITMQ_URL is not set, and neither is RABBITMQ_HOST",
@@ -216,9 +215,10 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
 
 
 def _identity_source(env: Mapping[str, str]) -> str | None:
-    """Return who is believed; on Cloud Run that must be said, as a default is a door.
+    """Return the identity source; there is no default on Cloud Run.
 
-    Cloud Run itself sets K_SERVICE, so that no deployment is open for want of a flag.
+    A default would trust a header that any caller can set. Cloud Run sets K_SERVICE
+    itself, so this does not depend on a flag of ours.
     """
     if _is_on_cloud_run(env) and "IDENTITY_SOURCE" not in env:
         return None
@@ -230,9 +230,9 @@ def _is_on_cloud_run(env: Mapping[str, str]) -> bool:
 
 
 def _is_traced(env: Mapping[str, str]) -> bool:
-    """Return whether spans and metrics go to a collector, by OpenTelemetry's variables.
+    """Return whether OpenTelemetry's variables name a collector of spans and metrics.
 
-    Raise ConfigError for METRICS, which had them shown as Prometheus' text.
+    Raise ConfigError for METRICS, a removed setting that served them to Prometheus.
     """
     if flag(env, "METRICS"):
         raise ConfigError(
@@ -247,7 +247,7 @@ def _is_traced(env: Mapping[str, str]) -> bool:
 
 
 def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the destinations; unset means what the other variables point to."""
+    """Return the destinations; if unset, derive them from the other variables."""
     if named := env.get("EVENT_BUS"):
         names = [
             "http" if n.strip() == "local" else n.strip() for n in named.split(",")
@@ -265,9 +265,9 @@ def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _console(env: Mapping[str, str]) -> Console | None:
-    """Return the console's settings, None on Cloud Run where nobody said OPS_IDENTITY.
+    """Return the console's settings, None on Cloud Run if OPS_IDENTITY is not set.
 
-    There only `iap` is accepted, so that no deployment is open by default.
+    Cloud Run accepts only `iap`, so that no deployment is open by default.
     """
     is_on_cloud_run = _is_on_cloud_run(env)
     if is_on_cloud_run and "OPS_IDENTITY" not in env:

@@ -1,7 +1,8 @@
 """Connections to a Cloud SQL instance by its name, through Google's connector.
 
-Imported only where there is no socket of the instance, as it costs half a second. The
-connector opens the sockets, and takes no say in them: see `docs/operations.md`.
+Imported only if the instance has no Unix socket here, as it costs half a second. The
+connector opens the sockets itself, without our socket options: see
+`docs/operations.md`.
 """
 
 import asyncio
@@ -31,10 +32,10 @@ from common.database.prepared import PreparedConnection
 from common.database.sqlstates import sql_state
 from common.telemetry import logs
 
-# The connector asks the API again after each failure, and the API counts who asks.
+# After a failure the connector calls the Admin API again, which has quotas.
 PAUSE_SECONDS = 1.0
 CLOSE_SECONDS = 3
-SAME_REASON_SECONDS = 10  # so long a reason is not logged again
+SAME_REASON_SECONDS = 10  # during which a reason is not logged again
 
 log = logs.get("cloud_sql")
 
@@ -43,12 +44,12 @@ _REFUSALS = {  # by the Admin API
     " roles/cloudsql.client, for IAM logins also roles/cloudsql.instanceUser",
     404: ": check CLOUD_SQL_CONNECTION_NAME",
 }
-_LOGINS = {  # by SQLSTATE: the server refuses them
+_LOGINS = {  # logins that the server refuses, by SQLSTATE
     "3D": "the instance has no database {name}: check POSTGRES_DB",
     "28": "the instance refuses {user}: check POSTGRES_USER and POSTGRES_PASSWORD;"
     " by IAM it must be the user of the account that this runs as",
 }
-# The first that fits.
+# The first match counts.
 _REASONS: dict[type[Exception], str] = {
     DefaultCredentialsError: "there are no Google credentials: run as a service"
     " account, or set GOOGLE_APPLICATION_CREDENTIALS to its key's file",
@@ -73,11 +74,11 @@ class CloudSqlError(pg8000.dbapi.InterfaceError):  # type: ignore[misc]
 
 
 def _reason(error: Exception, database: CloudSql) -> str | None:
-    """Return what an operator has to know, None where the server itself says it.
+    """Return what an operator has to know, None if the server's error is enough.
 
-    The text of an error is not passed on: it may come from a request with a token.
+    Never include the text of an error: it may come from a request with a token.
     """
-    status = getattr(error, "status", None)  # of a refusal, in aiohttp's words
+    status = getattr(error, "status", None)  # of an HTTP error of aiohttp's
     if isinstance(error, pg8000.dbapi.DatabaseError):
         state = sql_state(error)
         known = [text for start, text in _LOGINS.items() if state.startswith(start)]
@@ -97,21 +98,21 @@ def _reason(error: Exception, database: CloudSql) -> str | None:
 
 
 class _Running:
-    """A connector, and the loop on which it works; of one process."""
+    """A connector and its event loop, in one process."""
 
     def __init__(self, database: CloudSql) -> None:
         self.loop = asyncio.new_event_loop()
-        # What matters is raised to who asked; this would log what nobody waits for.
+        # Callers get their errors; the default handler would log all others, too.
         self.loop.set_exception_handler(lambda *_: None)
         try:
             self.connector = Connector(
                 ip_type=database.ip_type,
                 enable_iam_auth=database.has_iam_login,
-                refresh_strategy="lazy",  # a frozen instance does nothing by itself
+                refresh_strategy="lazy",  # a frozen instance cannot refresh by itself
                 sqladmin_api_endpoint=database.api_endpoint,
                 loop=self.loop,
             )
-        except BaseException:  # such as for want of credentials
+        except BaseException:  # such as missing credentials
             self.loop.close()
             raise
         self._thread = threading.Thread(target=self._run, name="cloud-sql", daemon=True)
@@ -119,12 +120,12 @@ class _Running:
         atexit.register(self.close)
 
     def end(self) -> None:
-        """End soon, and wait for nothing."""
+        """End soon, without waiting."""
         atexit.unregister(self.close)
         asyncio.run_coroutine_threadsafe(self._end(), self.loop)
 
     def close(self) -> None:
-        """End; in a fork, which has no such thread, do nothing."""
+        """End and wait; do nothing in a fork, which has no such thread."""
         if self._thread.is_alive():
             self.end()
             self._thread.join(CLOSE_SECONDS)
@@ -141,36 +142,36 @@ class _Running:
 
 
 class Instance:
-    """Opens connections to an instance, by one connector, made at the first of them.
+    """Opens connections to an instance with one connector, made on first use.
 
-    Safe to share between threads; belongs to one process.
+    Thread-safe; belongs to one process.
     """
 
     def __init__(self, database: CloudSql) -> None:
         self._database = database
         self._running: _Running | None = None
         self._lock = threading.Lock()
-        self._failure: tuple[float, str] = (0.0, "")  # when last, and why
+        self._failure: tuple[float, str] = (0.0, "")  # the last one: when, and why
         self._logged: tuple[float, str] = (0.0, "")
 
     def open(self) -> PreparedConnection:
         """Connect within `CONNECT_TIMEOUT_SECONDS`.
 
-        Raise CloudSqlError, whose reason has been logged, or what else the server says,
-        such as that it has no connection left.
+        Raise CloudSqlError, whose reason has been logged, or the server's own error,
+        for example that it has no connection left.
         """
-        failed_at, reason = self._failure
-        if reason and time.monotonic() - failed_at < PAUSE_SECONDS:
-            raise CloudSqlError(reason)
+        failed_at, failure = self._failure
+        if failure and time.monotonic() - failed_at < PAUSE_SECONDS:
+            raise CloudSqlError(failure)
         try:
             return PreparedConnection(self._connect())
         except Exception as error:
-            found = _reason(error, self._database)
-            if found is None:
+            reason = _reason(error, self._database)
+            if reason is None:
                 raise
-            self._failure = (time.monotonic(), found)
-            self._log(found)
-            raise CloudSqlError(found) from None  # its request holds a token
+            self._failure = (time.monotonic(), reason)
+            self._log(reason)
+            raise CloudSqlError(reason) from None  # the cause may hold a token
 
     def close(self) -> None:
         """Close the connector, if there is one; `open` makes another."""
@@ -182,8 +183,8 @@ class Instance:
     def _connect(self) -> pg8000.dbapi.Connection:
         with self._lock:
             if self._running is None:
-                # The connector's sockets have no other; it dials on its loop, which one
-                # mute server would stop for good.
+                # The connector's sockets have no other timeout. It connects on its
+                # loop, which a single silent server would block for ever.
                 socket.setdefaulttimeout(sessions.READ_TIMEOUT_SECONDS)
                 self._running = _Running(self._database)
             running = self._running
@@ -208,7 +209,7 @@ class Instance:
             raise
 
     def _abandon(self, running: _Running) -> None:
-        """Have another connector made: this one's loop may be held up for long."""
+        """Let the next call make a connector: this one's loop may stay blocked."""
         with self._lock:
             if self._running is running:
                 self._running = None
@@ -226,7 +227,7 @@ class Instance:
 def make_engine(database: CloudSql, pool_size: int = 4) -> Engine:
     """Return an engine whose pool holds at most `pool_size` connections.
 
-    Neither it nor its connector does anything before the first use.
+    Connects on first use.
     """
     instance = Instance(database)
     engine = engine_by(instance.open, pool_size)

@@ -1,4 +1,4 @@
-"""The engine on PostgreSQL, statements by name, and what becomes of their errors."""
+"""The engine for PostgreSQL, named statements, and how errors are translated."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,21 +23,20 @@ from common.telemetry import logs
 POOL_TIMEOUT_SECONDS = 2
 RECYCLE_SECONDS = 25 * 60
 
-STATEMENTS: dict[str, str] = {}  # every one that was named so far
+STATEMENTS: dict[str, str] = {}  # all that `named` has made, by name
 Engine = sqlalchemy.Engine
 Connection = sqlalchemy.Connection
 Statement = sqlalchemy.TextClause
-StatementError = DBAPIError  # a defect of ours: the rest is raised as ServiceError
+StatementError = DBAPIError  # a defect; all other errors are raised as ServiceError
 
 log = logs.get("db")
 
 
 def named(name: str, sql: str) -> Statement:
-    """Return a statement that says its name in its first line.
+    """Return a statement with its name in a comment on its first line.
 
-    The server's own statistics and logs (`pg_stat_statements`, `pg_stat_activity`) and
-    ours then show which one they speak of, and tests of crashes know all of them
-    (`STATEMENTS`).
+    The name then appears in `pg_stat_statements`, `pg_stat_activity`, the server's logs
+    and ours. Crash tests stop at each of `STATEMENTS`.
     """
     STATEMENTS[name] = sql
     statement = sqlalchemy.text(f"-- {name}\n{sql.strip()}")
@@ -68,16 +67,16 @@ def engine_by(creator: Callable[[], PreparedConnection], pool_size: int = 4) -> 
         pool_use_lifo=True,
         hide_parameters=True,
     )
-    event.listen(engine, "checkout", _check_link)
+    event.listen(engine, "checkout", _check_connection)
     event.listen(engine, "handle_error", _on_error)
     return engine
 
 
 def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection:
-    """Return a connection, to be used by `with`: each statement commits by itself.
+    """Return a connection for a `with` block; each statement commits by itself.
 
-    Where the pool is in use, waits `timeout` seconds at least. Raise BusyError or
-    DatabaseUnavailableError for what a retry can mend.
+    If the pool is exhausted, wait at least `timeout` seconds. Raise BusyError or
+    DatabaseUnavailableError if a retry can help.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -93,7 +92,7 @@ def connect(engine: Engine, timeout: float = POOL_TIMEOUT_SECONDS) -> Connection
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Yield a connection with a transaction: returning commits, raising rolls back.
 
-    Raise BusyError or DatabaseUnavailableError for what a retry can mend.
+    Raise BusyError or DatabaseUnavailableError if a retry can help.
     """
     with connect(engine) as connection, begin(connection):
         yield connection
@@ -118,65 +117,65 @@ def read(
     statement: Statement,
     parameters: Mapping[str, Any] | None = None,
 ) -> CursorResult[*tuple[Any, ...]]:
-    """Run a statement that may be run twice; if its connection was dead, on a new one.
+    """Run a statement that may run twice: once more if its connection was dead.
 
-    Within a transaction it is run once, as all else is.
+    Within a transaction it runs only once.
     """
     try:
         return connection.execute(statement, parameters)
     except DatabaseUnavailableError:
-        is_alone = not connection.get_execution_options().get("is_in_transaction")
-        if not (is_alone and connection.invalidated):
+        options = connection.get_execution_options()
+        if options.get("is_in_transaction") or not connection.invalidated:
             raise
-        connection.rollback()  # of nothing: SQLAlchemy wants it before it connects anew
+        connection.rollback()  # a no-op that SQLAlchemy requires before it reconnects
         return connection.execute(statement, parameters)
 
 
 def session_of(connection: Connection) -> PreparedConnection:
-    """Return what SQLAlchemy's connection speaks through."""
-    session: Any = connection.connection.dbapi_connection  # also of one detached
+    """Return the driver's connection under SQLAlchemy's."""
+    session: Any = connection.connection.dbapi_connection  # also if detached
     assert isinstance(session, PreparedConnection)
     return session
 
 
-def _check_link(
+def _check_connection(
     session: PreparedConnection, _: ConnectionPoolEntry, __: object
 ) -> None:
-    """Have a connection replaced that no longer stands, before it is used."""
-    if session.has_hung_up():
+    """Make the pool replace a dead connection before it is used."""
+    if session.is_closed_by_peer():
         raise DisconnectionError
-    if session.is_silent():  # and so may all be that are as old
+    if session.is_silent():  # older ones are probably dead, too
         raise InvalidatePoolError
 
 
 def _on_error(failed: ExceptionContext) -> ServiceError | None:
-    """Decide whether a connection is lost, and return what the caller is told.
+    """Decide whether the connection is lost, and return the error to raise instead.
 
-    A lost connection takes with it all that the pool has opened before.
+    When one is lost, the pool also drops all that it opened before.
     """
     error = failed.original_exception
     if isinstance(error, NoneFreeError):
         return BusyError()
     is_running = failed.execution_context is not None
-    found = sqlstates.meaning(error)
-    if found is not Meaning.DEFECT:  # which is logged as such, with its traceback
-        _report(found, failed)
-    if found is Meaning.UNAVAILABLE:
+    meaning = sqlstates.meaning(error)
+    if meaning is not Meaning.DEFECT:  # a defect is logged with its traceback
+        _log_error(meaning, failed)
+    if meaning is Meaning.UNAVAILABLE:
         failed.is_disconnect = True
         return DatabaseUnavailableError()
-    if found is Meaning.BUSY:
+    if meaning is Meaning.BUSY:
         return BusyError()
-    if found is Meaning.NOT_SET_UP:
+    if meaning is Meaning.NOT_SET_UP:
         return DatabaseUnavailableError("The database is not set up for this service.")
-    if is_running and not sqlstates.is_servers(error):
-        # Nobody knows what this connection says next; of the others it tells nothing.
+    if is_running and not sqlstates.is_from_server(error):
+        # The state of this connection is unknown; the others are not affected.
         failed.is_disconnect = True
         failed.invalidate_pool_on_disconnect = False
     return None
 
 
-def _report(found: Meaning, failed: ExceptionContext) -> None:
-    """Log what the server or the network said; callers are not told."""
+def _log_error(meaning: Meaning, failed: ExceptionContext) -> None:
+    """Log the error of the server or the network, which callers do not see."""
     error = failed.original_exception
     context = failed.execution_context
     fields: dict[str, str | None] = {
@@ -184,19 +183,19 @@ def _report(found: Meaning, failed: ExceptionContext) -> None:
         "sqlstate": sqlstates.sql_state(error) or None,
         "statement": context.execution_options.get("name") if context else None,
     }
-    if found is Meaning.NOT_SET_UP:
+    if meaning is Meaning.NOT_SET_UP:
         fields["run"] = sqlstates.remedy(error)
         log.error("the database is not set up", extra={"fields": fields})
         return
-    state = "unavailable" if found is Meaning.UNAVAILABLE else "busy"
-    told = (state, fields["reason"])
-    log.warning("the database is %s: %s", *told, extra={"fields": fields})
+    state = "unavailable" if meaning is Meaning.UNAVAILABLE else "busy"
+    reason = fields["reason"]
+    log.warning("the database is %s: %s", state, reason, extra={"fields": fields})
 
 
 _PING = named("db.ping", "SELECT 1")
 
 
 def ping(engine: Engine) -> None:
-    """Raise BusyError or DatabaseUnavailableError unless the database answers."""
+    """Raise BusyError or DatabaseUnavailableError unless the database responds."""
     with connect(engine) as connection:
         read(connection, _PING)

@@ -1,18 +1,18 @@
-"""Readiness: whether the database is what the work needs."""
+"""Readiness: whether the database is ready for this release."""
 
 from common.database import tables as models
 from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
-# The oldest schema that has all this code uses; code runs on every later one.
+# The oldest schema with everything that this code uses; it runs on every later one.
 NEEDED_REVISION = "0006"
 
-_ASK = named(
-    "readiness.ask",
+_CHECK = named(
+    "readiness.check",
     """
 SELECT
   (SELECT coalesce(max(version_num), '') FROM alembic_version),
-  CAST(current_setting('transaction_read_only') AS boolean),  -- a standby's is, too
+  CAST(current_setting('transaction_read_only') AS boolean),  -- true on a standby, too
   ARRAY(
     SELECT name FROM unnest(CAST(:tables AS text[])) name
     WHERE NOT (has_table_privilege(name, 'SELECT')
@@ -31,16 +31,16 @@ SELECT
 
 
 def check(engine: Engine) -> None:
-    """Raise DatabaseUnavailableError or BusyError unless the work can be done."""
+    """Raise DatabaseUnavailableError or BusyError unless the database is ready."""
     tables = [table.name for table in models.metadata.sorted_tables]
     with connect(engine) as connection:
         revision, is_read_only, not_granted = read(
-            connection, _ASK, {"tables": tables}
+            connection, _CHECK, {"tables": tables}
         ).one()
         if is_read_only:
             connection.invalidate()
     if is_read_only:
-        engine.dispose()  # new sessions may find that it no longer is
+        engine.dispose()  # new sessions may reach a writable server
         raise DatabaseUnavailableError("The database takes no writes.")
     if revision < NEEDED_REVISION:
         raise DatabaseUnavailableError(

@@ -1,4 +1,4 @@
-"""Sessions on PostgreSQL: how they are opened, over what, and with which settings."""
+"""Sessions on PostgreSQL: connecting, TLS, login and settings."""
 
 import contextlib
 import io
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 2
 STATEMENT_TIMEOUT_SECONDS = 10
-# A server that stopped talking is given up after the longest statement it may run.
+# Longer than any statement may run: then the server is considered gone.
 READ_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
-# An instance that nobody calls may be frozen, and gives nothing back by itself.
+# An idle instance may be frozen, and cannot close its connections itself.
 IDLE_TIMEOUT_SECONDS = 5 * 60
-# Every statement here walks an index, and is written for it, whatever its values are:
-# planning it anew for each of them costs more than running it. A planner that knows too
-# little of a table, or plans for any values, would rather sort all that a caller owns,
-# or read whole what is half empty today and huge tomorrow. What it then thinks costly
-# it would compile first, for longer than it runs.
+# Every statement here is written for an index scan, whatever its parameters are, and
+# planning it anew each time would cost more than running it. With poor statistics or a
+# generic plan, the planner would rather sort all rows of a user, or scan a table that
+# is small today and huge tomorrow, and then spend more time on JIT compilation than on
+# the query itself.
 PLANNING = {
     "plan_cache_mode": "force_generic_plan",
     "enable_bitmapscan": "off",
@@ -42,7 +42,7 @@ TlsContexts = Sequence[ssl.SSLContext | Literal[False]]
 
 
 def settings() -> dict[str, Any]:
-    """Return what pg8000's `connect` is given for a session of ours."""
+    """Return the arguments of pg8000's `connect` for all sessions."""
     return {
         "application_name": "order-service",
         "startup_params": {
@@ -57,7 +57,7 @@ def settings() -> dict[str, Any]:
 
 
 def connect(database: Database, contexts: TlsContexts) -> PreparedConnection:
-    """Connect in the first of the ways that works; raise an error of pg8000's."""
+    """Connect with the first context that works; raise an error of pg8000's."""
     for context in contexts[:-1]:
         with contextlib.suppress(pg8000.dbapi.InterfaceError):
             return _connect(database, context)
@@ -68,81 +68,81 @@ def _connect(
     database: Database, tls: ssl.SSLContext | Literal[False]
 ) -> PreparedConnection:
     try:
-        link = _connect_socket(database)
+        sock = _connect_socket(database)
         if tls:
-            link = _encrypt(link, tls, database.host)
+            sock = _encrypt(sock, tls, database.host)
     except OSError as error:
         raise pg8000.dbapi.InterfaceError("network error") from error
-    return log_in(database, link)
+    return log_in(database, sock)
 
 
 def _connect_socket(database: Database) -> socket.socket:
-    """Connect a socket; its time-out is that of the login. Raise OSError."""
+    """Connect a socket, with the login's timeout; raise OSError."""
     if database.socket is None:
         address = (database.host, database.port)
-        link = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
+        sock = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
         # Without it a request that fills two segments waits for a delayed ACK.
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return link
-    link = socket.socket(socket.AF_UNIX)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return sock
+    sock = socket.socket(socket.AF_UNIX)
     try:
-        link.settimeout(CONNECT_TIMEOUT_SECONDS)
-        link.connect(database.socket)
+        sock.settimeout(CONNECT_TIMEOUT_SECONDS)
+        sock.connect(database.socket)
     except OSError:
-        link.close()
+        sock.close()
         raise
-    return link
+    return sock
 
 
-def _encrypt(link: socket.socket, context: ssl.SSLContext, host: str) -> socket.socket:
+def _encrypt(sock: socket.socket, context: ssl.SSLContext, host: str) -> socket.socket:
     with contextlib.ExitStack() as undo:
-        undo.enter_context(link)
-        link.sendall(_TLS_REQUEST)
-        if link.recv(1) != b"S":
-            raise OSError("the server speaks no TLS")
-        encrypted = context.wrap_socket(link, server_hostname=host)
+        undo.enter_context(sock)
+        sock.sendall(_TLS_REQUEST)
+        if sock.recv(1) != b"S":
+            raise OSError("the server does not support TLS")
+        encrypted = context.wrap_socket(sock, server_hostname=host)
         undo.pop_all()
     return encrypted
 
 
-def log_in(login: Database | CloudSql, link: socket.socket) -> PreparedConnection:
+def log_in(login: Database | CloudSql, sock: socket.socket) -> PreparedConnection:
     """Log in over a connected socket, which is closed if that fails.
 
-    Its time-out bounds the login. Raise an error of pg8000's.
+    The socket's timeout applies to the login. Raise an error of pg8000's.
     """
     with contextlib.ExitStack() as undo:
-        undo.enter_context(link)
+        undo.enter_context(sock)
         try:
             connection = pg8000.dbapi.connect(
                 login.user,
                 database=login.name,
                 password=login.password or "",
-                sock=link if isinstance(link, ssl.SSLSocket) else _Unflushed(link),
+                sock=sock if isinstance(sock, ssl.SSLSocket) else _Unflushed(sock),
                 ssl_context=False,
                 **settings(),
             )
-            link.settimeout(READ_TIMEOUT_SECONDS)
+            sock.settimeout(READ_TIMEOUT_SECONDS)
         except OSError as error:
             raise pg8000.dbapi.InterfaceError("network error") from error
         undo.pop_all()
-    return PreparedConnection(connection, link)
+    return PreparedConnection(connection, sock)
 
 
 class _Unflushed:
-    """A socket as pg8000 takes one, past which no request to flush gets.
+    """A socket that drops pg8000's Flush messages.
 
-    pg8000 asks the server for what it has after each step of a statement, though it
-    reads only after the last one: three packets and three wake-ups in place of one.
+    pg8000 sends one after each step of a statement, although it reads only after the
+    last step: three packets and three wake-ups instead of one.
     """
 
-    def __init__(self, link: socket.socket) -> None:
-        self.close = link.close
-        self._link = link
+    def __init__(self, sock: socket.socket) -> None:
+        self.close = sock.close
+        self._sock = sock
 
     def makefile(self, mode: Literal["rwb"]) -> io.BufferedRWPair:
         """Return the file that pg8000 reads and writes."""
-        raw = self._link.makefile(mode, buffering=0)
+        raw = self._sock.makefile(mode, buffering=0)
         return _UnflushedFile(raw, raw)
 
 
@@ -152,9 +152,9 @@ class _UnflushedFile(io.BufferedRWPair):
 
 
 def tls_contexts(database: Database) -> TlsContexts:
-    """Return what to try in turn; one context is shared, each costs 98 ms to make."""
-    local = database.host in ("localhost", "127.0.0.1", "::1")
-    if database.sslmode == "disable" or (database.sslmode == "prefer" and local):
+    """Return the contexts to try in turn, to be shared: each takes 98 ms to make."""
+    is_local = database.host in ("localhost", "127.0.0.1", "::1")
+    if database.sslmode == "disable" or (database.sslmode == "prefer" and is_local):
         return [False]
     context = ssl.create_default_context()
     if database.sslmode == "verify-full":

@@ -1,6 +1,6 @@
 """The tables in SQLAlchemy Core; Alembic compares them with the migrations.
 
-An order's `version` moves with every change of the order *or of any of its items*,
+An order's `version` increases with every change of the order *or of any of its items*,
 which is how concurrent changes of one order exclude each other.
 """
 
@@ -39,12 +39,12 @@ metadata = MetaData(
 
 
 def _identity() -> "Column[int]":
-    # BY DEFAULT: ids are reserved from the sequence before the row is written,
-    # so that events and the stored answer can name them in the same statement.
+    # BY DEFAULT: ids are reserved from the sequence before the row is written, so that
+    # the same statement can store events and a response that contain them.
     return Column("id", BigInteger, Identity(always=False), primary_key=True)
 
 
-def _moment(name: str, *, nullable: bool = False) -> "Column[object]":
+def _timestamp(name: str, *, nullable: bool = False) -> "Column[object]":
     default = None if nullable else text("clock_timestamp()")
     return Column(
         name, DateTime(timezone=True), nullable=nullable, server_default=default
@@ -56,14 +56,14 @@ orders = Table(
     metadata,
     _identity(),
     Column("user_id", Uuid, nullable=False),
-    _moment("created_at"),
-    # Has items, and all of them are final. Kept by every write of the order, so that
-    # the sweep finds forgotten approvals without reading items.
+    _timestamp("created_at"),
+    # Has items, and all of them are final. Every write of the order updates it, so that
+    # the sweep finds missed approvals without reading items.
     Column("is_complete", Boolean, nullable=False, server_default=false()),
     Column("is_approved", Boolean, nullable=False, server_default=false()),
-    _moment("approved_at", nullable=True),
+    _timestamp("approved_at", nullable=True),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
-    # The cart it came from; null: made by hand, and `order.created` was not due.
+    # The cart it came from; null: created by `POST /api/orders/`.
     Column("cart_id", BigInteger),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("version > 0", name="version"),
@@ -72,7 +72,7 @@ orders = Table(
     CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata"),
     Index(None, "user_id", "id"),  # a caller's list, newest first
     Index(None, "user_id", "is_approved", "id"),  # the same of (un)approved ones
-    Index(  # the sweep: complete, and nobody approved it
+    Index(  # the sweep: complete, but not approved
         "orders_unapproved_idx",
         "id",
         postgresql_where=text("is_complete AND NOT is_approved"),
@@ -89,7 +89,7 @@ order_items = Table(
         ForeignKey("orders.id", ondelete="CASCADE"),
         nullable=False,
     ),
-    # The order's, which never changes: lists of items need no join.
+    # Copied from the order, whose owner never changes: lists of items need no join.
     Column("user_id", Uuid, nullable=False),
     Column("status", SmallInteger, nullable=False, server_default=text("1")),
     Column("quantity", Integer, nullable=False),
@@ -106,29 +106,30 @@ order_items = Table(
     Index(None, "user_id", "id"),
 )
 
-# What happened to an order, and who was told: what `orderctl audit` holds everything
-# else against. Never updated; without foreign keys, so that it outlives the order.
+# What happened to an order, and which event announced it where: `orderctl audit`
+# compares everything else with it. Never updated; without foreign keys, so that it
+# outlives the order.
 order_history = Table(
     "order_history",
     metadata,
     _identity(),
     Column("order_id", BigInteger, nullable=False),
-    # 'order.created', 'order.approved', 'order.deleted': of the order itself.
-    # 'item.created', 'item.moved', 'item.removed', and 'item.changed', which is its
-    # quantity: of one of its items.
+    # Of the order itself: 'order.created', 'order.approved', 'order.deleted'. Of one of
+    # its items: 'item.created', 'item.moved', 'item.removed', and 'item.changed' (its
+    # quantity).
     Column("kind", Text, nullable=False),
     Column("item_id", BigInteger),
     Column("from_status", SmallInteger),  # null: the item was created
     Column("to_status", SmallInteger),
-    # Null: the service itself. Of an operator what stands for their address.
+    # Null: the service itself. An operator's is derived from their e-mail address.
     Column("changed_by", Uuid),
-    _moment("changed_at"),
+    _timestamp("changed_at"),
     Column("request_id", Text),
-    # The event that told of it, and whom; null and nobody where nobody had to know.
+    # The event that announced it, and its destinations; null and empty without one.
     Column("event_id", Uuid),
     Column("destinations", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    # 'user', 'shop' (a token's claim), 'internal' (the shop service's word), 'system',
-    # 'operator'. Null, as are quantities: written before it was recorded.
+    # 'user', 'shop' (by a token's claim), 'internal' (the shop service), 'system',
+    # 'operator'. Null, like quantities, in rows written before these columns existed.
     Column("actor_kind", Text),
     Column("from_quantity", Integer),
     Column("to_quantity", Integer),
@@ -157,13 +158,13 @@ def _event_columns() -> "list[Column[object]]":
         Column("order_id", BigInteger, nullable=False),
         Column("event_id", Uuid, nullable=False),
         Column("event_type", Text, nullable=False),
-        Column("body", Text, nullable=False),  # to the byte what is sent
+        Column("body", Text, nullable=False),  # exactly the bytes to send
         Column("traceparent", Text),
-        _moment("created_at"),
+        _timestamp("created_at"),
         Column("attempts", Integer, nullable=False, server_default=text("0")),
-        # Attempts of which nobody knows whether they arrived.
+        # Attempts whose outcome is unknown.
         Column("doubts", Integer, nullable=False, server_default=text("0")),
-        # Sent once more because an operator said so.
+        # Sent once more at an operator's request.
         Column("is_resend", Boolean, nullable=False, server_default=false()),
     ]
 
@@ -173,29 +174,29 @@ outbox = Table(
     metadata,
     _identity(),
     *_event_columns(),
-    # Not before. A claim moves it ahead, so that no other relay takes the row.
-    _moment("available_at"),
-    # Set while an attempt runs. Still set when the claim has run out: in doubt.
-    _moment("sending_since", nullable=True),
+    # Not sent before. A claim postpones it, so that no other relay claims the row.
+    _timestamp("available_at"),
+    # Set during an attempt. If it is still set when the claim has run out: in doubt.
+    _timestamp("sending_since", nullable=True),
     # In doubt, and left to an operator; the order's later events wait behind it.
-    _moment("held_since", nullable=True),
+    _timestamp("held_since", nullable=True),
     Column("last_error", Text),
     Index(None, "destination", "order_id", "id"),  # first in, first out
-    Index(None, "destination", "available_at", "id"),  # what is due
+    Index(None, "destination", "available_at", "id"),  # due events
     Index("outbox_held_idx", "id", postgresql_where=text("held_since IS NOT NULL")),
 )
 
-# Rows leave the outbox for here when their destination has confirmed them.
+# Rows move here from the outbox when their destination has confirmed them.
 sent_events = Table(
     "sent_events",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),  # the outbox's
     *_event_columns(),
-    _moment("sent_at"),
+    _timestamp("sent_at"),
     Index(None, "order_id", "id"),
 )
 
-# From when on a table is whole; what is older may have been deleted.
+# Since when a table is complete; older rows may have been deleted.
 retention = Table(
     "retention",
     metadata,
@@ -217,8 +218,8 @@ idempotency_records = Table(
     Column("body", Text, nullable=False),
     # A cart's record lives as long as its order; a key's record does not need one.
     Column("order_id", BigInteger, ForeignKey("orders.id", ondelete="CASCADE")),
-    _moment("created_at"),
-    _moment("expires_at", nullable=True),
+    _timestamp("created_at"),
+    _timestamp("expires_at", nullable=True),
     PrimaryKeyConstraint("user_id", "scope", "key"),
     CheckConstraint("scope IN ('key', 'cart')", name="scope"),
     CheckConstraint("scope <> 'cart' OR order_id IS NOT NULL", name="cart_has_order"),
@@ -226,9 +227,9 @@ idempotency_records = Table(
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )
 
-# Nothing uses it any more. The version before does, while both run side by side: its
-# relay deletes from it each minute, and where users are limited each request writes to
-# it. So a migration of the next version has to drop it.
+# No longer used, except by the previous version while both run: its relay deletes from
+# it each minute, and with rate limits each request writes to it. So a migration of the
+# next version has to drop it.
 user_requests = Table(
     "user_requests",
     metadata,
@@ -251,37 +252,37 @@ dead_letters = Table(
     Column("event_id", Text),
     Column("event_type", Text),
     Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("body", LargeBinary, nullable=False),  # what arrived, whatever it was
-    _moment("created_at"),
-    # Null: nobody has dealt with it. Else what an operator did: replayed, discarded.
+    Column("body", LargeBinary, nullable=False),  # as it arrived
+    _timestamp("created_at"),
+    # Null while open; else what an operator did: 'replayed', 'discarded'.
     Column("settled_as", Text),
-    _moment("settled_at", nullable=True),
+    _timestamp("settled_at", nullable=True),
     CheckConstraint("source IN ('outbox', 'approval')", name="source"),
     CheckConstraint("settled_as IN ('replayed', 'discarded')", name="settled_as"),
     CheckConstraint("(settled_as IS NULL) = (settled_at IS NULL)", name="settled_at"),
     Index("dead_letters_open_idx", "id", postgresql_where=text("settled_as IS NULL")),
-    Index(  # what retention deletes
+    Index(  # for retention
         None, "settled_at", postgresql_where=text("settled_at IS NOT NULL")
     ),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )
 
-# What operators did at the console, and why. Never updated after its outcome is known,
-# and kept for good; without foreign keys, so that it outlives orders and letters.
+# What operators did in the console, and why. Never updated once the outcome is known,
+# and never deleted; without foreign keys, so that it outlives orders and dead letters.
 operator_actions = Table(
     "operator_actions",
     metadata,
     _identity(),
     Column("form_id", Uuid, nullable=False),  # one form, one action
-    _moment("at"),
+    _timestamp("at"),
     Column("operator", Text, nullable=False),  # an e-mail address
     Column("action", Text, nullable=False),
     Column("order_id", BigInteger),
-    # What was asked for: item, letter, event, the new value.
+    # The action's arguments: item, dead letter, event, the new value.
     Column("given", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reason", Text, nullable=False),
     Column("request_id", Text),
-    # 'begun' where nobody knows how it ended.
+    # 'begun' if it is unknown how it ended.
     Column("outcome", Text, nullable=False, server_default=text("'begun'")),
     CheckConstraint("jsonb_typeof(given) = 'object'", name="given"),
     CheckConstraint("reason <> ''", name="reason"),

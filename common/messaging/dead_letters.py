@@ -1,6 +1,6 @@
-"""Dead letters: keep what can never succeed, list, replay and discard it.
+"""Dead letters: keep messages that can never succeed, list, replay and discard them.
 
-The body is kept as bytes, because a broken one need not be text.
+Bodies are kept as bytes, because a broken one need not be text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,8 @@ class DeadLetter(Struct, frozen=True):
     order_id: int | None = None
 
 
-_BURY = named(
-    "dead_letters.bury",
+_INSERT = named(
+    "dead_letters.insert",
     """
 INSERT INTO dead_letters
   (source, reason, body, headers, event_id, event_type, order_id)
@@ -44,26 +44,26 @@ VALUES (CAST(:source AS text), CAST(:reason AS text), CAST(:body AS bytea),
 )
 
 
-def keep(connection: Connection, letter: DeadLetter) -> None:
-    """Keep the letter, and say so loudly enough for an alarm."""
-    headers = {_storable(k): _storable(v) for k, v in letter.headers.items()}
-    given = structs.asdict(letter) | {
+def keep(connection: Connection, dead_letter: DeadLetter) -> None:
+    """Store a dead letter, and log it as an error, for alarms."""
+    headers = {_storable(k): _storable(v) for k, v in dead_letter.headers.items()}
+    parameters = structs.asdict(dead_letter) | {
         "headers": encode(headers),
-        "event_id": letter.event_id and _storable(letter.event_id),
-        "event_type": letter.event_type and _storable(letter.event_type),
+        "event_id": dead_letter.event_id and _storable(dead_letter.event_id),
+        "event_type": dead_letter.event_type and _storable(dead_letter.event_type),
     }
-    connection.execute(_BURY, given)
-    fields = {"source": letter.source, "reason": letter.reason}
+    connection.execute(_INSERT, parameters)
+    fields = {"source": dead_letter.source, "reason": dead_letter.reason}
     log.error("a message became a dead letter", extra={"fields": fields})
 
 
-def _storable(given: str) -> str:
-    """Return text that PostgreSQL can hold: without NUL and half characters."""
-    return given.encode(errors="replace").decode().replace("\0", "\ufffd")
+def _storable(text: str) -> str:
+    """Replace what PostgreSQL cannot store as text: NUL and lone surrogates."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 class Kept(Struct, frozen=True):
-    """A dead letter as it is kept. `settled_as` None: nobody has dealt with it.
+    """A stored dead letter; `settled_as` is None while it is open.
 
     `headers` and `body` are None in a list.
     """
@@ -84,7 +84,7 @@ class Kept(Struct, frozen=True):
 
 _COLUMNS = """id, source, reason, destination, order_id, event_id, event_type,
   created_at, settled_as, settled_at"""
-# Two statements, so that the first can use the index of what is open.
+# Two statements, so that the first can use the partial index of open ones.
 _OPEN, _ALL = (
     named(
         f"dead_letters.{name}",
@@ -113,75 +113,72 @@ def read_many(
     with_settled: bool = False,
     after: int = 0,
 ) -> list[Kept]:
-    """Return letters by id from the first after `after` on, without their contents."""
-    given = {"limit": limit, "source": source, "after": after}
-    found = connection.execute(_ALL if with_settled else _OPEN, given)
-    return [Kept(*row) for row in found]
+    """Return dead letters by id, starting after `after`, without headers and bodies."""
+    parameters = {"limit": limit, "source": source, "after": after}
+    rows = connection.execute(_ALL if with_settled else _OPEN, parameters)
+    return [Kept(*row) for row in rows]
 
 
-def read(connection: Connection, letter_id: int) -> Kept:
-    """Return one letter, with its headers and body; raise NotFoundError."""
-    row = connection.execute(_ONE, {"id": letter_id}).one_or_none()
+def read(connection: Connection, dead_letter_id: int) -> Kept:
+    """Return one dead letter, with its headers and body; raise NotFoundError."""
+    row = connection.execute(_ONE, {"id": dead_letter_id}).one_or_none()
     if row is None:
-        raise NotFoundError(f"There is no dead letter {letter_id}.")
+        raise NotFoundError(f"There is no dead letter {dead_letter_id}.")
     return Kept(*row)
 
 
-# Settled and owed again by one statement: of two operators the second finds nothing.
-# The event keeps its id, and the time at which it happened.
+# Settled and pending again by one statement, so that only one of two operators replays
+# it. The event keeps its id, and the time at which it happened.
 _REPLAY = named(
     "dead_letters.replay",
     """
-WITH letter AS (
+WITH dead_letter AS (
   UPDATE dead_letters SET settled_as = 'replayed', settled_at = now()
   WHERE id = CAST(:id AS bigint) AND settled_as IS NULL
   RETURNING *
 ),
-again AS (
+requeued AS (
   INSERT INTO outbox (destination, order_id, event_id, event_type, body, traceparent,
     created_at, is_resend)
-  SELECT l.destination, l.order_id, CAST(l.event_id AS uuid), l.event_type,
-    convert_from(l.body, 'UTF8'), l.headers ->> 'traceparent',
+  SELECT d.destination, d.order_id, CAST(d.event_id AS uuid), d.event_type,
+    convert_from(d.body, 'UTF8'), d.headers ->> 'traceparent',
     coalesce((SELECT min(h.changed_at) FROM order_history h
-      WHERE h.order_id = l.order_id AND CAST(h.event_id AS text) = l.event_id),
-      l.created_at), true
-  FROM letter l WHERE l.source = 'outbox'
+      WHERE h.order_id = d.order_id AND CAST(h.event_id AS text) = d.event_id),
+      d.created_at), true
+  FROM dead_letter d WHERE d.source = 'outbox'
   RETURNING id
 )
-SELECT (SELECT count(*) FROM letter), pg_notify('outbox', '') FROM
-  (SELECT count(*) FROM again) AS written
+SELECT (SELECT count(*) FROM dead_letter), pg_notify('outbox', '') FROM
+  (SELECT count(*) FROM requeued) AS written
 """,
 )
 
 Take = Callable[[Mapping[str, str], bytes], object]
 
 
-def replay(engine: Engine, letter_id: int, take: Take) -> bool:
-    """Try an open letter again; answer False where somebody was faster.
+def replay(engine: Engine, dead_letter_id: int, take: Take) -> bool:
+    """Replay an open dead letter; return False if someone else settled it meanwhile.
 
-    An event goes back to the outbox, marked as an operator's resend. A message is given
-    to `take` (`approval.take` with the rest of its arguments), and settled after that:
-    twice does no harm, half does. Raise NotFoundError, or ConflictError where the
-    letter is settled, or its message still cannot be understood; it then stays open.
+    An event goes back to the outbox, marked as an operator's resend. A message is
+    passed to `take` (`approval.take` with its other arguments) and settled afterwards,
+    because taking it twice does no harm and losing it does. Raise NotFoundError, or
+    ConflictError if it is settled, or its message still cannot be understood; then it
+    stays open.
     """
     with connect(engine) as connection:
-        letter = read(connection, letter_id)
-    _check_open(letter)
-    if letter.source == "approval":
-        headers, body = letter.headers or {}, letter.body or b""
+        dead_letter = read(connection, dead_letter_id)
+    _check_open(dead_letter)
+    if dead_letter.source == "approval":
+        headers, body = dead_letter.headers or {}, dead_letter.body or b""
         try:
             envelopes.read(headers, body)
         except envelopes.UnreadableError as error:
-            raise ConflictError(f"Dead letter {letter_id}: still {error}.") from error
+            detail = f"Dead letter {dead_letter_id}: still {error}."
+            raise ConflictError(detail) from error
         take(headers, body)
     with connect(engine) as connection:
-        settled = connection.execute(_REPLAY, {"id": letter_id}).one()[0]
+        settled = connection.execute(_REPLAY, {"id": dead_letter_id}).one()[0]
     return bool(settled)
-
-
-def _check_open(letter: Kept) -> None:
-    if letter.settled_as is not None:
-        raise ConflictError(f"Dead letter {letter.id} was {letter.settled_as} already.")
 
 
 _DISCARD = named(
@@ -193,26 +190,33 @@ WHERE id = CAST(:id AS bigint) AND settled_as IS NULL
 )
 
 
-def discard(engine: Engine, letter_id: int) -> bool:
-    """Give an open letter up for good; answer False where somebody was faster.
+def discard(engine: Engine, dead_letter_id: int) -> bool:
+    """Discard an open dead letter; return False if someone else settled it meanwhile.
 
     It stays readable until retention deletes it. Raise NotFoundError, or ConflictError
-    where it is settled.
+    if it is settled.
     """
     with connect(engine) as connection:
-        _check_open(read(connection, letter_id))
-        return connection.execute(_DISCARD, {"id": letter_id}).rowcount > 0
+        _check_open(read(connection, dead_letter_id))
+        return connection.execute(_DISCARD, {"id": dead_letter_id}).rowcount > 0
+
+
+def _check_open(dead_letter: Kept) -> None:
+    if dead_letter.settled_as is not None:
+        raise ConflictError(
+            f"Dead letter {dead_letter.id} was {dead_letter.settled_as} already."
+        )
 
 
 def open_ids(
     engine: Engine, *, source: str | None = None, batch: int = 1000
 ) -> Sequence[int]:
-    """Return the ids of all letters that are open now, oldest first."""
+    """Return the ids of all open dead letters, oldest first."""
     ids: list[int] = []
     while True:
         with connect(engine) as connection:
             after = ids[-1] if ids else 0
-            found = read_many(connection, limit=batch, source=source, after=after)
-        ids += [letter.id for letter in found]
-        if len(found) < batch:
+            rows = read_many(connection, limit=batch, source=source, after=after)
+        ids += [row.id for row in rows]
+        if len(rows) < batch:
             return ids

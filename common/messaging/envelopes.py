@@ -1,6 +1,6 @@
-"""Decode incoming events from any envelope to what approval needs.
+"""Decode incoming events from any envelope into what approval needs.
 
-The type that counts is the body's own, not the envelope's.
+An event's type is taken from its body, not from the envelope.
 """
 
 import base64
@@ -19,7 +19,7 @@ from common.domain.model import MAX_ID
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
-# What this service says itself. A subscription without a filter brings all of it.
+# The events of this service. A subscription without a filter delivers all of them.
 OWN_TYPES = frozenset(
     {
         events.ORDER_CREATED,
@@ -37,14 +37,14 @@ _DELIVERIES = "cloudpubsubdeadlettersourcedeliverycount"
 _IDS = ("event_id", "event-id", "ce-id", _MESSAGE_ID)
 _TYPES = ("event_type", "event-type", "ce-type")
 _ORDER_IDS = ("order_id", "order-id")
-_QUOTED = 100  # characters of somebody else's text in a reason
+_QUOTED = 100  # characters of a sender's text that a reason quotes
 
-# Headers, attributes or a JSON object: whatever says something about an event.
+# Headers, attributes or a JSON object: anything that describes an event.
 Layer = Mapping[str, Any]
 
 
 class UnreadableError(Exception):
-    """The message is none that approval can ever understand; the text says why."""
+    """Approval will never be able to understand the message; the text says why."""
 
 
 class Incoming(Struct, frozen=True):
@@ -55,26 +55,26 @@ class Incoming(Struct, frozen=True):
 
 
 class Traits(Struct, frozen=True):
-    """What a message says of itself, readable or not; None where it does not."""
+    """What is known of a message, readable or not; None if it does not say."""
 
     event_id: str | None
     event_type: str | None
     order_id: int | None
-    deliveries: int | None  # before its broker gave it up
+    deliveries: int | None  # until its broker gave up
 
 
 def read(headers: Mapping[str, str], body: bytes) -> Incoming:
     """Return the event in `body`; `headers` by lower-case name.
 
-    Raise UnreadableError where no redelivery could ever help.
+    Raise UnreadableError if no redelivery could ever help.
     """
     layers: list[Layer] = [headers]
     _open(layers, body, "the body")
     event_type = layers[-1].get("event_type")
     if event_type is None:
-        claimed = _first(layers, _TYPES)
-        also = f"; its envelope says {claimed[:_QUOTED]!r}" if claimed else ""
-        raise UnreadableError(f"the body has no event_type{also}")
+        outer_type = _first(layers, _TYPES)
+        hint = f"; its envelope says {outer_type[:_QUOTED]!r}" if outer_type else ""
+        raise UnreadableError(f"the body has no event_type{hint}")
     if not isinstance(event_type, str):
         raise UnreadableError("event_type must be a string")
     if event_type not in OWN_TYPES:
@@ -89,9 +89,9 @@ def read(headers: Mapping[str, str], body: bytes) -> Incoming:
 
 
 def describe(headers: Mapping[str, str], body: bytes) -> Traits:
-    """Return what can be told of a message, however broken; never raises.
+    """Return what is known of a message, however broken; never raise.
 
-    What is inside is believed before what is around it.
+    Inner layers take precedence over outer ones.
     """
     layers: list[Layer] = [headers]
     with contextlib.suppress(UnreadableError):
@@ -106,7 +106,7 @@ def describe(headers: Mapping[str, str], body: bytes) -> Traits:
 
 
 def _open(layers: list[Layer], body: bytes, name: str) -> None:
-    """Open what the last of `layers` is about, outermost first, down to the event."""
+    """Decode `body`, which the last of `layers` describes, and append its layers."""
     headers = layers[-1]
     media_type = _text(headers, "content-type").split(";")[0].strip().lower()
     if media_type == BATCH:
@@ -125,10 +125,10 @@ def _open(layers: list[Layer], body: bytes, name: str) -> None:
 
 
 def _open_push(layers: list[Layer], message: object) -> None:
-    """Open a Pub/Sub message: its attributes are to its data what headers are."""
+    """Decode a Pub/Sub message: its attributes describe its data, as headers do."""
     if not isinstance(message, dict):
         raise UnreadableError("message must be a JSON object")
-    # Pub/Sub writes both names, and not every imitation does.
+    # Pub/Sub writes both names; not every emulator does.
     layers.append({_MESSAGE_ID: message.get("messageId") or message.get("message_id")})
     attributes = message.get("attributes")
     named = attributes.items() if isinstance(attributes, dict) else ()
@@ -197,17 +197,17 @@ def _text(layer: Layer, name: str) -> str:
 
 
 def _first(layers: list[Layer], names: tuple[str, ...]) -> str | None:
-    """Return the text that the innermost layer has under the first of `names`."""
+    """Return the innermost layer's text under the first of `names` that has one."""
     texts = (_text(layer, name) for layer in reversed(layers) for name in names)
     return next(filter(None, texts), None)
 
 
 def _order_id(layer: Layer) -> int | None:
-    """Return the order a layer is about, also where a consumer would refuse it."""
+    """Return the order id of a layer, even if a consumer would refuse it."""
     nested = layer.get("data")  # order.created keeps it there, as an int
     values = [layer.get(name) for name in _ORDER_IDS]
     values += [nested.get("order_id")] if isinstance(nested, dict) else []
-    if _text(layer, "ce-type") in OWN_TYPES:  # our subject is the order; whose else is?
+    if _text(layer, "ce-type") in OWN_TYPES:  # in our events, the subject is the order
         values.append(layer.get("ce-subject"))
     texts = (str(value) if isinstance(value, int) else value for value in values)
     return next(filter(None, map(_number, texts)), None)

@@ -1,7 +1,7 @@
-"""Publish over HTTP: CloudEvents to a sink, and the notification to analytics.
+"""Publish over HTTP: CloudEvents to a sink, and notifications to analytics.
 
-Retries are the outbox's. Analytics is a destination like a broker, so that what it has
-not heard of waits for it.
+The relay does all retries. Analytics is a destination like a broker, so that its
+notifications wait in the outbox while it is down.
 """
 
 import socket
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT_SECONDS = 1.0
-MAX_RESPONSE_BYTES = 64 * 1024  # nobody reads it
+MAX_RESPONSE_BYTES = 64 * 1024  # read only to keep the connection
 _MEANINGS = {
-    # It may be this event's doing: others pass, and this one comes back until taken.
+    # This event alone may be the cause, so others pass, and it is retried for ever.
     429: Result.DEFERRED,
     503: Result.DEFERRED,
-    # A gateway lost sight of whoever it had passed the event on to.
+    # A gateway may have passed the event on before it failed.
     502: Result.UNCONFIRMED,
     504: Result.UNCONFIRMED,
 }
@@ -37,13 +37,13 @@ _MEANINGS = {
 class _HttpPublisher:
     """Post each message to one URL over a kept-alive connection."""
 
-    longest_seconds: float  # that a response is waited for
-    _meanings: Mapping[int, Result]  # of its statuses; any other refuses the event
+    longest_seconds: float  # to wait for a response
+    _meanings: Mapping[int, Result]  # by HTTP status; any other status is a refusal
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._session: requests.Session | None = None
-        self._link: socket.socket | None = None  # the last one opened
+        self._socket: socket.socket | None = None  # the last one opened
 
     def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         """Send in order; see `Publisher.publish`."""
@@ -68,7 +68,7 @@ class _HttpPublisher:
         try:
             status = self._post(message, min(seconds, self.longest_seconds))
         except requests.RequestException as error:
-            # Without its words: they may name the URL, which may be internal.
+            # Without its text, which may contain an internal URL.
             return _meaning_of(error), type(error).__name__
         failpoints.reach("publish http after")
         result = self._meanings.get(status, Result.REFUSED)
@@ -91,45 +91,45 @@ class _HttpPublisher:
                 stream=True,
             ) as response,
         ):
-            # A connection is kept only when its response was read, within reason.
+            # A connection is kept alive only if its response was read.
             with suppress(HTTPError):
                 response.raw.read(MAX_RESPONSE_BYTES)
             return response.status_code
 
     @contextmanager
     def _at_most(self, seconds: float) -> Iterator[None]:
-        """Hang up after `seconds`: the library's time-out is for one read each."""
-        watch = threading.Timer(seconds, self._hang_up)
-        watch.start()
+        """Disconnect after `seconds`: the library's timeout is for a single read."""
+        timer = threading.Timer(seconds, self._disconnect)
+        timer.start()
         try:
             yield
         finally:
-            watch.cancel()
-            watch.join()  # it may be hanging up, and not on the next request
+            timer.cancel()
+            timer.join()  # so that it cannot disconnect the next request
 
-    def _hang_up(self) -> None:
-        if self._link is not None:
+    def _disconnect(self) -> None:
+        if self._socket is not None:
             with suppress(OSError):
-                self._link.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _make_session(self) -> "requests.Session":
-        """Return a session that keeps what it connects as `_link`."""
+        """Return a session that stores the socket of each new connection."""
         import requests  # noqa: PLC0415 see _send
         from urllib3.poolmanager import pool_classes_by_scheme  # noqa: PLC0415 see _send
 
-        def kept(pool: Any) -> Any:  # noqa: ANN401 two kinds of pool
+        def storing(pool: Any) -> Any:  # noqa: ANN401 two kinds of pool
             class Connection(pool.ConnectionCls):  # type: ignore[misc]
                 def connect(connection) -> None:  # noqa: N805 the publisher is `self`
                     super().connect()
-                    self._link = connection.sock
+                    self._socket = connection.sock
 
             return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
         session = requests.Session()
-        session.trust_env = False  # no proxy gets to see events
+        session.trust_env = False  # events must not pass through a proxy
         adapter: Any = session.get_adapter(self._url)
         adapter.poolmanager.pool_classes_by_scheme = {
-            scheme: kept(pool) for scheme, pool in pool_classes_by_scheme.items()
+            scheme: storing(pool) for scheme, pool in pool_classes_by_scheme.items()
         }
         return session
 
@@ -145,9 +145,9 @@ class SinkPublisher(_HttpPublisher):
 
 
 class AnalyticsPublisher(_HttpPublisher):
-    """Report completed orders to analytics, until it has replied with 200 or 201.
+    """Report completed orders to analytics, until it responds with 200 or 201.
 
-    It is idempotent by order id. Its own failures are no reason to give up.
+    It is idempotent by order id, so a 500 is retried for ever.
     """
 
     longest_seconds = 60.0  # it reads the product service once for each line
@@ -161,17 +161,16 @@ class AnalyticsPublisher(_HttpPublisher):
         super().__init__(f"{base_url}/api/analitic-order-completed/")
 
     def _send(self, message: Message, _seconds: float) -> tuple[Result, str | None]:
-        # What is begun gets all of its time, however little its batch has left.
+        # Once started, a request gets its full time, however little the batch has left.
         return super()._send(message, self.longest_seconds)
 
 
 def _meaning_of(error: "requests.RequestException") -> Result:
-    """Return whether a connection was cut, and not refused or never found by name."""
+    """Return UNAVAILABLE if no connection was made, else UNCONFIRMED."""
     from requests import ConnectTimeout  # noqa: PLC0415 see _send
     from urllib3.exceptions import NewConnectionError  # noqa: PLC0415 see _send
 
     cause = getattr(error.args[0], "reason", None) if error.args else None
-    never_was = isinstance(cause, NewConnectionError)
-    if never_was or isinstance(error, ConnectTimeout):
+    if isinstance(cause, NewConnectionError) or isinstance(error, ConnectTimeout):
         return Result.UNAVAILABLE
     return Result.UNCONFIRMED

@@ -1,7 +1,7 @@
 """The Publisher protocol between the outbox and destinations.
 
-A failure holds back only its own order. "Not sent" and "not known whether sent" are
-different results, because product's consumer lowers stock again on a repeat.
+A failure holds back only the event's own order. "Not sent" and "perhaps sent" are
+different results, because the product service lowers stock again on a repeat.
 """
 
 import enum
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from common.domain.events import ITEM_CREATED
 
-SOURCE = "/order-service"  # who says so, in every CloudEvent
+SOURCE = "/order-service"  # of every CloudEvent
 
 
 class Message(Struct, frozen=True):
@@ -28,8 +28,8 @@ class Message(Struct, frozen=True):
     traceparent: str | None
     created_at: datetime
     attempts: int  # this one included
-    is_doubtful: bool  # an earlier attempt ended without anybody knowing how …
-    # … and no operator has decided since.
+    is_doubtful: bool  # the outcome of an earlier attempt is unknown, and no operator …
+    # … has decided since.
 
 
 def cloud_event_attributes(message: Message, prefix: str) -> dict[str, str]:
@@ -48,40 +48,58 @@ class Result(enum.Enum):
     """How an attempt ended."""
 
     SENT = "sent"
-    # Confirmed, but nobody listens where somebody should.
+    # Confirmed, although a queue that should be bound is not.
     UNROUTABLE = "unroutable"
-    # This event was turned down; trying it again later may help, others may pass.
+    # The event was rejected; a later attempt may succeed, as may other events.
     REFUSED = "refused"
-    # Not now, said the destination: later, and for as long as it takes.
+    # The destination asked to send it later; retried for as long as it takes.
     DEFERRED = "deferred"
-    # Handed over, but neither confirmed nor refused.
+    # Sent, but neither confirmed nor refused.
     UNCONFIRMED = "unconfirmed"
-    # The destination is not there; certainly not sent.
+    # The destination is unavailable; certainly not sent.
     UNAVAILABLE = "unavailable"
-    # Kept back for an operator: resending it might do harm.
+    # Held for an operator, because sending it again might do harm.
     HELD = "held"
     NOT_TRIED = "not tried"
 
 
-# What needs no further attempt, and so holds nothing back.
+# No further attempt is needed, so later events of the order may be sent.
 THROUGH = frozenset({Result.SENT, Result.UNROUTABLE})
-# What says that nobody is there: whoever else has something waits.
+# The destination does not respond, so other orders' events wait, too.
 AWAY = frozenset({Result.UNAVAILABLE, Result.UNCONFIRMED})
-
-End = tuple[Result, str | None]  # how an attempt ended, and why if not well
-NOT_TRIED: End = (Result.NOT_TRIED, None)
-
-
-class ConnectError(Exception):
-    """The destination is not there, or turned us away; nothing was sent."""
 
 
 class Outcome(Struct, frozen=True):
-    """How the attempt to send the outbox row `id` ended, and why if not well."""
+    """How the attempt to send the outbox row `id` ended, and why if it failed."""
 
     id: int
     result: Result
     reason: str | None = None
+
+
+class Publisher(Protocol):
+    """Sends messages to one destination. Used by one thread at a time."""
+
+    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        """Send in the order given, and return an outcome for each message; never raise.
+
+        After a message that is not SENT or UNROUTABLE no later one of the same order
+        may be sent, except that the events of one order's items may be sent together.
+        Stop at `deadline` (monotonic seconds); the rest is NOT_TRIED.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close connections. The next `publish` opens them again."""
+        ...
+
+
+class ConnectError(Exception):
+    """The destination is unavailable or refused the connection; nothing was sent."""
+
+
+End = tuple[Result, str | None]  # how an attempt ended, and why if it failed
+NOT_TRIED: End = (Result.NOT_TRIED, None)
 
 
 def outcomes(messages: Iterable[Message], ends: Mapping[int, End]) -> list[Outcome]:
@@ -89,54 +107,38 @@ def outcomes(messages: Iterable[Message], ends: Mapping[int, End]) -> list[Outco
     return [Outcome(m.id, *ends.get(m.id, NOT_TRIED)) for m in messages]
 
 
-class Publisher(Protocol):
-    """Sends messages to one destination. Used by one thread at a time."""
+def ordered_batches(messages: Iterable[Message]) -> list[list[Message]]:
+    """Split messages into batches that must be published one after the other.
 
-    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
-        """Send in the order given and answer one outcome a message, never raising.
-
-        After a message that is not SENT or UNROUTABLE no later one of the same order
-        may be sent, save that one order's items may be announced side by side.
-        Stops at `deadline` (monotonic seconds); the rest is NOT_TRIED.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of connections. The next `publish` opens them again."""
-        ...
-
-
-def waves(messages: Iterable[Message]) -> list[list[Message]]:
-    """Split into what may be published side by side, in the order it must go.
-
-    An order's event waits for the confirm of the one before: it may be refused. Only
-    its items are announced together; a cart of a hundred lines is two waits, not 101.
+    An event may be refused, so the next one of its order waits for its confirm. Only
+    the events of one order's items go together, so that a cart of a hundred lines takes
+    two batches, not 101.
     """
-    split: list[list[Message]] = []
+    batches: list[list[Message]] = []
     last: dict[int, tuple[int, str]] = {}
     for message in messages:
-        number, before = last.get(message.order_id, (-1, ""))
-        if number < 0 or not before == message.type == ITEM_CREATED:
+        number, previous_type = last.get(message.order_id, (-1, ""))
+        if number < 0 or not previous_type == message.type == ITEM_CREATED:
             number += 1
         last[message.order_id] = (number, message.type)
-        if number == len(split):
-            split.append([])
-        split[number].append(message)
-    return split
+        if number == len(batches):
+            batches.append([])
+        batches[number].append(message)
+    return batches
 
 
-# Less is no time to get an answer in: whatever was sent would be in doubt.
+# With less time left no confirm would arrive, and the event would be in doubt.
 SHORTEST_SECONDS = 0.5
 CONNECT_TIMEOUT_SECONDS = 2.0  # to a broker
 
-# Gets the message and the seconds it may take.
+# Sends one message within the given number of seconds.
 Send = Callable[[Message, float], End]
 
 
 def publish_each(
     messages: Sequence[Message], deadline: float, send: Send
 ) -> list[Outcome]:
-    """Send one after the other, keeping `Publisher.publish`'s promises."""
+    """Send messages one by one, in the way that `Publisher.publish` promises."""
     ends: dict[int, End] = {}
     held_back: set[int] = set()
     for message in messages:

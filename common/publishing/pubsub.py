@@ -1,7 +1,7 @@
 """Publish to a topic of Google Cloud Pub/Sub, in the order of each order's events.
 
-Google's client only queues, and one RPC carries what one order publishes together;
-after a rejected RPC its events go one by one, to find the one at fault.
+Google's client only queues messages, and puts those of one ordering key into one RPC;
+after a rejected RPC its messages are sent one by one, to find the one at fault.
 """
 
 import concurrent.futures
@@ -25,8 +25,8 @@ from common.publishing.publisher import (
     Outcome,
     Result,
     cloud_event_attributes,
+    ordered_batches,
     outcomes,
-    waves,
 )
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ T = TypeVar("T")
 Confirm = concurrent.futures.Future[str]
 
 CONFIRM_TIMEOUT_SECONDS = 5.0
-GRACE_SECONDS = 0.2  # gRPC's own word on a time-out comes before ours
-SUBSCRIPTION_SECONDS = 0.02  # gRPC's own thread needs to see that one has ended
-GATHER_SECONDS = 0.002  # how long the client looks for more to put into an RPC
-GATHERED = 1000  # the most that an RPC may carry
-LONGEST_BODY = 9_900_000  # of 10,000,000 bytes that a request may have in all
+GRACE_SECONDS = 0.2  # by which gRPC's timeout comes before ours
+SUBSCRIPTION_SECONDS = 0.02  # until gRPC's own thread notices the end of one
+BATCH_SECONDS = 0.002  # how long the client waits for more messages for an RPC
+BATCH_MESSAGES = 1000  # the most that an RPC may carry
+LONGEST_BODY = 9_900_000  # of the 10,000,000 bytes of a whole request
 _MEANINGS: dict[str, End] = {
-    # The destination's trouble, and never an event's.
+    # The destination is at fault, not the event.
     "NOT_FOUND": (Result.UNAVAILABLE, "no such topic"),
     "PERMISSION_DENIED": (Result.UNAVAILABLE, "permission denied"),
     "UNAUTHENTICATED": (Result.UNAVAILABLE, "not authenticated"),
@@ -52,7 +52,7 @@ _MEANINGS: dict[str, End] = {
     "OUT_OF_RANGE": (Result.REFUSED, "refused: out of range"),
     "RESOURCE_EXHAUSTED": (Result.DEFERRED, "quota exhausted"),
 }
-# None of these left, in the client's and in gRPC's own words.
+# Texts of the client's and gRPC's errors after which nothing was sent.
 _CANCELLED = "Batch cancelled because prior ordered message"
 _UNSENT = {
     "Getting metadata from plugin failed": "no credentials",
@@ -64,8 +64,8 @@ _UNSENT = {
 class PubSubPublisher:
     """Publishes with the order's id as ordering key, and waits for every confirm."""
 
-    def __init__(self, where: PubSub) -> None:
-        self._topic = f"projects/{where.project}/topics/{where.topic}"
+    def __init__(self, topic: PubSub) -> None:
+        self._topic = f"projects/{topic.project}/topics/{topic.topic}"
         self._client: PublisherClient | None = None
 
     def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
@@ -78,24 +78,24 @@ class PubSubPublisher:
             except ConnectError as error:
                 ends[messages[0].id] = (Result.UNAVAILABLE, str(error))
         if any(result in AWAY for result, _ in ends.values()):
-            # Nothing that the client still holds may go out after we have spoken; and
-            # its pauses between attempts to connect are not to delay our next one.
+            # Queued messages must not go out once their outcome is reported, and the
+            # client's reconnect backoff must not delay our next attempt.
             self.close()
         return outcomes(messages, ends)
 
     def close(self) -> None:
         """Close the channel; the next `publish` opens another.
 
-        Not by the client's `stop`, which would send what is queued.
+        The client's `stop` would send what is queued.
         """
         client, self._client = self._client, None
         if client is not None:
             client.transport.close()
 
     def _ready(self, deadline: float) -> "PublisherClient":
-        """Return a client whose channel has been open; raise ConnectError.
+        """Return a client whose channel was opened successfully; raise ConnectError.
 
-        A channel that has lost its connection opens another by itself.
+        A channel that has lost its connection reconnects by itself.
         """
         if self._client is None:
             self._client = _within(deadline - time.monotonic(), _make_client)
@@ -117,65 +117,65 @@ class _Batch:
         self._ends: dict[int, End] = {}
 
     def publish(self, messages: Iterable[Message]) -> dict[int, End]:
-        """Send wave by wave, until there is no time or nobody there any more."""
+        """Send until all is sent, time is up, or the destination is unavailable."""
         held_back: set[int] = set()
-        for wave in waves(messages):
-            due = [m for m in wave if m.order_id not in held_back]
+        for batch in ordered_batches(messages):
+            due = [m for m in batch if m.order_id not in held_back]
             too_long = [m for m in due if len(m.body.encode()) > LONGEST_BODY]
             self._ends |= {m.id: (Result.REFUSED, "too long") for m in too_long}
             fitting = [m for m in due if m.id not in self._ends]
             if not _has_time(self._deadline) or not self._send(fitting):
                 break
-            if not all(self._find_culprit(group) for group in self._refused(fitting)):
+            if not all(self._resend_each(group) for group in self._refused(fitting)):
                 break
-            held_back |= {m.order_id for m in due if not self._has_gone(m)}
+            held_back |= {m.order_id for m in due if not self._is_through(m)}
         return self._ends
 
     def _send(self, messages: Sequence[Message]) -> bool:
-        """Send side by side and wait for the confirms; tell whether anybody is there.
+        """Send at once, wait for the confirms, return whether Pub/Sub is available.
 
-        That a batch found nobody is said once, of its first event.
+        If it is not, only the first event is UNAVAILABLE; the others are NOT_TRIED.
         """
         timeout = min(self._deadline - time.monotonic(), CONFIRM_TIMEOUT_SECONDS)
-        until = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         failpoints.reach("publish pubsub before")
-        handed = [self._hand_over(m, timeout - GRACE_SECONDS) for m in messages]
+        confirms = [self._enqueue(m, timeout - GRACE_SECONDS) for m in messages]
         failpoints.reach("publish pubsub after")
         failpoints.reach("confirm pubsub before")
-        ends = [_end(confirm, until) for confirm in handed]
+        ends = [_end(confirm, deadline) for confirm in confirms]
         failpoints.reach("confirm pubsub after")
-        is_there = True
+        is_available = True
         for message, end in zip(messages, ends, strict=True):
-            is_repeated = end[0] is Result.UNAVAILABLE and not is_there
+            is_repeated = end[0] is Result.UNAVAILABLE and not is_available
             self._ends[message.id] = NOT_TRIED if is_repeated else end
-            is_there &= end[0] not in AWAY
-        if is_there:
-            # What failed has paused its key.
-            for order_id in {m.order_id for m in messages if not self._has_gone(m)}:
+            is_available &= end[0] not in AWAY
+        if is_available:
+            # A failure has paused its ordering key.
+            for order_id in {m.order_id for m in messages if not self._is_through(m)}:
                 self._client.resume_publish(self._topic, str(order_id))
-        return is_there
+        return is_available
 
-    def _hand_over(self, message: Message, seconds: float) -> Confirm:
-        """Give it to the client, which sends it soon; return what will be known."""
+    def _enqueue(self, message: Message, seconds: float) -> Confirm:
+        """Pass it to the client, which sends it soon; return its future confirm."""
         try:
             confirm: Confirm = self._client.publish(
                 self._topic,
                 message.body.encode(),
                 ordering_key=str(message.order_id),
-                retry=None,  # that is the outbox's
+                retry=None,  # the relay does that
                 timeout=seconds,
                 **_attributes(message),
             )
-        except Exception as error:  # noqa: BLE001 whatever it is, its event is in doubt
+        except Exception as error:  # noqa: BLE001 any error leaves the event in doubt
             confirm = concurrent.futures.Future()
             confirm.set_exception(error)
         return confirm
 
     def _refused(self, messages: Iterable[Message]) -> list[list[Message]]:
-        """Return, for each order, events that were refused together."""
+        """Return each group of an order's events that were refused together."""
         groups: dict[int, list[Message]] = {}
         for message in messages:
-            if not self._has_gone(message):
+            if not self._is_through(message):
                 groups.setdefault(message.order_id, []).append(message)
         return [
             group
@@ -183,19 +183,19 @@ class _Batch:
             if len(group) > 1 and self._ends[group[0].id][0] is Result.REFUSED
         ]
 
-    def _find_culprit(self, group: Sequence[Message]) -> bool:
-        """Send one by one what was refused as one; tell whether anybody is there."""
+    def _resend_each(self, group: Sequence[Message]) -> bool:
+        """Send a refused group one by one; return whether Pub/Sub is available."""
         self._ends |= dict.fromkeys((m.id for m in group[1:]), NOT_TRIED)
         for message in group:
             if not _has_time(self._deadline):
                 break
             if not self._send([message]):
                 return False
-            if not self._has_gone(message):
+            if not self._is_through(message):
                 break
         return True
 
-    def _has_gone(self, message: Message) -> bool:
+    def _is_through(self, message: Message) -> bool:
         return self._ends[message.id][0] in THROUGH
 
 
@@ -206,45 +206,46 @@ def _has_time(deadline: float) -> bool:
 def _make_client() -> "PublisherClient":
     """Find credentials and build a client, which does not connect yet.
 
-    Channels to one address share their connections, and the pauses between attempts to
-    make one; a new channel would inherit those of one that has just been closed.
+    By default, channels to one address share their connections and reconnect backoff;
+    a new channel would inherit the backoff of one that was just closed.
     """
     import grpc  # noqa: PLC0415 0.4 s of a cold start
     from google.cloud import pubsub_v1  # noqa: PLC0415
 
-    usual = pubsub_v1.PublisherClient.get_transport_class("grpc")
-    apart = [("grpc.use_local_subchannel_pool", 1)]
+    default_transport = pubsub_v1.PublisherClient.get_transport_class("grpc")
+    own_pool = [("grpc.use_local_subchannel_pool", 1)]
 
-    class Apart(usual):  # type: ignore[misc,valid-type]
+    class Transport(default_transport):  # type: ignore[misc,valid-type]
         def __init__(self, *, channel: Any = None, **settings: Any) -> None:  # noqa: ANN401 the vendor's
             if channel is None:
                 super().__init__(**settings)
             else:  # an emulator's, which is not opened yet
                 channel.close()
-                plain = grpc.insecure_channel(settings["host"], options=apart)
+                plain = grpc.insecure_channel(settings["host"], options=own_pool)
                 super().__init__(channel=plain, **settings)
 
         @classmethod
         def create_channel(
             cls,
-            *where: Any,  # noqa: ANN401
+            *arguments: Any,  # noqa: ANN401
             options: list[tuple[str, int]],
-            **how: Any,  # noqa: ANN401
+            **keywords: Any,  # noqa: ANN401
         ) -> Any:  # noqa: ANN401
-            return super().create_channel(*where, options=options + apart, **how)
+            options = options + own_pool
+            return super().create_channel(*arguments, options=options, **keywords)
 
     types = pubsub_v1.types
     return pubsub_v1.PublisherClient(
-        transport=Apart,
+        transport=Transport,
         batch_settings=types.BatchSettings(
-            max_latency=GATHER_SECONDS, max_messages=GATHERED
+            max_latency=BATCH_SECONDS, max_messages=BATCH_MESSAGES
         ),
         publisher_options=types.PublisherOptions(enable_message_ordering=True),
     )
 
 
 def _within(seconds: float, make: Callable[[], T]) -> T:
-    """Return what `make` does; raise ConnectError when it fails, or takes too long.
+    """Return the result of `make`; raise ConnectError if it fails or takes too long.
 
     Without credentials in the environment the vendor's library looks for a metadata
     server for as long as ten seconds.
@@ -254,17 +255,17 @@ def _within(seconds: float, make: Callable[[], T]) -> T:
     def run() -> None:
         try:
             made.put(make())
-        except Exception as error:  # noqa: BLE001 told to whoever waits
+        except Exception as error:  # noqa: BLE001 raised by the waiting thread
             made.put(error)
 
     threading.Thread(target=run, name="pubsub-client", daemon=True).start()
     try:
-        answer = made.get(timeout=max(0.0, seconds))
+        result = made.get(timeout=max(0.0, seconds))
     except queue.Empty:
         raise ConnectError("no credentials in time") from None
-    if isinstance(answer, Exception):
-        raise ConnectError(type(answer).__name__) from answer
-    return answer
+    if isinstance(result, Exception):
+        raise ConnectError(type(result).__name__) from result
+    return result
 
 
 def _is_ready(channel: "grpc.Channel", seconds: float) -> bool:
@@ -272,11 +273,11 @@ def _is_ready(channel: "grpc.Channel", seconds: float) -> bool:
     from grpc import ChannelConnectivity as States  # noqa: PLC0415 see _make_client
 
     states: queue.SimpleQueue[States] = queue.SimpleQueue()
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     channel.subscribe(states.put, try_to_connect=True)
     try:
         while True:
-            state = states.get(timeout=max(0.0, until - time.monotonic()))
+            state = states.get(timeout=max(0.0, deadline - time.monotonic()))
             if state is States.READY:
                 return True
             if state in (States.TRANSIENT_FAILURE, States.SHUTDOWN):
@@ -288,9 +289,9 @@ def _is_ready(channel: "grpc.Channel", seconds: float) -> bool:
 
 
 def _attributes(message: Message) -> dict[str, str]:
-    """Return the attributes: ours, and a CloudEvent's in binary mode.
+    """Return our attributes, and those of a CloudEvent in binary mode.
 
-    As headers of an unwrapped push they make its request that CloudEvent.
+    An unwrapped push sends them as headers, which makes its request a CloudEvent.
     """
     attributes = {
         "event_type": message.type,
@@ -303,22 +304,22 @@ def _attributes(message: Message) -> dict[str, str]:
     return attributes | cloud_event_attributes(message, "ce-")
 
 
-def _end(confirm: Confirm, until: float) -> End:
-    """Wait for the confirm and answer how its message ended."""
+def _end(confirm: Confirm, deadline: float) -> End:
+    """Wait for the confirm and return how the attempt ended."""
     try:
-        error = confirm.exception(max(0.0, until - time.monotonic()))
+        error = confirm.exception(max(0.0, deadline - time.monotonic()))
     except concurrent.futures.TimeoutError:
         return Result.UNCONFIRMED, "no confirm in time"
     return (Result.SENT, None) if error is None else meaning(error)
 
 
 def meaning(error: BaseException) -> End:
-    """Return what an error of the client's means for an event."""
+    """Return how an attempt ended that raised this error of the client."""
     kind, text = type(error).__name__, str(error)
     if kind == "PublishToPausedOrderingKeyException" or _CANCELLED in text:
         return NOT_TRIED
-    for words, why in _UNSENT.items():
-        if words in text:
-            return Result.UNAVAILABLE, why
+    for pattern, reason in _UNSENT.items():
+        if pattern in text:
+            return Result.UNAVAILABLE, reason
     code = getattr(getattr(error, "grpc_status_code", None), "name", "")
     return _MEANINGS.get(code, (Result.UNCONFIRMED, kind))

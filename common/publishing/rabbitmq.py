@@ -1,4 +1,4 @@
-"""Publishes to RabbitMQ's topic exchange `order_events`, with publisher confirms."""
+"""Publish to RabbitMQ's topic exchange `order_events`, with publisher confirms."""
 
 import time
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ BLOCKED = "the broker is short of memory or disk and takes nothing"
 
 
 class RabbitMQPublisher:
-    """Publishes what may go together at once, and waits for those confirms together."""
+    """Publishes in ordered batches, and waits for the confirms of each batch."""
 
     def __init__(self, broker: RabbitMQ) -> None:
         self._broker = broker
@@ -32,7 +32,7 @@ class RabbitMQPublisher:
     def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         """Send in order; see `Publisher.publish`.
 
-        With little time left it only connects, and so finds out whether one can.
+        With little time left, only connect, to find out whether that is possible.
         """
         left = deadline - time.monotonic()
         if left <= 0:
@@ -40,23 +40,29 @@ class RabbitMQPublisher:
         try:
             connection = self._usable_connection(min(left, CONNECT_TIMEOUT_SECONDS))
         except ConnectError as error:
-            lost = (Result.UNAVAILABLE, str(error))
-            return outcomes(messages, {messages[0].id: lost})
+            end = (Result.UNAVAILABLE, str(error))
+            return outcomes(messages, {messages[0].id: end})
         left = deadline - time.monotonic()
         if left < SHORTEST_SECONDS:
             return outcomes(messages, {})
-        ended = connection.publish(messages, min(left, CONFIRM_TIMEOUT_SECONDS))
+        published = connection.publish(messages, min(left, CONFIRM_TIMEOUT_SECONDS))
         if connection.is_spent:
             self.close()
-        return ended
+        return published
+
+    def close(self) -> None:
+        """Close the connection; the next `publish` opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _usable_connection(self, timeout: float) -> "Connection":
-        """Return the open connection, opening it if need be; raise ConnectError.
+        """Return the open connection, opening it if needed; raise ConnectError.
 
-        One to a broker that is short of memory or disk is kept: only who has published
-        is told when that is over.
+        A blocked connection is kept, because the broker says when it is unblocked only
+        to connections that have published.
         """
-        # pika is 70 ms of a cold start.
+        # pika takes 70 ms of a cold start.
         from common.publishing.rabbitmq_connection import Connection  # noqa: PLC0415
 
         if self._connection is None or not self._connection.is_usable():
@@ -65,9 +71,3 @@ class RabbitMQPublisher:
         if self._connection.is_blocked:
             raise ConnectError(BLOCKED)
         return self._connection
-
-    def close(self) -> None:
-        """Close the connection; the next `publish` opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()

@@ -1,7 +1,7 @@
-"""One connection to RabbitMQ: its channel, writing, and what a confirm means.
+"""One connection to RabbitMQ: its channel, writing, and the meaning of confirms.
 
-pika's loop runs only inside calls, so that publishing needs no thread. In between no
-heartbeat is answered, and `is_usable` says when that was too long.
+pika's loop runs only inside calls, so that publishing needs no thread. Between calls
+heartbeats go unanswered, and `is_usable` returns whether that took too long.
 """
 
 import contextlib
@@ -28,23 +28,23 @@ from common.publishing.publisher import (
     Outcome,
     Result,
     cloud_event_attributes,
+    ordered_batches,
     outcomes,
-    waves,
 )
 
 EXCHANGE = "order_events"
 APP_ID = "order-service"
 CLOSE_TIMEOUT_SECONDS = 0.5
-HEARTBEAT_SECONDS = 60  # taken for the broker's where it wants none
+HEARTBEAT_SECONDS = 60  # assumed if the broker has heartbeats disabled
 
 
 def connection_parameters(
     broker: RabbitMQ, timeout: float = CONNECT_TIMEOUT_SECONDS
 ) -> pika.ConnectionParameters:
-    """Return how to connect, with every wait bounded, by `timeout` if that is less.
+    """Return pika's parameters, with timeouts of at most `timeout` seconds.
 
-    With TLS the broker shows a certificate for its name, signed by an authority of
-    `ca_file` or, without one, of this machine. Raise OSError if that is unreadable.
+    With TLS, the certificate must be for the host, by an authority of `ca_file`
+    or of this machine. Raise OSError if `ca_file` is unreadable.
     """
     ssl_options = None
     if broker.has_tls:
@@ -63,27 +63,27 @@ def connection_parameters(
 
 
 class _Transport(AbstractStreamTransport):  # type: ignore[misc] # pika has no types
-    """pika's transport, of which everything that has gathered is written at once.
+    """pika's transport, but writes are buffered until `flush`.
 
-    pika makes three small writes of a message, and each would be a packet of its own.
+    pika makes three small writes for a message, each of which would be a packet.
     """
 
     def __init__(self, transport: AbstractStreamTransport) -> None:
         self._transport = transport
-        self._gathered: list[bytes] = []
+        self._buffered: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        self._gathered.append(data)
+        self._buffered.append(data)
 
     def flush(self) -> None:
-        """Hand over what has gathered; it is written as soon as it can be."""
-        if self._gathered:
-            self._transport.write(b"".join(self._gathered))
-            self._gathered.clear()
+        """Pass what is buffered to pika, which writes it as soon as it can."""
+        if self._buffered:
+            self._transport.write(b"".join(self._buffered))
+            self._buffered.clear()
 
     def get_write_buffer_size(self) -> int:
-        gathered = sum(map(len, self._gathered))
-        return gathered + int(self._transport.get_write_buffer_size())
+        buffered = sum(map(len, self._buffered))
+        return buffered + int(self._transport.get_write_buffer_size())
 
     def abort(self) -> None:
         self._transport.abort()
@@ -93,7 +93,7 @@ class _Transport(AbstractStreamTransport):  # type: ignore[misc] # pika has no t
 
 
 class _Services(SelectorIOServicesAdapter):  # type: ignore[misc] # pika has no types
-    """pika's I/O services, for a `_Transport`; a connection's `custom_ioloop`."""
+    """pika's I/O services with a `_Transport`; a connection's `custom_ioloop`."""
 
     transport: _Transport | None = None
 
@@ -101,20 +101,21 @@ class _Services(SelectorIOServicesAdapter):  # type: ignore[misc] # pika has no 
         self,
         protocol_factory: Callable[[], Any],
         *arguments: Any,  # noqa: ANN401 pika's
-        **named: Any,  # noqa: ANN401 pika's
+        **keywords: Any,  # noqa: ANN401 pika's
     ) -> Any:  # noqa: ANN401 pika's
         def make_protocol() -> Any:  # noqa: ANN401 pika's
             protocol = protocol_factory()
             connection_made = protocol.connection_made
 
-            def keep(transport: AbstractStreamTransport) -> None:
+            def wrap(transport: AbstractStreamTransport) -> None:
                 self.transport = _Transport(transport)
                 connection_made(self.transport)
 
-            protocol.connection_made = keep
+            protocol.connection_made = wrap
             return protocol
 
-        return super().create_streaming_connection(make_protocol, *arguments, **named)
+        create = super().create_streaming_connection
+        return create(make_protocol, *arguments, **keywords)
 
 
 class Connection:
@@ -122,13 +123,13 @@ class Connection:
 
     def __init__(self, broker: RabbitMQ, timeout: float) -> None:
         """Connect and declare the exchange within `timeout`; raise ConnectError."""
-        self.is_blocked = False  # the broker has said that it reads no further
-        self.is_spent = False  # late confirms are due that nobody waits for any more
+        self.is_blocked = False  # by the broker, which stopped reading
+        self.is_spent = False  # confirms may still arrive that came too late
         self._has_tls = broker.has_tls
         self._failure: str | None = None
         self._is_ready = self._is_silent = False
         self._heard_at = time.monotonic()
-        self._received = 0  # bytes, by then
+        self._received = 0  # bytes until `_heard_at`
         self._published = 0
         self._waiting: dict[int, Message] = {}
         self._results: dict[int, End] = {}
@@ -153,7 +154,7 @@ class Connection:
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
         try:
             self._run(lambda: self._is_ready or self._failure is not None, deadline)
-        except ValueError as error:  # pika's, of who hangs up as soon as we are through
+        except ValueError as error:  # pika's, if the peer closes at once
             self._failure = reason(error)
         if not self._is_ready:
             failure: str | None = self._failure  # set by a callback meanwhile
@@ -161,10 +162,10 @@ class Connection:
             raise ConnectError("no answer" if failure is None else failure)
 
     def is_usable(self) -> bool:
-        """Read what has come meanwhile; return whether a publish may get a confirm.
+        """Read what has arrived; return whether the broker can be expected to confirm.
 
-        A broker that has heard nothing for two heartbeats hangs up; a network may keep
-        that to itself. One that is blocked waits for us, as long as it sends some.
+        A broker that has received nothing for two heartbeats closes the connection,
+        which a network may fail to report. A blocked one that still sends stays open.
         """
         heard_at = self._heard_at
         self._turn(0)
@@ -178,14 +179,14 @@ class Connection:
     def publish(self, messages: Sequence[Message], timeout: float) -> list[Outcome]:
         """Publish all, wait up to `timeout` seconds, return an outcome for each.
 
-        What follows a message that was not confirmed is not tried. Afterwards the
-        connection is of no more use if it `is_spent`.
+        After a message that was not confirmed, later ones of its order are not tried.
+        If the connection `is_spent` afterwards, it cannot be used again.
         """
         self._results.clear()
         self._unroutable.clear()
         deadline = time.monotonic() + timeout
         held_back: set[int] = set()
-        for batch in waves(messages):
+        for batch in ordered_batches(messages):
             if self._failure or self.is_blocked or time.monotonic() >= deadline:
                 break
             self._publish([m for m in batch if m.order_id not in held_back], deadline)
@@ -196,7 +197,7 @@ class Connection:
 
     def _publish(self, messages: Iterable[Message], deadline: float) -> None:
         self._waiting.clear()
-        ends: dict[int, int] = {}  # where in the stream each message's last byte is
+        ends: dict[int, int] = {}  # position in the stream after each message
         failpoints.reach("publish rabbitmq before")
         for message in messages:
             self._published += 1
@@ -219,13 +220,10 @@ class Connection:
             self._give_up(ends)
 
     def _give_up(self, ends: dict[int, int]) -> None:
-        """Settle what nobody confirmed: in doubt, unless it cannot have arrived whole.
-
-        What is still unwritten never will be: `close` drops it.
-        """
+        """Record messages as in doubt, unless their end was not written."""
         unwritten = self._unwritten()
         written = self._connection.bytes_sent - unwritten
-        # TLS may have sent part of a write that it does not count as begun.
+        # TLS may have sent part of a write that still counts as unwritten.
         is_known = bool(unwritten) and not self._has_tls
         for message in self._waiting.values():
             if is_known and ends[message.id] > written:
@@ -236,21 +234,21 @@ class Connection:
         self.is_spent = bool(unwritten) or not self.is_blocked
 
     def _unwritten(self) -> int:
-        """Return how many bytes wait in this process; none on a lost connection."""
+        """Return how many bytes are buffered in this process; 0 if it is closed."""
         transport = self._services.transport
         if transport is None or not self._connection.is_open:
             return 0
         return transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Close in good order if the broker answers soon, else hang up."""
+        """Close gracefully if the broker responds soon, else abort."""
         connection = self._connection
 
         def is_closed() -> bool:
             return bool(connection.is_closed)
 
         is_orderly = connection.is_open and not (self._unwritten() or self._is_silent)
-        # pika trips over an assertion, with all closed, where it was opening.
+        # pika raises one after closing everything, if it was still connecting.
         with contextlib.suppress(AssertionError):
             if not (connection.is_closing or connection.is_closed):
                 connection.close()
@@ -267,7 +265,7 @@ class Connection:
             self._turn(left)
 
     def _turn(self, seconds: float) -> None:
-        """Wait up to `seconds` for something to happen, and let pika act on it."""
+        """Wait up to `seconds` for an event, and let pika handle it."""
         timer = self._loop.call_later(seconds, lambda: None)
         if self._services.transport is not None:
             self._services.transport.flush()
@@ -320,7 +318,7 @@ class Connection:
 
 
 def reason(error: object) -> str:
-    """Return in one line what went wrong; pika's own words hold the address."""
+    """Return in one line what went wrong, without the address in pika's own text."""
     wrapped: object = error
     while wrapped is not None:
         error = wrapped
@@ -328,10 +326,10 @@ def reason(error: object) -> str:
         causes = [getattr(error, "exception", None), *causes]
         wrapped = next((c for c in causes if isinstance(c, BaseException)), None)
     name = type(error).__name__
-    has_words = isinstance(error, OSError) or hasattr(error, "reply_code")
-    has_words |= name.startswith("Probable")
-    said = " ".join(str(error).split()) if has_words else ""
-    return f"{name}: {said}"[:300] if said else name
+    is_text_safe = isinstance(error, OSError) or hasattr(error, "reply_code")
+    is_text_safe |= name.startswith("Probable")
+    text = " ".join(str(error).split()) if is_text_safe else ""
+    return f"{name}: {text}"[:300] if text else name
 
 
 def _properties(message: Message) -> pika.BasicProperties:

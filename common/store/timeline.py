@@ -158,16 +158,16 @@ _ALL_STEPS = _STEPS.format(
 _WHOLE = named(
     "timeline.whole",
     f"""
-WITH {found("= CAST(:id AS bigint)")},
+WITH {found("= CAST(:id AS bigint)", has_bodies=False)},
 step AS MATERIALIZED ({_ALL_STEPS}),
 delivered AS MATERIALIZED (
   SELECT event_id AS of_event,
-    json_agg({ROW} - 'body' ORDER BY destination, created_at, id) AS rows
+    json_agg({ROW} ORDER BY destination, created_at, id) AS rows
   FROM found WHERE event_id IN (SELECT CAST(event_id AS text) FROM step)
   GROUP BY event_id
 ),
 other AS (
-  SELECT {ROW} - 'body' AS row FROM found
+  SELECT {ROW} AS row FROM found
   WHERE event_id IS NULL OR event_id NOT IN (
     SELECT CAST(h.event_id AS text) FROM order_history h
     WHERE h.order_id = CAST(:id AS bigint) AND h.event_id IS NOT NULL)

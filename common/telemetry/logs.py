@@ -1,7 +1,7 @@
-"""Log one line a record, in Cloud Logging's fields, with the request's context.
+"""Log one line per record, in Cloud Logging's fields, with the request's context.
 
-The context is a ContextVar, so that rows written and events recorded during a request
-carry its ids; threads that work for one request share it.
+The context is a ContextVar, so that rows and events written during a request carry its
+ids; threads that work for one request share it.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from msgspec import Struct, field
 
 _OWN = "orders"
 STANDARD_ERROR = 2
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")
-# Cloud Logging takes these out of a line and into the entry's own fields.
+# Cloud Logging moves these from a line to the entry's own fields.
 TRACE = "logging.googleapis.com/trace"
 SPAN = "logging.googleapis.com/spanId"
 SAMPLED = "logging.googleapis.com/trace_sampled"
@@ -37,17 +37,17 @@ LABELS = "logging.googleapis.com/labels"
 
 
 class RequestContext(Struct):
-    """What ties log lines, history rows and events to the request that caused them.
+    """The ids that connect log lines, history rows and events to their request.
 
-    `database` and `upstream` are the seconds of each wait. Lists, because several
-    threads may wait for one request, and only appending cannot lose one.
+    `database` and `upstream` are the seconds of each wait. They are lists, because
+    several threads may wait for one request, and appending is thread-safe.
     """
 
     request_id: str
     traceparent: str
     tracestate: str | None = None
-    is_first: bool = False  # nobody before us has a part in the trace
-    service: str = ""  # whose request it is
+    is_first: bool = False  # this service started the trace
+    service: str = ""  # that handles the request
     order_id: int | None = None
     user: str | None = None  # as it may be logged
     database: list[float] = field(default_factory=list)
@@ -56,10 +56,10 @@ class RequestContext(Struct):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How lines are written; each is a setting. `repr` shows no key.
+    """How lines are written; each option is a setting. `repr` shows no key.
 
-    `format` None: for people where standard error is a terminal, else JSON. `project`
-    is whose traces they are, for links from a line to its trace.
+    `format` None: text if standard error is a terminal, else JSON. `project` is the
+    Google Cloud project of the traces, for links from a line to its trace.
     """
 
     level: str = "INFO"
@@ -70,7 +70,7 @@ class Options:
     project: str | None = None
 
 
-# Not a secret, and without a system call, at each of which threads change places.
+# Ids need not be secret, and a system call would switch threads.
 _random = random.getrandbits
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
@@ -83,13 +83,13 @@ def current() -> RequestContext | None:
 
 
 def set_order_id(order_id: int) -> None:
-    """Name the order in every further line of this request."""
+    """Add the order's id to every further line of this request."""
     if context := _current.get():
         context.order_id = order_id
 
 
 def set_user_id(user_id: object) -> None:
-    """Name the caller in every further line of this request, as far as settings let."""
+    """Add the caller's id to every further line of this request, as settings allow."""
     kind = _options.user_ids
     if kind == "none" or not (context := _current.get()):
         return
@@ -107,8 +107,8 @@ def request_context(
     tracestate: str | None = None,
     service: str = "",
 ) -> Iterator[RequestContext]:
-    """Make a context current; ids that are absent or not sane are made anew."""
-    if request_id is None or not _SANE_ID.fullmatch(request_id):
+    """Make a context current; absent or invalid ids are replaced by new ones."""
+    if request_id is None or not _VALID_ID.fullmatch(request_id):
         request_id = str(uuid.UUID(int=_random(128), version=4))
     is_first = traceparent is None or not _TRACEPARENT.fullmatch(traceparent)
     if is_first:
@@ -134,27 +134,6 @@ def trace_fields(traceparent: str) -> dict[str, Any]:
     return {TRACE: trace, SPAN: span, SAMPLED: bool(int(flags, 16) & 1)}
 
 
-def _about(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what is told beside the message: the request's ids, the record's fields.
-
-    `extra={"fields": {...}}` of a call adds to it, and wins.
-    """
-    told: dict[str, Any] = {}
-    if context := _current.get():
-        told["request_id"] = context.request_id
-        told |= trace_fields(context.traceparent)
-        labels = {}
-        if context.order_id is not None:
-            told["order_id"] = context.order_id
-            labels["order_id"] = str(context.order_id)
-        if context.user is not None:
-            labels["user_id"] = context.user
-        if labels:
-            told[LABELS] = labels
-    told.update(getattr(record, "fields", {}))
-    return told
-
-
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON in Cloud Logging's field names."""
 
@@ -166,32 +145,32 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update(_about(record))
+        line.update(_fields(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-_UNTOLD = frozenset({SPAN, SAMPLED, LABELS, "httpRequest"})
+_HIDDEN = frozenset({SPAN, SAMPLED, LABELS, "httpRequest"})
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record for people: the time, what it is about, and the rest by name."""
+    """Formats a record for people: time, level, message, then `field=value` pairs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; an exception's traceback is below it."""
-        about = _about(record)
-        about |= about.get(LABELS, {})
-        moment = datetime.fromtimestamp(record.created).astimezone()
+        """Return the line, followed by an exception's traceback."""
+        fields = _fields(record)
+        fields |= fields.get(LABELS, {})
+        created = datetime.fromtimestamp(record.created).astimezone()
         name = record.name.removeprefix(f"{_OWN}.")
         parts = [
-            f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}",
+            f"{created:%H:%M:%S}.{created.microsecond // 1000:03d}",
             f"{record.levelname:<7}",
             f"{name}: {record.getMessage()}",
         ]
-        for field_name, value in about.items():
-            if field_name not in _UNTOLD and value is not None:
+        for field_name, value in fields.items():
+            if field_name not in _HIDDEN and value is not None:
                 parts.append(f"{field_name.rpartition('/')[2]}={value}")
         line = " ".join(parts).replace("\n", "\\n")
         if record.exc_info:
@@ -199,47 +178,68 @@ class TextFormatter(logging.Formatter):
         return _TERMINAL_CONTROL.sub("�", line)
 
 
-class LineHandler(logging.Handler):
-    """Writes each record by one call, and so under no lock.
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the request's ids and the record's own fields, which take precedence.
 
-    Under one a thread would wait for another's write, and have lost its turn.
+    The latter are the call's `extra={"fields": {...}}`.
+    """
+    fields: dict[str, Any] = {}
+    if context := _current.get():
+        fields["request_id"] = context.request_id
+        fields |= trace_fields(context.traceparent)
+        labels = {}
+        if context.order_id is not None:
+            fields["order_id"] = context.order_id
+            labels["order_id"] = str(context.order_id)
+        if context.user is not None:
+            labels["user_id"] = context.user
+        if labels:
+            fields[LABELS] = labels
+    fields.update(getattr(record, "fields", {}))
+    return fields
+
+
+class LineHandler(logging.Handler):
+    """Writes each record by a single call, and so without a lock.
+
+    With a lock, threads would wait for each other's writes.
     """
 
     def __init__(self, file: str | None = None) -> None:
         """Write to standard error, or append to `file`; raise OSError."""
         super().__init__()
         self._file = file
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._descriptor = STANDARD_ERROR if file is None else _open(file)
 
     def createLock(self) -> None:  # noqa: N802 logging's
-        """Do without."""
+        """Use no lock."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
         try:
             line = (self.format(record) + "\n").encode(errors="replace")
-            if self._file is not None and time.monotonic() - self._looked_at >= 1:
+            if self._file is not None and time.monotonic() - self._checked_at >= 1:
                 self._follow(self._file)
             while line:
                 line = line[os.write(self._descriptor, line) :]
-        except Exception:  # noqa: BLE001 logging's way: a request goes on without its line
+        except Exception:  # noqa: BLE001 logging must not fail a request
             self.handleError(record)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None and self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
         super().close()
 
     def _follow(self, file: str) -> None:
-        """Open the file anew where it was moved away, at most a second after.
+        """Reopen the file if it was moved away, within a second.
 
-        In the old one's place, as other threads may be writing to it right now.
+        Reuse the descriptor, because other threads may be writing to it right now.
         """
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(Path(file).stat(), os.fstat(self._descriptor)):
                 return
@@ -256,16 +256,17 @@ def _open(file: str) -> int:
 
 
 def get(name: str) -> logging.Logger:
-    """Return the logger for a module of ours, given its last name."""
+    """Return the logger `orders.NAME`."""
     return logging.getLogger(f"{_OWN}.{name}")
 
 
 def write(
     logger: logging.Logger, level: int, text: str, fields: dict[str, Any]
 ) -> None:
-    """Log a line for each request or event, if its level is asked for.
+    """Log a line if its level is enabled; for hot paths.
 
-    `logger.log` would look for who calls in the stack, for longer than all the rest.
+    `logger.log` would search the stack for its caller, which takes longer than the
+    rest.
     """
     if logger.isEnabledFor(level):
         record = logging.LogRecord(logger.name, level, __file__, 0, text, (), None)
@@ -274,29 +275,29 @@ def write(
 
 
 def configure(options: Options) -> None:
-    """Send our records where the options say. Safe to call again, also with others.
+    """Configure our own loggers; may be called again with other options.
 
-    Only our own loggers are touched: the root belongs to the server that runs us.
-    Raise OSError for a file that cannot be written to.
+    The root logger belongs to the server that runs us. Raise OSError if the file cannot
+    be written to.
     """
     global _options  # noqa: PLW0603 a process has one log
     logger = logging.getLogger(_OWN)
-    ours = [each for each in logger.handlers if isinstance(each, LineHandler)]
-    if not ours or _place(options) != _place(_options):
-        fresh = LineHandler(options.file)
-        fresh.setFormatter(_formatter(options))
-        logger.addHandler(fresh)
+    handlers = [each for each in logger.handlers if isinstance(each, LineHandler)]
+    if not handlers or _output(options) != _output(_options):
+        new_handler = LineHandler(options.file)
+        new_handler.setFormatter(_formatter(options))
+        logger.addHandler(new_handler)
         logger.propagate = False
-        for each in ours:
-            logger.removeHandler(each)
-            each.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
     _options = options
     logger.setLevel(options.level)
-    if options.level != "DEBUG":  # of a broker that is away it says six lines, we one
+    if options.level != "DEBUG":  # six lines about an unavailable broker; ours suffices
         logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
-def _place(options: Options) -> tuple[str | None, str | None]:
+def _output(options: Options) -> tuple[str | None, str | None]:
     return options.format, options.file
 
 

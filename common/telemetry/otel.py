@@ -1,7 +1,7 @@
 """OpenTelemetry's SDK, set up for one process: spans and metrics over OTLP.
 
-Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: it takes a quarter of a second
-and needs the extra `otel`. The standard variables of OpenTelemetry hold.
+Imported only if OTEL_EXPORTER_OTLP_ENDPOINT is set: it takes a quarter of a second and
+needs the extra `otel`. OpenTelemetry's standard variables apply.
 """
 
 import logging
@@ -56,16 +56,16 @@ Exporters = tuple[SpanExporter, MetricExporter]
 
 
 def exporters(*, are_flushed: bool = False) -> Exporters:
-    """Return the ways to the collector that OTEL_… variables name; open nothing yet.
+    """Return exporters to the collector of the OTEL_… variables, not connected yet.
 
-    What a request waits for is tried for `FLUSH_SECONDS` only, and then given up.
+    With `are_flushed`, requests wait for them, so they time out after `FLUSH_SECONDS`.
     """
-    timeout = FLUSH_SECONDS if are_flushed else None  # None: what a variable says
+    timeout = FLUSH_SECONDS if are_flushed else None  # None: by environment variable
     return OTLPSpanExporter(timeout=timeout), OTLPMetricExporter(timeout=timeout)
 
 
 class Span:
-    """Something that takes a while. `traceparent` makes others its children."""
+    """A running span; `traceparent` makes other spans its children."""
 
     def __init__(self, span: SdkSpan) -> None:
         self._span = span
@@ -80,7 +80,7 @@ class Span:
         name: str | None = None,
         attributes: Attributes | None = None,
     ) -> None:
-        """End it. `error` is a short word; `name` replaces the first one."""
+        """End it. `error` is a short error type; `name` replaces the initial name."""
         if name:
             self._span.update_name(name)
         if attributes:
@@ -101,10 +101,10 @@ class OpenTelemetry:
         *,
         flushes: bool = False,
     ) -> None:
-        """Send them under `service_name`, else spans under that of their function.
+        """Send under `service_name`, or else spans under the name of their function.
 
-        With `flushes` they are also sent at the end of a request, for where a process
-        gets no time between requests.
+        With `flushes`, send at the end of each request, too, because the process may
+        get no CPU between requests.
         """
         self._processor = BatchSpanProcessor(exporters[0])
         reader = PeriodicExportingMetricReader(exporters[1])
@@ -131,9 +131,9 @@ class OpenTelemetry:
         self._tracers: dict[str, Tracer] = {}
         self._lock = threading.Lock()
         self._closing, self._closed = threading.Event(), threading.Event()
-        # Started now: a thread cannot be started while the interpreter ends.
+        # Started now, because no thread can be started while the interpreter exits.
         threading.Thread(target=self._shut_down, name="otel-end", daemon=True).start()
-        _log_where_we_do()
+        _use_our_handlers()
 
     def start(
         self,
@@ -143,7 +143,7 @@ class OpenTelemetry:
         parent: str | None,
         began_ns: int | None,
     ) -> Span:
-        """Return a span that has begun, see `tracing.start`."""
+        """Start a span; see `tracing.start`."""
         context = logs.current()
         service = (context and context.service) or SCOPE
         own = context.traceparent if context and not context.is_first else None
@@ -151,7 +151,7 @@ class OpenTelemetry:
         if context and context.tracestate and parent is None:
             headers["tracestate"] = context.tracestate
         links = None
-        if own and parent and own[:35] != parent[:35]:  # the trace, not the span
+        if own and parent and own[:35] != parent[:35]:  # different traces
             request = get_current_span(_propagator.extract({"traceparent": own}))
             links = [Link(request.get_span_context())]
         tracer = self._tracers.get(service) or self._make_tracer(service)
@@ -166,9 +166,9 @@ class OpenTelemetry:
         return Span(span)
 
     def set_gauge(self, name: str, values: Mapping[str, float]) -> None:
-        """Set one of `GAUGES` by destination, '' for one that has none.
+        """Set one of `GAUGES` by destination ('' for a gauge without destinations).
 
-        A destination that was measured before and is not any more is set to 0.
+        Destinations that are no longer in `values` are set to 0.
         """
         known = self._destinations[name]
         known.update(values)
@@ -177,15 +177,15 @@ class OpenTelemetry:
             self._gauges[name].set(values.get(destination, 0), attributes)
 
     def flush(self) -> None:
-        """Send what has ended, where that is due at the end of a request.
+        """Send finished spans at the end of a request, if configured to.
 
-        A collector that is silent costs a request half a second, and then none for
-        `PAUSE_SECONDS`.
+        A collector that does not respond delays one request by half a second, and then
+        none for `PAUSE_SECONDS`.
         """
         began = time.monotonic()
         if not self._flushes or began < self._paused_until:
             return
-        # Neither bounds itself by an argument yet; the exporters' time-out does.
+        # Neither honours a timeout argument yet; the exporters' timeout applies.
         self._processor.force_flush()
         if began >= self._metrics_due_at:
             self._metrics_due_at = began + METRICS_EVERY_SECONDS
@@ -196,7 +196,7 @@ class OpenTelemetry:
             log.warning("the collector is slow or silent: nothing is sent for a while")
 
     def close(self) -> None:
-        """Send what is left, and return after `CLOSE_SECONDS` whatever comes of it."""
+        """Send what is left; return after `CLOSE_SECONDS` at the latest."""
         self._closing.set()
         self._closed.wait(CLOSE_SECONDS)
 
@@ -219,9 +219,9 @@ class OpenTelemetry:
             return self._tracers[service]
 
 
-def _log_where_we_do() -> None:
-    """Send the SDK's own warnings where our lines go."""
-    theirs = logging.getLogger("opentelemetry")
-    theirs.handlers = logging.getLogger("orders").handlers[:]
-    theirs.propagate = False
-    theirs.setLevel(logging.WARNING)
+def _use_our_handlers() -> None:
+    """Write the SDK's own warnings to our log."""
+    sdk_logger = logging.getLogger("opentelemetry")
+    sdk_logger.handlers = logging.getLogger("orders").handlers[:]
+    sdk_logger.propagate = False
+    sdk_logger.setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
-"""Spans, made by OpenTelemetry where a collector is configured and nowhere else.
+"""Spans, made by OpenTelemetry if a collector is configured.
 
-A span's parent is text, a `traceparent`, because that is what travels: in headers, and
-in rows of the outbox. Without a collector the caller's own passes on unchanged.
+A span's parent is a `traceparent` string, as it is sent in headers and stored in the
+outbox. Without a collector, the caller's is passed on unchanged.
 """
 
 import atexit
@@ -21,7 +21,7 @@ Attributes = Mapping[str, str | int]
 
 
 class Kind(enum.Enum):
-    """Which side of a call or message a span describes, in OpenTelemetry's names."""
+    """Which side of a call or message a span describes; OpenTelemetry's `SpanKind`."""
 
     SERVER = "SERVER"
     CLIENT = "CLIENT"
@@ -35,7 +35,7 @@ _lock = threading.Lock()
 
 
 def switch_on(make: "Callable[[], OpenTelemetry]") -> None:
-    """Make spans and metrics from now on; `make` is called at the first one."""
+    """Make spans and metrics from now on; `make` is called on first use."""
     global _make  # noqa: PLW0603 a process has one
     _make = make
 
@@ -46,13 +46,13 @@ def is_on() -> bool:
 
 
 def sdk() -> "OpenTelemetry | None":
-    """Return what makes and sends them, built at the first call; None where off."""
+    """Return the SDK, set up on the first call; None if tracing is off."""
     return _sdk or (_make and _build())
 
 
 def _build() -> "OpenTelemetry | None":
     global _sdk  # noqa: PLW0603 a process has one
-    with _lock:  # first spans come several at a time
+    with _lock:  # several threads may need it at once
         if _sdk is None and _make is not None:
             _sdk = _make()
             atexit.register(close)
@@ -60,13 +60,13 @@ def _build() -> "OpenTelemetry | None":
 
 
 def forget() -> None:
-    """Start anew after a fork: what was built is the parent's."""
+    """Forget the SDK after a fork, because it is the parent's."""
     global _sdk, _lock
     _sdk, _lock = None, threading.Lock()
 
 
 def close() -> None:
-    """Send what is left, within two seconds, and make no more."""
+    """Send what is left, within two seconds, and switch tracing off."""
     global _make, _sdk
     with _lock:
         built, _make, _sdk = _sdk, None, None
@@ -76,7 +76,7 @@ def close() -> None:
 
 
 def flush() -> None:
-    """Send what has ended, where the process may get no time after this request."""
+    """Send finished spans, if the process may get no CPU after this request."""
     if _sdk is not None:
         _sdk.flush()
 
@@ -89,21 +89,20 @@ def start(
     parent: str | None = None,
     began_ns: int | None = None,
 ) -> "Span | None":
-    """Begin a span, or return None where nobody collects them.
+    """Start a span, or return None if tracing is off.
 
-    It is a child of `parent`, else of the current request. Where a parent is given that
-    waited in the outbox, the request that goes on with it is linked. `began_ns` is
-    since the epoch, None: now.
+    It is a child of `parent` or else of the current request, which is linked if
+    `parent` belongs to another trace. `began_ns` is since the epoch; None: now.
     """
     if (built := sdk()) is None:
         return None
     return built.start(name, kind.value, attributes, parent, began_ns)
 
 
-def note(
+def record(
     name: str, kind: Kind, seconds: float, attributes: Attributes, error: str | None
 ) -> None:
-    """Record a span that has ended just now and took `seconds`."""
+    """Record a span that has just ended and took `seconds`."""
     began_ns = time.time_ns() - int(seconds * 1e9)
     if span := start(name, kind, attributes, began_ns=began_ns):
         span.end(error=error)
@@ -111,7 +110,7 @@ def note(
 
 @contextmanager
 def within(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
-    """Run the block as a span, whose children its further spans are."""
+    """Run the block as a span, which is the parent of the spans made within it."""
     context = logs.current()
     span = start(name, kind, attributes) if is_on() and context else None
     if span is None or context is None:

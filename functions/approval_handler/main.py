@@ -1,7 +1,7 @@
-"""Approval's trigger over HTTP: takes events in any CloudEvents or Pub/Sub envelope.
+"""The HTTP trigger of approval: accepts events in any CloudEvents or Pub/Sub envelope.
 
-It is a plain HTTP function because the framework's CloudEvent functions reject
-envelopes they do not know, and an error means redelivery for ever.
+It is a plain HTTP function, because the framework's CloudEvent functions reject
+unknown envelopes, and an error means redelivery for ever.
 """
 
 import functions_framework
@@ -10,8 +10,8 @@ from flask import Request, Response, request
 from common import approval, wiring
 from common.web.app import create_app, respond
 
-# What Cloud Run lets through. A message of Pub/Sub may have 10 MB, 13.4 in base64, and
-# a 413 would bring it back for ever.
+# Cloud Run's limit. A Pub/Sub message may have 10 MB, which is 13.4 MB in base64, and
+# would be redelivered for ever after a 413.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 wiring.start("DATABASE", "EVENT_BUS")
@@ -21,7 +21,7 @@ app = create_app("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY
 @app.post("/", defaults={"path": ""})
 @app.post("/<path:path>")
 def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
-    """Acknowledge with 204 what is done or can never be; 503 asks for redelivery."""
+    """Return 204 if the event is processed or can never be; 503 asks for redelivery."""
     pending = approval.take(wiring.engine(), *_message(), wiring.bus())
     wiring.relay().send(pending)
     return Response(status=204)
@@ -29,13 +29,13 @@ def take_event(path: str) -> Response:  # noqa: ARG001 triggers call any path
 
 @app.post("/dead-letters")
 def keep_given_up() -> Response:
-    """Keep whatever the broker's own dead-letter topic or queue forwards."""
+    """Store a message that the broker's own dead-letter topic or queue forwards."""
     approval.keep_given_up(wiring.engine(), *_message())
     return Response(status=204)
 
 
 def _message() -> tuple[dict[str, str], bytes]:
-    """Return headers, by lower-case name, and body."""
+    """Return the headers, by lower-case name, and the body."""
     headers = {name.lower(): value for name, value in request.headers}
     return headers, request.get_data()
 

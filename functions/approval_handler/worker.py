@@ -1,7 +1,7 @@
-"""Approval's trigger from RabbitMQ: consumes the queue `order_approval`, always on.
+"""The RabbitMQ trigger of approval: an always-on consumer of `order_approval`.
 
 RabbitMQ cannot call a function, so this runs as a worker pool or similar. It also moves
-the broker's dead letters into our table.
+the broker's dead letters to our table.
 """
 
 import argparse
@@ -27,34 +27,35 @@ from common.telemetry import logs
 
 QUEUE = "order_approval"
 DEAD_LETTERS = "order_approval.dead"  # an exchange and its queue
-DELIVERY_LIMIT = 20  # how often a message may come back
+DELIVERY_LIMIT = 20  # of redeliveries
 PREFETCH = 16
 RECONNECT_SECONDS = 2.0
 RETRY_SECONDS = 1.0
-LOOK_SECONDS = 0.5
+SIGNAL_POLL_SECONDS = 0.5
 
 SETTINGS = """\
 settings, from the environment:
   DATABASE_URL         or POSTGRES_HOST, _PORT, _DB, _USER, _PASSWORD
   RABBITMQ_URL         or RABBITMQ_HOST, _PORT, _USER, _PASS, _VHOST, _TLS
-  RABBITMQ_CA_FILE     the authority behind the broker's certificate
-  EVENT_BUS            where an approval is announced, and that bus's own settings
-  ANALYTIC_SERVICE     told of an approval at once where it is set, else by the relay
+  RABBITMQ_CA_FILE     the authority that signed the broker's certificate
+  EVENT_BUS            where approvals are published, and that bus's own settings
+  ANALYTIC_SERVICE     if set, notified of an approval at once, else by the relay
   LOG_LEVEL            DEBUG, INFO, WARNING or ERROR
 
-SIGTERM and SIGINT stop it once the message in hand is done.
+SIGTERM and SIGINT stop it once the current message is processed.
 """
 
 log = logs.get("approval.worker")
 
-# Does what is due about a message, and answers what is to be sent now, if anything is.
+# Processes a message, and returns the events to publish now.
 Handle = Callable[[Mapping[str, str], bytes], PendingEvents | None]
 
 
 def declare(channel: Any) -> None:  # noqa: ANN401 pika's
-    """Declare our queue, its binding, and where its dead letters go.
+    """Declare our queue, its binding, and the queue of its dead letters.
 
-    `infra/rabbitmq/definitions.json` says the same; a broker refuses what differs.
+    They must equal those of `infra/rabbitmq/definitions.json`; the broker refuses a
+    different declaration.
     """
     channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
     channel.exchange_declare(DEAD_LETTERS, exchange_type="fanout", durable=True)
@@ -73,27 +74,27 @@ def declare(channel: Any) -> None:  # noqa: ANN401 pika's
 
 
 def approve(headers: Mapping[str, str], body: bytes) -> PendingEvents | None:
-    """Take one event from our queue; what that owes is sent once it is acknowledged."""
+    """Process an event from our queue; its results are sent once it is acknowledged."""
     bus = wiring.bus(claims=False)
     return approval.take(wiring.engine(), headers, body, bus)
 
 
-def bury(headers: Mapping[str, str], body: bytes) -> None:
-    """Take one message that the broker has given up."""
+def keep_given_up(headers: Mapping[str, str], body: bytes) -> None:
+    """Store a message that the broker has given up."""
     if headers.get("x-first-death-reason") == "delivery_limit":
-        # RabbitMQ drops the count when the limit is passed. The name is Pub/Sub's.
+        # RabbitMQ drops the count after the limit. The header's name is Pub/Sub's.
         count = {"cloudpubsubdeadlettersourcedeliverycount": str(DELIVERY_LIMIT + 1)}
         headers = {**headers, **count}
     approval.keep_given_up(wiring.engine(), headers, body)
 
 
-HANDLES: Mapping[str, Handle] = {QUEUE: approve, DEAD_LETTERS: bury}
+HANDLES: Mapping[str, Handle] = {QUEUE: approve, DEAD_LETTERS: keep_given_up}
 
 
 def consume(stop: list[bool]) -> None:
-    """Take messages until `stop` says so, or a queue or the channel has gone away.
+    """Process messages until `stop` is filled, or a queue or the channel is gone.
 
-    Raise pika's errors when the link breaks.
+    Raise pika's errors if the connection breaks.
     """
     broker = startup.settings().rabbitmq
     assert broker is not None, "config.load has checked it"
@@ -107,14 +108,14 @@ def consume(stop: list[bool]) -> None:
             channel.basic_consume(queue, _Consumer(handle, stop))
         log.info("consuming %s", ", ".join(HANDLES))
         while not stop and len(channel.consumer_tags) == len(HANDLES):
-            connection.process_data_events(time_limit=LOOK_SECONDS)
+            connection.process_data_events(time_limit=SIGNAL_POLL_SECONDS)
     finally:
         if connection.is_open:
-            connection.close()  # what is not acknowledged goes back to its queue
+            connection.close()  # unacknowledged messages go back to their queues
 
 
 class _Consumer:
-    """Handles messages of one queue, one by one; what fails goes back after a pause."""
+    """Processes messages of one queue one by one; requeues failures after a pause."""
 
     def __init__(self, handle: Handle, stop: list[bool]) -> None:
         self._handle = handle
@@ -127,10 +128,10 @@ class _Consumer:
         properties: Any,  # noqa: ANN401 pika's
         body: bytes,
     ) -> None:
-        """Handle one message, unless we are to stop: then it goes to the next worker.
+        """Process a message, unless we are stopping: then it goes to the next worker.
 
-        A message that we have a defect with comes back, until the broker's limit makes
-        it a dead letter.
+        A message that raises an unexpected error is redelivered until the broker's
+        limit makes it a dead letter.
         """
         if self._stop:
             return
@@ -158,30 +159,30 @@ class _Consumer:
             channel.basic_nack(delivery.delivery_tag, requeue=True)
 
     def _wait_for_database(self, connection: Any) -> None:  # noqa: ANN401 pika's
-        """Wait until a redelivery helps, or it would only spend the delivery limit."""
+        """Wait until a redelivery can succeed, to stay below the delivery limit."""
         while not self._stop:
-            connection.sleep(RETRY_SECONDS)  # answers heartbeats meanwhile
+            connection.sleep(RETRY_SECONDS)  # pika sends heartbeats meanwhile
             with suppress(ServiceError):
                 wiring.check_ready()
                 return
 
 
 def headers_of(delivery: Any, properties: Any) -> dict[str, str]:  # noqa: ANN401 pika's
-    """Return a message's headers as HTTP would have them, by lower-case name.
+    """Return a message's headers as in HTTP, by lower-case name.
 
-    CloudEvents' attributes are `ce-…`, with what else the message says in their place.
+    CloudEvents' attributes become `ce-…`; AMQP's properties fill in missing ones.
     """
-    given = properties.headers or {}
-    headers = {_text(name).lower(): _text(value) for name, value in given.items()}
+    items = (properties.headers or {}).items()
+    headers = {_text(name).lower(): _text(value) for name, value in items}
     for name in [name for name in headers if name.startswith("cloudevents")]:
         prefix, attribute = name[:12], name[12:]
-        if prefix in ("cloudevents:", "cloudevents_"):  # AMQP's binding has both
+        if prefix in ("cloudevents:", "cloudevents_"):  # the AMQP binding allows both
             headers[f"ce-{attribute}"] = headers.pop(name)
-    known = {
+    defaults = {
         "ce-id": properties.message_id,
         "ce-type": properties.type or delivery.routing_key,
     }
-    for name, value in known.items():
+    for name, value in defaults.items():
         if value:
             headers.setdefault(name, _text(value))
     headers["content-type"] = _text(properties.content_type or "application/json")
@@ -192,28 +193,28 @@ def headers_of(delivery: Any, properties: Any) -> dict[str, str]:  # noqa: ANN40
 
 
 def _text(value: object) -> str:
-    # pika gives bytes where it expected UTF-8 and found something else.
+    # pika returns bytes for a string that is not UTF-8.
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 class _Properties(pika.BasicProperties):  # type: ignore[misc] # it has no types
-    """Properties of which some cannot be decoded, such as a date in the year 50 000.
+    """Properties that tolerate invalid values, such as a date in the year 50 000.
 
-    pika would break the link at each delivery, and so never get past such a message.
+    pika would close the connection at each delivery of such a message, for ever.
     """
 
     def decode(self, encoded: bytes, offset: int = 0) -> "_Properties":
-        """Decode what can be; without more ado where something cannot."""
+        """Decode the properties; keep the raw bytes as a header if that fails."""
         try:
             super().decode(encoded, offset)
-        except Exception as error:  # noqa: BLE001 whatever a publisher made it raise
+        except Exception as error:  # noqa: BLE001 publishers may send anything
             log.warning("a message's properties cannot be read: %s", error)
             self.headers = {"x-undecoded": encoded.hex()}
         return self
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Consume until SIGTERM or SIGINT, connecting again whenever the link breaks."""
+    """Consume until SIGTERM or SIGINT, reconnecting whenever the connection breaks."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=SETTINGS,

@@ -12,9 +12,9 @@ from common.operations import lag, retention
 from common.web import replies
 from common.web.app import create_app, respond
 
-# Together with a slow statement or two they stay below a minute, when the scheduler
-# calls again; what is left then is the next call's. Only analytics may take longer, up
-# to 80 seconds, as no work goes on after the response: two sweeps may overlap.
+# With a slow statement or two, a call takes less than a minute, after which the
+# scheduler calls again and does the rest. Only analytics may take longer, up to 80
+# seconds, because no work goes on after the response; then two sweeps overlap.
 APPROVE_SECONDS = 10.0
 SWEEP_SECONDS = 25.0
 
@@ -25,7 +25,7 @@ app = create_app("outbox_relay", wiring.check_ready)
 @app.post("/", defaults={"path": ""})
 @app.post("/<path:path>")
 def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
-    """Approve what was forgotten, send what is owed, forget what expired, tell."""
+    """Approve missed orders, publish pending events, purge old rows, report the lag."""
     engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)

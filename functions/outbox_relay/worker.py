@@ -1,7 +1,7 @@
-"""The relay always on: publishes pending events as soon as it is notified, and polls.
+"""The always-on relay: publishes pending events as soon as it is notified, and polls.
 
-Most commits do not notify, since PostgreSQL serialises commits that do: only a
-publisher that leaves events behind does, and polling finds what a crash left.
+Most commits do not notify, because PostgreSQL serialises those that do: only a request
+that could not publish its events does. Polling finds what a crash left behind.
 """
 
 import argparse
@@ -18,31 +18,31 @@ from common.operations import lag, retention
 from common.telemetry import logs
 
 POLL_SECONDS = 2.0
-CHORES_SECONDS = 60.0
-# How long it does one thing before it looks up: at the chores, at a signal.
+MAINTENANCE_SECONDS = 60.0  # between two rounds of it
+# How long each task may take before maintenance is due or a signal is handled.
 SWEEP_SECONDS = 25.0
 BATCH_SECONDS = 4.0
 APPROVE_SECONDS = 4.0
-GLANCE_SECONDS = 0.25
+SIGNAL_POLL_SECONDS = 0.25
 PAUSE_SECONDS = 2.0  # after an error
 
 log = logs.get("relay.worker")
 
 
 class Worker:
-    """One relay, until somebody calls `stop`."""
+    """A relay that runs until `stop` is called."""
 
     def __init__(self, poll_seconds: float) -> None:
         self._poll_seconds = poll_seconds
-        self._chores_at = time.monotonic()
+        self._maintenance_at = time.monotonic()
         self._is_stopping = False
 
     def stop(self, *_signal: object) -> None:
-        """Have it finish the batch in hand and end."""
+        """Finish the current batch and stop."""
         self._is_stopping = True
 
     def run(self) -> None:
-        """Work until stopped, whatever happens to the database or the destinations."""
+        """Work until stopped, even if the database or destinations fail."""
         log.info("relay started; polls every %g s", self._poll_seconds)
         while not self._is_stopping:
             try:
@@ -52,38 +52,38 @@ class Worker:
                 log.warning(
                     "a pass of the relay failed: %s; trying again", error.detail
                 )
-                self._rest(PAUSE_SECONDS)
+                self._pause(PAUSE_SECONDS)
             except Exception:
                 log.exception("unexpected error in a pass of the relay; going on")
-                self._rest(PAUSE_SECONDS)
+                self._pause(PAUSE_SECONDS)
         log.info("relay stopped")
 
     def _serve(self, listener: Listener) -> None:
         while not self._is_stopping:
-            if time.monotonic() >= self._chores_at:
-                # First, so that a chore that fails keeps no events waiting.
-                self._chores_at = time.monotonic() + CHORES_SECONDS
-                self.do_chores()
+            if time.monotonic() >= self._maintenance_at:
+                # Set first, so that events do not wait if maintenance keeps failing.
+                self._maintenance_at = time.monotonic() + MAINTENANCE_SECONDS
+                self.maintain()
             if not self.sweep():
                 self._wait(listener)
 
     def sweep(self, analytics_timeout: float = BATCH_SECONDS) -> dict[str, int]:
-        """Send what is due; return how many events ended how.
+        """Publish due events; return their number by result.
 
-        What analytics takes longer for goes on beside the next sweeps.
+        A slow call to analytics goes on in the background during the next sweeps.
         """
-        swept = wiring.relay().sweep(
+        counts = wiring.relay().sweep(
             SWEEP_SECONDS,
             timeout=BATCH_SECONDS,
             analytics_timeout=analytics_timeout,
             should_stop=lambda: self._is_stopping,
         )
-        if swept:
-            log.info("relay pass done", extra={"fields": {"events": swept}})
-        return swept
+        if counts:
+            log.info("relay pass done", extra={"fields": {"events": counts}})
+        return counts
 
-    def do_chores(self) -> None:
-        """Approve what was forgotten, forget what expired, tell how things stand."""
+    def maintain(self) -> None:
+        """Approve missed orders, purge old rows, report the lag."""
         engine, settings = wiring.engine(), startup.settings()
         approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
         purged = retention.purge(engine, settings.event_retention_days)
@@ -99,26 +99,26 @@ class Worker:
     def _wait(self, listener: Listener) -> None:
         deadline = time.monotonic() + self._poll_seconds
         while not self._is_stopping and (left := deadline - time.monotonic()) > 0:
-            if listener.wait(min(left, GLANCE_SECONDS)):
+            if listener.wait(min(left, SIGNAL_POLL_SECONDS)):
                 return
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._is_stopping and time.monotonic() < deadline:
-            time.sleep(GLANCE_SECONDS)
+            time.sleep(SIGNAL_POLL_SECONDS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Relay until SIGTERM or SIGINT; with `--once`, until nothing more is due."""
+    """Relay until SIGTERM or SIGINT; with `--once`, until no more events are due."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--poll-seconds",
         type=_seconds,
         default=POLL_SECONDS,
-        help="look this often without being told (default: %(default)s)",
+        help="how often to look without a notification (default: %(default)s)",
     )
     parser.add_argument(
-        "--once", action="store_true", help="do all that is due now, and end"
+        "--once", action="store_true", help="do everything that is due now, then exit"
     )
     arguments = parser.parse_args(argv)
     wiring.start("DATABASE", "EVENT_BUS")
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _once(worker: Worker) -> None:
     try:
-        worker.do_chores()
+        worker.maintain()
         while worker.sweep(ANALYTICS_TIMEOUT_SECONDS):
             pass
     except ServiceError as error:
@@ -145,8 +145,8 @@ def _once(worker: Worker) -> None:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not 0 < seconds <= CHORES_SECONDS:
-        raise argparse.ArgumentTypeError(f"more than 0, up to {CHORES_SECONDS:g}")
+    if not 0 < seconds <= MAINTENANCE_SECONDS:
+        raise argparse.ArgumentTypeError(f"more than 0, up to {MAINTENANCE_SECONDS:g}")
     return seconds
 
 

@@ -217,7 +217,7 @@ def test_on_cloud_run_a_function_with_users_does_not_start_by_default(
         service.client(function)
     assert str(raised.value) == (
         "configuration error: IDENTITY_SOURCE is not set:"
-        " on Cloud Run it must be said, header or apigateway"
+        " on Cloud Run it must be header or apigateway"
     )
 
 

@@ -172,7 +172,7 @@ USES: dict[str, Use] = {
     "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
     "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
     "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
-    "dead_letters.bury": Use(
+    "dead_letters.insert": Use(
         {"source": "approval", "reason": "no", "body": "x", "headers": "{}"}
         | {"event_id": None, "event_type": None, "order_id": 5}
     ),
@@ -202,7 +202,7 @@ USES: dict[str, Use] = {
     "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
-    "readiness.ask": Use({"tables": "{orders,outbox}"}),
+    "readiness.check": Use({"tables": "{orders,outbox}"}),
     "restore.backlog": Use(reads=15_000, sorts=10_000),  # rare, as all of these
     "restore.doubt": Use({"after": 0, "up_to": 2**62}, reads=15_000, sorts=5000),
     "restore.end": Use({"outcome": "done", "id": 77}),

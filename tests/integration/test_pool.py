@@ -121,7 +121,7 @@ def test_links_that_were_forgotten_while_idle_cost_one_short_wait_and_no_request
     link: Link, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "IDLE_SECONDS", 0)
-    monkeypatch.setattr(prepared, "ASK_SECONDS", 1)
+    monkeypatch.setattr(prepared, "TEST_TIMEOUT_SECONDS", 1)
     execute(database_url, "CREATE TABLE word (number int)")
     with engine_on(link.through(database_url), pool_size=POOLED) as engine:
         fill(engine)

@@ -253,7 +253,7 @@ def test_what_waits_for_an_rpc_in_doubt_is_never_sent_behind_our_back(
     grace: float,
     results: list[Result],
 ) -> None:
-    monkeypatch.setattr(pubsub, "GATHERED", 1)  # each item is an RPC of its own
+    monkeypatch.setattr(pubsub, "BATCH_MESSAGES", 1)  # each item is an RPC of its own
     monkeypatch.setattr(pubsub, "GRACE_SECONDS", grace)
     double.spoil(delay=1.5)
     items = [event(n, event_type=ITEM) for n in (1, 2, 3)]

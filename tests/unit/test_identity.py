@@ -181,7 +181,7 @@ def refusal(*needs: str, **environ: str) -> str:
 def test_on_cloud_run_a_source_of_users_is_required(environ: dict[str, str]) -> None:
     message = refusal("IDENTITY", **environ)
     assert message == (
-        "IDENTITY_SOURCE is not set: on Cloud Run it must be said, header or apigateway"
+        "IDENTITY_SOURCE is not set: on Cloud Run it must be header or apigateway"
     )
 
 
