@@ -48,8 +48,8 @@ crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH
 		$(BIN)/python -m pytest tests/faults --numprocesses 0 -q -s $(ARGS)
 
 check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, tests
-	@# An index may know nothing of our releases (a mirror, or none at hand): that is told,
-	@# and stops nobody but who asks for AUDIT=required. What is known to be bad does.
+	@# If an index does not know our releases (a mirror, or none available), the run says so
+	@# and goes on, unless AUDIT=required. A known vulnerability always fails.
 	@$(MAKE) --no-print-directory -j2 ARGS= AUDIT=$(or $(AUDIT),possible) secrets audit
 	@$(BIN)/pip-licenses >/dev/null
 	@$(BIN)/ruff format --check .
@@ -62,7 +62,7 @@ check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, 
 graph: $(STAMP) ## draw who imports whom in common/ (ARGS=--json)
 	@$(BIN)/python -m infra.graph $(ARGS)
 
-format: $(STAMP) ## rewrite the code in the project's format, mend what can be
+format: $(STAMP) ## rewrite the code in the project's format, fix what can be
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -106,7 +106,7 @@ PIP_AUDIT = $(BIN)/pip-audit --requirement requirements/dev.txt --require-hashes
 	--disable-pip --progress-spinner off $(ACCEPTED_VULNERABILITIES:%=--ignore-vuln %)
 
 # pip-audit passes a release that its index does not know: for us, it was not audited.
-audit: $(STAMP) ## ask for known vulnerabilities (AUDIT=possible: go on where nobody knows)
+audit: $(STAMP) ## check for known vulnerabilities (AUDIT=possible: go on if unknown)
 	@mode=$(or $(AUDIT),required); case $$mode in required|possible) ;; \
 		off) echo '*** AUDIT=off: no dependency was audited ***' >&2; exit;; \
 		*) echo 'AUDIT must be required, possible or off' >&2; exit 2;; esac; \
@@ -121,9 +121,8 @@ audit: $(STAMP) ## ask for known vulnerabilities (AUDIT=possible: go on where no
 	else echo 'No known vulnerability'; exit; fi; \
 	echo "*** audit: $$gap ***" >&2; [ $$mode = possible ]
 
-# Which licences are agreed to, and what is none of those: [tool.pip-licenses] in
-# pyproject.toml.
-licences: $(STAMP) ## list licences of dependencies, refuse what is not agreed to
+# The accepted licences are in pyproject.toml, [tool.pip-licenses].
+licences: $(STAMP) ## list licences of dependencies, fail if one is not accepted
 	@$(BIN)/pip-licenses $(ARGS)
 
 docs: $(STAMP) ## build docs/ as a site in build/site (ARGS=--serve)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class SiblingsConsumer:
-    """Consumes the siblings' queues in a thread, connecting anew when need be."""
+    """Consume the siblings' queues in a thread, reconnecting if necessary."""
 
     def __init__(self, broker: RabbitMQ, sink: EventSink) -> None:
         self._broker = broker
@@ -47,7 +47,7 @@ class SiblingsConsumer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let go; what is not acknowledged stays with the broker."""
+        """Stop; unacknowledged messages stay with the broker."""
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
 
@@ -97,11 +97,11 @@ class ApprovalWorker:
         )
 
     def start(self) -> None:
-        """Begin to watch it, so that one that falls over is started again."""
+        """Start watching the worker, so that it is restarted if it ends."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to stop, and see that it does."""
+        """Stop the worker, by force if necessary."""
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
         self._process.terminate()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 64  # to each address; more are opened and not kept
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 60.0
-# About one link and not about what is sent over it (RFC 9110, 7.6.1).
+# Headers of one connection, which are not forwarded (RFC 9110, 7.6.1).
 HOP_BY_HOP = {
     "connection",
     "keep-alive",
@@ -31,7 +31,7 @@ HOP_BY_HOP = {
 
 
 def forward_to(url: str) -> "WSGIApplication":
-    """Return an app that passes each request on to `url`, and the answer back.
+    """Return an app that passes each request on to `url`, and the response back.
 
     Where nobody answers it is a 502 that names the address to whoever runs this.
     """

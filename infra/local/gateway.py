@@ -50,10 +50,10 @@ class Gateway:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Pass the request on to whom its path belongs."""
-        # What a client says about prefixes is not to be believed.
+        """Pass the request on to the function or sandbox that its path belongs to."""
+        # A client's own prefix header must not count.
         environ.pop("HTTP_X_FORWARDED_PREFIX", None)
-        # Stands for identity-aware access, which says who is at the console.
+        # In place of identity-aware access, which identifies the console's operator.
         environ["HTTP_X_OPS_OPERATOR"] = OPERATOR
         path = environ["PATH_INFO"]
         if path == "/":

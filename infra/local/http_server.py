@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 MAX_BODY_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 75
-DROP_CONNECTION = "infra.drop_connection"  # an app sets it to answer with a hang-up
+DROP_CONNECTION = "infra.drop_connection"  # an app sets it to close the connection
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class HttpServer:
         )
 
     def start(self) -> None:
-        """Begin to answer, in threads of its own."""
+        """Start serving, in threads of its own."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Hang up on everybody, free the port and wait for threads to end."""
+        """Close all connections, free the port and wait for threads to end."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -97,7 +97,7 @@ class _ThreadedServer(socketserver.ThreadingTCPServer):
             self._connections_lock.notify_all()
 
     def hang_up(self, patience_seconds: float = 5) -> None:
-        """End every open connection and wait until its thread has let go of it."""
+        """Close every open connection and wait until its thread has ended."""
         with self._connections_lock:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ class _ThreadedServer(socketserver.ThreadingTCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each kept-alive answer waits 40 ms
+    disable_nagle_algorithm = True  # else each kept-alive response waits 40 ms
     wbufsize = -1  # status, headers and body leave in one packet
     timeout = IDLE_SECONDS
     server: _ThreadedServer

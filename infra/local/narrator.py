@@ -47,7 +47,7 @@ class Narrator:
             self._note(what, expected, got)
 
     def wait_for(self, what: str, expected: object, look: Callable[[], object]) -> None:
-        """Look until it is as expected; note a mismatch when patience runs out."""
+        """Poll until the value is as expected; note a mismatch at the time-out."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = FIRST_LOOK_SECONDS
         while (got := look()) != expected:
@@ -58,7 +58,7 @@ class Narrator:
             pause = min(1.0, pause * 1.5)
 
     def end(self) -> None:
-        """Print how it went."""
+        """Print the result."""
         well = "every step as expected"
         if self.mismatches:
             well = f"{self.mismatches} not as expected"

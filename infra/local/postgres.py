@@ -31,9 +31,9 @@ from infra.local.postgres_binaries import (
 START_SECONDS = 30
 STOP_SECONDS = 20
 
-# `read` ends without a line only when the parent's end of the pipe closed without a
-# word: the parent is dead. The double fork keeps the guard out of sight of the
-# postmaster, which would take the end of an unknown child for a crash.
+# `read` ends without a line only if the parent died and its end of the pipe closed. The
+# double fork hides the guard from the postmaster, which would take the end of an
+# unknown child for a crash.
 GUARDED = (
     "exec 3<&0; ( ( read -r _ <&3 || kill -INT $$ ) >/dev/null 2>&1 & );"
     ' exec "$@" 3<&- </dev/null'
@@ -132,15 +132,15 @@ def _initialise(cluster: _Cluster, *, durable: bool) -> None:
     command += ["--username", "postgres", "--pwfile", str(cluster.password)]
     command += ["--encoding", "UTF8", *_locale(major)]
     command += [] if durable else ["--no-sync"]
-    # The password travels in the clear, on loopback only: SCRAM would cost each
-    # connection 40 ms of Python. Trust would hand a shared machine our account.
+    # The password is sent in plain text, on loopback only: SCRAM would cost each
+    # connection 40 ms of Python. Trust would open the database to all local users.
     command += ["--auth", "password"]
     with cluster.log.open("wb") as log:
         initdb = _spawn(command, log)
         initdb.communicate()
     if initdb.returncode:
-        said = _last_line(cluster.log.read_text(errors="replace"))
-        raise EmbeddedPostgresError(f"initdb failed: {said} ({cluster.log})")
+        reason = _last_line(cluster.log.read_text(errors="replace"))
+        raise EmbeddedPostgresError(f"initdb failed: {reason} ({cluster.log})")
     draft.rename(cluster.data)
 
 
@@ -186,10 +186,10 @@ def _serves(pid: int, data: Path) -> bool:
 def _start(
     cluster: _Cluster, max_connections: int, *, durable: bool
 ) -> tuple["subprocess.Popen[bytes]", int]:
-    """Start the server and answer it with its port, once it takes connections."""
+    """Start the server; return it with its port once it takes connections."""
     deadline = time.monotonic() + START_SECONDS
     while True:
-        # Somebody may take the port before the server does: then take another.
+        # Another process may take the port before the server does: then try again.
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         server = _launch(cluster, port, max_connections, durable=durable)
@@ -279,7 +279,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         with suppress(subprocess.TimeoutExpired):
             server.wait(STOP_SECONDS)
     if server.stdin:
-        # A line sends the guard home: the pid is no longer its to signal.
+        # A line ends the guard: it must not signal the pid any more.
         with suppress(BrokenPipeError):
             server.stdin.write(b"\n")
             server.stdin.flush()
@@ -289,4 +289,4 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

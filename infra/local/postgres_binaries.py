@@ -93,7 +93,7 @@ def _output(command: list[str | Path]) -> str:
 
 
 def account() -> pwd.struct_passwd | None:
-    """Return who runs the server in our place: None when we can do so ourselves."""
+    """Return the account that runs the server, or None if this process can."""
     if os.geteuid() != 0:
         return None
     try:
@@ -141,7 +141,7 @@ def _elsewhere(folder: Path) -> Path:
     link = folder / "elsewhere"
     if not link.exists():
         link.unlink(missing_ok=True)
-        # A name nobody can know beforehand: in /var/tmp anybody may put a trap.
+        # An unpredictable name, because any user can write to /var/tmp.
         outside = Path(tempfile.mkdtemp(prefix="order-service-", dir="/var/tmp"))
         outside.chmod(0o711)
         link.symlink_to(outside)

@@ -35,7 +35,7 @@ LOG_LEVEL=INFO shows a line for each request.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop; return the exit status."""
+    """Run until a signal stops it; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.run",
         description=DESCRIPTION,
@@ -94,7 +94,7 @@ def _serve(port: int, folder: Path, *, durable: bool) -> None:
         say(
             f"\nThe order service is at {url}/ (what is here, with links)\n"
             f"Its documentation is at   {url}/api/schema/swagger-ui/\n"
-            # Somebody's own address may hold a password.
+            # A configured address may hold a password.
             f"{database if is_ours else ''}\n"
             "To fill a cart and check out, paste:\n\n"
             f"{ready_made_request(url)}\n\n"
@@ -104,7 +104,7 @@ def _serve(port: int, folder: Path, *, durable: bool) -> None:
         try:
             threading.Event().wait()
         finally:
-            # Once is enough: from here on nothing may interrupt the stopping.
+            # From here on a second signal must not interrupt the shutdown.
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             say("\nStopping …")

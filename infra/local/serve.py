@@ -22,7 +22,7 @@ from infra.local.sandbox.running import Sandbox
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; return the exit status."""
+    """Serve until a signal stops it; return the exit status."""
     arguments = _arguments(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
@@ -124,9 +124,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _part(
-    add: Callable[..., argparse.ArgumentParser], name: str, said: str, epilog: str
+    add: Callable[..., argparse.ArgumentParser], name: str, purpose: str, epilog: str
 ) -> argparse.ArgumentParser:
-    parser = add(name, help=said, description=f"{said.capitalize()}.", epilog=epilog)
+    description = f"{purpose.capitalize()}."
+    parser = add(name, help=purpose, description=description, epilog=epilog)
     parser.add_argument("--host", default=LOOPBACK, help="default: %(default)s")
     parser.add_argument(
         "--port", type=int, default=8080, help="default: %(default)s; 0: a free one"

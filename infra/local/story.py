@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 30
 
 
 class Story:
-    """One buyer and one order, told through `narrator`; each telling is a new buyer."""
+    """One buyer and one order, printed by `narrator`; each run has a new buyer."""
 
     def __init__(self, url: str, session: requests.Session, narrator: Narrator) -> None:
         self._url = url
@@ -36,7 +36,7 @@ class Story:
         self._items: dict[str, int] = {}
 
     def tell(self) -> None:
-        """Go through every step; raise StoryError where there is no going on."""
+        """Run every step; raise StoryError if it cannot go on."""
         self._fill_cart()
         self._check_out_too_much()
         self._set_queue_paused("shopcart", paused=True)
@@ -268,7 +268,7 @@ class Story:
 
 
 def _json(reply: requests.Response) -> dict[str, Any]:
-    """Return the reply's JSON object, an empty one where it is none."""
+    """Return the reply's JSON object, or an empty one if it has none."""
     try:
         body = reply.json()
     except ValueError:

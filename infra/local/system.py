@@ -54,7 +54,7 @@ def running_system(
     environ = {name: value for name, value in os.environ.items() if value.strip()}
     with contextlib.ExitStack() as stack:
         gateway = Gateway()
-        server = HttpServer(gateway, port)  # takes the port, answers nobody yet
+        server = HttpServer(gateway, port)  # takes the port, serves nothing yet
         stack.callback(server.stop)
         settings = _check(_fill(environ, server.url, NOT_YET_KNOWN))
         has_broker = "rabbitmq" in settings.bus
@@ -118,12 +118,12 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
         "SHOP_SERVICE": f"{url}/sandbox/shop",
         "ANALYTIC_SERVICE": f"{url}/sandbox/analytics",
         "THREADS": THREADS,
-        # What a request did is in its answer; what went wrong belongs on the screen.
+        # Responses show what requests did; only problems belong on the screen.
         "LOG_LEVEL": "WARNING",
     }
     if "OTEL_EXPORTER_OTLP_ENDPOINT" not in environ:
         filled["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{url}/traces"
-        filled["OTEL_BSP_SCHEDULE_DELAY"] = "300"  # milliseconds: somebody looks on
+        filled["OTEL_BSP_SCHEDULE_DELAY"] = "300"  # milliseconds: a person is watching
     if not {"EVENT_SINK_URL", "K_SINK"} & environ.keys():
         filled["EVENT_SINK_URL"] = f"{url}/events"
     named = {"EVENT_BUS", "RABBITMQ_HOST", "RABBITMQ_URL", "PUBSUB_PROJECT"}

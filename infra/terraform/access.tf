@@ -1,5 +1,5 @@
-# Who may do what. Nothing is granted to a project's default accounts, and nobody from
-# outside may invoke anything.
+# Roles and invokers. Nothing is granted to a project's default accounts, and nothing can
+# be invoked from outside.
 
 locals {
   # Each process's account, by name; migrations' is a case of its own.
@@ -58,7 +58,7 @@ resource "google_project_iam_member" "database" {
   member  = each.value.member
 }
 
-# It logs in with its password: a tunnel is all that it needs.
+# It logs in with its password, so it only needs a tunnel.
 resource "google_project_iam_member" "migrations" {
   project = var.project_id
   role    = "roles/cloudsql.client"

@@ -1,5 +1,5 @@
-# When somebody is called. What the relay knows of the backlog comes from a line that it
-# logs each minute (common/operations/lag.py); a test holds the names here to those there.
+# Alerts. Those on the backlog read a line that the relay logs each minute
+# (common/operations/lag.py); a test compares the names here with those there.
 
 locals {
   # The line's numbers that are followed.

@@ -1,5 +1,5 @@
-# Who comes to the operations console: people, whom identity-aware access asks for their
-# Google account. The console itself verifies what that signs, once more.
+# Access to the operations console: identity-aware access asks people for their Google
+# account, and the console verifies its signed assertion.
 
 locals {
   settings_of_console = merge(

@@ -1,4 +1,4 @@
-# One page to look at: what users feel on top, then the backlog, then what it runs on.
+# The dashboard: latency and errors on top, then the backlog, then resources.
 
 locals {
   of_service  = ["resource.label.service_name"]

@@ -1,4 +1,4 @@
-# Cloud SQL, and who may log in. Functions, workers and operators' orderctl log in as
+# Cloud SQL and its logins. Functions, workers and operators' orderctl log in as
 # their own service accounts, without a password. The migration job's login is made by
 # hand, because its password would stay in the state: README.md says how.
 
@@ -42,7 +42,7 @@ resource "google_sql_database_instance" "orders" {
     disk_autoresize             = true
     deletion_protection_enabled = var.deletion_protection
 
-    # Who cannot prove by Cloud SQL's connector who they are does not get as far as a login.
+    # Clients without Cloud SQL's connector cannot even try to log in.
     connector_enforcement = "REQUIRED"
 
     ip_configuration {

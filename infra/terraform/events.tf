@@ -1,5 +1,5 @@
-# Pub/Sub: the topic, what pushes an item's move to the approval handler, and where
-# messages go that were delivered in vain. Only where event_bus names pubsub.
+# Pub/Sub: the topic, the push of status changes to the approval handler, and its dead
+# letters. Only if event_bus names pubsub.
 
 locals {
   buses        = split(",", var.event_bus)
@@ -47,7 +47,7 @@ resource "google_pubsub_subscription" "approvals" {
   enable_message_ordering    = true
   message_retention_duration = "604800s"
 
-  # For a push this is how long the handler has: a later answer is none.
+  # For a push this is the handler's deadline: a later response does not count.
   ack_deadline_seconds = local.functions.approval_handler.timeout_seconds + 10
 
   push_config {

@@ -1,6 +1,6 @@
-# What must be there before anything can be built or filled in: services of Google's,
-# the image repository, empty secrets, network, database. The first deployment applies
-# it by itself, because the rest needs images and secrets' values:
+# What must exist before anything can be built: services of Google's, the image
+# repository, empty secrets, network, database. The first deployment applies it
+# separately, because the rest needs images and secrets' values:
 #
 #   terraform apply -target=terraform_data.foundation
 
@@ -72,7 +72,7 @@ resource "google_secret_manager_secret" "this" {
   depends_on = [google_project_service.enabled]
 }
 
-# Cloud Build makes the images as nobody else.
+# The account with which Cloud Build makes the images, and which does nothing else.
 resource "google_service_account" "build" {
   account_id   = "order-build"
   display_name = "Builds images of packages"

@@ -1,5 +1,5 @@
-# A Cloud Run service for each function. What is true of all stands in the resource,
-# what is true of one in `traits`.
+# A Cloud Run service for each function: common settings in the resource, others in
+# `traits`.
 
 locals {
   traits = { for name, traits in local.traits_of_all : name => traits if name != "ops_console" || var.ops_console }
@@ -48,8 +48,8 @@ locals {
       memory        = "256Mi"
       max_instances = 2
     }
-    # For operators, whom identity-aware access lets in (console.tf). It sends no event:
-    # what it changes, the relay tells.
+    # For operators, behind identity-aware access (console.tf). It sends no events: the
+    # relay sends those of its changes.
     ops_console = {
       siblings      = ["PRODUCT_SERVICE"]
       ingress       = "INGRESS_TRAFFIC_ALL"
@@ -212,7 +212,7 @@ resource "google_cloud_run_v2_service" "function" {
         }
       }
 
-      # Both ask for the process only: a database that is away is no reason to end it.
+      # Both check the process only: an unavailable database is no reason to end it.
       startup_probe {
         period_seconds    = 1
         timeout_seconds   = 1

@@ -1,5 +1,5 @@
 # `orderctl` beside the database, which has no public address: a job that an operator
-# starts with the command of the day.
+# starts with a command.
 #
 #   gcloud run jobs execute orderctl --region REGION --wait --args=doctor
 

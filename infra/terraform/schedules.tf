@@ -1,5 +1,5 @@
-# The sweep, each minute. One call does all of it, in this order: approve what lost its
-# trigger, send what is owed, delete what was kept long enough. So there is one job.
+# The sweep, each minute. One call does all of it, in this order: approve complete orders,
+# send pending events, delete expired rows. So there is one job.
 
 resource "google_service_account" "scheduler" {
   account_id   = "order-scheduler"

@@ -1,5 +1,5 @@
-# What may stay where a function may not: the consumer of RabbitMQ's queue, and a relay
-# that hears of events within moments. Off unless there are instances of them.
+# Processes that are always on: the consumer of RabbitMQ's queue, and a relay that sends
+# events within moments. Off unless they have instances.
 
 locals {
   worker_threads = 4

@@ -1,6 +1,6 @@
-"""What the sandbox's product service sells at first.
+"""The initial catalogue of the sandbox's product service.
 
-Half of the rows cannot be ordered: each shows one way in which a cart line is wrong.
+Half of the articles cannot be ordered, each for another reason.
 """
 
 from dataclasses import dataclass
@@ -62,9 +62,9 @@ ARTICLES = (
     ),
     # No price of its own: the base price counts.
     Article(id=POSTER, title="Poster", amount=40, base_price="12.0", shop_id=WORKSHOP),
-    # "is_active" is missing from the answer: counts as active.
+    # "is_active" is missing from the response: counts as active.
     Article(id=CANDLE, title="Candle", amount=60, price="4", is_active=None),
-    # The variation never brings its product along: it has to be read.
+    # The variation is returned without its product, which has to be read separately.
     Article(id=CLOCK, title="Clock", amount=30, price="89.9", is_nested=False),
     Article(id=RUG, title="Rug", amount=0, price="120.0"),
     # Oversold: stock below zero.
@@ -105,7 +105,7 @@ def put_article(store: Store, article: Article) -> None:
 
 
 def fill_catalogue(store: Store) -> None:
-    """Put the articles above into a catalogue that is empty; else change nothing."""
+    """Put the articles above into the catalogue if it is empty."""
     with store.transaction() as connection:
         if connection.execute("SELECT 1 FROM variation LIMIT 1").fetchone():
             return

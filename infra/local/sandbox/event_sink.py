@@ -1,7 +1,7 @@
 """The local event bus: takes CloudEvents over HTTP into its consumers' queues.
 
-A rejected message steps aside until its next attempt, so it blocks no other; the same
-event twice is two messages, as with a broker.
+A refused message waits for its next attempt without blocking others; an event that is
+sent twice is two messages, as with a broker.
 """
 
 import contextlib
@@ -64,9 +64,9 @@ Consumer = Callable[[Event], None]
 class EventSink:
     """Queues in front of `consumers`; a consumer refuses a message by raising.
 
-    Nothing is delivered before `start()`, or by hand with `deliver()`. With
-    `is_fed_by_broker` the queues hear only what a broker has in theirs, so that an
-    event which takes both ways is not heard twice.
+    Messages are delivered after `start()`, or by `deliver()`. With `is_fed_by_broker`
+    the queues take only what a broker has in its own, so that an event which is sent
+    to both is not delivered twice.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EventSink:
         self._workers: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Deliver from now on, one thread a queue, what a former process owed first."""
+        """Start delivery, one thread for each queue, beginning with older messages."""
         self._trim()
         for queue in self._consumers:
             worker = threading.Thread(
@@ -95,7 +95,7 @@ class EventSink:
             self._workers.append(worker)
 
     def stop(self) -> None:
-        """Finish what is being delivered; the rest stays owed."""
+        """Finish current deliveries; the rest stays pending."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -128,7 +128,7 @@ class EventSink:
             self._changed.notify_all()
 
     def deliver(self) -> int:
-        """Try every owed message once, in order; return how many were taken."""
+        """Try every pending message once, in order; return how many were accepted."""
         with self._store.transaction() as connection:
             pending = connection.execute(
                 "SELECT id, queue FROM delivery WHERE delivered_at IS NULL ORDER BY id"
@@ -140,7 +140,7 @@ class EventSink:
         )
 
     def queues(self) -> dict[str, dict[str, Any]]:
-        """Return each queue's state; what a paused queue holds is owed as well."""
+        """Return each queue's state; `owed` counts pending messages, paused or not."""
         with self._store.transaction() as connection:
             rows = connection.execute(
                 "SELECT queue, count(*) AS owed, max(last_error) AS error FROM delivery"

@@ -18,20 +18,20 @@ from infra.local.sandbox.store import Store
 
 
 class ReadCache:
-    """What the real service's cache does: holds the last row read, under no key."""
+    """Behave like the real service's cache, which holds the last row without a key."""
 
     def __init__(self) -> None:
         self._last: dict[str, Any] | None = None
 
-    def answer(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return `row`, or what a read through the cache makes of it."""
-        answer = row
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return `row`, or what a read through the cache returns instead."""
+        result = row
         if "no-store" not in request.headers.get("Cache-Control", ""):
-            answer = self._last or row
-            if "product" in answer:
-                answer = {**answer, "product": None}
+            result = self._last or row
+            if "product" in result:
+                result = {**result, "product": None}
         self._last = row
-        return answer
+        return result
 
 
 def product_routes(store: Store) -> list[Route]:
@@ -68,14 +68,14 @@ def find_variation(store: Store, variation_id: str) -> dict[str, Any] | None:
 
 
 def list_catalogue(store: Store) -> list[dict[str, Any]]:
-    """Return every variation, for people to look at."""
+    """Return every variation."""
     with store.transaction() as connection:
         rows = connection.execute("SELECT * FROM variation ORDER BY id").fetchall()
         return [_show_variation(connection, row) for row in rows]
 
 
 def set_stock(store: Store, variation_id: str, amount: int) -> bool:
-    """Set what is in stock; False when there is no such variation."""
+    """Set the stock; return False if there is no such variation."""
     with store.transaction() as connection:
         changed = connection.execute(
             "UPDATE variation SET amount = ? WHERE id = ?", (amount, variation_id)
@@ -90,7 +90,7 @@ def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Respon
     row = find_variation(store, key)
     if row is None:
         return complain(404, "Variation not found")
-    return reply(cache.answer(row))
+    return reply(cache.read(row))
 
 
 def _read_product(store: Store, cache: ReadCache, product_id: str) -> Response:
@@ -101,7 +101,7 @@ def _read_product(store: Store, cache: ReadCache, product_id: str) -> Response:
         row = _find_product(connection, key)
     if row is None:
         return complain(404, "Product not found")
-    return reply(cache.answer(row))
+    return reply(cache.read(row))
 
 
 def _list_variations(store: Store) -> Response:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from flask import Flask, Response, request
 
-Route = tuple[str, str, Callable[..., Response]]  # method, path, what answers
+Route = tuple[str, str, Callable[..., Response]]  # method, path, handler
 
 # Decimals leave as numbers with the very digits they hold.
 _encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -84,17 +84,17 @@ class Sandbox:
         if name in self._siblings and name != "sink":
             app = self._siblings[name]
             prefix, inner = f"/sandbox/{name}", slash + tail
-        moved = environ | {
+        inner_environ = environ | {
             "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + prefix,
             "PATH_INFO": inner,
         }
-        answer = app(moved, start_response)
+        response = app(inner_environ, start_response)
         environ.update(
-            {key: value for key, value in moved.items() if key.startswith("infra.")}
+            {k: value for k, value in inner_environ.items() if k.startswith("infra.")}
         )
-        return answer
+        return response
 
     def close(self) -> None:
-        """Stop deliveries and let go of the data."""
+        """Stop deliveries and close the data file."""
         self.sink.stop()
         self.store.close()

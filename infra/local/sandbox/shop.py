@@ -24,7 +24,7 @@ AskUrl = Callable[[], str]
 def shop_routes(store: Store, order_service_url: AskUrl) -> list[Route]:
     """Return the routes, relative to the service's base URL.
 
-    `order_service_url` is asked at each action, as it may not be known at the start.
+    `order_service_url` is called at each action, as the URL may be unknown at start.
     """
     change_status = partial(_change_status, store, order_service_url)
     return [
@@ -75,16 +75,16 @@ def _change_status(
     if not _has_row(store, order_item_id):
         return complain(404, "Shop order item not found")
     try:
-        answer = _ask_order_service(
+        response = _call_order_service(
             f"{order_service_url()}/api/order-items/{order_item_id}/status/",
             request.headers.get("X-User-ID", OWNER),
             body_field("status"),
         )
     except requests.RequestException as error:
         return complain(503, f"order service: {type(error).__name__}")
-    if answer.status_code != requests.codes.ok:
-        return complain(502, f"order service: {answer.status_code} {answer.text}")
-    item = answer.json()
+    if response.status_code != requests.codes.ok:
+        return complain(502, f"order service: {response.status_code} {response.text}")
+    item = response.json()
     with store.transaction() as connection:
         connection.execute(
             "UPDATE shop_row SET status = ? WHERE order_item_id = ?",
@@ -93,7 +93,7 @@ def _change_status(
     return reply(item)
 
 
-def _ask_order_service(url: str, owner: str, status: object) -> requests.Response:
+def _call_order_service(url: str, owner: str, status: object) -> requests.Response:
     """Call the status endpoint as the real shop service does: no token, no retry."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy and no .netrc between two local servers

@@ -33,7 +33,7 @@ def shopcart_routes(store: Store) -> list[Route]:
 
 
 def hear_event(store: Store, event: dict[str, Any]) -> None:
-    """Empty the cart of whoever has ordered; the cart itself and its id stay."""
+    """Empty the cart of the user who has ordered; the cart itself and its id stay."""
     data = event.get("data")
     if event.get("event_type") != "order.created" or not isinstance(data, dict):
         return
@@ -62,7 +62,7 @@ def find_cart(store: Store, user: str) -> dict[str, Any] | None:
 
 
 def add_cart_line(store: Store, user: str, variation: str, quantity: int) -> int:
-    """Add a line, unchecked, and answer its id; makes the cart where there is none."""
+    """Add a line, unchecked, and return its id; make the cart if there is none."""
     with store.transaction() as connection:
         connection.execute("INSERT OR IGNORE INTO cart (user_uuid) VALUES (?)", (user,))
         cursor = connection.execute(

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS product (
     id TEXT PRIMARY KEY,
     shop_id TEXT,
     title TEXT,
-    is_active INTEGER,  -- null: the field is missing from the answer
+    is_active INTEGER,  -- null: the field is missing from the response
     base_price TEXT
 );
 CREATE TABLE IF NOT EXISTS variation (
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS variation (
     product_id TEXT,
     amount INTEGER NOT NULL,
     price TEXT,
-    is_nested INTEGER NOT NULL DEFAULT 1  -- 0: "product" is null in every answer
+    is_nested INTEGER NOT NULL DEFAULT 1  -- 0: "product" is null in every response
 );
 CREATE TABLE IF NOT EXISTS shop_row (
     order_item_id INTEGER PRIMARY KEY,
@@ -81,13 +81,13 @@ class Store:
         )
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")
-        # Survives the end of this process, which is all a sandbox has to survive.
+        # Data survives the end of this process, which is enough for a sandbox.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(SCHEMA)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Return commits, raise rolls back; everybody else waits meanwhile."""
+        """Commit at the end of the block, roll back if it raises; others wait."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -98,7 +98,7 @@ class Store:
             self._connection.execute("COMMIT")
 
     def clear(self) -> None:
-        """Forget everything, ids already given excepted: none is ever used again."""
+        """Delete everything, but never use an id again."""
         with self.transaction() as connection:
             for table in (
                 "cart_line",
@@ -113,6 +113,6 @@ class Store:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._connection.close()

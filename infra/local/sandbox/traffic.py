@@ -49,12 +49,12 @@ class Call:
 
 @dataclass(kw_only=True)
 class Fault:
-    """What a sibling does instead of its best, for the next `times` calls (None: all).
+    """How a sibling fails, for the next `times` calls (None: all).
 
-    `status` answers that at once, `body` replaces the answer's body, `hang_up` ends the
-    connection without an answer; with none of the three the answer is only late. With
-    `after_work` the sibling has done its work before it fails. `method` and `path` (a
-    part of it) narrow down which calls it is for.
+    `status` is returned at once, `body` replaces the response's body, `hang_up` closes
+    the connection without a response; with none of the three the response is only
+    late. With `after_work` the sibling does its work before it fails. `method` and
+    `path` (a part of it) limit the fault to some calls.
     """
 
     status: int | None = None
@@ -68,7 +68,7 @@ class Fault:
 
     @property
     def is_only_late(self) -> bool:
-        """Return whether the sibling's own answer goes out after the delay."""
+        """Return whether the sibling's own response is sent after the delay."""
         return self.status is None and self.body is None and not self.hang_up
 
 
@@ -88,12 +88,12 @@ class Traffic:
             return sorted(self._calls, key=lambda call: call.began_at)
 
     def most_at_once(self, sibling: str) -> int:
-        """Return how many calls the sibling has had at work at the same time."""
+        """Return the most calls that the sibling had in progress at the same time."""
         with self._lock:
             return self._most_at_once.get(sibling, 0)
 
     def is_busy(self) -> bool:
-        """Return whether any call is at work."""
+        """Return whether any call is in progress."""
         with self._lock:
             return any(self._at_work.values())
 
@@ -104,18 +104,18 @@ class Traffic:
             self._most_at_once.clear()
 
     def add_fault(self, sibling: str, fault: Fault) -> None:
-        """Add a fault; the first that fits a call is the one it meets."""
+        """Add a fault; a call meets the first one that fits it."""
         with self._lock:
             self._faults.setdefault(sibling, []).append(fault)
 
     def clear_faults(self, sibling: str | None = None) -> None:
-        """Mend one sibling, or all."""
+        """Remove the faults of one sibling, or of all."""
         with self._lock:
             for name in [sibling] if sibling else list(self._faults):
                 self._faults.pop(name, None)
 
     def faults(self) -> dict[str, list[Fault]]:
-        """Return what is broken."""
+        """Return all faults."""
         with self._lock:
             return {name: list(faults) for name, faults in self._faults.items()}
 
@@ -188,7 +188,7 @@ def _respond(
     body: bytes,
     fault: Fault | None,
 ) -> Response | None:
-    """Return what the sibling says, or what the fault makes of it; None: hang up."""
+    """Return the sibling's response, or the fault's; None: close the connection."""
     if fault is None:
         return _run(app, environ, body)
     if fault.after_work and not fault.is_only_late:
