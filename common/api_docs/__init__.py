@@ -1,1 +1,1 @@
-"""The documents that describe the API and the events, and how to read them."""
+"""The documents of the API and its events, and their pages."""

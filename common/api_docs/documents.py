@@ -1,6 +1,6 @@
-"""Read the API's and the events' document, which lie beside this module as YAML.
+"""Read the API's and the events' documents, YAML files beside this module.
 
-They are parsed where one is asked for, once in a process, never at import.
+They are parsed on first use, once in a process, never at import.
 """
 
 import functools
@@ -19,21 +19,21 @@ def source(name: str) -> bytes:
 
 @functools.cache
 def parsed(name: str) -> dict[str, Any]:
-    """Return the document; the same object every time, which nobody may change."""
+    """Return the document; always the same object, which must not be changed."""
     import yaml  # noqa: PLC0415 few requests need it, and it is no part of a start
 
     # libyaml's parser: eight times as fast as the one in Python.
-    found: dict[str, Any] = yaml.load(source(name), Loader=yaml.CSafeLoader)
-    return found
+    document: dict[str, Any] = yaml.load(source(name), Loader=yaml.CSafeLoader)
+    return document
 
 
 def resolve(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     """Return what `part` of the document refers to, or itself."""
     while "$ref" in part:
-        found: Any = document
+        target: Any = document
         for step in part["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        part = found
+            target = target[step]
+        part = target
     return part
 
 

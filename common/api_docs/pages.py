@@ -1,7 +1,7 @@
-"""Pages made of the documents, the files that they load, and what problems mean.
+"""Render pages from the documents, the files that they load, and problem types.
 
 Links are relative, so that pages work below any prefix that a gateway adds. Jinja is
-imported where a page is rendered, which few requests ask for.
+imported when a page is first rendered, because few requests need it.
 """
 
 import functools
@@ -26,24 +26,20 @@ ASSETS = {
     "redoc.js": "text/javascript",
     "redoc-page.js": "text/javascript",
 }
-# ReDoc's only load from outside, its makers' logo; if it fails, none is shown.
+# The only file that ReDoc loads from another host, its makers' logo.
 OUTSIDE_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 class Content(Struct, frozen=True):
-    """Something static: its bytes and what they are known by."""
+    """Static content, and a tag of it."""
 
     body: bytes
     tag: str
 
 
-def _content(body: bytes) -> Content:
-    return Content(body, hashlib.sha256(body).hexdigest()[:16])
-
-
 @functools.cache
 def document(name: str, form: str) -> Content:
-    """Return `openapi` or `asyncapi` as `json` or, as it was written, as `yaml`."""
+    """Return `openapi` or `asyncapi` as `json`, or as the `yaml` that was written."""
     if form == "yaml":
         return _content(documents.source(name))
     return _content(encode(documents.parsed(name)).encode())
@@ -51,7 +47,7 @@ def document(name: str, form: str) -> Content:
 
 @functools.cache
 def problems() -> dict[str, dict[str, Any]]:
-    """Return what each type of problem means, from the examples of the document."""
+    """Return each problem type, from the examples of the document."""
     return {
         name: {
             "name": name,
@@ -69,9 +65,9 @@ def problems() -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def problem_json(name: str | None) -> Content:
-    """Return one type of problem as JSON, or all of them."""
-    found = problems()[name] if name else list(problems().values())
-    return _content(encode(found).encode())
+    """Return one problem type as JSON, or all of them."""
+    value = problems()[name] if name else list(problems().values())
+    return _content(encode(value).encode())
 
 
 @functools.cache
@@ -96,12 +92,16 @@ def asset(name: str) -> Content:
     own = TEMPLATES / name
     if own.exists():
         return _content(own.read_bytes())
-    # Found, not imported: an import would read every page of theirs into memory.
+    # Not imported: the package would read all of its pages into memory.
     package = find_spec("offapi")
     assert package is not None
     assert package.submodule_search_locations
     folder = documents.FOLDER / package.submodule_search_locations[0]
     return _content((folder / name).read_bytes().replace(OUTSIDE_LOGO, b"data:,"))
+
+
+def _content(body: bytes) -> Content:
+    return Content(body, hashlib.sha256(body).hexdigest()[:16])
 
 
 @functools.cache
@@ -129,7 +129,7 @@ def _templates() -> "Environment":
 
 
 def _prose(text: str) -> "Markup":
-    """Return text of a document as HTML; backticks are all the Markdown it may have."""
+    """Return text of a document as HTML; its only Markdown is backticks."""
     from markupsafe import Markup, escape  # noqa: PLC0415 comes with jinja2
 
     pieces = [

@@ -1,14 +1,14 @@
 "use strict";
-// Swagger UI on the document beside this page. What it sends goes to where the page came
-// from, whatever prefix that has. No validator: it would be asked outside.
-const place = document.getElementById("api");
-const there = new URL(place.dataset.document, location.href);
-fetch(`${there}?format=json`)
-  .then((found) => found.json())
+// Swagger UI for the document that this page names. Requests go to the page's own host
+// and prefix. No validator: it runs on another host.
+const element = document.getElementById("api");
+const address = new URL(element.dataset.document, location.href);
+fetch(`${address}?format=json`)
+  .then((response) => response.json())
   .then((spec) => {
-    spec.servers = [{ url: new URL("../..", there).href.replace(/\/$/, "") }];
+    spec.servers = [{ url: new URL("../..", address).href.replace(/\/$/, "") }];
     SwaggerUIBundle({
-      domNode: place,
+      domNode: element,
       spec,
       validatorUrl: "none",
       deepLinking: true,
