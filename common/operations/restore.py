@@ -18,8 +18,11 @@ ACTION = "after-restore"  # in `operator_actions`
 # Orders are many in a sale, and few in the night of a backup.
 SAFETY_FACTOR = 10
 LEAST_MARGIN = 10_000
-# Added to versions. The remainder still counts an item's changes, as the audit does.
-VERSION_STEP = 10**9
+# At least as many orders a minute are assumed. The margin has to grow with time: if the
+# same backup is restored again, ids that were drawn after the first time are known too.
+LEAST_BUSY = 60
+# A version is the second of the last restore times this, plus the number of changes.
+VERSION_STEP = 10**6
 BATCH = 5000
 ORDERS_BATCH = 1000
 MANY = 100_000  # where counting ends
@@ -46,12 +49,12 @@ class Skip(Struct, frozen=True):
 class Margin(Struct, frozen=True):
     """How many orders to allow for, and the figures that this was computed from.
 
-    The figures are None if the number was given; `lost_minutes` also if the database
+    The figures are None if the number was given; `lost_seconds` also if the database
     has no history.
     """
 
     orders: int
-    lost_minutes: int | None = None
+    lost_seconds: int | None = None
     busiest_minute: int | None = None
 
 
@@ -112,7 +115,7 @@ minutes AS (
   SELECT count(*) AS orders FROM recent GROUP BY date_trunc('minute', created_at)
 )
 SELECT
-  (SELECT CAST(ceil(extract(epoch FROM clock_timestamp() - changed_at) / 60) AS bigint)
+  (SELECT CAST(ceil(extract(epoch FROM clock_timestamp() - changed_at)) AS bigint)
    FROM order_history ORDER BY id DESC LIMIT 1),
   (SELECT coalesce(max(orders), 0) FROM minutes)
 """,  # noqa: S608 fragments of our own
@@ -171,9 +174,10 @@ def _margin(connection: Connection, lost: int) -> Margin:
 
     It assumes that every minute since the newest entry was as busy as the busiest one.
     """
-    minutes, busiest = connection.execute(_LOST).one()
-    lost = max(lost, max(1, minutes or 0) * busiest)
-    return Margin(max(LEAST_MARGIN, SAFETY_FACTOR * lost), minutes, busiest)
+    seconds, busiest = connection.execute(_LOST).one()
+    assumed = max(0, seconds or 0) * max(LEAST_BUSY, busiest) // 60
+    orders = LEAST_MARGIN + SAFETY_FACTOR * max(lost, assumed)
+    return Margin(orders, seconds, busiest)
 
 
 # Never moves backwards, even if ids are drawn meanwhile.
@@ -190,7 +194,7 @@ _RECORD = named(
 INSERT INTO operator_actions (form_id, operator, action, given, reason)
 VALUES (gen_random_uuid(), coalesce(CAST(:operator AS text), current_user), '{ACTION}',
   CAST(:given AS jsonb), CAST(:reason AS text))
-RETURNING id
+RETURNING id, CAST(extract(epoch FROM at) AS bigint)
 """,  # noqa: S608 fragments of our own
 )
 _DOUBT = named(
@@ -220,12 +224,14 @@ WITH batch AS MATERIALIZED (
   ORDER BY id LIMIT {ORDERS_BATCH}
 ),
 moved AS (
-  UPDATE orders SET version = version + {VERSION_STEP}
+  UPDATE orders
+  SET version = CAST(:second AS bigint) * {VERSION_STEP} + version % {VERSION_STEP}
   WHERE id = ANY(ARRAY(SELECT id FROM batch))
   RETURNING id, is_approved
 ),
 items AS (  -- those of an approved order no longer change
-  UPDATE order_items i SET version = i.version + {VERSION_STEP}
+  UPDATE order_items i
+  SET version = CAST(:second AS bigint) * {VERSION_STEP} + i.version % {VERSION_STEP}
   FROM moved m WHERE i.order_id = m.id AND NOT m.is_approved
 )
 SELECT max(id) FROM batch
@@ -263,8 +269,8 @@ def carry_out(
             where = {"sequence": skip.sequence, "to": skip.next - 1}
             connection.execute(_SKIP, where)
         record = {"operator": operator, "given": encode(given), "reason": reason}
-        id_ = connection.execute(_RECORD, record).scalar_one()
-    _move_versions(engine)
+        id_, second = connection.execute(_RECORD, record).one()
+    _move_versions(engine, second)
     # Events that are recorded from now on are not in doubt.
     last = next((skip.last for skip in plan.skips if skip.table == "outbox"), 0)
     done = _doubt_events(engine, last)
@@ -274,12 +280,13 @@ def carry_out(
     return done
 
 
-def _move_versions(engine: Engine) -> None:
-    """Move every version that may come to stand for other contents than it did."""
+def _move_versions(engine: Engine, second: int) -> None:
+    """Move every version that could come to stand for other contents than before."""
     after: int | None = 0
     while after is not None:
         with connect(engine) as connection:
-            after = connection.execute(_VERSIONS, {"after": after}).scalar_one()
+            batch = {"after": after, "second": second}
+            after = connection.execute(_VERSIONS, batch).scalar_one()
 
 
 def _doubt_events(engine: Engine, up_to: int) -> Done:

@@ -14,6 +14,7 @@ from infra.orderctl.output import (
     Printed,
     UsageError,
     add_command,
+    age,
     as_rows,
     positive,
     table,
@@ -33,7 +34,7 @@ def add_to(commands: Commands) -> None:
         epilog="Without --yes it only prints what it would do. Run it once after a\n"
         "restore, or a fail-over that lost commits, while nothing else writes.\n"
         "Keys of --json: is_done, skips (sequence, table, last, next), margin\n"
-        "(orders, lost_minutes, busiest_minute), backlog (events, to_hold, held,\n"
+        "(orders, lost_seconds, busiest_minute), backlog (events, to_hold, held,\n"
         "dead_letters), in_doubt and held (null before it is done).\n"
         "Example: orderctl after-restore --past-order-id 352 --yes",
     )
@@ -51,8 +52,8 @@ def add_to(commands: Commands) -> None:
         type=positive,
         metavar="ORDERS",
         help="how many orders to allow for (default: ten times as many as the time"
-        " since the newest entry would have brought at the busiest known rate, and at"
-        f" least {restore.LEAST_MARGIN:,})",
+        " since the newest entry would have brought at the busiest known rate, and"
+        f" {restore.LEAST_MARGIN:,})",
     )
     parser.add_argument(
         "--operator", metavar="NAME", help="who does it (default: the database's login)"
@@ -113,13 +114,13 @@ def _lines(plan: Plan, done: Done | None) -> Iterator[str]:
 def _margin(margin: Margin) -> str:
     if margin.busiest_minute is None:
         return f"{margin.orders} orders, as given"
-    age = "there is no history"
-    if margin.lost_minutes is not None:
-        age = f"the newest entry is {max(0, margin.lost_minutes)} minutes old"
+    since = "there is no history"
+    if margin.lost_seconds is not None:
+        since = f"the newest entry is {age(max(0, margin.lost_seconds))} old"
     return (
-        f"{margin.orders} orders ({age}, the busiest minute had {margin.busiest_minute}"
-        f" orders; {restore.SAFETY_FACTOR} times that, at least"
-        f" {restore.LEAST_MARGIN})"
+        f"{margin.orders} orders: {since}, and the busiest minute had"
+        f" {margin.busiest_minute} orders, of which at least {restore.LEAST_BUSY} are"
+        f" assumed; {restore.SAFETY_FACTOR} times that, and {restore.LEAST_MARGIN}"
     )
 
 

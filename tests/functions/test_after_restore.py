@@ -74,6 +74,24 @@ def test_no_id_of_a_lost_order_is_given_to_another(restored: Restored) -> None:
     assert restored.audited()["found"] == 0
 
 
+def test_the_same_backup_can_be_restored_twice(restored: Restored) -> None:
+    """What was made after the first time is known, too."""
+    service, user = restored.service, new_user()
+    path = f"/api/orders/{service.ordered(user)['id']}/"
+    restored.back_up()
+    made, seen = [], []
+    for gift in ("yes", "no"):
+        restored.go_back()
+        restored.after_restore("--yes")
+        made.append([service.ordered(new_user(), 1, 2) for _ in range(2)])
+        change = {"metadata": {"gift": gift}}
+        seen.append(service.crud("PATCH", path, user, json=change).headers["ETag"])
+    first, second = made
+    assert min(order["id"] for order in second) > max(order["id"] for order in first)
+    assert min(item_ids(*second)) > max(item_ids(*first))
+    assert len(set(seen)) == 2
+
+
 def test_every_sequence_of_the_schema_is_moved(restored: Restored) -> None:
     service = restored.service
     service.rows("CREATE TABLE later (id bigint GENERATED ALWAYS AS IDENTITY)")
@@ -127,12 +145,9 @@ def test_an_id_that_is_in_the_database_is_never_drawn_again(restored: Restored) 
     assert restored.service.ordered(new_user())["id"] > orders[-1]["id"]
 
 
-@pytest.mark.parametrize(
-    ("hours", "orders", "margin"),
-    [(0, 1, 10_000), (2, 9, 10_800), (100, 40, 2_400_000)],
-)
+@pytest.mark.parametrize(("hours", "orders"), [(0, 1), (2, 9), (100, 90)])
 def test_the_margin_follows_the_lost_time_and_the_busiest_minute(
-    restored: Restored, hours: int, orders: int, margin: int
+    restored: Restored, hours: int, orders: int
 ) -> None:
     at = f"date_trunc('minute', now()) - interval '{hours} hours'"
     restored.service.rows(
@@ -145,7 +160,9 @@ def test_the_margin_follows_the_lost_time_and_the_busiest_minute(
     )
     said = restored.after_restore("--json").json["margin"]
     assert said["busiest_minute"] == orders
-    assert margin <= said["orders"] <= margin + 20 * orders  # of the minute that runs
+    each_minute = 10 * max(60, orders)
+    margin = 10_000 + 60 * hours * each_minute
+    assert margin <= said["orders"] <= margin + 5 * each_minute  # a slow machine
 
 
 def test_who_did_it_and_why_is_kept_and_the_audit_explains_the_gap(
