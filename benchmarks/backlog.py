@@ -18,13 +18,13 @@ CREATED_AT = "2025-12-01T10:00:00.058493Z"
 
 
 def backlog(count: int, statuses: int) -> list[Event]:
-    """Return `count` events as checkouts and status changes leave them behind."""
-    found: list[Event] = []
+    """Return `count` events like those of checkouts and status changes."""
+    events_: list[Event] = []
     order_id = 0
-    while len(found) < count:
+    while len(events_) < count:
         order_id += 1
-        found += _of_order(order_id, statuses)
-    return found[:count]
+        events_ += _of_order(order_id, statuses)
+    return events_[:count]
 
 
 def _of_order(order_id: int, statuses: int) -> list[Event]:
@@ -60,7 +60,7 @@ def _of_order(order_id: int, statuses: int) -> list[Event]:
 
 
 def fill(url: str, backlog_: Sequence[Event]) -> None:
-    """Put the events into an empty outbox, as if the broker had been away."""
+    """Put the events into an empty outbox, as if the broker had been down."""
     rows = "".join(
         "rabbitmq\t{}\t{}\t{}\t{}\n".format(
             event.order_id, event.id, event.type, event.body.replace("\\", "\\\\")
@@ -78,18 +78,20 @@ def fill(url: str, backlog_: Sequence[Event]) -> None:
         connection.run("CHECKPOINT")
 
 
-def faults(came: Mapping[str, Sequence[str]], backlog_: Sequence[Event]) -> str:
-    """Return what is wrong with what arrived, '' where nothing is."""
+def faults(received: Mapping[str, Sequence[str]], backlog_: Sequence[Event]) -> str:
+    """Return what is wrong with the events that arrived, '' if nothing."""
     pending: dict[str, list[str]] = defaultdict(list)
     for event in backlog_:
         pending[str(event.order_id)].append(event.id)
-    ids = [event_id for of_order in came.values() for event_id in of_order]
+    ids = [event_id for of_order in received.values() for event_id in of_order]
     if len(ids) != len(set(ids)):
-        return f"{len(ids) - len(set(ids))} came twice"
+        return f"{len(ids) - len(set(ids))} received twice"
     if missing := len(backlog_) - len(ids):
         return f"{missing} are missing"
-    if torn := [
-        order_id for order_id in pending if pending[order_id] != came[order_id]
+    if disordered := [
+        order_id for order_id in pending if pending[order_id] != received[order_id]
     ]:
-        return f"{len(torn)} orders came out of order, such as {torn[0]}"
+        return (
+            f"{len(disordered)} orders received out of order, such as {disordered[0]}"
+        )
     return ""

@@ -1,6 +1,7 @@
-"""Measure the service's speed beside the most that the same machine allows.
+"""Measure the service's speed beside the ceiling of the same machine.
 
-Everything alternates with its ceiling, because only figures of one run compare.
+Every measurement alternates with that of its ceiling, because only figures of one run
+can be compared.
 """
 
 import argparse
@@ -35,14 +36,14 @@ NAMES = (*OPERATIONS, "database", *SECTIONS)
 
 
 class ColdFileError(Exception):
-    """What `--cold` names cannot be read."""
+    """The file that `--cold` names cannot be read."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; return the exit status: 0 measured, 1 wrong, 2 cannot."""
+    """Measure and report; return the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     try:
-        coldest = _coldest(arguments.cold)
+        cold_start = _coldest(arguments.cold)
         with stage(
             arguments.checkout,
             workers=arguments.workers,
@@ -50,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             delay=arguments.delay / 1000,
             bus=arguments.bus,
         ) as ready:
-            return _measure(ready, arguments, coldest)
+            return _measure(ready, arguments, cold_start)
     except (StageError, EmbeddedPostgresError, PgbenchError, ColdFileError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 
 
-def _measure(ready: Stage, arguments: argparse.Namespace, coldest: float | None) -> int:
+def _measure(
+    ready: Stage, arguments: argparse.Namespace, cold_start: float | None
+) -> int:
     conditions = report.conditions(ready, _postgres(ready))
     with sections.servers(ready, arguments.only) as served:
         run = Run(
@@ -74,22 +77,22 @@ def _measure(ready: Stage, arguments: argparse.Namespace, coldest: float | None)
         for name, section in SECTIONS.items():
             if name in wanted:
                 section(run)
-    shown = targets.shown(run.meter, coldest)
-    told = {
+    shown = targets.shown(run.meter, cold_start)
+    results = {
         "conditions": conditions,
         "remarks": run.remarks,
         "rows": report.rows(run.meter),
-        "targets": [each.told() for each in shown],
+        "targets": [each.as_json() for each in shown],
         "unexpected": dict(run.meter.unexpected),
         **msgspec.to_builtins(run.extras),
     }
     if arguments.results:
-        _keep(told, arguments.results)
+        _write(results, arguments.results)
     if arguments.json:
-        print(msgspec.json.encode(told).decode())
+        print(msgspec.json.encode(results).decode())
     else:
-        report.tell(told)
-    report.complain(run.meter)
+        report.print_results(results)
+    report.print_unexpected(run.meter)
     is_missed = any(each.holds is False for each in shown)
     return int(bool(run.meter.unexpected) or (arguments.check and is_missed))
 
@@ -100,7 +103,7 @@ def _postgres(ready: Stage) -> str:
 
 
 def _coldest(path: Path | None) -> float | None:
-    """Return the slowest function's cold start, as `make bench-cold` told it."""
+    """Return the slowest function's cold start, as `make bench-cold` measured it."""
     if path is None:
         return None
     try:
@@ -108,16 +111,16 @@ def _coldest(path: Path | None) -> float | None:
         served = [each for name, each in figures.items() if name.endswith("main.py")]
         return max(float(each["live"]) for each in served)
     except (OSError, ValueError, KeyError) as error:
-        said = f"--cold {path}: not what `make bench-cold ARGS=--json` writes ({error})"
-        raise ColdFileError(said) from error
+        message = f"--cold {path}: no output of `make bench-cold ARGS=--json` ({error})"
+        raise ColdFileError(message) from error
 
 
-def _keep(told: dict[str, Any], folder: Path) -> None:
-    """Write the results' files over those of an earlier run."""
+def _write(results: dict[str, Any], folder: Path) -> None:
+    """Write the results' files, replacing those of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bench.json"
-    path.write_text(report.document(told))
-    for written in (path, *plots.draw(told, folder)):
+    path.write_text(report.document(results))
+    for written in (path, *plots.draw(results, folder)):
         say(f"wrote {written}")
 
 
@@ -137,8 +140,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"measure only some of {', '.join(NAMES)}",
     )
-    add("--quick", action="store_true", help="a minute or two in all; rougher figures")
-    add("--rounds", type=int, help="of which the medians are told (5; quick: 1)")
+    add(
+        "--quick", action="store_true", help="a minute or two in total; rougher figures"
+    )
+    add("--rounds", type=int, help="whose medians are reported (5; quick: 1)")
     add("--seconds", type=float, help="of each measurement (1; quick: 0.5)")
     add("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")
     add("--workers", type=int, default=2, help="of each function (2)")
@@ -148,7 +153,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--bus",
         choices=("auto", "rabbitmq", "http"),
         default="auto",
-        help="where events go (auto: RabbitMQ where there is one)",
+        help="where events go (auto: RabbitMQ if there is one)",
     )
     add("--orders", type=int, default=MOVED_ORDERS, help="to change the status of")
     add("--events", type=int, help="for the relay (20000; quick: 4000)")
@@ -156,7 +161,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--cold",
         type=Path,
         metavar="FILE",
-        help="what `make bench-cold ARGS=--json` said, to be told with the rest",
+        help="the output of `make bench-cold ARGS=--json`, to be reported as well",
     )
     add(
         "--checkout",
@@ -171,7 +176,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="write JSON and plots there (a whole run: benchmarks/results)",
     )
     add("--json", action="store_true", help="for machines")
-    add("--check", action="store_true", help="exit 1 where a target is missed")
+    add("--check", action="store_true", help="exit 1 if a target is missed")
     arguments = parser.parse_args(argv)
     is_whole = arguments.only == NAMES and not arguments.quick
     if arguments.results is None and is_whole:

@@ -1,9 +1,9 @@
-"""How long a cold start takes, beside the bare framework's, and what it may take.
+"""Measure cold starts beside the bare framework's, and compare them with budgets.
 
 Each start follows one of the bare framework, and only the ratio of the two is judged,
-so that other work on the machine meets both. Functions with a database are started with
-its URL, with the socket of a Cloud SQL instance, and with Google's connector, whose
-figures are told and not judged.
+so that other work on the machine affects both. Functions with a database are started
+with its URL, with the socket of a Cloud SQL instance, and with Google's connector,
+whose figures are reported only.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.cold_starts import (
     CHECKOUT,
-    Ask,
     ColdStartError,
+    Request,
     Start,
     load,
     serve,
@@ -32,9 +32,9 @@ from infra.local.postgres_binaries import EmbeddedPostgresError
 
 HELLO = Path(__file__).with_name("hello.py")
 BUDGETS = Path(__file__).with_name("cold_budgets.toml")
-LIVE = Ask("/health/live")
+LIVE = Request("/health/live")
 BARE = "bare framework"
-WAYS = ("url", "socket", "connector")
+DATABASES = ("url", "socket", "connector")
 WITHOUT_DATABASE = "api_docs/main.py"
 _WHOLE = ("mebibytes",)
 
@@ -66,16 +66,16 @@ class Measured:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; return the exit status: 0 within budget, 1 over, 2 cannot."""
+    """Measure and report; return the exit status: 0 within budget, 1 over, 2 cannot."""
     arguments = _arguments(argv)
     budgets = tomllib.loads(BUDGETS.read_text(encoding="utf-8"))["processes"]
-    names = [n for n in budgets if not arguments.only or _any(arguments.only, n)]
+    names = [n for n in budgets if not arguments.only or _has_any(arguments.only, n)]
     if not names:
         print(f"bench-cold: --only: one of {', '.join(budgets)}", file=sys.stderr)
         return 2
     try:
-        with world() as found:
-            bare, measured = _measure(found, _rows(names, arguments), arguments)
+        with world() as ready:
+            bare, measured = _measure(ready, _rows(names, arguments), arguments)
     except (ColdStartError, EmbeddedPostgresError) as error:
         print(f"bench-cold: {error}", file=sys.stderr)
         return 2
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     over = {name: each for name, each in over.items() if each}
     if arguments.json:
-        said = {
+        report = {
             "python": platform.python_version(),
             "rounds": arguments.rounds,
             "bytecode": not arguments.no_bytecode,
@@ -100,58 +100,59 @@ def main(argv: Sequence[str] | None = None) -> int:
             "figures": figures,
             "over_budget": over,
         }
-        print(json.dumps(said))
+        print(json.dumps(report))
     else:
-        _tell(bare, measured, budgets, over)
+        _print(bare, measured, budgets, over)
     return 1 if over else 0
 
 
 def _rows(
     names: Sequence[str], arguments: argparse.Namespace
 ) -> dict[str, tuple[str, str]]:
-    """Return the process and the way to the database of each row of the table."""
+    """Return each row of the table: its process, and how that reaches the database."""
     rows = {}
     for name in names:
-        has_ways = name.endswith("main.py") and name != WITHOUT_DATABASE
-        for way in arguments.database if has_ways else ["url"]:
-            rows[name if way == "url" else f"{name} by {way}"] = (name, way)
+        has_database = name.endswith("main.py") and name != WITHOUT_DATABASE
+        for database in arguments.database if has_database else ["url"]:
+            row = name if database == "url" else f"{name} by {database}"
+            rows[row] = (name, database)
     return rows
 
 
 def _measure(
-    found: World, rows: dict[str, tuple[str, str]], arguments: argparse.Namespace
+    ready: World, rows: dict[str, tuple[str, str]], arguments: argparse.Namespace
 ) -> tuple[list[Start], dict[str, Measured]]:
     measured = {row: Measured() for row in rows}
     bare: list[Start] = []
-    environ = dict(found.environ)
-    with tempfile.TemporaryDirectory() as nothing:
+    environ = dict(ready.environ)
+    with tempfile.TemporaryDirectory() as empty:
         if arguments.no_bytecode:
             environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            environ["PYTHONPYCACHEPREFIX"] = nothing  # hides what lies beside sources
+            environ["PYTHONPYCACHEPREFIX"] = empty  # hides the bytecode beside sources
 
         def start(row: str) -> Start:
-            name, way = rows[row]
+            name, database = rows[row]
             path = CHECKOUT / "functions" / name
-            settings = environ | dict(found.ways[way])
+            settings = environ | dict(ready.databases[database])
             if path.name != "main.py":
                 return load(path, settings)
             target = path.parent.name
-            return serve(path, target, settings, LIVE, found.work[target])
+            return serve(path, target, settings, LIVE, ready.work[target])
 
-        # The first start of each fills the machine's file cache, and compiles.
-        serve(HELLO, "hello", environ, Ask("/"))
+        # The first start of each fills the file cache and compiles.
+        serve(HELLO, "hello", environ, Request("/"))
         for row in rows:
             start(row)
         for round_ in range(arguments.rounds):
             print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr)
             for row, each in measured.items():
-                bare.append(serve(HELLO, "hello", environ, Ask("/")))
+                bare.append(serve(HELLO, "hello", environ, Request("/")))
                 each.bare.append(bare[-1])
                 each.starts.append(start(row))
     return bare, measured
 
 
-def _tell(
+def _print(
     bare: Sequence[Start],
     measured: dict[str, Measured],
     budgets: dict[str, Any],
@@ -179,11 +180,11 @@ def _tell(
             cells.append(f"{cell:>{width}}")
         rounds = " ".join(f"{ratio:.2f}" for ratio in each.ratios("live"))
         print("".join(cells) + f"  {rounds}")
-    for name, sins in over.items():
-        print(f"over budget: {name}: {', '.join(sins)}")
+    for name, excesses in over.items():
+        print(f"over budget: {name}: {', '.join(excesses)}")
 
 
-def _any(parts: Sequence[str], name: str) -> bool:
+def _has_any(parts: Sequence[str], name: str) -> bool:
     return any(part in name for part in parts)
 
 
@@ -192,9 +193,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="example: make bench-cold ARGS='--only orders_crud --rounds 5'",
     )
-    parser.add_argument("--rounds", type=int, default=7, help="the median is told")
     parser.add_argument(
-        "--database", nargs="+", choices=WAYS, default=WAYS, help="the ways to it"
+        "--rounds", type=int, default=7, help="their median is reported"
+    )
+    parser.add_argument(
+        "--database",
+        nargs="+",
+        choices=DATABASES,
+        default=DATABASES,
+        help="how to reach it",
     )
     parser.add_argument("--only", nargs="*", help="processes whose name contains this")
     parser.add_argument(

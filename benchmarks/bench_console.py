@@ -27,7 +27,7 @@ from tests.support.database import execute
 MAIN = Path(__file__).parents[1] / "functions" / "ops_console" / "main.py"
 BOUND_MS = 300.0
 HEADERS = {"X-Ops-Operator": "bench@example.com"}
-LETTERS = """
+DEAD_LETTERS = """
 INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
   body) SELECT 'outbox', 'no', 'rabbitmq', n, CAST(gen_random_uuid() AS text),
   'order.created', 'x' FROM generate_series(1, 5000) n
@@ -59,25 +59,25 @@ def pages(orders: int) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fill, measure and tell; answer 1 where a page takes longer than the bound."""
+    """Fill, measure and report; return 1 if a page takes longer than the bound."""
     arguments = _arguments(argv)
     with database.server() as server, database.database(server) as url:
         fill(url, Plan(orders=arguments.orders, days=60, pending=8000))
-        execute(url, LETTERS)
+        execute(url, DEAD_LETTERS)
         execute(url, "ANALYZE")
         with _console(url) as client:
-            told = {
+            times_by_page = {
                 name: _measure(client, path, arguments.rounds)
                 for name, path in pages(arguments.orders).items()
             }
     if arguments.json:
-        print(json.dumps({"orders": arguments.orders, "milliseconds": told}))
+        print(json.dumps({"orders": arguments.orders, "milliseconds": times_by_page}))
     else:
         print(f"{arguments.orders:,} orders; milliseconds of the server")
         print(f"{'page':<40}{'first':>8}{'median':>8}{'worst':>8}")
-        for name, times in told.items():
+        for name, times in times_by_page.items():
             print(f"{name:<40}" + "".join(f"{ms:>8.1f}" for ms in times.values()))
-    return int(any(times["worst"] > BOUND_MS for times in told.values()))
+    return int(any(times["worst"] > BOUND_MS for times in times_by_page.values()))
 
 
 @contextmanager
@@ -105,9 +105,9 @@ def _measure(client: FlaskClient, path: str, rounds: int) -> dict[str, float]:
     times = []
     for _ in range(rounds):
         began_at = time.perf_counter()
-        answer = client.get(f"/ops/{path}", headers=HEADERS)
+        response = client.get(f"/ops/{path}", headers=HEADERS)
         times.append((time.perf_counter() - began_at) * 1000)
-        assert answer.status_code in (200, 409, 412), answer.get_data(as_text=True)
+        assert response.status_code in (200, 409, 412), response.get_data(as_text=True)
     return {
         "first": times[0],
         "median": statistics.median(times),

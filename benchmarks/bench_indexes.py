@@ -40,7 +40,7 @@ class _Reply(Struct):
 
 
 class Candidate(Struct, frozen=True):
-    """A change of the schema: what makes it, and what undoes it."""
+    """A change of the schema: the statements that make and undo it."""
 
     name: str
     do: Sequence[str] = ()
@@ -79,21 +79,21 @@ CANDIDATES = [
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; return the exit status."""
+    """Measure and report; return the exit status."""
     arguments = _arguments(argv)
     settings = config.load({"DATABASE_URL": arguments.url}, needs=("DATABASE",))
     assert isinstance(settings.database, Database)
     engine = make_engine(settings.database)
-    found = [
+    candidates = [
         candidate
         for candidate in CANDIDATES
         if not arguments.only or any(part in candidate.name for part in arguments.only)
     ]
     measured: dict[str, dict[str, list[float]]] = {}
     for number in range(arguments.rounds):
-        for candidate in found:
-            said = f"bench-indexes: round {number + 1}, {candidate.name}"
-            print(said, file=sys.stderr, flush=True)
+        for candidate in candidates:
+            progress = f"bench-indexes: round {number + 1}, {candidate.name}"
+            print(progress, file=sys.stderr, flush=True)
             figures = measured.setdefault(candidate.name, defaultdict(list))
             _alter(engine, candidate.do)
             try:
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 _alter(engine, candidate.undo)
     engine.dispose()
-    _tell(measured, as_json=arguments.json)
+    _print(measured, as_json=arguments.json)
     return 0
 
 
@@ -118,11 +118,11 @@ def _measure(engine: Engine, count: int) -> dict[str, float]:
     ordered: list[Order] = []
     users = [uuid.UUID(int=random.getrandbits(128)) for _ in range(count)]
 
-    def place(user: uuid.UUID) -> None:
+    def check_out(user: uuid.UUID) -> None:
         ordered.append(_checkout(engine, user))
 
     with connect(engine) as connection:
-        checkouts = _costs(connection, [partial(place, user) for user in users])
+        checkouts = _costs(connection, [partial(check_out, user) for user in users])
         updates = _updates(engine, connection)
         steps = [
             partial(_move, engine, item.id, status)
@@ -159,8 +159,8 @@ def _costs(
 
 
 def _updates(engine: Engine, connection: Connection) -> tuple[int, int]:
-    """Return how many updates there were, and how many told no index."""
-    with connect(engine) as writer:  # the pool lends the one that wrote last
+    """Return how many updates there were, and how many changed no index."""
+    with connect(engine) as writer:  # the pool returns the one that wrote last
         writer.execute(Statement("SELECT pg_stat_force_next_flush()"))
     row = connection.execute(
         Statement(
@@ -188,8 +188,8 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
     ids = idempotency.begin(engine, [claim], LINES)
     change = orders.new_order(user, lines, ids, cart_id=7)
     reply = {"order_id": change.order.id, "order": change.order}
-    answer = StoredResponse(201, {}, encode(reply))
-    create_order(engine, change, BUS, [claim], answer)
+    response = StoredResponse(201, {}, encode(reply))
+    create_order(engine, change, BUS, [claim], response)
     return change.order
 
 
@@ -200,7 +200,7 @@ def _move(engine: Engine, item_id: int, status: int) -> None:
         change_order(connection, Target(item_id=item_id), move, BUS)
 
 
-def _tell(measured: dict[str, dict[str, list[float]]], *, as_json: bool) -> None:
+def _print(measured: dict[str, dict[str, list[float]]], *, as_json: bool) -> None:
     medians = {
         name: {what: statistics.median(each) for what, each in figures.items()}
         for name, figures in measured.items()
@@ -228,7 +228,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--url", required=True, help="a filled database")
     parser.add_argument("--orders", type=int, default=300, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="the median is told")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="their median is reported"
+    )
     parser.add_argument("--only", nargs="*", help="candidates whose name contains this")
     parser.add_argument("--json", action="store_true", help="for machines")
     return parser.parse_args(argv)

@@ -20,7 +20,7 @@ SERVED = (200, 201)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; return the exit status: 0 measured, 1 wrong, 2 cannot."""
+    """Measure and report; return the exit status: 0 measured, 1 wrong, 2 cannot."""
     arguments = _arguments(argv)
     try:
         with crowded(
@@ -55,7 +55,7 @@ def _measure(service: Crowded, arguments: argparse.Namespace) -> int:
     whole = {clients: merged(tallies) for clients, tallies in turns.items()}
     failures = [s for s in crowd.samples if s.status not in (*SERVED, 503)]
     audit = orderctl(service.operator_url, "audit", "--json")
-    said = {
+    results = {
         "max_connections": arguments.max_connections,
         "processes": 3 * arguments.workers,
         "threads": arguments.threads,
@@ -65,8 +65,8 @@ def _measure(service: Crowded, arguments: argparse.Namespace) -> int:
         "failures": len(failures) + len(crowd.broken),
         "audit": audit.status,
     }
-    print(json.dumps(said) if arguments.json else _table(said))
-    return 1 if said["failures"] or audit.status else 0
+    print(json.dumps(results) if arguments.json else _table(results))
+    return 1 if results["failures"] or audit.status else 0
 
 
 def _figures(tally: Tally, whole: dict[int, Tally]) -> dict[str, float]:
@@ -81,15 +81,15 @@ def _figures(tally: Tally, whole: dict[int, Tally]) -> dict[str, float]:
     }
 
 
-def _table(said: dict[str, object]) -> str:
-    rows = said["clients"]
+def _table(results: dict[str, object]) -> str:
+    rows = results["clients"]
     assert isinstance(rows, dict)
     titles = ("served/s", "of plateau", "p50 ms", "p99 ms", "503/s", "after ms")
     widths = (10, 12, 8, 8, 8, 10)
     heads = zip(titles, widths, strict=True)
     lines = [
         "{processes} processes of {threads} threads,"
-        " max_connections={max_connections}, {cpus} CPUs".format(**said),
+        " max_connections={max_connections}, {cpus} CPUs".format(**results),
         "clients" + "".join(f"{title:>{width}}" for title, width in heads),
     ]
     lines += [
@@ -99,8 +99,8 @@ def _table(said: dict[str, object]) -> str:
         for clients, row in rows.items()
     ]
     lines.append(
-        f"nobody refused any more after {said['recovered_seconds']} s;"
-        f" {said['failures']} other answers; audit {said['audit']}"
+        f"no more 503 after {results['recovered_seconds']} s;"
+        f" {results['failures']} other responses; audit {results['audit']}"
     )
     return "\n".join(lines)
 

@@ -24,11 +24,11 @@ from infra.local.postgres_binaries import EmbeddedPostgresError
 from tests.support import database
 
 DEEP = "orders, 1,000,000 deep"
-MOST = 1.2  # times the first page
+MAX_RATIO = 1.2  # times the first page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and tell; return the exit status: 1 where depth costs, 2 cannot."""
+    """Measure and report; return the exit status: 1 if depth costs, 2 cannot."""
     arguments = _arguments(argv)
     with contextlib.ExitStack() as stack:
         try:
@@ -68,7 +68,7 @@ def _measure(engine: Engine, arguments: argparse.Namespace) -> int:
                 " pg_size_pretty(pg_database_size(current_database()))"
             )
         ).one()
-    place = {
+    environment = {
         "orders": around.orders,
         "heavy_orders": around.heavy_orders,
         "postgresql": server,
@@ -77,15 +77,15 @@ def _measure(engine: Engine, arguments: argparse.Namespace) -> int:
         "cpus": os.cpu_count(),
         "date": time.strftime("%Y-%m-%d"),
     }
-    _tell(place, found, milliseconds, measured, as_json=arguments.json)
+    _print(environment, found, milliseconds, measured, as_json=arguments.json)
     deep = [case for case in found if case.name == DEEP and case.beside in milliseconds]
-    is_flat = all(_ratio(case, milliseconds) <= MOST for case in deep)
+    is_flat = all(_ratio(case, milliseconds) <= MAX_RATIO for case in deep)
     return 0 if is_flat else 1
 
 
 def _fast(times: Sequence[float]) -> float:
-    """Return a tenth's time: others' work on the machine only ever adds."""
-    later = sorted(times[1:] or times)  # the first found nothing in memory
+    """Return the fastest tenth, as other work on the machine only adds to times."""
+    later = sorted(times[1:] or times)  # the first read from disk
     return later[len(later) // 10]
 
 
@@ -94,8 +94,8 @@ def _ratio(case: Case, milliseconds: dict[str, list[float]]) -> float:
     return _fast(milliseconds[case.name]) / _fast(milliseconds[case.beside])
 
 
-def _tell(
-    place: dict[str, object],
+def _print(
+    environment: dict[str, object],
     found: Sequence[Case],
     milliseconds: dict[str, list[float]],
     measured: Sequence[Rate],
@@ -125,9 +125,9 @@ def _tell(
         for rate in measured
     ]
     if as_json:
-        print(json.dumps({**place, "cases": rows, "rates": rated}))
+        print(json.dumps({**environment, "cases": rows, "rates": rated}))
         return
-    print(", ".join(f"{name} {value}" for name, value in place.items()))
+    print(", ".join(f"{name} {value}" for name, value in environment.items()))
     print(f"\n{'':<34}{'first':>9}{'tenth':>9}{'median':>9} ms   of first page")
     for row in rows:
         ratio = f"{row['ratio']:>14}" if row["ratio"] is not None else ""
@@ -148,7 +148,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="make bench-scale",
         description=__doc__.splitlines()[0],
         epilog="Exit status 1: a page a million rows deep costs more than"
-        f" {MOST} times the first."
+        f" {MAX_RATIO} times the first."
         ' Example: make bench-scale ARGS="--orders 10000000 --json"',
     )
     parser.add_argument(
@@ -156,7 +156,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a database that `python -m benchmarks.fill` has filled; without it one of"
         " its own is started, filled and removed",
     )
-    parser.add_argument("--fill", action="store_true", help="fill that of --url first")
+    parser.add_argument(
+        "--fill", action="store_true", help="fill the database of --url first"
+    )
     parser.add_argument("--rounds", type=int, default=30, help="of all cases")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="of relaying (default: %(default)s)"

@@ -16,13 +16,13 @@ from pathlib import Path
 from tests.support.serving import free_port
 
 CHECKOUT = Path(__file__).parents[1]
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A request, and the status of its answer."""
+class Request:
+    """A request, and the expected status of its response."""
 
     path: str
     method: str = "GET"
@@ -37,24 +37,24 @@ class Start:
 
     live: float
     work: float | None
-    processor: float | None  # seconds of it until the first 200
+    processor: float | None  # seconds of processor time until the first 200
     mebibytes: float | None
 
 
 class ColdStartError(Exception):
-    """What was started did not answer as it should."""
+    """The process did not start or respond as expected."""
 
 
 def serve(
     source: Path,
     target: str,
     environ: Mapping[str, str],
-    live: Ask,
-    work: Callable[[], Ask] | None = None,
+    live: Request,
+    work: Callable[[], Request] | None = None,
 ) -> Start:
-    """Start a function with the functions framework; ask `live`, then `work`, once."""
+    """Start a function; send `live` until it responds, then `work` once."""
     port = free_port()
-    asked = work() if work else live
+    request = work() if work else live
     command = [sys.executable, "-m", "functions_framework"]
     command += ["--source", str(source), "--target", target]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -62,20 +62,20 @@ def serve(
         while (status := _status(port, live)) != live.status:
             if status is not None or process.poll() is not None:
                 raise ColdStartError(f"{target} answered {status} to {live.path}")
-            _check_patience(began, target)
+            _check_timeout(began, target)
             time.sleep(POLL_SECONDS)
         alive = time.perf_counter()
-        spent = _processor_seconds(process.pid)
+        used = _processor_seconds(process.pid)
         begun = time.perf_counter()
-        if (status := _status(port, asked)) != asked.status:
-            raise ColdStartError(f"{target} answered {status} to {asked.path}")
+        if (status := _status(port, request)) != request.status:
+            raise ColdStartError(f"{target} answered {status} to {request.path}")
         worked = time.perf_counter() - begun
         memory = _mebibytes(process.pid)
-    return Start(alive - began, alive - began + worked, spent, memory)
+    return Start(alive - began, alive - began + worked, used, memory)
 
 
 def load(script: Path, environ: Mapping[str, str]) -> Start:
-    """Start a worker up to where it would connect: all is imported, nothing is open."""
+    """Start a worker until it would connect: everything is imported, nothing open."""
     program = "import runpy, sys; runpy.run_path(sys.argv[1]); print(); input()"
     with _running([sys.executable, "-c", program, str(script)], environ) as started:
         process, began = started
@@ -83,9 +83,9 @@ def load(script: Path, environ: Mapping[str, str]) -> Start:
         if process.stdout.readline().strip():
             raise ColdStartError(f"{script} cannot be loaded")
         loaded = time.perf_counter()
-        spent = _processor_seconds(process.pid)
+        used = _processor_seconds(process.pid)
         memory = _mebibytes(process.pid)
-    return Start(loaded - began, None, spent, memory)
+    return Start(loaded - began, None, used, memory)
 
 
 @contextlib.contextmanager
@@ -106,37 +106,38 @@ def _running(
         yield process, began
     except ColdStartError as error:
         process.kill()
-        said = process.communicate()[0].decode(errors="replace")
-        raise ColdStartError(f"{error}\n{said}".rstrip()) from None
+        output = process.communicate()[0].decode(errors="replace")
+        raise ColdStartError(f"{error}\n{output}".rstrip()) from None
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=PATIENCE_SECONDS)
+            process.communicate(timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
 
 
-def _check_patience(began: float, name: str) -> None:
-    if time.perf_counter() - began > PATIENCE_SECONDS:
-        raise ColdStartError(f"{name} was not there after {PATIENCE_SECONDS:g} s")
+def _check_timeout(began: float, name: str) -> None:
+    if time.perf_counter() - began > TIMEOUT_SECONDS:
+        raise ColdStartError(f"{name} did not respond within {TIMEOUT_SECONDS:g} s")
 
 
-def _status(port: int, ask: Ask) -> int | None:
-    """Return the status, None while nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, PATIENCE_SECONDS)
+def _status(port: int, request: Request) -> int | None:
+    """Return the status, None if the connection was refused."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, TIMEOUT_SECONDS)
     with contextlib.closing(connection):
         try:
-            connection.request(ask.method, ask.path, ask.body, dict(ask.headers))
+            headers = dict(request.headers)
+            connection.request(request.method, request.path, request.body, headers)
         except ConnectionRefusedError:
             return None
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
+        response = connection.getresponse()
+        response.read()
+        return response.status
 
 
 def _family(pid: int) -> list[Path]:
-    """Return where the system tells of a process and its children, if it does."""
+    """Return the folders of a process and its children in /proc, if it exists."""
     proc = Path("/proc", str(pid))
     try:
         children = (proc / "task" / str(pid) / "children").read_text().split()
@@ -146,14 +147,14 @@ def _family(pid: int) -> list[Path]:
 
 
 def _processor_seconds(pid: int) -> float | None:
-    """Return what all of them have used so far, on any CPU; None where unknown."""
+    """Return the processor time of all of them so far; None if unknown."""
     threads = [t for each in _family(pid) for t in each.glob("task/*/schedstat")]
-    spent = sum(int(thread.read_text().split()[0]) for thread in threads)
-    return spent / 1e9 or None
+    used = sum(int(thread.read_text().split()[0]) for thread in threads)
+    return used / 1e9 or None
 
 
 def _mebibytes(pid: int) -> float | None:
-    """Return their memory; what several of them share counts once."""
+    """Return their memory, counting shared pages once; None if unknown."""
     rolled = [each / "smaps_rollup" for each in _family(pid)]
     lines = [line for each in rolled for line in each.read_text().splitlines()]
     kibibytes = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -1,7 +1,7 @@
-"""What functions find when they start: a database with orders, siblings, a sink.
+"""The environment of measured functions: a database with orders, siblings, a sink.
 
-A status change and an approval use their order up, so each start gets one of its own,
-made beforehand and not measured.
+A status change and an approval change their order, so each start gets its own, made
+beforehand and not measured.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cold_starts import Ask
+from benchmarks.cold_starts import Request
 from common.database import migrations
 from infra.local.postgres import postgres_server
 from tests.support import database
@@ -28,16 +28,16 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class World:
-    """Where functions start: their variables, and what to ask each of them first."""
+    """Environment variables of functions, and the first request to each."""
 
     environ: Mapping[str, str]
-    ways: Mapping[str, Mapping[str, str]]  # to the database: what says so
-    work: Mapping[str, Callable[[], Ask]]
+    databases: Mapping[str, Mapping[str, str]]  # variables, by how it is reached
+    work: Mapping[str, Callable[[], Request]]
 
 
 @contextlib.contextmanager
 def world() -> Iterator[World]:
-    """Yield it, on TEST_DATABASE_URL's server or on an embedded PostgreSQL."""
+    """Yield it on TEST_DATABASE_URL's server or on an embedded PostgreSQL."""
     with contextlib.ExitStack() as stack:
         server = os.environ.get("TEST_DATABASE_URL")
         if server is None:
@@ -49,9 +49,9 @@ def world() -> Iterator[World]:
         sandbox = stack.enter_context(running_sandbox(deliver=False))
         service = Service(url, sandbox)
         stack.callback(service.close)
-        works = _Works(service)
+        requests = _FirstRequests(service)
         environ = service.environ | {"LOG_LEVEL": "INFO", "THREADS": "8"}
-        ways = {"url": {"DATABASE_URL": environ.pop("DATABASE_URL")}}
+        databases = {"url": {"DATABASE_URL": environ.pop("DATABASE_URL")}}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if sys.platform == "linux":
             instance = stack.enter_context(cloud_sql(url, folder))
@@ -60,52 +60,52 @@ def world() -> Iterator[World]:
                 "CLOUD_SQL_SOCKET_DIR": mounted.folder,
                 "POSTGRES_PASSWORD": PASSWORD,
             }
-            ways["socket"] = instance.settings(**by_socket)
-            ways["connector"] = instance.settings()
+            databases["socket"] = instance.settings(**by_socket)
+            databases["connector"] = instance.settings()
         yield World(
             environ,
-            ways,
+            databases,
             {
-                "api_docs": lambda: Ask("/openapi.json"),
-                "approval_handler": works.approve,
-                "create_order_from_cart": works.check_out,
-                "item_status": works.change_status,
-                "orders_crud": works.list_orders,
-                "ops_console": lambda: Ask(
+                "api_docs": lambda: Request("/openapi.json"),
+                "approval_handler": requests.approve,
+                "create_order_from_cart": requests.check_out,
+                "item_status": requests.change_status,
+                "orders_crud": requests.list_orders,
+                "ops_console": lambda: Request(
                     "/ops/", headers={"X-Ops-Operator": "o@example.com"}
                 ),
-                "outbox_relay": lambda: Ask("/", "POST"),
+                "outbox_relay": lambda: Request("/", "POST"),
             },
         )
 
 
-class _Works:
-    """First requests that use what the function is there for."""
+class _FirstRequests:
+    """First requests that do what each function is for."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def check_out(self) -> Ask:
+    def check_out(self) -> Request:
         user = new_user()
         for _ in range(5):
             article = self._service.sandbox.add_article(amount=10)
             self._service.sandbox.add_to_cart(user, article)
         path = "/api/orders-from-shopcart/"
-        return Ask(path, "POST", {"X-User-ID": user}, status=201)
+        return Request(path, "POST", {"X-User-ID": user}, status=201)
 
-    def list_orders(self) -> Ask:
+    def list_orders(self) -> Request:
         user = new_user()
         self._service.ordered(user, 1, 2)
-        return Ask("/api/orders/", headers={"X-User-ID": user})
+        return Request("/api/orders/", headers={"X-User-ID": user})
 
-    def change_status(self) -> Ask:
+    def change_status(self) -> Request:
         path = f"/api/order-items/{self._item()['id']}/status/"
         body = json.dumps({"status": 2})
-        return Ask(path, "PATCH", JSON | {"X-User-ID": new_user()}, body)
+        return Request(path, "PATCH", JSON | {"X-User-ID": new_user()}, body)
 
-    def approve(self) -> Ask:
+    def approve(self) -> Request:
         item = self._item()
-        moved = self._service.move(item["id"], 3)
+        response = self._service.move(item["id"], 3)
         event: dict[str, Any] = {
             "event_type": "order.item.status.updated",
             "order_item_id": str(item["id"]),
@@ -121,8 +121,8 @@ class _Works:
             "ce-type": event["event_type"],
             "ce-source": "/order-service",
         }
-        assert moved.status_code == 200, moved.get_data(as_text=True)
-        return Ask("/", "POST", JSON | attributes, json.dumps(event), status=204)
+        assert response.status_code == 200, response.get_data(as_text=True)
+        return Request("/", "POST", JSON | attributes, json.dumps(event), status=204)
 
     def _item(self) -> dict[str, Any]:
         item: dict[str, Any] = self._service.ordered(new_user())["items"][0]

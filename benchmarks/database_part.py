@@ -27,9 +27,9 @@ _FORK = multiprocessing.get_context("fork")
 
 
 def check_out(lines: Sequence[Line], number: int) -> None:
-    """Do what a checkout does to the database: look up and draw ids, then write all.
+    """Run a checkout's statements: look up keys and draw ids, then write everything.
 
-    Handing events over is not part of it.
+    Publishing events is not part of it.
     """
     user_id = uuid.uuid4()
     bought = [(number, line.product_variation, line.quantity) for line in lines]
@@ -45,23 +45,23 @@ def check_out(lines: Sequence[Line], number: int) -> None:
         order=change.order,
     )
     headers = {"Location": f"/api/orders/{change.order.id}/", "ETag": '"1"'}
-    answer = idempotency.StoredResponse(201, headers, encode(reply))
-    create_order(engine, change, wiring.bus(), claims, answer)
+    response = idempotency.StoredResponse(201, headers, encode(reply))
+    create_order(engine, change, wiring.bus(), claims, response)
 
 
 def basket() -> list[Line]:
-    """Return what is bought."""
+    """Return the lines to buy."""
     return [
         Line(uuid.uuid4(), 2, uuid.uuid4(), uuid.uuid4(), 1999) for _ in range(LINES)
     ]
 
 
 def _work(seconds: float, threads: int, barrier: Callable[[], object]) -> list[float]:
-    """Check out on so many threads for so long; return how long each took."""
+    """Check out on `threads` for `seconds`; return how long each checkout took."""
     lines = basket()
     numbers = itertools.count()
     took: list[float] = []
-    broken: list[BaseException] = []
+    failures: list[BaseException] = []
 
     def until(end_at: float) -> list[float]:
         each = []
@@ -76,7 +76,7 @@ def _work(seconds: float, threads: int, barrier: Callable[[], object]) -> list[f
             barrier()
             took.extend(until(time.perf_counter() + seconds))
         except BaseException as error:
-            broken.append(error)
+            failures.append(error)
             raise
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
@@ -84,8 +84,8 @@ def _work(seconds: float, threads: int, barrier: Callable[[], object]) -> list[f
         worker.start()
     for worker in workers:
         worker.join()
-    if broken:
-        raise SystemExit(f"a checkout failed: {broken[0]!r}")
+    if failures:
+        raise SystemExit(f"a checkout failed: {failures[0]!r}")
     return took
 
 

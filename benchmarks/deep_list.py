@@ -28,7 +28,7 @@ class DeepList:
     server = "orders_crud, long list"
 
     def __init__(self, url: str) -> None:
-        """Take the run's own database, in case no other is named."""
+        """Use DATABASE_URL, or else `url`, the run's own database."""
         self.database_url = os.environ.get("DATABASE_URL") or url
         self._is_ours = self.database_url == url
         self._owner = ""
@@ -55,19 +55,19 @@ class DeepList:
             )
             [[total]] = connection.run("SELECT count(*) FROM orders")
         self._cursors = [_cursor(row[0]) for row in ids[::PAGE]]
-        place = (
+        location = (
             "a table of this run"
             if self._is_ours
             else urlsplit(self.database_url).path.lstrip("/")
         )
         self.remark = (
-            f"pages far down: order {deep:,} of {count:,} of one caller, in {place}"
+            f"pages far down: order {deep:,} of {count:,} of one caller, in {location}"
             f" with {total:,} orders"
         )
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Leave the list where it is: the run's database goes as a whole."""
+        """Do nothing: the run's database is dropped as a whole."""
 
     def first_page(self) -> Operation:
         """Return the first page's reads."""

@@ -1,4 +1,4 @@
-"""Fill a database with millions of orders as years of business leave them behind.
+"""Fill a database with millions of orders as after years of business.
 
 Indexes and foreign keys are dropped first and built at the end; after an interruption,
 run the same command again.
@@ -44,11 +44,11 @@ _MARKS = "fill_progress"
 
 
 class FillError(Exception):
-    """It cannot be filled; the message is one line."""
+    """The database cannot be filled; the message is one line."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to fill with. `sent_days` of events are kept; about `pending` are owed."""
+    """What to fill with. `sent_days` of events are kept; about `pending` wait."""
 
     orders: int
     days: int = 730
@@ -57,7 +57,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     bus: str = "rabbitmq"
 
 
-# Is told how many orders of how many are there, and what is being done.
+# Gets the numbers of orders done and in total, and the current step.
 Progress = Callable[[int, int, str], None]
 
 
@@ -68,9 +68,9 @@ def fill(
     jobs: int = 2,
     progress: Progress = lambda _done, _total, _what: None,
 ) -> None:
-    """Migrate the database and fill it, or go on with a fill that was interrupted.
+    """Migrate the database and fill it, or continue an interrupted fill.
 
-    Raise FillError where something else is in it.
+    Raise FillError if it contains anything else.
     """
     with plain_engine(url) as engine:
         migrations.upgrade(engine)
@@ -87,8 +87,8 @@ def fill(
 
 
 def _begin(engine: sqlalchemy.Engine, plan: Plan) -> tuple[str, set[int]]:
-    """Make room, or answer what an interrupted run has done, and its moment."""
-    asked = json.encode(plan).decode()
+    """Prepare the tables; return the fill's end time and the chunks done already."""
+    wanted = json.encode(plan).decode()
     with engine.begin() as connection:
         if not sqlalchemy.inspect(connection).has_table(_MARKS):
             if connection.execute(
@@ -98,7 +98,7 @@ def _begin(engine: sqlalchemy.Engine, plan: Plan) -> tuple[str, set[int]]:
             connection.exec_driver_sql(
                 f"CREATE TABLE {_MARKS} AS SELECT CAST(-1 AS bigint) AS low,"
                 " CAST(%s AS text) AS plan, now() AS until",
-                (asked,),
+                (wanted,),
             )
             for index in _LATE:
                 index.drop(connection, checkfirst=True)
@@ -108,7 +108,7 @@ def _begin(engine: sqlalchemy.Engine, plan: Plan) -> tuple[str, set[int]]:
             f"SELECT low, plan, CAST(until AS text) FROM {_MARKS} ORDER BY low"  # noqa: S608 a name of our own
         ).all()
     [(_, known, until), *done] = rows
-    if known != asked:
+    if known != wanted:
         raise FillError(f"an interrupted run is to be finished first: {known}")
     return until, {low for low, _, _ in done}
 
@@ -118,13 +118,13 @@ def _fill_chunk(
 ) -> int:
     """Write one chunk of every table, whole or not at all; return how many orders."""
     high = min(low + CHUNK, plan.orders)
-    # Of the newest fiftieth, which is under way, some four events are owed; then nine.
+    # Each order of the newest fiftieth has some four events waiting, then nine.
     under_way = min(plan.orders // 50, plan.pending // 4)
-    owing = under_way + (plan.pending - 4 * under_way) // 9
-    sent_up_to = plan.orders - owing
+    unsent = under_way + (plan.pending - 4 * under_way) // 9
+    sent_up_to = plan.orders - unsent
     kept_from = f"CAST('{until}' AS timestamptz) - {plan.sent_days} * interval '1 day'"
     [[kept_from]] = connection.run(f"SELECT CAST({kept_from} AS text)")
-    given = {
+    parameters = {
         "low": low + 1,
         "high": high,
         "total": plan.orders,
@@ -141,7 +141,7 @@ def _fill_chunk(
             continue
         if table is tables.outbox and high <= sent_up_to:
             continue
-        connection.run(statement, **given)
+        connection.run(statement, **parameters)
     connection.run(
         f"INSERT INTO {_MARKS} VALUES (CAST(:low AS bigint))",  # noqa: S608 a name of our own
         low=low,
@@ -157,7 +157,7 @@ def _fill_chunk(
 
 
 def _finish(engine: sqlalchemy.Engine, url: str, jobs: int, tally: "_Tally") -> None:
-    """Build what was dropped, have the ids go on, and let the planner know."""
+    """Build indexes and keys, advance the sequences, and update the statistics."""
     missing = _missing(engine)
     work = [_ddl(engine, index) for index in _LATE if index.name in missing]
     late = [
@@ -174,7 +174,7 @@ def _finish(engine: sqlalchemy.Engine, url: str, jobs: int, tally: "_Tally") -> 
             ("foreign keys", foreign),
             ("statistics", [f"VACUUM (ANALYZE) {name}" for name in names]),
         ):
-            run(_build, each, tally.saying(what))
+            run(_build, each, tally.reporting(what))
     with engine.begin() as connection:
         for table in TABLES:
             if "id" not in table.c or table.c.id.identity is None:
@@ -207,13 +207,13 @@ def _build(connection: pg8000.native.Connection, sql: str) -> int:
 
 @contextlib.contextmanager
 def _connections(url: str, jobs: int) -> Iterator[Callable[..., None]]:
-    """Lend a way to do work side by side, each on a connection of its own."""
+    """Yield a function that runs work in parallel, each on its own connection."""
     with contextlib.ExitStack() as stack:
         idle = [
             stack.enter_context(contextlib.closing(connect(url))) for _ in range(jobs)
         ]
         for connection in idle:
-            # What a crash takes is filled again; sorting wants memory.
+            # After a crash, fill again; sorting needs memory.
             connection.run("SET synchronous_commit = off")
             connection.run("SET maintenance_work_mem = '512MB'")
             connection.run("SET work_mem = '64MB'")
@@ -223,24 +223,24 @@ def _connections(url: str, jobs: int) -> Iterator[Callable[..., None]]:
         def run(
             work: Callable[[pg8000.native.Connection, Any], int],
             inputs: Sequence[Any],
-            tell: Callable[[int], None],
+            report: Callable[[int], None],
         ) -> None:
-            def once(given: Any) -> int:  # noqa: ANN401 whatever the work takes
+            def once(argument: Any) -> int:  # noqa: ANN401 the argument of any work
                 connection = idle.pop()
                 try:
-                    return work(connection, given)
+                    return work(connection, argument)
                 finally:
                     idle.append(connection)
 
             for count in pool.map(once, inputs):
-                tell(count)
+                report(count)
 
         yield run
 
 
 @dataclass
 class _Tally:
-    """Counts orders, and passes it on."""
+    """Counts orders, and reports the progress."""
 
     done: int
     total: int
@@ -251,17 +251,17 @@ class _Tally:
         self.done += count
         self.progress(self.done, self.total, "rows")
 
-    def saying(self, what: str) -> Callable[[int], None]:
+    def reporting(self, what: str) -> Callable[[int], None]:
         """Return what to call after each piece of work that has no orders to count."""
         return lambda _count: self.progress(self.total, self.total, what)
 
 
 class Meter:
-    """Says how far a fill is, how fast, and how long it may still take."""
+    """Prints the progress of a fill, its rate, and the remaining time."""
 
     def __init__(self) -> None:
         """Start counting."""
-        self._began_at = self._said_at = time.monotonic()
+        self._began_at = self._printed_at = time.monotonic()
         self._first: int | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
@@ -270,9 +270,9 @@ class Meter:
         if self._first is None:
             self._first = done  # the first chunk, or what an earlier run has done
             return
-        if now - self._said_at < QUIET_SECONDS and what == "rows":
+        if now - self._printed_at < QUIET_SECONDS and what == "rows":
             return
-        self._said_at = now
+        self._printed_at = now
         seconds = now - self._began_at
         if what != "rows":
             print(f"fill: {what}, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -287,9 +287,9 @@ class Meter:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a fill can be told."""
+    """Add the options of a fill."""
     parser.add_argument("--orders", type=int, default=1_000_000, help="how many")
-    parser.add_argument("--days", type=int, default=730, help="how long they took")
+    parser.add_argument("--days", type=int, default=730, help="over how many days")
     parser.add_argument(
         "--sent-days",
         type=float,
@@ -300,7 +300,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--pending",
         type=int,
         default=0,
-        help="about so many events are still owed, the newest orders' (default: 0)",
+        help="about so many events of the newest orders still wait (default: 0)",
     )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="connections at once"
@@ -308,7 +308,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    """Return the plan that the options make."""
+    """Return the plan of the options."""
     return Plan(
         orders=arguments.orders,
         days=arguments.days,

@@ -15,8 +15,8 @@ from benchmarks.measuring import Meter
 from benchmarks.stage import Served, Stage
 from benchmarks.traffic import Operation
 
-MOST = 15  # functions that are told
-CLIENTS = 4  # so that the one thread never waits for them
+REPORTED = 15  # functions
+CLIENTS = 4  # so that the single thread never waits for them
 FRAMEWORK, RULES, SIBLINGS = "framework and HTTP", "rules and bodies", "siblings"
 DATABASE, LOGGING = "database", "logging"
 HANDED_OVER, SENDING = "hand-over: database", "hand-over: sending"
@@ -48,7 +48,7 @@ class Split(Struct, frozen=True):
 
 
 def layer(stack: Sequence[Frame]) -> str:
-    """Return whose a sample is."""
+    """Return the layer that a sample belongs to."""
     owner = next((found for file, _ in stack if (found := _owner(file))), FRAMEWORK)
     if owner in (LOGGING, SENDING) or not any(_HAND_OVER.search(f) for f, _ in stack):
         return owner
@@ -62,7 +62,7 @@ def _owner(file: str) -> str | None:
 def split(
     operation: str, cpu_ms: float, stacks: Iterable[tuple[Sequence[Frame], int]]
 ) -> Split:
-    """Return how the processor time of a request divides."""
+    """Return how the processor time of a request is distributed."""
     layers: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     ours: Counter[str] = Counter()
@@ -75,7 +75,7 @@ def split(
     total = layers.total() or 1
 
     def costliest(counts: Counter[str]) -> list[tuple[str, float]]:
-        most = counts.most_common(MOST)
+        most = counts.most_common(REPORTED)
         return [(name, cpu_ms * count / total) for name, count in most]
 
     return Split(
@@ -96,9 +96,9 @@ def _short(frame: Frame) -> str:
 def measure(
     ready: Stage, meter: Meter, operations: Sequence[Operation], upstream: str
 ) -> list[Split]:
-    """Sample each operation on a worker of one thread; `upstream` should not wait.
+    """Sample each operation on a worker of one thread; `upstream` should not delay.
 
-    `meter` should be one of its own: such a worker keeps no connection.
+    Pass a separate `meter`, because such a worker keeps no connections open.
     """
     found = []
     settings = {"SHOPCART_SERVICE": upstream, "PRODUCT_SERVICE": upstream}
@@ -108,18 +108,18 @@ def measure(
         ) as served:
             meter.served[operation.server] = served
             meter.warm_up(operation, CLIENTS)
-            _ask(served, "POST")
+            _call(served, "POST")
             cpu_ms = meter.take(operation, CLIENTS).cpu_ms
             assert cpu_ms
-            stacks = json.loads(_ask(served, "GET"))
+            stacks = json.loads(_call(served, "GET"))
         found.append(split(operation.name, cpu_ms, stacks))
     return found
 
 
-def _ask(served: Served, method: str) -> bytes:
+def _call(served: Served, method: str) -> bytes:
     url = f"http://127.0.0.1:{served.port}/bench/samples"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    asked = urllib.request.Request(url, method=method)
-    with opener.open(asked, timeout=30) as answer:
-        body: bytes = answer.read()
+    request = urllib.request.Request(url, method=method)
+    with opener.open(request, timeout=30) as response:
+        body: bytes = response.read()
     return body

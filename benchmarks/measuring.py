@@ -22,9 +22,9 @@ Key = tuple[str, int]  # operation, clients
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One spell: answers a second, latencies and processor time in milliseconds.
+    """One period: responses a second, latencies and processor time in milliseconds.
 
-    `statuses` counts all requests, whenever they were answered.
+    `statuses` counts all requests, including those of the warm-up.
     """
 
     rate: float
@@ -41,7 +41,7 @@ def sample(
     cpu_ms: float | None = None,
     statuses: dict[int, int] | None = None,
 ) -> Sample:
-    """Return the sample of a spell in which each took so many seconds, ascending."""
+    """Return the sample of a period, from the ascending seconds of each request."""
 
     def percentile(percent: float) -> float | None:
         last = len(took) - 1
@@ -59,26 +59,26 @@ def sample(
 
 @dataclass
 class Meter:
-    """Takes samples and keeps them; knows what went wrong."""
+    """Takes and keeps samples, and examples of unexpected responses."""
 
     served: dict[str, Served]
     seconds: float
     samples: dict[Key, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     unexpected: Counter[str] = field(default_factory=Counter)
-    said: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def warm_up(self, operation: Operation, clients: int = 16) -> None:
-        """Have every worker and thread do it before the clock runs."""
-        self._spell(operation, clients, min(1.0, self.seconds))
+        """Run it on every worker and thread before measuring."""
+        self._run_period(operation, clients, min(1.0, self.seconds))
 
     def exhaust(self, operation: Operation, clients: int = 8) -> None:
-        """Have each of its requests, which must end, sent once."""
-        self._spell(operation, clients, LONGEST_SECONDS)
+        """Send each of its requests, a finite number, once."""
+        self._run_period(operation, clients, LONGEST_SECONDS)
 
     def take(self, operation: Operation, clients: int) -> Sample:
-        """Measure an operation at so many clients, and keep it."""
+        """Measure an operation with this number of clients, and keep the sample."""
         say(f"{operation.name} at {clients}")
-        taken = self._spell(operation, clients, self.seconds)
+        taken = self._run_period(operation, clients, self.seconds)
         self.keep(operation.name, clients, taken)
         return taken
 
@@ -86,28 +86,28 @@ class Meter:
         """Keep a sample that was taken elsewhere."""
         self.samples[name, clients].append(taken)
 
-    def _spell(self, operation: Operation, clients: int, seconds: float) -> Sample:
+    def _run_period(self, operation: Operation, clients: int, seconds: float) -> Sample:
         served = self.served[operation.server]
         requests = operation.requests()
         before = processes.cpu_seconds(served.pid)
-        spell = load.Spell(
+        period = load.Period(
             clients=clients,
             seconds=seconds,
             expected=operation.expected,
             allowed=operation.allowed,
         )
-        outcome = load.run(served.port, requests, spell)
+        outcome = load.run(served.port, requests, period)
         used = processes.cpu_seconds(served.pid) - before
-        deque(islice(requests, outcome.sent), 0)  # the child's iterator is a copy
+        deque(islice(requests, outcome.sent), 0)  # the child advanced a copy
         if outcome.unexpected:
             self.unexpected[operation.name] += outcome.unexpected
-            self.said.setdefault(operation.name, outcome.said)
+            self.examples.setdefault(operation.name, outcome.example)
         cpu_ms = used / max(1, outcome.statuses.total()) * 1000
         statuses = dict(outcome.statuses)
         return sample(outcome.seconds, outcome.latencies, cpu_ms, statuses)
 
     def median(self, key: Key, figure: str) -> float | None:
-        """Return the median of a figure over the rounds, None where there is none."""
+        """Return the median of a figure over the rounds, None if there is none."""
         each = [getattr(taken, figure) for taken in self.samples.get(key, [])]
         known = [value for value in each if value is not None]
         return statistics.median(known) if known else None

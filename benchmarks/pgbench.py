@@ -15,11 +15,11 @@ SCRIPT = Path(__file__).with_name("checkout.sql")
 
 
 class PgbenchError(Exception):
-    """It failed; the message is what it said."""
+    """pgbench failed; the message is its error output."""
 
 
 def program() -> str | None:
-    """Return the program, the one beside the embedded server's first."""
+    """Return pgbench's path, preferably beside the embedded server's programs."""
     try:
         beside = find_installation().program("pgbench")
     except EmbeddedPostgresError:

@@ -66,21 +66,21 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" {_FONT} {more}>{escape(text)}</text>'
 
 
-def draw(told: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the plots of a run; answer where."""
-    where = told["conditions"]
+def draw(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the plots of a run; return their paths."""
+    conditions = results["conditions"]
     note = (
-        f"{where['date'][:10]}, {where['machine']}, Python {where['python']},"
-        f" PostgreSQL {where['postgresql']}"
+        f"{conditions['date'][:10]}, {conditions['machine']},"
+        f" Python {conditions['python']}, PostgreSQL {conditions['postgresql']}"
     )
     plots = {
-        "throughput.svg": ("Answers a second, by clients", rates),
+        "throughput.svg": ("Responses a second, by clients", rates),
         "latency.svg": ("Latency in milliseconds, 8 clients", _latencies),
         "layers.svg": ("Processor time of a request, milliseconds", _layers),
     }
     written = []
     for name, (title, grouped) in plots.items():
-        if groups := grouped(told):
+        if groups := grouped(results):
             path = folder / name
             path.write_text(bars(title, note, groups))
             written.append(path)
@@ -96,19 +96,19 @@ def _by_operation(
     return list(groups.items())
 
 
-def rates(told: dict[str, Any]) -> list[Group]:
+def rates(results: dict[str, Any]) -> list[Group]:
     """Return each operation's rates, by clients, with their share of the ceiling."""
 
     def found(row: dict[str, Any]) -> list[Bar]:
         share = row["of_hello"] or row["of_pgbench"]
-        said = "" if share is None else f" ({share:.0%} of its ceiling)"
+        share_text = "" if share is None else f" ({share:.0%} of its ceiling)"
         name = f"{row['clients']} clients"
-        return [Bar(name, row["rate"], f"{row['rate']:.0f}{said}")]
+        return [Bar(name, row["rate"], f"{row['rate']:.0f}{share_text}")]
 
-    return _by_operation(told["rows"], found)
+    return _by_operation(results["rows"], found)
 
 
-def _latencies(told: dict[str, Any]) -> list[Group]:
+def _latencies(results: dict[str, Any]) -> list[Group]:
     def found(row: dict[str, Any]) -> list[Bar]:
         names = ("p50_ms", "p95_ms", "p99_ms")
         return [
@@ -117,13 +117,13 @@ def _latencies(told: dict[str, Any]) -> list[Group]:
             if row[name] is not None
         ]
 
-    return _by_operation([row for row in told["rows"] if row["clients"] == 8], found)
+    return _by_operation([row for row in results["rows"] if row["clients"] == 8], found)
 
 
-def _layers(told: dict[str, Any]) -> list[Group]:
+def _layers(results: dict[str, Any]) -> list[Group]:
     return [
         (name, [Bar(each["operation"], value, f"{value:.2f}")])
-        for each in told.get("layers", [])
+        for each in results.get("layers", [])
         for name, value in each["layers"].items()
         if value >= 0.005
     ]

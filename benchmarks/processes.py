@@ -11,7 +11,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Use:
-    """What a process has used: seconds of processor time, bytes of memory now."""
+    """The processor time that a process has used, and its current memory."""
 
     pid: int
     parent: int
@@ -20,11 +20,11 @@ class Use:
 
 
 def family(pid: int) -> list[Use]:
-    """Return the process and its children, theirs included, the process first."""
-    everybody = {use.pid: use for use in _everybody()}
-    found = [everybody[pid]]
-    for member in found:  # it grows meanwhile
-        found += [use for use in everybody.values() if use.parent == member.pid]
+    """Return the process and all its descendants, the process first."""
+    uses = {use.pid: use for use in _all_uses()}
+    found = [uses[pid]]
+    for member in found:  # the list grows during the loop
+        found += [use for use in uses.values() if use.parent == member.pid]
     return found
 
 
@@ -33,7 +33,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(use.cpu_seconds for use in family(pid))
 
 
-def _everybody() -> Iterator[Use]:
+def _all_uses() -> Iterator[Use]:
     return _from_proc() if (_PROC / "self" / "stat").exists() else _from_ps()
 
 
@@ -45,7 +45,7 @@ def _from_proc() -> Iterator[Use]:
             stat = (folder / "stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        # The program's name is in parentheses and may hold anything.
+        # The program's name is in parentheses and may contain anything.
         fields = stat.rpartition(")")[2].split()
         cpu = (int(fields[11]) + int(fields[12])) / tick
         yield Use(int(folder.name), int(fields[1]), cpu, int(fields[21]) * page)

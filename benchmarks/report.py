@@ -69,14 +69,14 @@ def _commit(checkout: Path) -> str | None:
     return done.stdout.strip()
 
 
-def document(told: dict[str, Any]) -> str:
-    """Return the JSON of a run, a line for each row: to be read and compared."""
+def document(results: dict[str, Any]) -> str:
+    """Return the JSON of a run, a line for each row: easy to read and compare."""
 
     def text(value: object) -> str:
         return msgspec.json.encode(value).decode()
 
     members = []
-    for name, value in told.items():
+    for name, value in results.items():
         content = text(value)
         if isinstance(value, list) and value:
             content = "[\n  " + ",\n  ".join(map(text, value)) + "\n]"
@@ -84,34 +84,34 @@ def document(told: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 
-def tell(told: dict[str, Any]) -> None:
+def print_results(results: dict[str, Any]) -> None:
     """Print the tables."""
-    where = told["conditions"]
+    run = results["conditions"]
     print(
-        f"{where['machine']} (load {where['load_average'][0]}), Python"
-        f" {where['python']}, PostgreSQL {where['postgresql']}, {where['workers']}"
-        f" workers of {where['threads']} threads, events to {where['bus']}"
+        f"{run['machine']} (load {run['load_average'][0]}), Python"
+        f" {run['python']}, PostgreSQL {run['postgresql']}, {run['workers']}"
+        f" workers of {run['threads']} threads, events to {run['bus']}"
     )
-    for remark in told["remarks"]:
+    for remark in results["remarks"]:
         print(remark)
-    if told["rows"]:
-        _tell_rows(told["rows"])
-    for split in told.get("layers", []):
-        _tell_layers(split)
+    if results["rows"]:
+        _print_rows(results["rows"])
+    for split in results.get("layers", []):
+        _print_layers(split)
     print()
-    for each in told.get("past saturation", []):
+    for each in results.get("past saturation", []):
         share, statuses = _percent(each["of_plateau"]), each["statuses"]
         print(f"checkout at {each['clients']} clients: {share} of 32's, {statuses}")
-    for name, each in told.get("memory", {}).items():
+    for name, each in results.get("memory", {}).items():
         sizes = ", ".join(f"{size / 2**20:.0f}" for size in each)
         print(f"memory of {name}, MiB a process: {sizes}")
-    for way, rate in told.get("relay", {}).get("events_per_second", {}).items():
-        print(f"events a second, {way}: {rate}")
-    for target in told["targets"]:
+    for name, rate in results.get("relay", {}).get("events_per_second", {}).items():
+        print(f"events a second, {name}: {rate}")
+    for target in results["targets"]:
         print(_target_line(target))
 
 
-def _tell_rows(rows: Sequence[dict[str, Any]]) -> None:
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     head = ("", "clients", "a second", "p50 ms", "p95 ms", "p99 ms", "CPU ms")
     widths = "{:<22}{:>8}{:>10}{:>9}{:>9}{:>9}{:>8}{:>10}{:>11}"
     print(widths.format(*head, "of hello", "of pgbench"))
@@ -121,7 +121,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]]) -> None:
         print(widths.format(row["operation"], row["clients"], *figures, *shares))
 
 
-def _tell_layers(split: dict[str, Any]) -> None:
+def _print_layers(split: dict[str, Any]) -> None:
     cpu_ms = split["cpu_ms"]
     print(f"\nCPU of {split['operation']}, {cpu_ms:.2f} ms, {split['samples']} samples")
     for name, value in split["layers"].items():
@@ -150,8 +150,8 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
 
 
-def complain(meter: Meter) -> None:
-    """Print on standard error what was returned that should not have been."""
+def print_unexpected(meter: Meter) -> None:
+    """Print unexpected responses on standard error."""
     for operation, count in meter.unexpected.items():
-        said = meter.said.get(operation, "")
-        print(f"{operation}: {count} unexpected, such as\n{said}", file=sys.stderr)
+        example = meter.examples.get(operation, "")
+        print(f"{operation}: {count} unexpected, such as\n{example}", file=sys.stderr)

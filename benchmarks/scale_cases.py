@@ -265,7 +265,7 @@ def rates(engine: Engine, around: Around, seconds: float) -> list[Rate]:
     return [
         *_audits(engine, around),
         _timed(
-            engine, "relay: claim and settle, events", lambda: _relayed(engine, seconds)
+            engine, "relay: claim and record, events", lambda: _relayed(engine, seconds)
         ),
         _timed(
             engine, "retention: sent events", lambda: _purged_events(engine, around)

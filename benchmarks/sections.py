@@ -16,7 +16,7 @@ from benchmarks.traffic import Operation, Orders
 OPERATIONS = ("checkout", "read", "list", "status", "replay")
 CHECKOUT = "create_order_from_cart"
 FUNCTIONS = (CHECKOUT, "orders_crud", "item_status")
-# What must be served for what is measured, beside what serves itself.
+# The servers that each section needs, besides those that it starts itself.
 SERVERS = {
     "checkout": (HELLO, CHECKOUT),
     "read": (HELLO, "orders_crud"),
@@ -31,12 +31,12 @@ LINES = (1, 5, 20, 100)
 SATURATING = (64, 128)
 PLATEAU, BEYOND = "checkout, plateau", "checkout, saturated"
 REPLAYED = 64
-SAMPLED_SECONDS = 2.0  # a hundred samples or two
+SAMPLED_SECONDS = 2.0  # one or two hundred samples
 
 
 @dataclass
 class Run:
-    """A run: what is served, what was measured so far, and how long to measure."""
+    """A run: the servers, the measurements so far, and how long to measure."""
 
     ready: Stage
     meter: Meter
@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def orders(self) -> Orders:
-        """Return orders to read, list and change, written at the first call."""
+        """Return orders to read, list and change, written on first use."""
         say("filling tables")
         return Orders(self.ready.database_url, self.moved_orders)
 
@@ -60,20 +60,20 @@ class Run:
                 for step in steps:
                     step(count)
 
-    def asking(self, *operations: Operation) -> list["Step"]:
-        """Return steps that ask for the operations, each of which is warm."""
+    def warmed_up(self, *operations: Operation) -> list["Step"]:
+        """Return steps that measure the operations, after a warm-up."""
         for operation in operations:
             say(f"warming up {operation.name}")
             self.meter.warm_up(operation)
         return [partial(self.meter.take, operation) for operation in operations]
 
 
-Step = Callable[[int], object]  # is told how many clients
+Step = Callable[[int], object]  # gets the number of clients
 
 
 @contextmanager
 def servers(ready: Stage, wanted: Sequence[str]) -> Iterator[dict[str, Served]]:
-    """Serve what `wanted` sections ask, all at once: idle ones cost nothing."""
+    """Start the servers of the `wanted` sections together: idle ones cost nothing."""
     names = {name for section in wanted for name in SERVERS.get(section, ())}
     with ExitStack() as stack:
         yield {name: stack.enter_context(ready.serving(name)) for name in names}
@@ -94,7 +94,7 @@ def operations(run: Run, wanted: Sequence[str]) -> None:
         keyed = traffic.keyed(REPLAYED)
         run.meter.exhaust(traffic.first_calls(keyed))
         chosen += [traffic.keyed_checkout(), traffic.replay(keyed)]
-    steps = run.asking(*chosen)
+    steps = run.warmed_up(*chosen)
     if "database" in wanted:
         steps += [_pgbench(run), _database_part(run)]
     run.turns(run.clients, *steps)
@@ -108,7 +108,7 @@ def _pgbench(run: Run) -> Step:
 
     def step(clients: int) -> None:
         say(f"pgbench at {clients}")
-        seconds = max(1, round(run.meter.seconds))  # it knows whole ones only
+        seconds = max(1, round(run.meter.seconds))  # it accepts whole seconds only
         took = pgbench.run(program, run.ready.database_url, clients, seconds)
         run.meter.keep("pgbench", clients, sample(seconds, took))
 
@@ -126,12 +126,12 @@ def _database_part(run: Run) -> Step:
             "--processes": processes_,
             "--threads": clients // processes_,
         }
-        told = ready.run(
+        output = ready.run(
             ["-P", str(HERE / "database_part.py")]
             + [str(each) for option in options.items() for each in option],
             THREADS=str(clients // processes_),
         )
-        taken = sample(run.meter.seconds, sorted(json.loads(told)))
+        taken = sample(run.meter.seconds, sorted(json.loads(output)))
         run.meter.keep("database part", clients, taken)
 
     return step
@@ -139,7 +139,7 @@ def _database_part(run: Run) -> Step:
 
 def lines(run: Run) -> None:
     """Measure checkouts of carts of several lengths."""
-    steps = run.asking(*[traffic.checkout(n, f"checkout {n}") for n in LINES])
+    steps = run.warmed_up(*[traffic.checkout(n, f"checkout {n}") for n in LINES])
     run.turns((1, 8), *steps)
 
 
@@ -149,17 +149,17 @@ def depth(run: Run) -> None:
         run.remarks.append(deep.remark)
         with run.ready.serving("orders_crud", DATABASE_URL=deep.database_url) as served:
             run.meter.served[deep.server] = served
-            steps = run.asking(deep.first_page(), deep.far_down())
-            # One caller is easily disturbed: a few more turns.
+            steps = run.warmed_up(deep.first_page(), deep.far_down())
+            # Figures of a single client vary more, so take more of them.
             run.turns((1,) * 3, *steps)
 
 
 def overload(run: Run) -> None:
-    """Measure checkouts with more callers than can be served."""
+    """Measure checkouts beyond capacity."""
     plateau = traffic.checkout(name=PLATEAU)
-    # What then happens is the figure: also links that the server hangs up on.
+    # Refusals and broken connections are results here, not faults.
     beyond = traffic.checkout(name=BEYOND, allowed=(503, load.BROKEN))
-    steady, saturated = run.asking(plateau, beyond)
+    steady, saturated = run.warmed_up(plateau, beyond)
     for _ in range(run.rounds):
         steady(32)
         for clients in SATURATING:
@@ -185,18 +185,18 @@ def _statuses(meter: Meter, clients: int) -> dict[str, int]:
 
 def split(run: Run) -> None:
     """Sample where a request's processor time goes."""
-    asked = [traffic.checkout(), run.orders.read(), run.orders.move()]
-    asked.append(traffic.health("orders_crud"))
-    apart = Meter({}, max(SAMPLED_SECONDS, run.meter.seconds * run.rounds))
+    measured = [traffic.checkout(), run.orders.read(), run.orders.move()]
+    measured.append(traffic.health("orders_crud"))
+    meter = Meter({}, max(SAMPLED_SECONDS, run.meter.seconds * run.rounds))
     with siblings(0) as port:
-        found = layers.measure(run.ready, apart, asked, f"http://127.0.0.1:{port}")
-    run.meter.unexpected.update(apart.unexpected)
-    run.meter.said |= apart.said
+        found = layers.measure(run.ready, meter, measured, f"http://127.0.0.1:{port}")
+    run.meter.unexpected.update(meter.unexpected)
+    run.meter.examples |= meter.examples
     run.extras["layers"] = found
 
 
 def memory(run: Run) -> None:
-    """Note how much memory each server uses after what it has served."""
+    """Record how much memory each server uses at the end."""
     run.extras["memory"] = {
         name: [use.memory_bytes for use in processes.family(served.pid)]
         for name, served in run.meter.served.items()
@@ -205,11 +205,11 @@ def memory(run: Run) -> None:
 
 
 def relay(run: Run) -> None:
-    """Measure the relay, where there is a RabbitMQ."""
+    """Measure the relay, if there is a RabbitMQ."""
     if run.ready.bus != "rabbitmq":
         run.remarks.append("no RabbitMQ: the relay's rate was not measured")
         return
     say("the relay")
     options = ["--events", str(run.relay_events), "--rounds", "1", "--json"]
-    told = run.ready.run(["-m", "benchmarks.bench_relay", *options])
-    run.extras["relay"] = json.loads(told)
+    output = run.ready.run(["-m", "benchmarks.bench_relay", *options])
+    run.extras["relay"] = json.loads(output)

@@ -1,4 +1,4 @@
-"""Send a backlog by the relay, parts of it, or pika alone, each in its own process.
+"""Send a backlog with the relay, parts of it, or pika alone, each in its own process.
 
 The service's exchange is renamed in the measured process, so that no other consumer
 receives its events.
@@ -34,8 +34,8 @@ LONGEST_SECONDS = 600.0
 _FORK = multiprocessing.get_context("fork")
 
 
-class Place(Struct, frozen=True):
-    """Where everything is: database, broker, and the exchange and queue of this run."""
+class Setup(Struct, frozen=True):
+    """The database, the broker, and the exchange and queue of this run."""
 
     database_url: str
     broker: endpoints.RabbitMQ
@@ -43,7 +43,7 @@ class Place(Struct, frozen=True):
 
     @property
     def queue(self) -> str:
-        """Return the queue that hears everything."""
+        """Return the queue that receives everything."""
         return f"{self.exchange}.all"
 
 
@@ -69,9 +69,9 @@ def timed(*runs: Callable[[], None]) -> float:
     return seconds
 
 
-def relay_until_empty(place: Place) -> None:
-    """Do one round of the relay's worker: it ends when nothing is due."""
-    _be_the_service(place)
+def relay_until_empty(setup: Setup) -> None:
+    """Do one round of the relay's worker: it ends when no events are due."""
+    _configure_service(setup)
     spec = importlib.util.spec_from_file_location("relay_worker", WORKER)
     assert spec
     assert spec.loader
@@ -80,11 +80,11 @@ def relay_until_empty(place: Place) -> None:
     worker.main(["--once"])
 
 
-def relay_to_nobody(place: Place) -> None:
-    """Claim and settle everything, with a destination that confirms at once."""
-    _be_the_service(place)
+def relay_without_broker(setup: Setup) -> None:
+    """Claim everything and record it as sent, without sending anything."""
+    _configure_service(setup)
 
-    class Nobody:
+    class NullPublisher:
         def publish(
             self, messages: Sequence[Message], _deadline: float
         ) -> list[Outcome]:
@@ -93,30 +93,30 @@ def relay_to_nobody(place: Place) -> None:
         def close(self) -> None:
             pass
 
-    Relay(wiring.engine(), {"rabbitmq": Nobody()}).sweep(LONGEST_SECONDS)
+    Relay(wiring.engine(), {"rabbitmq": NullPublisher()}).sweep(LONGEST_SECONDS)
 
 
-def _be_the_service(place: Place) -> None:
-    rabbitmq_connection.EXCHANGE = place.exchange
+def _configure_service(setup: Setup) -> None:
+    rabbitmq_connection.EXCHANGE = setup.exchange
     os.environ |= {
-        "DATABASE_URL": place.database_url,
+        "DATABASE_URL": setup.database_url,
         "EVENT_BUS": "rabbitmq",
         "RABBITMQ_URL": "",
-        "RABBITMQ_HOST": place.broker.host,
-        "RABBITMQ_PORT": str(place.broker.port),
-        "RABBITMQ_USER": place.broker.user,
-        "RABBITMQ_PASS": place.broker.password,
-        "RABBITMQ_VHOST": place.broker.vhost,
+        "RABBITMQ_HOST": setup.broker.host,
+        "RABBITMQ_PORT": str(setup.broker.port),
+        "RABBITMQ_USER": setup.broker.user,
+        "RABBITMQ_PASS": setup.broker.password,
+        "RABBITMQ_VHOST": setup.broker.vhost,
         "ANALYTIC_SERVICE": "",
         "LOG_LEVEL": "WARNING",
     }
     wiring.start("DATABASE", "EVENT_BUS")
 
 
-def publisher_alone(place: Place, backlog_: Sequence[Event], batch: int) -> None:
+def publisher_alone(setup: Setup, backlog_: Sequence[Event], batch: int) -> None:
     """Send everything through the service's publisher, without a database."""
-    _be_the_service(place)
-    publisher = rabbitmq.RabbitMQPublisher(place.broker)
+    _configure_service(setup)
+    publisher = rabbitmq.RabbitMQPublisher(setup.broker)
     now = datetime.now(UTC)
     messages = [
         Message(n, e.id, e.type, e.order_id, e.body, None, now, 1, is_doubtful=False)
@@ -129,8 +129,8 @@ def publisher_alone(place: Place, backlog_: Sequence[Event], batch: int) -> None
     publisher.close()
 
 
-def bare_pika(place: Place, backlog_: Sequence[Event], batch: int) -> None:
-    """Send everything with pika as its manual says, confirms pipelined, in batches."""
+def bare_pika(setup: Setup, backlog_: Sequence[Event], batch: int) -> None:
+    """Send everything with pika as documented, in batches with pipelined confirms."""
     parts = iter(
         [backlog_[start : start + batch] for start in range(0, len(backlog_), batch)]
     )
@@ -152,48 +152,48 @@ def bare_pika(place: Place, backlog_: Sequence[Event], batch: int) -> None:
         for event in part:
             properties = pika.BasicProperties(delivery_mode=2, message_id=event.id)
             body = event.body.encode()
-            channel.basic_publish(place.exchange, event.type, body, properties)
+            channel.basic_publish(setup.exchange, event.type, body, properties)
 
     def on_confirm(channel: Any, method: Any) -> None:  # noqa: ANN401 pika's
         nonlocal unconfirmed, confirmed
         assert method.NAME == "Basic.Ack"
         count = method.delivery_tag - confirmed if method.multiple else 1
-        # Single confirms may come out of turn, so only their number counts.
+        # Single confirms may arrive out of order, so only their number counts.
         confirmed += count
         unconfirmed -= count
         if unconfirmed == 0:
             publish(channel)
 
     connection = pika.SelectConnection(
-        rabbitmq_connection.connection_parameters(place.broker),
+        rabbitmq_connection.connection_parameters(setup.broker),
         on_open_callback=lambda c: c.channel(on_open_callback=on_channel),
         on_close_callback=lambda c, _: c.ioloop.stop(),
     )
     connection.ioloop.start()
 
 
-def topology(place: Place) -> contextlib.AbstractContextManager[None]:
-    """Have an exchange and a durable queue behind it that hears everything."""
-    return own_exchange(partial(_connected, place), place.exchange)
+def topology(setup: Setup) -> contextlib.AbstractContextManager[None]:
+    """Declare an exchange and a durable queue that receives everything."""
+    return own_exchange(partial(_connected, setup), setup.exchange)
 
 
-def _connected(place: Place) -> pika.BlockingConnection:
-    parameters = rabbitmq_connection.connection_parameters(place.broker)
+def _connected(setup: Setup) -> pika.BlockingConnection:
+    parameters = rabbitmq_connection.connection_parameters(setup.broker)
     return pika.BlockingConnection(parameters)
 
 
-def take_all(place: Place) -> dict[str, list[str]]:
-    """Empty the queue; return the ids of events, by order, as they came."""
-    came: dict[str, list[str]] = defaultdict(list)
-    with contextlib.closing(_connected(place)) as connection:
+def take_all(setup: Setup) -> dict[str, list[str]]:
+    """Empty the queue; return the ids of events by order, as they arrived."""
+    received: dict[str, list[str]] = defaultdict(list)
+    with contextlib.closing(_connected(setup)) as connection:
         channel = connection.channel()
         for delivery, properties, body in channel.consume(
-            place.queue, auto_ack=True, inactivity_timeout=1.0
+            setup.queue, auto_ack=True, inactivity_timeout=1.0
         ):
             if delivery is None:
                 break
-            told = json.loads(body)
-            told = told.get("data", told)
-            came[str(told["order_id"])].append(properties.message_id)
+            event = json.loads(body)
+            event = event.get("data", event)
+            received[str(event["order_id"])].append(properties.message_id)
         channel.cancel()
-    return came
+    return received

@@ -33,22 +33,22 @@ def _load() -> Callable[[Request], Any]:
 
 
 class _Sampler:
-    """Notes the stack whenever some processor time has been used."""
+    """Records the stack at intervals of processor time."""
 
     def __init__(self) -> None:
         self._stacks: Counter[tuple[tuple[str, str], ...]] = Counter()
 
     def start(self) -> None:
-        """Begin; a second time forgets what was noted."""
+        """Start, and forget earlier samples."""
         self._stacks.clear()
-        signal.signal(signal.SIGPROF, self._note)
+        signal.signal(signal.SIGPROF, self._record)
         signal.setitimer(signal.ITIMER_PROF, EVERY_SECONDS, EVERY_SECONDS)
 
-    def told(self) -> str:
+    def as_json(self) -> str:
         """Return [[[file, function], ... innermost first], count], ... as JSON."""
         return json.dumps(list(self._stacks.items()))
 
-    def _note(self, _signal: int, frame: FrameType | None) -> None:
+    def _record(self, _signal: int, frame: FrameType | None) -> None:
         stack = []
         while frame is not None:
             stack.append((frame.f_code.co_filename, frame.f_code.co_qualname))
@@ -59,13 +59,13 @@ class _Sampler:
 def _sampled(target: Callable[[Request], Any]) -> Callable[[Request], Any]:
     sampler = _Sampler()
 
-    def sampled(request: Request) -> Any:  # noqa: ANN401 whatever the function answers
+    def sampled(request: Request) -> Any:  # noqa: ANN401 whatever the function returns
         if request.path != SAMPLES_PATH:
             return target(request)
         if request.method == "POST":
             sampler.start()
             return ""
-        return sampler.told()
+        return sampler.as_json()
 
     return sampled
 

@@ -1,7 +1,7 @@
 """Sibling services in one small process that respond late and use little time.
 
-A caller's id says how many lines its cart has; each read gives them new ids, so that
-every checkout is a new order.
+A caller's id contains the number of its cart's lines. Each read gives them new ids, so
+that every checkout is a new order.
 """
 
 import argparse
@@ -30,25 +30,25 @@ _VARIATIONS_PATH = b"/api/products/variations/"
 
 
 def caller(number: int, lines: int) -> str:
-    """Return the id of a caller whose cart holds so many lines."""
+    """Return the id of a caller whose cart has this number of lines."""
     return f"{lines:08x}-0000-4000-8000-{number:012x}"
 
 
 @dataclass(slots=True)
-class _Link:
-    """A connection, and what has come on it of a request so far."""
+class _Connection:
+    """A connection, and what it has received of a request so far."""
 
     socket: socket.socket
-    come: bytes = b""
+    received: bytes = b""
 
 
 class Siblings:
-    """Serves carts and variations `delay` seconds after they were asked for."""
+    """Serves carts and variations `delay` seconds after the request."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._late: deque[tuple[float, _Link, bytes]] = deque()
-        # Nor are they those of another process on the same database.
+        self._late: deque[tuple[float, _Connection, bytes]] = deque()
+        # Different from those of another process on the same database.
         self._line_ids = itertools.count(time.time_ns() // 1000)
         self._selector = selectors.DefaultSelector()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -57,7 +57,7 @@ class Siblings:
 
     @property
     def port(self) -> int:
-        """Return where it listens."""
+        """Return the port it listens on."""
         port: int = self._server.getsockname()[1]
         return port
 
@@ -68,49 +68,51 @@ class Siblings:
         while not self._is_over:
             seconds = max(0.0, late[0][0] - time.monotonic()) if late else None
             for key, _ in self._selector.select(seconds):
-                if isinstance(key.data, _Link):
-                    self._hear(key.data)
+                if isinstance(key.data, _Connection):
+                    self._receive(key.data)
                 else:
                     key.data()
             now = time.monotonic()
             while late and late[0][0] <= now:
-                _, link, answer = late.popleft()
-                self._send(link, answer)
+                _, connection, response = late.popleft()
+                self._send(connection, response)
 
     def _accept(self) -> None:
         accepted, _ = self._server.accept()
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._selector.register(accepted, selectors.EVENT_READ, _Link(accepted))
+        self._selector.register(accepted, selectors.EVENT_READ, _Connection(accepted))
 
     def _end(self) -> None:
         self._is_over = True
 
-    def _hear(self, link: _Link) -> None:
+    def _receive(self, connection: _Connection) -> None:
         try:
-            come = link.socket.recv(65536)
+            received = connection.socket.recv(65536)
         except OSError:
-            come = b""
-        if not come:
-            self._selector.unregister(link.socket)
-            link.socket.close()
+            received = b""
+        if not received:
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
             return
-        link.come += come
-        while (end := _end_of_request(link.come)) is not None:
-            request, link.come = link.come[:end], link.come[end:]
-            is_read, answer = self._answer(request)
+        connection.received += received
+        while (end := _end_of_request(connection.received)) is not None:
+            request = connection.received[:end]
+            connection.received = connection.received[end:]
+            is_read, response = self._respond(request)
             if is_read and self._delay:
-                self._late.append((time.monotonic() + self._delay, link, answer))
+                due_at = time.monotonic() + self._delay
+                self._late.append((due_at, connection, response))
             else:
-                self._send(link, answer)
+                self._send(connection, response)
 
-    def _send(self, link: _Link, answer: bytes) -> None:
+    def _send(self, connection: _Connection, response: bytes) -> None:
         try:
-            link.socket.sendall(answer)
+            connection.socket.sendall(response)
         except OSError:
-            return  # whoever asked has gone, which its end of the link tells, too
+            return  # the client is gone; reading will show that, too
 
-    def _answer(self, request: bytes) -> tuple[bool, bytes]:
-        """Return whether the request is one that siblings take time for, and what."""
+    def _respond(self, request: bytes) -> tuple[bool, bytes]:
+        """Return whether siblings delay this response, and the response."""
         method, path, _ = request.split(b" ", 2)
         if method != b"GET":
             return False, _TAKEN
@@ -137,17 +139,17 @@ def _ok(body: bytes) -> bytes:
     return head % len(body) + b"\r\n\r\n" + body
 
 
-def _end_of_request(come: bytes) -> int | None:
-    """Return where the first request ends, None while it is not whole."""
-    head = come.find(b"\r\n\r\n")
+def _end_of_request(received: bytes) -> int | None:
+    """Return where the first request ends, None if it is incomplete."""
+    head = received.find(b"\r\n\r\n")
     if head < 0:
         return None
     length = 0
-    if not come.startswith(b"GET "):
-        _, found, rest = come[:head].lower().partition(b"content-length:")
+    if not received.startswith(b"GET "):
+        _, found, rest = received[:head].lower().partition(b"content-length:")
         length = int(rest.split(b"\r\n", 1)[0]) if found else 0
     end = head + 4 + length
-    return end if len(come) >= end else None
+    return end if len(received) >= end else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

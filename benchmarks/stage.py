@@ -1,6 +1,6 @@
 """Start and stop what a run needs: database, bus, siblings, functions.
 
-Functions may come from another checkout, with its Python, so that two versions compare.
+Functions may come from another checkout, with its Python, to compare two versions.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class Served:
-    """A function's server: where it listens, its process, what it has logged."""
+    """A function's server: its port, process and log."""
 
     name: str
     port: int
@@ -40,7 +40,7 @@ class Served:
 
 @dataclass
 class Stage:
-    """Where everything is. Made by `stage`."""
+    """The environment of a run, made by `stage`."""
 
     checkout: Path
     folder: Path
@@ -54,7 +54,7 @@ class Stage:
 
     @property
     def python(self) -> str:
-        """Return the Python of the checkout, ours where it has none of its own."""
+        """Return the Python of the checkout, ours if it has none."""
         return python_of(self.checkout)
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class Stage:
             yield Served(name, port, process.pid, log)
 
     def run(self, arguments: Sequence[str], **settings: str) -> str:
-        """Run the checkout's Python; return what it says on standard output."""
+        """Run the checkout's Python; return its standard output."""
         done = subprocess.run(
             [self.python, *arguments],
             cwd=self.checkout,
@@ -95,8 +95,8 @@ class Stage:
             text=True,
         )
         if done.returncode:
-            said = done.stderr.strip() or done.stdout.strip()
-            raise StageError(f"{' '.join(arguments)} failed:\n{said[-2000:]}")
+            output = done.stderr.strip() or done.stdout.strip()
+            raise StageError(f"{' '.join(arguments)} failed:\n{output[-2000:]}")
         return done.stdout
 
 
@@ -104,7 +104,7 @@ class Stage:
 def stage(
     checkout: Path, *, workers: int, threads: int, delay: float, bus: str = "auto"
 ) -> Iterator[Stage]:
-    """Start all but functions. `delay` is the siblings', in seconds."""
+    """Start everything except functions; siblings respond after `delay` seconds."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(database.scratch_folder())
         server = os.environ.get("TEST_DATABASE_URL") or stack.enter_context(
@@ -112,18 +112,18 @@ def stage(
         )
         url = stack.enter_context(database.database(server))
         port = stack.enter_context(siblings(delay))
-        there = f"http://127.0.0.1:{port}"
+        siblings_url = f"http://127.0.0.1:{port}"
         environ = {
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": str(checkout),
             "DATABASE_URL": url,
-            "SHOPCART_SERVICE": there,
-            "PRODUCT_SERVICE": there,
+            "SHOPCART_SERVICE": siblings_url,
+            "PRODUCT_SERVICE": siblings_url,
             "LOG_LEVEL": "INFO",
         }
         found = _broker(bus)
         if found is None:
-            environ |= {"EVENT_BUS": "http", "EVENT_SINK_URL": f"{there}/events"}
+            environ |= {"EVENT_BUS": "http", "EVENT_SINK_URL": f"{siblings_url}/events"}
         else:
             name = f"bench_{uuid.uuid4().hex[:8]}"
             stack.enter_context(own_exchange(found.connect, name, longest=1000))
@@ -145,7 +145,7 @@ def stage(
 
 @contextlib.contextmanager
 def siblings(delay: float) -> Iterator[int]:
-    """Have siblings answer after `delay` seconds; yields their port."""
+    """Run siblings that respond after `delay` seconds; yield their port."""
     command = [sys.executable, "-m", "benchmarks.siblings", "--delay"]
     process = subprocess.Popen(
         [*command, str(delay * 1000)],
@@ -165,7 +165,7 @@ def siblings(delay: float) -> Iterator[int]:
 
 
 def python_of(checkout: Path) -> str:
-    """Return the Python of a checkout, ours where it has none of its own."""
+    """Return the Python of a checkout, ours if it has none."""
     own = checkout / ".venv" / "bin" / "python"
     return str(own) if checkout != HERE.parent and own.exists() else sys.executable
 
@@ -175,11 +175,11 @@ def _broker(bus: str) -> Broker | None:
     if bus == "http":
         return None
     found = Broker()
-    why = trouble(found)
-    if why is None:
+    problem = trouble(found)
+    if problem is None:
         return found
     if bus == "rabbitmq":
-        raise StageError(f"no RabbitMQ on {found.host}:{found.port} ({why})")
+        raise StageError(f"no RabbitMQ on {found.host}:{found.port} ({problem})")
     return None
 
 
@@ -194,7 +194,7 @@ def _process(
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)  # gunicorn then waits for nobody
+        process.send_signal(signal.SIGINT)  # gunicorn then does not wait for requests
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -206,5 +206,5 @@ def _wait_until_live(port: int, process: "subprocess.Popen[bytes]", log: Path) -
     try:
         until_it_answers(f"http://127.0.0.1:{port}", process)
     except AssertionError as error:
-        said = log.read_text(errors="replace")[-2000:]
-        raise StageError(f"a function does not serve:\n{said}") from error
+        output = log.read_text(errors="replace")[-2000:]
+        raise StageError(f"a function does not serve:\n{output}") from error

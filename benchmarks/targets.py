@@ -27,22 +27,22 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Shown(Struct, frozen=True):
-    """A target beside what was measured; `value` is None where nothing was."""
+    """A target beside what was measured; `value` is None if nothing was."""
 
     target: Target
     value: float | None
 
     @property
     def holds(self) -> bool | None:
-        """Return whether it holds; None where it was not measured."""
+        """Return whether it holds; None if it was not measured."""
         if self.value is None:
             return None
         at_least, at_most = self.target.at_least, self.target.at_most
         is_enough = at_least is None or self.value >= at_least
         return is_enough and (at_most is None or self.value <= at_most)
 
-    def told(self) -> dict[str, object]:
-        """Return it for machines."""
+    def as_json(self) -> dict[str, object]:
+        """Return it as JSON's types."""
         return {
             "name": self.target.name,
             "bound": self.target.bound(),
@@ -108,7 +108,7 @@ TARGETS = (
 
 
 def shown(meter: Meter, cold: float | None = None) -> list[Shown]:
-    """Return every target beside what the run measured; `cold` comes from elsewhere."""
+    """Return every target beside what the run measured; `cold` is given."""
     return [
         Shown(
             target,

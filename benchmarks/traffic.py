@@ -28,10 +28,10 @@ Requests = Callable[[], Iterator[bytes]]
 
 @dataclass(frozen=True)
 class Operation:
-    """Something a caller does: the server that is asked, and for what.
+    """Something a caller does: the server and its requests.
 
-    `server` is a function's name, save where one function is served twice. `requests`
-    goes on where the last spell left off, if each may be sent only once.
+    `server` is a function's name, except where one function is served twice. `requests`
+    goes on where the last period ended, if each may be sent only once.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Operation:
 def request(
     method: str, path: str, user: str, body: object = None, **headers: str
 ) -> bytes:
-    """Return a whole request."""
+    """Return a complete HTTP request."""
     content = b"" if body is None else json.dumps(body).encode()
     head = [f"{method} {path} HTTP/1.1", "Host: bench", f"X-User-ID: {user}"]
     head += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -68,7 +68,7 @@ def health(function: str) -> Operation:
 def checkout(
     lines: int = LINES, name: str = "checkout", allowed: Sequence[int] = ()
 ) -> Operation:
-    """Return the checkout of carts with so many lines; each is a new order."""
+    """Return checkouts of carts with this number of lines; each is a new order."""
     users = [caller(number, lines) for number in range(CALLERS)]
     found = [request("POST", CHECKOUT_PATH, user) for user in users]
     return repeated(name, "create_order_from_cart", found, 201, allowed)
@@ -94,7 +94,7 @@ def first_calls(keyed: Sequence[bytes]) -> Operation:
 
 
 def replay(keyed: Sequence[bytes]) -> Operation:
-    """Return the same requests once more, which must be known by their keys."""
+    """Return the same requests once more, which are recognised by their keys."""
     return repeated("replay", "create_order_from_cart", keyed, 201)
 
 
@@ -126,7 +126,7 @@ def repeated(
 
 
 class Orders:
-    """Orders to read, list and change, written past the service."""
+    """Orders to read, list and change, written directly to the database."""
 
     def __init__(self, url: str, moved_orders: int = MOVED_ORDERS) -> None:
         """Fill the tables; takes a few seconds."""
@@ -177,7 +177,7 @@ class Orders:
 def insert_orders(
     connection: pg8000.native.Connection, owner: str, orders: int
 ) -> list[int]:
-    """Write so many orders of five items; answer their ids."""
+    """Insert orders of five items each; return their ids."""
     rows = connection.run(
         f"""
         WITH made AS (

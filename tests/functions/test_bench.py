@@ -13,7 +13,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from benchmarks import load, traffic
-from benchmarks.load import Spell
+from benchmarks.load import Period
 from infra.local.http_server import HttpServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -35,12 +35,12 @@ def test_a_small_run_measures_every_row(postgres_url: str, tmp_path: Path) -> No
     wanted += ["overload"]
     done = bench(postgres_url, "--json", "--results", str(tmp_path), "--only", *wanted)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert json.loads((tmp_path / "bench.json").read_text()) == told
-    rows = {row["operation"]: row for row in told["rows"]}
+    results = json.loads(done.stdout)
+    assert json.loads((tmp_path / "bench.json").read_text()) == results
+    rows = {row["operation"]: row for row in results["rows"]}
     ceilings = {"hello", "health", "pgbench"}
     if "pgbench" not in rows:
-        assert "pgbench is not installed" in told["remarks"][0]
+        assert "pgbench is not installed" in results["remarks"][0]
         ceilings.remove("pgbench")
     measured = {"checkout", "read", "list", "status", "first call", "replay"}
     beyond = {"checkout, plateau", "checkout, saturated"}
@@ -50,10 +50,10 @@ def test_a_small_run_measures_every_row(postgres_url: str, tmp_path: Path) -> No
         assert row["rate"] > 0, name
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"], name
     assert rows["read"]["of_hello"] > 0
-    assert told["conditions"]["bus"] == "http"
+    assert results["conditions"]["bus"] == "http"
     assert (tmp_path / "throughput.svg").exists()
-    assert min(told["memory"]["orders_crud"]) > 0
-    past = told["past saturation"]
+    assert min(results["memory"]["orders_crud"]) > 0
+    past = results["past saturation"]
     assert [each["clients"] for each in past] == [64, 128]
     for each in past:
         assert each["of_plateau"] is not None
@@ -95,7 +95,7 @@ def served(app: App) -> Iterator[int]:
 
 
 def asked(port: int, seconds: float = 0.2, **settings: Any) -> load.Outcome:
-    spell = Spell(clients=3, seconds=seconds, warm_up_seconds=0.0, **settings)
+    spell = Period(clients=3, seconds=seconds, warm_up_seconds=0.0, **settings)
     return load.ask(port, cycle([traffic.request("GET", "/", "u")]), spell)
 
 
