@@ -140,7 +140,7 @@ def test_who_waited_for_a_destination_in_vain_does_not_try_it_again(
         rest = [threading.Thread(target=hand_over, args=[relay, n]) for n in (2, 3, 4)]
         for thread in rest:
             thread.start()
-        waiting = relay._destinations["bus"]._waiting
+        waiting = relay._destinations["bus"]._queue
         while len(waiting) < len(rest):
             assert first.is_alive()
         may_fail.set()
