@@ -181,9 +181,28 @@ outbox = Table(
     # In doubt, and left to an operator; the order's later events wait behind it.
     _timestamp("held_since", nullable=True),
     Column("last_error", Text),
-    Index(None, "destination", "order_id", "id"),  # first in, first out
-    Index(None, "destination", "available_at", "id"),  # due events
+    # Each condition that statements use fits one of the indexes and no other: by order,
+    # by what is due, by id. While a snapshot is held, dead rows stay, and statistics
+    # say that the table is empty; every index then looks equally cheap to the planner,
+    # and the wrong one leads over all that is dead. `id + 0` is no condition on `id`.
+    Index("outbox_order_idx", "order_id", text("(id + 0)")),  # first in, first out
+    Index(  # what is due
+        "outbox_due_idx",
+        "destination",
+        "available_at",
+        "id",
+        postgresql_where=text("held_since IS NULL"),
+    ),
     Index("outbox_held_idx", "id", postgresql_where=text("held_since IS NOT NULL")),
+)
+
+# From when on rows of a destination may be due: what is older was sent, or is held. So
+# no claim passes over all that is dead; `messaging/marks.py` moves it.
+outbox_marks = Table(
+    "outbox_marks",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("due_from", DateTime(timezone=True), nullable=False),
 )
 
 # Rows move here from the outbox when their destination has confirmed them.

@@ -40,7 +40,6 @@ def found(orders: str, dead_letters: str = "", *, has_bodies: bool = True) -> st
     is in the place 'replayed', because another row has its event now.
     """
     return _FOUND.format(
-        destinations=DESTINATIONS,
         orders=orders,
         dead_letters=dead_letters,
         body="body" if has_bodies else "NULL",
@@ -53,29 +52,62 @@ ROW = """to_jsonb(found) || jsonb_build_object('place', CASE
     WHEN held_since IS NOT NULL THEN 'held'
     WHEN settled_as IS NOT NULL THEN 'dead' ELSE place END)"""
 
-# The names of all destinations in the outbox, by one index lookup each, no matter how
-# many rows there are.
+# Those that are sent to, and others that rows are for: what lies between two of the
+# former in the index of what is due, so that nothing passes over what was sent. `name`
+# may have no rows; `due_from` is null where nobody sends.
 DESTINATIONS = """destinations AS MATERIALIZED (
   WITH RECURSIVE next AS (
-    (SELECT destination AS name FROM outbox ORDER BY destination LIMIT 1)
+    SELECT '' AS name
     UNION ALL
-    SELECT (SELECT x.destination FROM outbox x WHERE x.destination > next.name
-      ORDER BY x.destination LIMIT 1)
-    FROM next WHERE next.name IS NOT NULL
+    SELECT coalesce(CASE WHEN sent_to.name IS NULL
+      THEN (SELECT x.destination FROM outbox x
+        WHERE x.held_since IS NULL AND x.destination > next.name
+        ORDER BY x.destination LIMIT 1)
+      ELSE (SELECT x.destination FROM outbox x
+        WHERE x.held_since IS NULL AND x.destination > next.name
+          AND x.destination < sent_to.name
+        ORDER BY x.destination LIMIT 1) END, sent_to.name)
+    FROM next CROSS JOIN LATERAL (
+      SELECT min(destination) AS name FROM outbox_marks
+      WHERE destination > next.name) sent_to
+    WHERE next.name IS NOT NULL
   )
-  SELECT name FROM next WHERE name IS NOT NULL
+  SELECT known.name, m.due_from FROM (
+    SELECT name FROM next WHERE name <> ''
+    UNION SELECT destination FROM outbox WHERE held_since IS NOT NULL) known(name)
+  LEFT JOIN outbox_marks m ON m.destination = known.name
 )"""
 
+# Events of such a destination `d`: due, of which a claim would know, and postponed.
+CLAIMABLE = "d.due_from"
+DUE = """FROM outbox x
+  WHERE x.destination = d.name AND x.held_since IS NULL
+    AND x.available_at >= coalesce({since}, '-infinity')
+    AND x.available_at <= now()"""
+POSTPONED = """FROM outbox x
+  WHERE x.destination = d.name AND x.held_since IS NULL AND x.available_at > now()"""
+_HELD = "FROM outbox x WHERE x.destination = d.name AND x.held_since IS NOT NULL"
+
+
+def waiting(columns: str, limit: int, since: str = CLAIMABLE) -> str:
+    """Return the query of all that waits for destination `d`, `limit` of each kind."""
+    return f"""
+  (SELECT {columns} {DUE.format(since=since)} ORDER BY x.available_at, x.id
+   LIMIT {limit})
+  UNION ALL
+  (SELECT {columns} {POSTPONED} ORDER BY x.available_at, x.id LIMIT {limit})
+  UNION ALL
+  (SELECT {columns} {_HELD} ORDER BY x.id LIMIT {limit})"""
+
+
 # An incoming message among the dead letters may have the id of an outgoing event.
-_FOUND = """{destinations},
-found AS MATERIALIZED (
+_FOUND = """found AS MATERIALIZED (
   SELECT 'pending' AS place, q.id, q.destination, q.order_id,
     CAST(q.event_id AS text) AS event_id, q.event_type, CAST({body} AS text) AS body,
     q.created_at, q.attempts, q.doubts, q.is_resend, q.available_at, q.sending_since,
     q.held_since, CAST(NULL AS timestamptz) AS sent_at,
     CAST(NULL AS text) AS settled_as, q.last_error AS reason
-  FROM destinations d CROSS JOIN LATERAL (
-    SELECT * FROM outbox x WHERE x.destination = d.name AND x.order_id {orders}) q
+  FROM outbox q WHERE q.order_id {orders}
   UNION ALL
   SELECT 'sent', id, destination, order_id, CAST(event_id AS text), event_type, {body},
     created_at, attempts, doubts, is_resend, NULL, NULL, NULL, sent_at, NULL, NULL

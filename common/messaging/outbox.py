@@ -30,28 +30,28 @@ class Claimed(Message, frozen=True):
 # An order's events for one destination are claimed from the oldest on, by whichever
 # relay locks the oldest row. No other relay can then claim a later one.
 #
+# Each look into the table can use one index only, whatever statistics say (see the
+# table): an order's rows by `order_id` and `id + 0`, known rows by `id = ANY(…)`, due
+# rows by `destination` and `available_at`. `OFFSET 0` keeps other conditions out of
+# that choice. A row's look at others is a scalar subquery, or LATERAL with a LIMIT:
+# PostgreSQL makes neither a join nor a hash of those.
+#
 # Evaluated lazily: `due` reads no further heads once the batch is full. That holds as
 # long as nothing here sorts; LATERAL and the index return each order's rows in order.
 # The batch size is a literal: with a parameter, the planner would assume that a tenth
 # of all rows is wanted.
 _CLAIM = """
 WITH heads AS (
-  SELECT o.id, o.destination, o.order_id
-  FROM outbox o
-  WHERE {is_oldest}
-    AND o.available_at <= now()
-    AND o.held_since IS NULL
-  ORDER BY o.available_at, o.id
-  LIMIT {batch}
-  FOR UPDATE OF o SKIP LOCKED
+  SELECT o.id, o.destination, o.order_id {oldest}
 ),
 due AS (  -- each oldest event, with the later ones of its order
   SELECT next.id
   FROM heads h CROSS JOIN LATERAL (
-    SELECT o.id, count(o.held_since) OVER (ORDER BY o.id) AS held
+    SELECT o.id, count(o.held_since) OVER (ORDER BY o.id + 0) AS held
     FROM outbox o
-    WHERE o.destination = h.destination AND o.order_id = h.order_id AND o.id >= h.id
-    ORDER BY o.id
+    WHERE o.destination = h.destination AND o.order_id = h.order_id
+      AND o.id + 0 >= h.id
+    ORDER BY o.id + 0
     LIMIT {batch}) next
   WHERE next.held = 0  -- what follows a held one waits with it
   LIMIT {batch}
@@ -63,8 +63,7 @@ claimed AS (
       attempts = o.attempts + 1,
       -- An earlier claim ran out, so the outcome of that attempt is unknown.
       doubts = o.doubts + CASE WHEN o.sending_since IS NULL THEN 0 ELSE 1 END
-  FROM due
-  WHERE o.id = due.id
+  WHERE o.id = ANY(ARRAY(SELECT id FROM due))
   RETURNING o.*
 )
 SELECT CAST(coalesce(json_agg(json_build_object(
@@ -75,22 +74,37 @@ SELECT CAST(coalesce(json_agg(json_build_object(
 FROM claimed
 """
 _OLDEST = {
-    "outbox.claim_order": """o.id = ANY(ARRAY(
+    "outbox.claim_order": """
+  FROM (
+    SELECT * FROM outbox
+    WHERE id = ANY(ARRAY(
       SELECT (SELECT oldest.id FROM outbox oldest
         WHERE oldest.destination = d AND oldest.order_id = CAST(:order_id AS bigint)
-        ORDER BY oldest.id LIMIT 1)
-      FROM unnest(CAST(:destinations AS text[])) d))""",
-    "outbox.claim_any": """o.destination = CAST(:destination AS text)
-    AND NOT EXISTS (
-      SELECT FROM outbox older
+        ORDER BY oldest.id + 0 LIMIT 1)
+      FROM unnest(CAST(:destinations AS text[])) d))
+    FOR UPDATE SKIP LOCKED
+    OFFSET 0) o
+  WHERE o.available_at <= now() AND o.held_since IS NULL""",
+    "outbox.claim_any": """
+  FROM outbox o
+  WHERE o.destination = CAST(:destination AS text)
+    AND o.held_since IS NULL
+    AND o.available_at <= now()
+    AND o.available_at >= coalesce((SELECT m.due_from FROM outbox_marks m
+      WHERE m.destination = CAST(:destination AS text)), '-infinity')
+    AND (SELECT older.id FROM outbox older
       WHERE older.destination = o.destination AND older.order_id = o.order_id
-        AND older.id < o.id)""",
+        AND older.id + 0 < o.id LIMIT 1) IS NULL
+  ORDER BY o.available_at, o.id
+  LIMIT {batch}
+  FOR UPDATE OF o SKIP LOCKED""",
 }
 
 
 @functools.lru_cache(maxsize=8)
 def _claim_statement(name: str, batch: int) -> Statement:
-    return named(name, _CLAIM.format(is_oldest=_OLDEST[name], batch=batch))
+    oldest = _OLDEST[name].format(batch=batch)
+    return named(name, _CLAIM.format(oldest=oldest, batch=batch))
 
 
 for _name in _OLDEST:  # in `STATEMENTS` from the start, like every other statement
@@ -146,9 +160,9 @@ archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
 # Whether another request has recorded more events of the order, which it could not
 # claim because this process held the older ones.
 _MORE = """
-    SELECT FROM outbox o
-    WHERE o.order_id = CAST(:order_id AS bigint)
-      AND o.destination = ANY(CAST(:destinations AS text[]))
+    SELECT FROM (
+      SELECT * FROM outbox WHERE order_id = CAST(:order_id AS bigint) OFFSET 0) o
+    WHERE o.destination = ANY(CAST(:destinations AS text[]))
       AND o.available_at <= now() AND o.held_since IS NULL
       AND o.id <> ALL(CAST(:sent AS bigint[]))"""
 
@@ -168,24 +182,28 @@ valid AS (
     -- would read them, only to skip them.
     max(CASE WHEN d.is_dead THEN 0 ELSE d.retry_seconds END) OVER (
       PARTITION BY o.destination, o.order_id ORDER BY d.id) AS wait_seconds
-  FROM decision d JOIN outbox o USING (id) WHERE o.attempts = d.attempts
+  FROM decision d CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE id = d.id LIMIT 1) o
+  WHERE o.attempts = d.attempts
 ),
 {_SENT},
 dead AS (
-  DELETE FROM outbox o USING valid d WHERE o.id = d.id AND d.is_dead
-  RETURNING o.*, d.reason
+  DELETE FROM outbox WHERE id = ANY(ARRAY(SELECT id FROM valid WHERE is_dead))
+  RETURNING *
 ),
 dead_lettered AS (  -- refused too often, or no queue is bound
   INSERT INTO dead_letters
     (source, reason, destination, order_id, event_id, event_type, headers, body)
-  SELECT 'outbox', d.reason, d.destination, d.order_id, d.event_id, d.event_type,
+  SELECT 'outbox', v.reason, d.destination, d.order_id, d.event_id, d.event_type,
     jsonb_build_object('traceparent', d.traceparent, 'attempts', d.attempts),
     convert_to(d.body, 'UTF8')
-  FROM dead d
+  FROM dead d JOIN valid v USING (id)
 ),
 released AS (
   UPDATE outbox o
-  SET available_at = CASE WHEN d.wait_seconds = 0 THEN o.created_at
+  SET available_at = CASE WHEN d.wait_seconds = 0 THEN
+        greatest(o.created_at, (SELECT m.due_from FROM outbox_marks m
+          WHERE m.destination = o.destination))
         ELSE now() + make_interval(secs =>
           CASE WHEN d.retry_seconds = 0 THEN d.wait_seconds ELSE d.retry_seconds END)
         END,
@@ -195,7 +213,7 @@ released AS (
       held_since = CASE WHEN d.is_held THEN now() END,
       last_error = coalesce(d.reason, o.last_error)
   FROM valid d
-  WHERE o.id = d.id AND NOT d.is_dead
+  WHERE o.id = ANY(ARRAY(SELECT id FROM valid WHERE NOT is_dead)) AND o.id = d.id
   RETURNING o.available_at
 ),
 waiting AS (
@@ -203,16 +221,21 @@ waiting AS (
   FROM valid GROUP BY destination, order_id HAVING max(wait_seconds) > 0
 ),
 behind AS (  -- the events behind them that were not claimed
-  SELECT o.id, w.wait_seconds
-  FROM waiting w JOIN outbox o USING (destination, order_id)
-  WHERE o.id > w.id AND o.available_at <= now()
+  SELECT o.id
+  FROM waiting w CROSS JOIN LATERAL (
+    SELECT * FROM outbox
+    WHERE order_id = w.order_id AND destination = w.destination AND id + 0 > w.id
+    OFFSET 0) o
+  WHERE o.available_at <= now()
     AND o.id <> ALL(CAST(:sent AS bigint[]))
   LIMIT 50000
 ),
 delayed AS (
   UPDATE outbox o
-  SET available_at = now() + make_interval(secs => b.wait_seconds)
-  FROM behind b WHERE o.id = b.id
+  SET available_at = now() + make_interval(secs => (
+    SELECT w.wait_seconds FROM waiting w
+    WHERE w.destination = o.destination AND w.order_id = o.order_id))
+  WHERE o.id = ANY(ARRAY(SELECT id FROM behind))
 )
 SELECT
   EXISTS ({_MORE}

@@ -18,6 +18,7 @@ from common.domain import events
 from common.errors import ServiceError
 from common.messaging import deliveries, outbox
 from common.messaging.destination import Destination
+from common.messaging.marks import Marks
 from common.messaging.outbox import Claimed, RetryDecision
 from common.messaging.pending import PendingEvents
 from common.publishing.publisher import THROUGH, Message, Outcome, Publisher, Result
@@ -51,6 +52,7 @@ class Relay:
         """Publish to the destinations of `publishers`; leave others to other relays."""
         self._engine = engine
         self._hold = hold_doubtful_order_created
+        self._marks = Marks()
         self._destinations = {
             name: Destination(name, publisher) for name, publisher in publishers.items()
         }
@@ -169,6 +171,7 @@ class Relay:
         BusyError if the outbox cannot be read.
         """
         deadline = time.monotonic() + seconds
+        self._marks.search(self._engine)
         busy = set(self._destinations)
         all_idle = threading.Event()
 
@@ -207,6 +210,7 @@ class Relay:
         if not destination.allow_attempt():
             return []
         with connect(self._engine) as connection:
+            self._marks.advance(connection, destination.name)
             claimed = outbox.claim_any(connection, destination.name)
         if not claimed:
             return []

@@ -7,7 +7,6 @@ History entries written before events were recorded with them lack some columns;
 from common.database.engine import named
 from common.domain.model import ItemStatus
 from common.domain.orders import FINAL, TRANSITIONS
-from common.messaging.event_rows import DESTINATIONS
 from common.operations.restore import VERSION_STEP
 from common.store.reads import MOMENT
 
@@ -69,24 +68,21 @@ SELECT set_config('enable_seqscan', 'off', true),
 )
 
 _EDGE = """
-WITH {destinations}
 SELECT {pick}(
   (SELECT {edge}(id) FROM orders WHERE id {range}),
   (SELECT {edge}(order_id) FROM order_history WHERE order_id {range}),
   (SELECT {edge}(order_id) FROM sent_events WHERE order_id {range}),
   (SELECT {edge}(order_id) FROM dead_letters
    WHERE order_id {range} AND source = 'outbox'),
-  (SELECT {edge}(at.order_id) FROM destinations d CROSS JOIN LATERAL (
-     SELECT {edge}(o.order_id) AS order_id FROM outbox o
-     WHERE o.destination = d.name AND o.order_id {range}) at))
+  (SELECT {edge}(order_id) FROM outbox WHERE order_id {range}))
 """
 FIRST = named(
     "audit.first",
-    _EDGE.format(destinations=DESTINATIONS, pick="least", edge="min", range=RANGE),
+    _EDGE.format(pick="least", edge="min", range=RANGE),
 )
 LAST = named(
     "audit.last",
-    _EDGE.format(destinations=DESTINATIONS, pick="greatest", edge="max", range=RANGE),
+    _EDGE.format(pick="greatest", edge="max", range=RANGE),
 )
 
 # `is_new`: written since events are recorded with the history; older entries have none.

@@ -11,7 +11,8 @@ from msgspec import Raw, Struct, json, structs
 from common import approval
 from common.database.engine import Connection, Engine, connect, named
 from common.domain.events import ANALYTICS
-from common.messaging.event_rows import DESTINATIONS
+from common.errors import BusyError
+from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED, waiting
 from common.messaging.relay import Relay
 
 GRACE_SECONDS = 120
@@ -100,8 +101,12 @@ def _listing(source: str, since: str, condition: str = "true") -> str:
 
 
 _LEASE_EXPIRED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
+# All that is due or, where dead rows are in the way, all that a claim would find.
+_SINCE = "CASE WHEN NOT CAST(:is_whole AS boolean) THEN d.due_from END"
+_DUE = DUE.format(since=_SINCE)
 # The sample holds both ends of each destination's queue: events due for longest, and
-# events postponed furthest. The rest has not been tried yet, or is being sent.
+# events postponed furthest; and held ones. The rest has not been tried yet, or is being
+# sent.
 _EVENTS = named(
     "diagnosis.events",
     f"""
@@ -109,20 +114,21 @@ WITH {DESTINATIONS},
 sample AS MATERIALIZED (
   SELECT id, order_id, event_id, event_type, destination, created_at, available_at,
     attempts, doubts, is_resend, last_error AS reason, sending_since, held_since
-  FROM outbox WHERE id IN (
+  FROM outbox WHERE id = ANY(ARRAY(
     SELECT e.id FROM destinations d CROSS JOIN LATERAL (
-      (SELECT x.id FROM outbox x WHERE x.destination = d.name
-       ORDER BY x.available_at, x.id LIMIT {_SAMPLE})
+      (SELECT x.id {_DUE} ORDER BY x.available_at, x.id LIMIT {_SAMPLE})
       UNION ALL
-      (SELECT x.id FROM outbox x WHERE x.destination = d.name
-       ORDER BY x.available_at DESC, x.id DESC LIMIT {_SAMPLE})) e)
+      (SELECT x.id {POSTPONED} ORDER BY x.available_at DESC, x.id DESC
+       LIMIT {_SAMPLE})) e
+    UNION ALL
+    (SELECT id FROM outbox WHERE held_since IS NOT NULL ORDER BY id LIMIT {_SAMPLE})))
 ),
 heads AS MATERIALIZED (
   SELECT s.* FROM sample s
   WHERE (s.attempts >= {STUCK_ATTEMPTS} OR s.held_since IS NOT NULL)
-    AND NOT EXISTS (SELECT FROM outbox older
+    AND (SELECT older.id FROM outbox older
       WHERE older.destination = s.destination AND older.order_id = s.order_id
-        AND older.id < s.id)
+        AND older.id + 0 < s.id LIMIT 1) IS NULL
 )
 SELECT CAST(json_build_object(
   'stuck', {_listing("heads", "e.created_at", "e.held_since IS NULL")},
@@ -158,14 +164,13 @@ SELECT CAST(json_build_object(
      WHERE settled_as IS NULL LIMIT {MAX_COUNTED}) AS counted),
   'unapproved', {_listing("unapproved", "e.since", f"e.since < {_GRACE_BEGAN}")},
   'backlog', (SELECT coalesce(json_agg(json_build_object('destination', d.name,
-     'pending', (SELECT count(*) FROM (SELECT FROM outbox x
-        WHERE x.destination = d.name LIMIT {MAX_COUNTED}) AS counted),
-     {_AGE.format(since="o.created_at")}) ORDER BY d.name), '[]')
+     'pending', o.pending, {_AGE.format(since="o.created_at")}) ORDER BY d.name), '[]')
    FROM destinations d CROSS JOIN LATERAL (
      -- A resend keeps the event's first time, which says nothing about its wait.
-     SELECT coalesce((SELECT x.created_at FROM outbox x
-       WHERE x.destination = d.name AND NOT x.is_resend
-       ORDER BY x.id LIMIT 1), now()) AS created_at) o)) AS text)
+     SELECT least(count(*), {MAX_COUNTED}) AS pending,
+       coalesce(min(created_at) FILTER (WHERE NOT is_resend), now()) AS created_at
+     FROM ({waiting("x.created_at, x.is_resend", MAX_COUNTED, _SINCE)}) x) o
+   WHERE o.pending > 0)) AS text)
 """,  # noqa: S608 fragments of our own
 )
 
@@ -176,8 +181,11 @@ def examine(
     grace_seconds: int = GRACE_SECONDS,
 ) -> Diagnosis:
     """Return what is wrong; `served` are the destinations this process sends to."""
-    parameters = {"grace_seconds": grace_seconds}
-    texts = [connection.execute(s, parameters).scalar_one() for s in (_EVENTS, _REST)]
+    parameters: dict[str, object] = {"grace_seconds": grace_seconds, "is_whole": True}
+    try:
+        texts = _texts(connection, parameters)
+    except BusyError:  # too many dead rows are in the way
+        texts = _texts(connection, parameters | {"is_whole": False})
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
     diagnosis = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
     diagnosis.backlog = [
@@ -186,6 +194,10 @@ def examine(
     ]
     diagnosis.findings = _findings(diagnosis, grace_seconds)
     return diagnosis
+
+
+def _texts(connection: Connection, parameters: dict[str, object]) -> list[str]:
+    return [connection.execute(s, parameters).scalar_one() for s in (_EVENTS, _REST)]
 
 
 def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
@@ -236,13 +248,12 @@ _RELEASE = named(
 WITH {DESTINATIONS},
 expired AS MATERIALIZED (
   SELECT x.id FROM destinations d CROSS JOIN LATERAL (
-    SELECT o.id, o.sending_since FROM outbox o
-    WHERE o.destination = d.name AND o.available_at <= now()
-    ORDER BY o.available_at, o.id LIMIT {_SAMPLE}) x
+    SELECT x.id, x.sending_since {DUE.format(since=CLAIMABLE)}
+    ORDER BY x.available_at, x.id LIMIT {_SAMPLE}) x
   WHERE x.sending_since IS NOT NULL
 )
 UPDATE outbox SET sending_since = NULL, doubts = doubts + 1
-WHERE id IN (SELECT id FROM expired)
+WHERE id = ANY(ARRAY(SELECT id FROM expired))
   AND sending_since IS NOT NULL AND available_at <= now()
 """,  # noqa: S608 fragments of our own
 )

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from common.database.engine import Engine, connect, named
-from common.messaging.event_rows import DESTINATIONS
+from common.messaging.event_rows import DESTINATIONS, waiting
 from common.telemetry import logs, tracing
 
 log = logs.get("signals")
@@ -34,14 +34,18 @@ class Signals(Struct, frozen=True):
 
 _AGE = "CAST(greatest(extract(epoch FROM now() - {}), 0) AS bigint)"
 _COMPLETE_ORDERS = 100  # the oldest, of which the age is measured
+_EVENTS_LOOKED_AT = 100  # of each destination
 _MAX_DEAD_LETTERS = 500
 # A resend keeps the event's first time, which says nothing about its wait.
 _MEASURE = named(
     "signals.measure",
     f"""
-WITH oldest AS MATERIALIZED (
-  SELECT e.destination, {_AGE.format("e.created_at")} AS seconds FROM outbox e
-  WHERE NOT e.is_resend ORDER BY e.id LIMIT 1
+WITH {DESTINATIONS},
+oldest AS MATERIALIZED (
+  SELECT d.name AS destination, {_AGE.format("w.created_at")} AS seconds
+  FROM destinations d CROSS JOIN LATERAL (
+    {waiting("x.created_at, x.is_resend", _EVENTS_LOOKED_AT)}) w
+  WHERE NOT w.is_resend ORDER BY w.created_at LIMIT 1
 ),
 complete AS MATERIALIZED (
   SELECT o.id, o.created_at FROM orders o
@@ -64,12 +68,12 @@ _BACKLOG = named(
     "signals.backlog",
     f"""
 WITH {DESTINATIONS}
-SELECT d.name, w.events, w.seconds, w.doubtful FROM destinations d CROSS JOIN LATERAL (
+SELECT d.name, least(w.events, {_MAX_EVENTS}), w.seconds, w.doubtful
+FROM destinations d CROSS JOIN LATERAL (
   SELECT count(*) AS events, {_AGE.format("min(x.created_at)")} AS seconds,
     count(*) FILTER (WHERE x.doubts > 0) AS doubtful
-  FROM (
-    SELECT o.created_at, o.doubts FROM outbox o WHERE o.destination = d.name
-    ORDER BY o.available_at, o.id LIMIT {_MAX_EVENTS}) x) w
+  FROM ({waiting("x.created_at, x.doubts", _MAX_EVENTS)}) x) w
+WHERE w.events > 0
 """,  # noqa: S608 fragments of our own
 )
 # Columns of `_BACKLOG`.

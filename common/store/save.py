@@ -64,10 +64,12 @@ pending AS (  -- a row for each event and destination, in order
   FROM target t, change d,
     jsonb_to_recordset(d.events) AS e(position int, destination text, event_id uuid,
       event_type text, body text, is_claimed boolean),
-    -- Claimed at once, unless earlier events of the order are still pending.
-    LATERAL (SELECT e.is_claimed AND (d.version = 0 OR NOT EXISTS (
-      SELECT FROM outbox o
-      WHERE o.destination = e.destination AND o.order_id = t.id)) AS is_ours) c
+    -- Claimed at once, unless earlier events of the order are still pending. NOT EXISTS
+    -- could become a hash of the whole outbox; a scalar subquery stays a look-up.
+    LATERAL (SELECT e.is_claimed AND (d.version = 0 OR (
+      SELECT o.id FROM outbox o
+      WHERE o.order_id = t.id AND o.destination = e.destination LIMIT 1) IS NULL)
+      AS is_ours OFFSET 0) c
   ORDER BY e.position
   RETURNING id, event_id, destination, sending_since
 )"""  # noqa: S608 fragments of our own

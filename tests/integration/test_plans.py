@@ -177,14 +177,18 @@ USES: dict[str, Use] = {
         | {"event_id": None, "event_type": None, "order_id": 5}
     ),
     "dead_letters.open": Use({"after": 100, "source": None, "limit": 50}),
-    "diagnosis.events": Use({"grace_seconds": 120}, **SAMPLED),
+    "diagnosis.events": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
-    "diagnosis.rest": Use({"grace_seconds": 120}, **SAMPLED),
+    "diagnosis.rest": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),
     "idempotency.begin": Use(
         {"claims": json.dumps(CLAIMS), "items": 5, "order_id": None}
     ),
     "idempotency.keep": Use({"records": json.dumps(CHANGE["records"])}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
+    "marks.advance": Use({"destination": BUS}),
+    "marks.begin": Use({"destination": BUS}),
+    "marks.last": Use(),
+    "marks.search": Use({"low": PENDING * 16 - 500, "high": PENDING * 16}),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),
     "outbox.claim_order": Use(
         {"seconds": 60, "destinations": f"{{{BUS},analytics}}", "order_id": PENDING}

@@ -1,0 +1,142 @@
+"""Where claims begin: from when on events of each destination may be due.
+
+What was sent stays in the index for as long as somebody holds a snapshot. A claim that
+began at the oldest would pass over all of it, each time.
+"""
+
+import threading
+import time
+
+from common.database.engine import Connection, Engine, connect, named
+from common.domain.model import MAX_ID
+from common.errors import BusyError
+from common.messaging.outbox import CLAIM_SECONDS
+
+ADVANCE_SECONDS = 10.0
+# A write's statement ends within this time. What was committed later, or while the
+# clock went back, is found by a search through all ids, a part of them at a time.
+MARGIN_SECONDS = 15
+SEARCH_SECONDS = 30.0
+SEARCH_BUDGET_SECONDS = 0.5
+SLICE = 10_000  # ids; more where that takes less than a moment
+SLICE_SECONDS = 0.05
+
+# The oldest that is still to be sent, or else now, less the margin. A mark in the
+# future was made before the clock went back.
+_ADVANCE = named(
+    "marks.advance",
+    f"""
+INSERT INTO outbox_marks (destination, due_from)
+SELECT d, least(young, (
+  SELECT o.available_at FROM outbox o
+  WHERE o.destination = d AND o.held_since IS NULL
+    AND o.available_at < young
+    AND o.available_at >= coalesce((SELECT m.due_from FROM outbox_marks m
+      WHERE m.destination = d AND m.due_from <= young), '-infinity')
+  ORDER BY o.available_at, o.id LIMIT 1))
+FROM (SELECT CAST(:destination AS text) AS d,
+  now() - interval '{MARGIN_SECONDS}s' AS young) given
+ON CONFLICT (destination) DO UPDATE SET due_from = excluded.due_from
+""",  # noqa: S608 fragments of our own
+)
+_BEGIN = named(
+    "marks.begin",
+    f"""
+INSERT INTO outbox_marks (destination, due_from)
+VALUES (CAST(:destination AS text), now() - interval '{MARGIN_SECONDS}s')
+ON CONFLICT DO NOTHING
+""",  # noqa: S608 fragments of our own
+)
+
+_LAST = named(
+    "marks.last", "SELECT pg_sequence_last_value(CAST('outbox_id_seq' AS regclass))"
+)
+# What a claim would not find becomes due now: what is older than the mark, and what was
+# recorded by a clock that went back since.
+_SEARCH = named(
+    "marks.search",
+    f"""
+UPDATE outbox
+SET available_at = CASE WHEN available_at > now() AND sending_since IS NOT NULL
+  THEN now() + interval '{CLAIM_SECONDS}s' ELSE now() END
+WHERE id = ANY(ARRAY(
+  SELECT x.id FROM (
+    SELECT id, destination, created_at, available_at, sending_since, held_since
+    FROM outbox
+    WHERE id BETWEEN CAST(:low AS bigint) AND CAST(:high AS bigint) OFFSET 0) x
+  WHERE x.held_since IS NULL
+    AND CASE WHEN x.available_at <= now() THEN x.available_at < (
+      SELECT m.due_from FROM outbox_marks m WHERE m.destination = x.destination)
+    ELSE x.created_at > now() + interval '1s' AND x.available_at > now() + CASE
+      WHEN x.sending_since IS NULL THEN interval '0s'
+      ELSE interval '{CLAIM_SECONDS}s' END END))
+  -- Asked again of a row that somebody has claimed meanwhile.
+  AND (available_at <= now() OR created_at > now())
+""",  # noqa: S608 fragments of our own
+)
+
+
+class Marks:
+    """Moves the marks, and looks for events that no claim would find.
+
+    A search goes from the newest id down, a part of the way each time, and begins
+    again. Where nothing was deleted lately many ids are looked at as quickly as a few:
+    its slices grow.
+    """
+
+    def __init__(self) -> None:
+        self._advance_at: dict[str, float] = {}
+        self._lock = threading.Lock()  # of the search
+        self._search_at = 0.0
+        self._high: int | None = None  # None: the newest
+        self._slice = SLICE
+
+    def advance(self, connection: Connection, destination: str) -> None:
+        """Move a mark to the oldest event that is still to be sent, if it is time.
+
+        Where that is not found in time, a first mark is set all the same; what is
+        older is found by a search.
+        """
+        if time.monotonic() < self._advance_at.get(destination, 0.0):
+            return
+        given = {"destination": destination}
+        try:
+            connection.execute(_ADVANCE, given)
+        except BusyError:
+            connection.execute(_BEGIN, given)
+        self._advance_at[destination] = time.monotonic() + ADVANCE_SECONDS
+
+    def search(self, engine: Engine) -> int:
+        """Look for a moment, if it is time; return how many events were found.
+
+        One thread does it at a time; others pass by.
+        """
+        if time.monotonic() < self._search_at or not self._lock.acquire(blocking=False):
+            return 0
+        try:
+            with connect(engine) as connection:
+                return self._search(connection)
+        except BusyError:
+            self._slice = SLICE
+            return 0
+        finally:
+            self._search_at = time.monotonic() + SEARCH_SECONDS
+            self._lock.release()
+
+    def _search(self, connection: Connection) -> int:
+        found, deadline = 0, time.monotonic() + SEARCH_BUDGET_SECONDS
+        while (began := time.monotonic()) < deadline:
+            if self._high is None:
+                last = connection.execute(_LAST).scalar_one() or 0
+                low, high = last - self._slice, MAX_ID
+            else:
+                low, high = self._high - self._slice, self._high
+            given = {"low": max(low, 0), "high": high}
+            found += connection.execute(_SEARCH, given).rowcount
+            is_quick = time.monotonic() - began < SLICE_SECONDS
+            self._slice = self._slice * 2 if is_quick else SLICE
+            self._high = low - 1
+            if low <= 0:
+                self._high, self._slice = None, SLICE
+                break
+        return found
