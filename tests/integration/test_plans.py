@@ -24,7 +24,7 @@ from common.store import orders, reads
 from common.store.orders import Target
 from tests.support.database import connect, database, execute
 from tests.support.modules import import_all
-from tests.support.plans import explain, nodes, prepared, rows_sorted
+from tests.support.plans import MORE_ROWS, explain, nodes, prepared, rows_sorted
 from tests.support.plans import rows_read as read_of
 
 ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
@@ -41,26 +41,6 @@ BIG = (
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
 LOOKED_AT = 300  # instead of what a filtered page may look at
-MORE_ROWS = (
-    """
-INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
-  body, settled_as, settled_at)
-SELECT 'outbox', 'no', 'rabbitmq', n, gen_random_uuid(), 'order.approved', 'x',
-  CASE WHEN mod(n, 2) = 0 THEN 'discarded' END,
-  CASE WHEN mod(n, 2) = 0 THEN now() - make_interval(hours => n) END
-FROM generate_series(1, 5000) n
-""",
-    """
-INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, headers,
-  body, expires_at)
-SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
-  now() + make_interval(secs => n - 1000) FROM generate_series(1, 5000) n
-""",
-    """
-INSERT INTO operator_actions (form_id, operator, action, order_id, reason)
-SELECT gen_random_uuid(), 'o', 'a', n, 'r' FROM generate_series(1, 5000) n
-""",
-)
 NEW = 10**9
 EVENT = str(uuid.UUID(int=7))
 CHANGE = {
@@ -185,8 +165,7 @@ USES: dict[str, Use] = {
     ),
     "idempotency.keep": Use({"records": json.dumps(CHANGE["records"])}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
-    "marks.advance": Use({"destination": BUS}),
-    "marks.begin": Use({"destination": BUS}),
+    **dict.fromkeys(("marks.advance", "marks.begin"), Use({"destination": BUS})),
     "marks.last": Use(),
     "marks.search": Use({"low": PENDING * 16 - 500, "high": PENDING * 16}),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),

@@ -11,6 +11,28 @@ import pg8000.native
 from common.database.sessions import PLANNING
 from tests.support.database import connect
 
+# For tables that `benchmarks.fill` leaves nearly empty.
+MORE_ROWS = (
+    """
+INSERT INTO dead_letters (source, reason, destination, order_id, event_id, event_type,
+  body, settled_as, settled_at)
+SELECT 'outbox', 'no', 'rabbitmq', n, gen_random_uuid(), 'order.approved', 'x',
+  CASE WHEN mod(n, 2) = 0 THEN 'discarded' END,
+  CASE WHEN mod(n, 2) = 0 THEN now() - make_interval(hours => n) END
+FROM generate_series(1, 5000) n
+""",
+    """
+INSERT INTO idempotency_records (user_id, scope, key, fingerprint, status, headers,
+  body, expires_at)
+SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
+  now() + make_interval(secs => n - 1000) FROM generate_series(1, 5000) n
+""",
+    """
+INSERT INTO operator_actions (form_id, operator, action, order_id, reason)
+SELECT gen_random_uuid(), 'o', 'a', n, 'r' FROM generate_series(1, 5000) n
+""",
+)
+
 Plan = Any  # a node of a plan as JSON, with its parts below "Plans"
 
 
