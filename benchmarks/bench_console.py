@@ -90,6 +90,7 @@ def _console(url: str) -> Iterator[FlaskClient]:
         "EVENT_SINK_URL": "http://127.0.0.1:1",
         "PRODUCT_SERVICE": "http://127.0.0.1:1",
         "LOG_LEVEL": "WARNING",
+        "OPS_IDENTITY": "header",
     }
     with mock.patch.dict(os.environ, environ):
         app: Any = functions_framework.create_app(  # type: ignore[no-untyped-call]

@@ -46,8 +46,8 @@ REMOVED = {
 class Console:
     """How operators are identified, by 'iap' or 'header', and what they may do.
 
-    Addresses are lower case. `operators` None: everyone who is let in may act, except
-    `viewers`, who may only look.
+    A header is believed on this machine only. Addresses are lower case. `operators`
+    None: everyone who is let in may act, except `viewers`, who may only look.
     """
 
     identity: str
@@ -187,7 +187,7 @@ def _check_needs(settings: Settings, needs: Collection[str]) -> None:
             "IDENTITY_SOURCE is not set: on Cloud Run it must be"
             f" {' or '.join(IDENTITY_SOURCES)}"
         ),
-        "OPS_IDENTITY": "OPS_IDENTITY is not set: on Cloud Run it must be iap",
+        "OPS_IDENTITY": "OPS_IDENTITY is not set: iap, or header on this machine only",
         "RABBITMQ": "RABBITMQ_URL is not set, and neither is RABBITMQ_HOST",
     }
     for need in needs:
@@ -265,15 +265,14 @@ def _bus(env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _console(env: Mapping[str, str]) -> Console | None:
-    """Return the console's settings, None on Cloud Run if OPS_IDENTITY is not set.
+    """Return the console's settings, None if OPS_IDENTITY is not set.
 
-    Cloud Run accepts only `iap`, so that no deployment is open by default.
+    It has no default: whoever is not asked who they are may do everything.
     """
-    is_on_cloud_run = _is_on_cloud_run(env)
-    if is_on_cloud_run and "OPS_IDENTITY" not in env:
+    if "OPS_IDENTITY" not in env:
         return None
-    identity = choice(env, "OPS_IDENTITY", ("header", "iap"))
-    if is_on_cloud_run and identity != "iap":
+    identity = choice(env, "OPS_IDENTITY", ("iap", "header"))
+    if identity != "iap" and _is_on_cloud_run(env):
         raise ConfigError("OPS_IDENTITY must be iap on Cloud Run")
     audience = env.get("OPS_IAP_AUDIENCE", "")
     if identity == "iap" and not _AUDIENCE.fullmatch(audience):

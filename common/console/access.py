@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
+from flask import Request
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from msgspec import Struct, json
 
@@ -24,6 +25,7 @@ from common.config.settings import Console
 from common.errors import ForbiddenError, UnauthenticatedError
 from common.json import encode
 from common.web.identity import Headers
+from common.web.loopback import is_local
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +47,23 @@ def operator_id(email: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"mailto:{email}")
 
 
-def identify(headers: Headers, console: Console) -> Operator:
+def identify(request: Request, console: Console) -> Operator:
     """Return the operator or viewer who sent a request.
 
     Raise UnauthenticatedError if the caller's address is unknown, ForbiddenError if it
-    is neither an operator's nor a viewer's.
+    is neither an operator's nor a viewer's, or if the unsigned header that names it
+    does not come from this machine.
     """
     if console.identity == "iap":
         keys = keys_at(console.iap_keys_url)
-        email = _from_assertion(headers, console.iap_audience, keys)
+        email = _from_assertion(request.headers, console.iap_audience, keys)
+    elif not is_local(request):
+        raise ForbiddenError(
+            "With OPS_IDENTITY=header the console serves this machine only, at"
+            " localhost, 127.0.0.1 or [::1], and through no proxy."
+        )
     else:
-        email = (headers.get("X-Ops-Operator") or "").strip().lower()
+        email = (request.headers.get("X-Ops-Operator") or "").strip().lower()
         if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
             raise UnauthenticatedError("X-Ops-Operator must be an e-mail address.")
     if email in console.viewers:

@@ -301,7 +301,7 @@ def ops_console(request: Request) -> Response:
 def _operator() -> Operator:
     console = startup.settings().console
     assert console is not None, "checked at start"
-    return access.identify(request.headers, console)
+    return access.identify(request, console)
 
 
 def _acting_operator() -> Operator:

@@ -118,6 +118,8 @@ def _fill(environ: Mapping[str, str], url: str, database_url: str) -> dict[str, 
         "SHOP_SERVICE": f"{url}/sandbox/shop",
         "ANALYTIC_SERVICE": f"{url}/sandbox/analytics",
         "THREADS": THREADS,
+        # The gateway says who is at the console: nobody else can reach this port.
+        "OPS_IDENTITY": "header",
         # Responses show what requests did; only problems belong on the screen.
         "LOG_LEVEL": "WARNING",
     }

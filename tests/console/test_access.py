@@ -154,6 +154,60 @@ def test_whoever_nobody_vouches_for_is_kept_out(guarded: Console, iap: Iap) -> N
             assert OPERATOR not in response.get_data(as_text=True)
 
 
+FROM_THIS_MACHINE: dict[str, tuple[str, dict[str, str]]] = {
+    "IPv4": ("127.0.0.1", {}),
+    "another address of the loopback": ("127.0.0.2", {"Host": "127.0.0.1:8080"}),
+    "IPv6": ("::1", {"Host": "[::1]:8080"}),
+    "IPv4 on a socket for both": ("::ffff:127.0.0.1", {"Host": "LocalHost"}),
+    "a prefix, which says nothing of the caller": (
+        "127.0.0.1",
+        {"X-Forwarded-Prefix": "/order"},
+    ),
+}
+FROM_ELSEWHERE: dict[str, tuple[str, dict[str, str]]] = {
+    "another machine": ("10.0.0.7", {}),
+    "another machine, by IPv6": ("2001:db8::7", {}),
+    "nobody knows where": ("", {}),
+    "a proxy on this machine": ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}),
+    "a proxy that tells the host": ("127.0.0.1", {"X-Forwarded-Host": "localhost"}),
+    "a proxy that tells the scheme": ("127.0.0.1", {"X-Forwarded-Proto": "https"}),
+    "a proxy by the standard": ("127.0.0.1", {"Forwarded": "for=127.0.0.1"}),
+    "nginx": ("127.0.0.1", {"X-Real-IP": "127.0.0.1"}),
+    "an intermediary": ("127.0.0.1", {"Via": "1.1 proxy"}),
+    "a name that leads here": ("127.0.0.1", {"Host": "evil.example:8080"}),
+    "a name that starts as ours": ("127.0.0.1", {"Host": "127.0.0.1.nip.io"}),
+    "no name": ("127.0.0.1", {"Host": ""}),
+}
+
+
+@pytest.mark.parametrize("case", FROM_THIS_MACHINE)
+def test_unsigned_header_is_believed_on_this_machine(
+    console: Console, case: str
+) -> None:
+    peer, headers = FROM_THIS_MACHINE[case]
+    response = console.client.get(
+        "/ops/",
+        headers=console.headers | headers,
+        environ_overrides={"REMOTE_ADDR": peer},
+    )
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "orders/", "do/approve/?order=1&version=1"])
+@pytest.mark.parametrize("case", FROM_ELSEWHERE)
+def test_unsigned_header_from_elsewhere_lets_nobody_in(
+    console: Console, case: str, path: str
+) -> None:
+    peer, headers = FROM_ELSEWHERE[case]
+    response = console.client.get(
+        f"/ops/{path}",
+        headers=console.headers | headers,
+        environ_overrides={"REMOTE_ADDR": peer},
+    )
+    assert response.status_code == 403
+    assert "this machine" in read(response).text
+
+
 def test_style_and_health_need_nobody(guarded: Console) -> None:
     assert guarded.get("console.css").status_code == 200
     assert guarded.client.get("/health/ready").status_code == 200
@@ -261,12 +315,17 @@ def test_cookie_is_for_this_site_only_and_for_no_script(
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
+        ({}, "OPS_IDENTITY is not set"),
+        ({"OPS_OPERATORS": OPERATOR}, "OPS_IDENTITY is not set"),
         ({"K_SERVICE": "ops-console"}, "OPS_IDENTITY is not set"),
         ({"RUNNING_ON_CLOUDRUN": "true"}, "OPS_IDENTITY is not set"),
         ({"K_SERVICE": "x", "OPS_IDENTITY": "header"}, "OPS_IDENTITY must be iap"),
         ({"OPS_IDENTITY": "iap"}, "OPS_IAP_AUDIENCE is missing"),
         ({"OPS_IDENTITY": "none"}, "OPS_IDENTITY must be one of"),
-        ({"OPS_OPERATORS": "olga"}, "OPS_OPERATORS must be e-mail"),
+        (
+            {"OPS_IDENTITY": "header", "OPS_OPERATORS": "olga"},
+            "OPS_OPERATORS must be e-mail",
+        ),
     ],
     ids=str,
 )

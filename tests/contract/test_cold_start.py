@@ -26,6 +26,7 @@ ENVIRON = {
     "RABBITMQ_PASS": "secret",
     "SHOPCART_SERVICE": "http://127.0.0.1:1",
     "PRODUCT_SERVICE": "http://127.0.0.1:1",
+    "OPS_IDENTITY": "header",
     "ANALYTIC_SERVICE": "http://127.0.0.1:1",
     "GATEWAY_JWT_SECRET": "s" * 32,
     "LOG_LEVEL": "ERROR",

@@ -28,6 +28,7 @@ ENTRIES = [
     "functions/outbox_relay/worker.py",
     "functions/approval_handler/worker.py",
 ]
+BESIDE_THE_GATEWAY = "8081"  # the console's port, on an interface that both share
 every_service = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
@@ -75,8 +76,11 @@ def test_each_service_has_the_settings_that_it_works_with_and_no_others() -> Non
 def test_addresses_name_services_and_the_port_that_these_serve(name: str) -> None:
     said = [*environment(SERVICES[name]).values(), *SERVICES[name].get("command", [])]
     hosts = re.findall(r"http://([^/:]+):(\d+)", " ".join(said))
-    assert {host for host, _ in hosts} <= SERVICES.keys()
-    assert {port for _, port in hosts} <= {"8080"}
+    for host, port in hosts:
+        if host == "127.0.0.1":
+            assert port == BESIDE_THE_GATEWAY
+        else:
+            assert (host in SERVICES, port) == (True, "8080")
     for variable in ("POSTGRES_HOST", "RABBITMQ_HOST"):
         assert environment(SERVICES[name]).get(variable, "postgres") in SERVICES
 
@@ -152,13 +156,25 @@ def test_the_gateway_knows_each_function_by_its_service(
     where = dict(gateway_arguments().function)
     assert where == {
         name: f"http://{name.replace('_', '-')}:8080" for name in FUNCTIONS
-    }
+    } | {"ops_console": f"http://127.0.0.1:{BESIDE_THE_GATEWAY}"}
     assert gateway_arguments().sandbox == "http://sandbox:8080"
     waits = SERVICES["gateway"]["depends_on"]
-    assert waits.keys() == {name.replace("_", "-") for name in FUNCTIONS} | {"sandbox"}
+    awaited = {*FUNCTIONS, "sandbox"} - {"ops_console"}  # which waits for the gateway
+    assert waits.keys() == {name.replace("_", "-") for name in awaited}
     with pytest.raises(SystemExit):
         gateway_arguments("item_status")
     assert "--function: once each of" in capsys.readouterr().err
+
+
+def test_the_console_listens_to_nobody_but_the_gateway() -> None:
+    console = SERVICES["ops-console"]
+    assert console["network_mode"] == "service:gateway"
+    assert "ports" not in console
+    words = console["command"]
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == BESIDE_THE_GATEWAY
+    loaded = config.load(environment(console), needs=["OPS_IDENTITY"])
+    assert loaded.console == config.Console(identity="header")
 
 
 def test_the_gateway_leads_each_documented_path_to_the_function_that_serves_it() -> (

@@ -91,6 +91,14 @@ def test_the_gateway_passes_on_prefixes_queries_and_what_it_is_answered(
         assert "order service" in session.get(f"{url}/").text.lower()
 
 
+def test_the_console_is_behind_the_gateway(composed: Composed) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        page = session.get(f"{composed.url('gateway')}/ops/")
+        assert page.status_code == 200
+        assert "operator@localhost" in page.text
+
+
 def test_a_function_that_is_away_is_a_502_and_harms_no_other(
     composed: Composed,
 ) -> None:

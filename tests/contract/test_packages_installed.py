@@ -69,6 +69,7 @@ SETTINGS = {
     "EVENT_SINK_URL": "http://127.0.0.1:1/",
     "SHOPCART_SERVICE": "http://127.0.0.1:1",
     "PRODUCT_SERVICE": "http://127.0.0.1:1",
+    "OPS_IDENTITY": "header",
 }
 
 
@@ -101,6 +102,7 @@ def settings(
             "DATABASE_URL": url,
             "LOG_LEVEL": "WARNING",
             "THREADS": "4",
+            "OPS_IDENTITY": "header",
         }
 
 

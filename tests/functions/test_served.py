@@ -30,7 +30,7 @@ NEEDS = {
     "approval_handler": ROWS_AND_EVENTS,
     "outbox_relay": ROWS_AND_EVENTS,
     "api_docs": [],
-    "ops_console": [*ROWS_AND_EVENTS, "PRODUCT_SERVICE"],
+    "ops_console": [*ROWS_AND_EVENTS, "PRODUCT_SERVICE", "OPS_IDENTITY"],
 }
 
 
@@ -91,7 +91,7 @@ def test_ops_console_is_served_to_operators(service: Service) -> None:
     with served("ops_console", needed(service, "ops_console")) as url:
         page = send("GET", f"{url}/ops/", headers={"X-Ops-Operator": "o@example.com"})
         refused = send("GET", f"{url}/ops/")
-    assert "How things stand" in page.text
+    assert "<h1>Status</h1>" in page.text
     assert refused.status_code == 401
 
 
@@ -124,6 +124,7 @@ ANYWHERE = {
     "EVENT_SINK_URL": "http://127.0.0.1:1",
     "SHOPCART_SERVICE": "http://127.0.0.1:1",
     "PRODUCT_SERVICE": "http://127.0.0.1:1",
+    "OPS_IDENTITY": "header",
 }
 
 

@@ -18,6 +18,7 @@ from tests.support.serving import free_port
 
 COMPOSE = ROOT / "compose.yaml"
 INSIDE = 8080  # where each container of ours listens
+BESIDE = 8081  # but one, in the gateway's network, where the other port is taken
 PATIENCE_SECONDS = 90
 STOP_SECONDS = 20
 
@@ -96,6 +97,7 @@ class Composed:
         """Return a text of the file with this machine's addresses in it."""
         for name, port in self._ports.items():
             text = text.replace(f"//{name}:{INSIDE}", f"//127.0.0.1:{port}")
+        text = re.sub(rf"\b{BESIDE}\b", str(self._ports["ops-console"]), text)
         text = text.replace("--host=0.0.0.0", "--host=127.0.0.1")
         text = text.replace("--data=/tmp", f"--data={self._folder}")
         return re.sub(rf"\b{INSIDE}\b", str(own_port), text)

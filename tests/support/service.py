@@ -40,6 +40,7 @@ VARIABLES = (
     "SHOP_SERVICE",
     "ANALYTIC_SERVICE",
     "THREADS",
+    "OPS_IDENTITY",
 )
 
 
@@ -93,6 +94,7 @@ class Service:
             "DATABASE_URL": database_url,
             "LOG_LEVEL": "WARNING",
             "THREADS": "24",
+            "OPS_IDENTITY": "header",
             **sandbox.environ,
         }
 

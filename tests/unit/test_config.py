@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.config.endpoints import Database, PubSub, RabbitMQ
-from common.config.settings import Console, Settings, load
+from common.config.settings import Settings, load
 from common.telemetry import logs
 from tests.support.environs import DATABASE_URL, POSTGRES, RABBITMQ, SINK
 from tests.support.tls import identity
@@ -38,7 +38,6 @@ def test_everything_optional_has_its_default() -> None:
         upstream_deadline_seconds=8.0,
         pool_size=4,
         event_retention_days=30,
-        console=Console(identity="header"),
         log=logs.Options(level="INFO"),
     )
 
