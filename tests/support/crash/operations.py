@@ -88,6 +88,25 @@ def pending_event(world: World) -> Case:
     return case
 
 
+def restored(world: World) -> Case:
+    """A database in which an event waits that may have been sent before a restore."""
+    case = _unsent_order(world)
+    case.arguments = ("after-restore", "--yes")
+    return case
+
+
+def is_marked_as_restored(world: World, case: Case) -> None:
+    """Until an operator decides, nothing that may have been sent goes out again."""
+    waiting = world.service.rows(
+        "SELECT id FROM outbox WHERE order_id = :id AND held_since IS NULL"
+        " AND event_type = 'order.created'",
+        id=case.order["id"],
+    )
+    assert waiting == []
+    done = "SELECT id FROM operator_actions WHERE outcome LIKE 'done%'"
+    assert world.service.rows(done)
+
+
 def dead_event(world: World) -> Case:
     """An event that was given up, and of which the broker never heard."""
     case = _unsent_order(world)

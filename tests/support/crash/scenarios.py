@@ -74,6 +74,25 @@ def _with_key(prepare: Callable[..., Case], key: str) -> Prepare:
     return lambda world: prepare(world, Idempotency_Key=key)
 
 
+def _broker_away(prepare: Prepare) -> Prepare:
+    """Have the broker away until `_broker_back` checks."""
+
+    def prepare_it(world: World) -> Case:
+        case = prepare(world)
+        world.service.set(RABBITMQ_PORT="1")
+        return case
+
+    return prepare_it
+
+
+def _broker_back(check: Check) -> Check:
+    def check_it(world: World, case: Case) -> None:
+        world.service.set(RABBITMQ_PORT=world.broker.environ["RABBITMQ_PORT"])
+        check(world, case)
+
+    return check_it
+
+
 def _version_moves(case: Case) -> str:
     return f"UPDATE orders SET version = version + 1 WHERE id = {case.order['id']}"
 
@@ -149,6 +168,9 @@ _BY_NAME = {
     "status, told to two brokers": _http(
         STATUS, _shipped, _is_shipped, OK, EVENT_BUS="rabbitmq,pubsub"
     ),
+    "status, while the broker is away": _http(
+        STATUS, _broker_away(_shipped), _broker_back(_is_shipped), OK
+    ),
     "approval": _http(TAKE_EVENT, trigger, approved, NO_CONTENT),
     "unreadable trigger": _http(TAKE_EVENT, unreadable("/any"), kept, NO_CONTENT),
     "what a broker gave up": _http(
@@ -172,6 +194,10 @@ _BY_NAME = {
     ),
     "orderctl dead-letters replay": _orderctl(operations.dead_event, is_settled, 0, 1),
     "orderctl dead-letters discard": _orderctl(_discard, is_settled, 0, 1),
+    "orderctl after-restore": replace(
+        _orderctl(operations.restored, operations.is_marked_as_restored),
+        settings={"ORDER_CREATED_ON_DOUBT": "hold"},
+    ),
     "console, an item moved": _http(
         "ops_console.act", console.moved_item(2), _is_shipped, SEE_OTHER
     ),
