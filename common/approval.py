@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from common.database.engine import Engine, connect, named
 from common.domain.approval import decide
-from common.errors import BusyError, NotFoundError
+from common.errors import BusyError, NotFoundError, ServiceError
 from common.messaging import dead_letters, envelopes
 from common.messaging.dead_letters import DeadLetter
 from common.messaging.pending import Bus, PendingEvents
@@ -68,12 +68,23 @@ def take(
 def keep_given_up(engine: Engine, headers: Mapping[str, str], body: bytes) -> None:
     """Make a message a dead letter that its broker has delivered too often.
 
-    Raise DatabaseUnavailableError if a redelivery will help.
+    This is the last resort: if that fails, store the message without its headers. Raise
+    BusyError or DatabaseUnavailableError if a redelivery will help.
     """
-    traits = envelopes.describe(headers, body)
-    count = traits.deliveries
-    after = "" if count is None else f" after {count} deliveries"
-    _keep(engine, headers, body, f"given up by the broker{after}", traits)
+    reason = "given up by the broker"
+    try:
+        traits = envelopes.describe(headers, body)
+        if traits.deliveries is not None:
+            reason += f" after {traits.deliveries} deliveries"
+        if (size := envelopes.size(headers, body)) > envelopes.MAX_EVENT_BYTES:
+            reason += f"; the body has {size} bytes, only its start is kept"
+        _keep(engine, headers, body, reason, traits)
+    except ServiceError:
+        raise
+    except Exception:
+        log.exception("a dead letter is stored without its headers")
+        reason = "given up by the broker; its headers could not be stored"
+        _keep(engine, {}, body, reason, envelopes.Traits())
 
 
 SWEEP_BATCH = 500
@@ -128,6 +139,10 @@ _SECRET = frozenset(
     }
 )
 _MAX_TRAIT_CHARACTERS = 255  # of an id or type that another system chose
+KEPT_BODY_BYTES = 4096  # of a body that is larger than any event
+_MAX_HEADERS = 100
+_MAX_NAME_CHARACTERS = 256
+_MAX_VALUE_CHARACTERS = 1024
 
 
 def _keep(
@@ -140,8 +155,10 @@ def _keep(
     """Make a message a dead letter, with what an operator may search for."""
     if traits.order_id is not None:
         logs.set_order_id(traits.order_id)
-    lower = {name.lower(): value for name, value in headers.items()}
-    kept = {name: lower[name] for name in lower if name not in _SECRET}
+    kept: Mapping[str, str] = _bounded(headers)
+    if (size := envelopes.size(headers, body)) > envelopes.MAX_EVENT_BYTES:
+        body = body[:KEPT_BODY_BYTES]
+        kept = envelopes.cut(kept, body, size)
     dead_letter = DeadLetter(
         source="approval",
         reason=reason,
@@ -153,3 +170,29 @@ def _keep(
     )
     with connect(engine) as connection:
         dead_letters.keep(connection, dead_letter)
+
+
+def _bounded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers to keep, by lower-case name, without secrets.
+
+    Truncate long ones; if there are too many, keep the shortest, and add how many were
+    left out.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    names = [name for name in lower if name not in _SECRET]
+    left_out = len(names) - _MAX_HEADERS
+    if left_out > 0:
+        names.sort(key=lambda name: len(name) + len(lower[name]))
+    kept = {
+        _truncated(name, _MAX_NAME_CHARACTERS): _truncated(
+            lower[name], _MAX_VALUE_CHARACTERS
+        )
+        for name in names[:_MAX_HEADERS]
+    }
+    if left_out > 0:
+        kept["x-headers-left-out"] = str(left_out)
+    return kept
+
+
+def _truncated(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -37,12 +37,16 @@ def create_app(
     check_ready: Callable[[], None] | None = None,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
+    kept_body_bytes: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Flask:
     """Return an app with health routes, problem documents, log lines and request ids.
 
     `check_ready` raises ServiceError while the function cannot serve; `headers` are
-    added to every response. Routes match with and without a trailing slash and never
+    added to every response. With `kept_body_bytes`, a longer body is truncated, and
+    `body_size` returns its size.
+
+    Routes match with and without a trailing slash and never
     redirect, because a redirect would lose the gateway's prefix. Write rules without
     the slash, or werkzeug returns 404 instead of 405 for paths without it.
     """
@@ -53,6 +57,7 @@ def create_app(
     app.url_map.converters["id"] = _IdConverter
     # One byte more, because werkzeug silently cuts a chunked body off at this length.
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
+    app.config["ORDERS_KEPT_BYTES"] = kept_body_bytes
     app.config["ORDERS_HEADERS"] = headers or {}
     app.config["ORDERS_URLS"] = app.url_map.bind("localhost")  # no rule has a host
     app.register_error_handler(ServiceError, problem)
@@ -107,7 +112,8 @@ def _dispatch(app: Flask, incoming: Request) -> Response:
     is_read = False
     try:
         if incoming.environ.keys() & _BODY_HEADERS:
-            _read_body(incoming, app.config["MAX_CONTENT_LENGTH"] - 1)
+            max_bytes = app.config["MAX_CONTENT_LENGTH"] - 1
+            _read_body(incoming, max_bytes, app.config["ORDERS_KEPT_BYTES"])
         is_read = True
         matched = urls.match(incoming.path, incoming.method, return_rule=True)
         incoming.url_rule, incoming.view_args = matched[0], dict(matched[1])
@@ -159,32 +165,52 @@ def _ready(check_ready: Callable[[], None] | None) -> Response:
 
 # How long a client may keep a thread waiting for the next bytes of a body.
 SILENCE_SECONDS = 10.0
+_BODY_SIZE = "orders.body_size"  # in the environ
 _BODY_HEADERS = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 
 
-def _read_body(request: Request, max_bytes: int) -> None:
+def body_size(request: Request) -> int:
+    """Return the size of the request's body in bytes, before it was truncated."""
+    return int(request.environ.get(_BODY_SIZE, 0))
+
+
+def _read_body(request: Request, max_bytes: int, kept_bytes: int | None) -> None:
     """Read the whole body, needed or not, because the next request comes after it.
 
     Raise InvalidRequestError or RequestEntityTooLarge; then the connection is closed.
     """
     environ = request.environ
     _set_timeout(environ, SILENCE_SECONDS)
+    start = b""
     try:
         if (request.content_length or 0) > max_bytes:
             raise RequestEntityTooLarge  # noqa: TRY301 as get_data does
-        body = request.get_data()
+        if kept_bytes is None:
+            size = len(request.get_data())
+        else:
+            start, size = _read_start(request.stream, kept_bytes)
     except RequestEntityTooLarge:
         raise _too_large(max_bytes) from None
     except Exception as error:  # servers raise errors of their own
         raise InvalidRequestError("The body is malformed or incomplete.") from error
     finally:
         # Otherwise the framework reads the rest of it, however large.
-        request.stream = io.BytesIO()
-    if len(body) > max_bytes:
+        request.stream = io.BytesIO(start)
+    if size > max_bytes:
         raise _too_large(max_bytes)
-    if len(body) < (request.content_length or 0):
+    if size < (request.content_length or 0):
         raise InvalidRequestError("The body is incomplete.")
+    environ[_BODY_SIZE] = size
     _set_timeout(environ, None)
+
+
+def _read_start(stream: IO[bytes], kept_bytes: int) -> tuple[bytes, int]:
+    """Read all of `stream` in chunks; return its first bytes, and its size."""
+    start, size = b"", 0
+    while chunk := stream.read(_CHUNK_BYTES):
+        start += chunk[: kept_bytes - len(start)]
+        size += len(chunk)
+    return start, size
 
 
 def _too_large(max_bytes: int) -> RequestEntityTooLarge:

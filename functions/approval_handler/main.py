@@ -4,18 +4,26 @@ It is a plain HTTP function, because the framework's CloudEvent functions reject
 unknown envelopes, and an error means redelivery for ever.
 """
 
+from collections.abc import Mapping
+
 import functions_framework
 from flask import Request, Response, request
 
 from common import approval, wiring
-from common.web.app import create_app, respond
+from common.messaging import envelopes
+from common.web.app import body_size, create_app, respond
 
 # Cloud Run's limit. A Pub/Sub message may have 10 MB, which is 13.4 MB in base64, and
-# would be redelivered for ever after a 413.
+# would be redelivered for ever after a 413. Only the start of such a body is kept.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = create_app("approval_handler", wiring.check_ready, max_body_bytes=MAX_BODY_BYTES)
+app = create_app(
+    "approval_handler",
+    wiring.check_ready,
+    max_body_bytes=MAX_BODY_BYTES,
+    kept_body_bytes=envelopes.MAX_EVENT_BYTES,
+)
 
 
 @app.post("/", defaults={"path": ""})
@@ -34,10 +42,11 @@ def keep_given_up() -> Response:
     return Response(status=204)
 
 
-def _message() -> tuple[dict[str, str], bytes]:
-    """Return the headers, by lower-case name, and the body."""
+def _message() -> tuple[Mapping[str, str], bytes]:
+    """Return the headers, by lower-case name, and the body, a large one truncated."""
     headers = {name.lower(): value for name, value in request.headers}
-    return headers, request.get_data()
+    body = request.get_data()
+    return envelopes.cut(headers, body, body_size(request)), body
 
 
 @functions_framework.http

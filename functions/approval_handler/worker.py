@@ -8,29 +8,39 @@ import argparse
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
 from typing import Any
 
 import pika
-import pika.spec
+from msgspec import Struct
 
 from common import approval, failpoints, startup, wiring
 from common.domain.events import STATUS_UPDATED
-from common.errors import ServiceError
+from common.errors import BusyError, DatabaseUnavailableError
+from common.messaging import envelopes
 from common.messaging.pending import PendingEvents
 from common.publishing.rabbitmq_connection import (
     EXCHANGE,
     connection_parameters,
     reason,
 )
+from common.publishing.rabbitmq_received import Received, copied, install, received
 from common.telemetry import logs
 
 QUEUE = "order_approval"
 DEAD_LETTERS = "order_approval.dead"  # an exchange and its queue
+RELEASED = "order_approval.released"  # an exchange that routes to our queue only
 DELIVERY_LIMIT = 20  # of redeliveries
-PREFETCH = 16
+PREFETCH = 8  # each of these counts one when the process is killed
 RECONNECT_SECONDS = 2.0
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # for the first pause; each is twice as long as the last
+MAX_RETRY_SECONDS = 15.0
+# After this, a message goes to the end of its queue. It must be less than the broker's
+# consumer_timeout (30 minutes by default), which closes the channel.
+HOLD_SECONDS = 300.0
+RELEASE_SECONDS = 4
+# Before it cancels, wait for deliveries in transit: pika rejects them, which counts.
+DRAIN_SECONDS = 0.2
 SIGNAL_POLL_SECONDS = 0.5
 
 SETTINGS = """\
@@ -52,7 +62,7 @@ Handle = Callable[[Mapping[str, str], bytes], PendingEvents | None]
 
 
 def declare(channel: Any) -> None:  # noqa: ANN401 pika's
-    """Declare our queue, its binding, and the queue of its dead letters.
+    """Declare our queue, its bindings, and the queue of its dead letters.
 
     They must equal those of `infra/rabbitmq/definitions.json`; the broker refuses a
     different declaration.
@@ -71,6 +81,8 @@ def declare(channel: Any) -> None:  # noqa: ANN401 pika's
         },
     )
     channel.queue_bind(QUEUE, EXCHANGE, routing_key=STATUS_UPDATED)
+    channel.exchange_declare(RELEASED, exchange_type="fanout", durable=True)
+    channel.queue_bind(QUEUE, RELEASED)
 
 
 def approve(headers: Mapping[str, str], body: bytes) -> PendingEvents | None:
@@ -88,129 +100,174 @@ def keep_given_up(headers: Mapping[str, str], body: bytes) -> None:
     approval.keep_given_up(wiring.engine(), headers, body)
 
 
-HANDLES: Mapping[str, Handle] = {QUEUE: approve, DEAD_LETTERS: keep_given_up}
+class _Source(Struct, frozen=True):
+    """A queue, the exchange that routes only to it, and how to process its messages."""
+
+    queue: str
+    exchange: str
+    handle: Handle
+    prefetch: int
 
 
 def consume(stop: list[bool]) -> None:
-    """Process messages until `stop` is filled, or a queue or the channel is gone.
+    """Process messages until `stop` is filled, or a queue or a channel is gone.
 
     Raise pika's errors if the connection breaks.
     """
-    broker = startup.settings().rabbitmq
-    assert broker is not None, "config.load has checked it"
-    pika.spec.props[pika.BasicProperties.INDEX] = _Properties
-    connection = pika.BlockingConnection(connection_parameters(broker))
+    install(envelopes.MAX_EVENT_BYTES)
+    connection = _connect()
     try:
-        channel = connection.channel()
-        channel.basic_qos(prefetch_count=PREFETCH)
-        declare(channel)
-        for queue, handle in HANDLES.items():
-            channel.basic_consume(queue, _Consumer(handle, stop))
-        log.info("consuming %s", ", ".join(HANDLES))
-        while not stop and len(channel.consumer_tags) == len(HANDLES):
-            connection.process_data_events(time_limit=SIGNAL_POLL_SECONDS)
+        declare(connection.channel())
+        consumers = [
+            _Consumer(connection, _Source(QUEUE, RELEASED, approve, PREFETCH)),
+            _Consumer(
+                connection, _Source(DEAD_LETTERS, DEAD_LETTERS, keep_given_up, 1)
+            ),
+        ]
+        log.info("consuming %s, %s", QUEUE, DEAD_LETTERS)
+        while not stop and all(each.is_alive() for each in consumers):
+            has_worked = [each.work() for each in consumers]
+            connection.process_data_events(
+                0 if any(has_worked) else SIGNAL_POLL_SECONDS
+            )
+        connection.sleep(DRAIN_SECONDS)
+        for each in consumers:
+            if each.is_alive():
+                each.stop()
     finally:
         if connection.is_open:
             connection.close()  # unacknowledged messages go back to their queues
 
 
 class _Consumer:
-    """Processes messages of one queue one by one; requeues failures after a pause."""
+    """Processes messages of one queue one by one; holds those the database refuses.
 
-    def __init__(self, handle: Handle, stop: list[bool]) -> None:
-        self._handle = handle
-        self._stop = stop
+    A held message is retried after growing pauses. It counts as prefetched, so an
+    unavailable database stops consumption, and a locked order delays only itself.
+    """
 
-    def __call__(
+    def __init__(
         self,
-        channel: Any,  # noqa: ANN401 pika's
+        connection: Any,  # noqa: ANN401 pika's
+        source: _Source,
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._in_hand: list[Received] = []
+        self._channel = connection.channel()
+        self._channel.basic_qos(prefetch_count=source.prefetch)
+        self._tag = self._channel.basic_consume(source.queue, self._receive)
+
+    def is_alive(self) -> bool:
+        """Return whether it still consumes a queue."""
+        return bool(self._channel.is_open and self._channel.consumer_tags)
+
+    def _receive(
+        self,
+        _: Any,  # noqa: ANN401 pika's
         delivery: Any,  # noqa: ANN401 pika's
         properties: Any,  # noqa: ANN401 pika's
         body: bytes,
     ) -> None:
-        """Process a message, unless we are stopping: then it goes to the next worker.
+        self._in_hand.append(received(delivery, properties, body))
 
-        A message that raises an unexpected error is redelivered until the broker's
-        limit makes it a dead letter.
-        """
-        if self._stop:
-            return
-        headers = headers_of(delivery, properties)
+    def work(self) -> bool:
+        """Process the message that is due first; return whether there is one."""
+        now = time.monotonic()
+        message = min(self._in_hand, key=lambda each: each.due_at, default=None)
+        if message is None or message.due_at > now:
+            return False
+        if now - message.received_at > HOLD_SECONDS:
+            self._release([message])
+            return True
+        headers = message.headers
         with logs.request_context(
             headers.get("ce-id"),
             headers.get("traceparent"),
             headers.get("tracestate"),
             "approval_worker",
         ):
-            try:
-                pending = self._handle(headers, body)
-            except ServiceError as error:
-                log.warning("message requeued: %s", error.detail)
-                self._wait_for_database(channel.connection)
-            except Exception:
-                log.exception("message requeued after an unexpected error")
-                channel.connection.sleep(RETRY_SECONDS)
-            else:
-                failpoints.reach("acknowledge before")
-                channel.basic_ack(delivery.delivery_tag)
-                failpoints.reach("acknowledge after")
-                wiring.relay().send(pending)
-                return
-            channel.basic_nack(delivery.delivery_tag, requeue=True)
+            self._handle(message)
+        return True
 
-    def _wait_for_database(self, connection: Any) -> None:  # noqa: ANN401 pika's
-        """Wait until a redelivery can succeed, to stay below the delivery limit."""
-        while not self._stop:
-            connection.sleep(RETRY_SECONDS)  # pika sends heartbeats meanwhile
-            with suppress(ServiceError):
-                wiring.check_ready()
-                return
+    def _handle(self, message: Received) -> None:
+        """Process a message, and acknowledge, hold or requeue it.
 
-
-def headers_of(delivery: Any, properties: Any) -> dict[str, str]:  # noqa: ANN401 pika's
-    """Return a message's headers as in HTTP, by lower-case name.
-
-    CloudEvents' attributes become `ce-…`; AMQP's properties fill in missing ones.
-    """
-    items = (properties.headers or {}).items()
-    headers = {_text(name).lower(): _text(value) for name, value in items}
-    for name in [name for name in headers if name.startswith("cloudevents")]:
-        prefix, attribute = name[:12], name[12:]
-        if prefix in ("cloudevents:", "cloudevents_"):  # the AMQP binding allows both
-            headers[f"ce-{attribute}"] = headers.pop(name)
-    defaults = {
-        "ce-id": properties.message_id,
-        "ce-type": properties.type or delivery.routing_key,
-    }
-    for name, value in defaults.items():
-        if value:
-            headers.setdefault(name, _text(value))
-    headers["content-type"] = _text(properties.content_type or "application/json")
-    encoding = _text(properties.content_encoding or "")
-    if encoding.lower() not in ("", "utf-8"):  # a charset is often put there
-        headers["content-encoding"] = encoding
-    return headers
-
-
-def _text(value: object) -> str:
-    # pika returns bytes for a string that is not UTF-8.
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-class _Properties(pika.BasicProperties):  # type: ignore[misc] # it has no types
-    """Properties that tolerate invalid values, such as a date in the year 50 000.
-
-    pika would close the connection at each delivery of such a message, for ever.
-    """
-
-    def decode(self, encoded: bytes, offset: int = 0) -> "_Properties":
-        """Decode the properties; keep the raw bytes as a header if that fails."""
+        A message that raises an unexpected error is redelivered until the broker's
+        limit makes it a dead letter.
+        """
+        headers = envelopes.cut(message.headers, message.body, message.size)
         try:
-            super().decode(encoded, offset)
-        except Exception as error:  # noqa: BLE001 publishers may send anything
-            log.warning("a message's properties cannot be read: %s", error)
-            self.headers = {"x-undecoded": encoded.hex()}
-        return self
+            pending = self._source.handle(headers, message.body)
+        except (BusyError, DatabaseUnavailableError) as error:
+            pause = min(2 * message.pause_seconds or RETRY_SECONDS, MAX_RETRY_SECONDS)
+            log.warning("message held for %g s: %s", pause, error.detail)
+            message.pause_seconds = pause
+            message.due_at = time.monotonic() + pause
+            return
+        except Exception:
+            log.exception("message requeued after an unexpected error")
+            self._connection.sleep(RETRY_SECONDS)  # pika sends heartbeats meanwhile
+            # Every release counts a reject towards the limit; 4.3 no longer a nack.
+            self._channel.basic_reject(message.tag, requeue=True)
+            self._in_hand.remove(message)
+            return
+        failpoints.reach("acknowledge before")
+        self._channel.basic_ack(message.tag)
+        self._in_hand.remove(message)
+        failpoints.reach("acknowledge after")
+        wiring.relay().send(pending)
+
+    def stop(self) -> None:
+        """Stop consuming, and put unacknowledged messages back."""
+        self._channel.basic_cancel(self._tag)
+        self._release(list(self._in_hand))
+
+    def _release(self, messages: list[Received]) -> None:
+        """Put messages back at the end of their queue, as new messages.
+
+        Before RabbitMQ 4.3, every other way counts towards the delivery limit.
+        """
+        copies = _publish(self._source.exchange, [m for m in messages if m.is_whole])
+        for message in messages:
+            if message in copies:
+                self._channel.basic_ack(message.tag)
+            else:
+                self._channel.basic_nack(message.tag, requeue=True)
+            self._in_hand.remove(message)
+
+
+def _publish(exchange: str, messages: list[Received]) -> list[Received]:
+    """Publish messages again; return those that were confirmed.
+
+    This takes a connection of its own, because a broker that is short of memory blocks
+    connections that publish, and acknowledgements with them.
+    """
+    confirmed: list[Received] = []
+    if not messages:
+        return confirmed
+    try:
+        with closing(_connect(RELEASE_SECONDS)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for each in messages:
+                channel.basic_publish(
+                    exchange, each.routing_key, each.body, copied(each), mandatory=True
+                )
+                confirmed.append(each)
+    except Exception as error:  # noqa: BLE001 also for values that cannot be encoded
+        log.warning("messages are returned to the broker: %s", reason(error))
+    return confirmed
+
+
+def _connect(silence: float | None = None) -> Any:  # noqa: ANN401 pika's
+    """Connect; after `silence` seconds without the broker, the connection ends."""
+    broker = startup.settings().rabbitmq
+    assert broker is not None, "config.load has checked it"
+    parameters = connection_parameters(broker)
+    if silence is not None:
+        parameters.heartbeat = parameters.blocked_connection_timeout = silence
+    return pika.BlockingConnection(parameters)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pika
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from common.config.settings import load
 from common.publishing.publisher import Result
@@ -123,6 +124,29 @@ def test_loading_it_again_as_a_restart_does_takes_nothing_away(
     with closing(node.connect()) as connection:
         channel = connection.channel()
         assert channel.basic_get("product_events", auto_ack=True)[2] == b"kept"
+
+
+def test_messages_of_a_mebibyte_are_taken_and_larger_ones_are_not(
+    node: OwnBroker,
+) -> None:
+    largest = b"x" * (1 << 20)
+    with closing(node.connect()) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_purge("product_events")
+        channel.basic_publish(EXCHANGE, "order.created", largest)
+        with pytest.raises(ChannelClosedByBroker, match="larger than"):
+            channel.basic_publish(EXCHANGE, "order.created", largest + b"x")
+        channel = connection.channel()
+        assert channel.queue_purge("product_events").method.message_count == 1
+
+
+def test_compose_has_the_same_limit() -> None:
+    limits = [
+        [line for line in conf.read_text().splitlines() if "max_message_size" in line]
+        for conf in (FOLDER / "rabbitmq.conf", FOLDER.parent / "compose/rabbitmq.conf")
+    ]
+    assert limits[0] == limits[1] != []
 
 
 def test_it_holds_no_user_and_no_password() -> None:

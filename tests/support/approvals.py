@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.approval import KEPT_BODY_BYTES
+from common.messaging.envelopes import MAX_EVENT_BYTES
 from tests.support.bodies import STATUS_UPDATED
 from tests.support.service import Service
 
@@ -35,6 +37,11 @@ def is_approved(service: Service, order_id: int) -> bool:
 
 def dead_letters(service: Service) -> list[dict[str, Any]]:
     return service.rows("SELECT * FROM dead_letters ORDER BY id")
+
+
+def kept(body: bytes) -> bytes:
+    """Return what a dead letter keeps of a message's body."""
+    return body if len(body) <= MAX_EVENT_BYTES else body[:KEPT_BODY_BYTES]
 
 
 Envelope = tuple[dict[str, str], bytes]  # headers, body

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from common.domain.events import status_updated
-from common.domain.model import MAX_ID
+from common.domain.events import order_created, status_updated
+from common.domain.model import MAX_ID, MAX_QUANTITY
 from common.messaging.envelopes import Incoming, UnreadableError, read
-from tests.support import bodies
+from tests.support import approvals, bodies
 from tests.support.approvals import MESSAGE_PUBLISHED
-from tests.support.factories import NOW, item
+from tests.support.factories import NOW, item, order
 
 TYPE = "order.item.status.updated"
 OWN = json.loads(status_updated(item(status=3), 2, NOW).body)
@@ -282,3 +282,12 @@ def test_a_compressed_body_is_unreadable_and_the_reason_says_so(encoding: str) -
 def test_broken_body_is_unreadable(headers: dict[str, str], body: bytes) -> None:
     with pytest.raises(UnreadableError, match="not JSON"):
         read(headers, body)
+
+
+@pytest.mark.parametrize("envelope", approvals.ENVELOPES)
+def test_an_event_of_a_full_order_is_not_too_large(envelope: Any) -> None:
+    items = [item(id=n, quantity=MAX_QUANTITY) for n in range(1, 1001)]
+    event = order_created(order(*items, id=MAX_ID), MAX_ID)
+    headers, body = envelope(event.body.encode())
+    headers = {name.lower(): value for name, value in headers.items()}
+    assert read(headers, body) == Incoming("order.created", None)
