@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from flask import Request
@@ -64,7 +63,7 @@ def identify(request: Request, console: Console) -> Operator:
         )
     else:
         email = (request.headers.get("X-Ops-Operator") or "").strip().lower()
-        if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
+        if not re.fullmatch(r"[^\s@]+@[^\s@]+", email) or not email.isprintable():
             raise UnauthenticatedError("X-Ops-Operator must be an e-mail address.")
     if email in console.viewers:
         return Operator(email, may_act=False)
@@ -218,7 +217,8 @@ def check_origin(headers: Headers, host: str) -> None:
 
     Every browser sends the origin; a request without one is refused.
     """
-    origin = headers.get("Origin") or ""
+    origin = headers.get("Origin")
     site = headers.get("Sec-Fetch-Site")
-    if urlsplit(origin).netloc != host or site not in (None, "same-origin"):
+    own = (f"https://{host}", f"http://{host}")
+    if origin not in own or site not in (None, "same-origin"):
         raise ForbiddenError("The form was sent from another site.")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+from werkzeug.datastructures import MultiDict
+
 from common import approval
 from common.database.engine import Engine, connect
 from common.domain import orders
@@ -24,14 +26,13 @@ from common.domain.model import (
     Actor,
     Change,
     Snapshot,
-    parse_uuid,
 )
 from common.errors import InvalidRequestError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import event_log
 from common.store.orders import Target, load
-from common.store.paging import parse_id, parse_status
+from common.store.paging import parse_id, parse_status, parse_text, parse_uuid_filter
 
 MAX_REASON = 500
 T = TypeVar("T")
@@ -91,6 +92,23 @@ def preview(
     return snapshot, decide(action, values, operator_id, snapshot)
 
 
+def take_values(action: Action, arguments: MultiDict[str, str]) -> dict[str, str]:
+    """Return the action's values from a query or a form, each of them checked.
+
+    Raise InvalidRequestError naming the first one that is missing or malformed.
+    """
+    values: dict[str, str] = {}
+    for name in action.values:
+        given = arguments.getlist(name)
+        if not given:
+            raise InvalidRequestError.of(name, "is required")
+        if len(given) > 1:
+            raise InvalidRequestError.of(name, "must be given once")
+        values[name] = given[0].strip()
+        read(values, name, _PARSERS[name])
+    return values
+
+
 def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
     """Return a value as `parse` reads it; raise InvalidRequestError."""
     try:
@@ -101,14 +119,40 @@ def read(values: Values, name: str, parse: Callable[[str], T]) -> T:
 
 def read_quantity(values: Values) -> int:
     """Return the quantity asked for; raise InvalidRequestError."""
+    return read(values, "quantity", _parse_quantity)
 
-    def parse(text: str) -> int:
-        number = parse_id(text)
-        if number > MAX_QUANTITY:
-            raise ValueError(f"must be a whole number from 1 to {MAX_QUANTITY}")
-        return number
 
-    return read(values, "quantity", parse)
+def _parse_quantity(text: str) -> int:
+    number = parse_id(text)
+    if number > MAX_QUANTITY:
+        raise ValueError(f"must be a whole number from 1 to {MAX_QUANTITY}")
+    return number
+
+
+def _parse_key(text: str) -> str:
+    if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
+        raise ValueError(f"must be 1 to {MAX_KEY_CHARACTERS} characters")
+    return parse_text(text)
+
+
+def _parse_value(text: str) -> str:
+    if len(text) > MAX_VALUE_CHARACTERS:
+        raise ValueError(f"must be at most {MAX_VALUE_CHARACTERS} characters")
+    return parse_text(text)
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "order": parse_id,
+    "version": parse_id,
+    "item": parse_id,
+    "status": parse_status,
+    "quantity": _parse_quantity,
+    "key": _parse_key,
+    "value": _parse_value,
+    "event": parse_uuid_filter,
+    "destination": parse_text,
+    "letter": parse_id,
+}
 
 
 # Orders
@@ -132,12 +176,8 @@ def _remove(snapshot: Snapshot, values: Values, actor: Actor) -> Change:
 
 
 def _set_metadata(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    key, value = values["key"].strip(), values["value"]
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-        raise InvalidRequestError.of("key", f"1 to {MAX_KEY_CHARACTERS} characters")
-    if len(value) > MAX_VALUE_CHARACTERS:
-        rule = f"at most {MAX_VALUE_CHARACTERS} characters"
-        raise InvalidRequestError.of("value", rule)
+    key = read(values, "key", _parse_key)
+    value = read(values, "value", _parse_value)
     return orders.set_metadata(snapshot, {key: value or None}, actor)
 
 
@@ -153,10 +193,7 @@ def _delete(snapshot: Snapshot, _values: Values, actor: Actor) -> Change:
 
 
 def _event(values: Values) -> UUID:
-    event_id = parse_uuid(values["event"])
-    if event_id is None:
-        raise InvalidRequestError.of("event", "must be a UUID")
-    return event_id
+    return UUID(read(values, "event", parse_uuid_filter))
 
 
 def _resend(engine: Engine, _bus: Bus, values: Values) -> str:

@@ -13,7 +13,7 @@ from common.clients.batch import Upstream
 from common.console.actions import read_quantity
 from common.database.engine import Connection
 from common.domain import checkout
-from common.domain.model import Change, Entry, Snapshot, parse_uuid, status_label
+from common.domain.model import Change, Entry, Snapshot, status_label
 from common.messaging import dead_letters, pending
 from common.messaging.pending import Bus
 from common.operations import event_log
@@ -70,8 +70,9 @@ def describe_event(connection: Connection, values: Mapping[str, str]) -> list[st
     """
     if "letter" in values:
         return _dead_letter(connection, paging.parse_id(values["letter"]))
-    event_id = parse_uuid(values["event"]) or UUID(int=0)
-    rows = event_log.read(connection, event_id, paging.parse_id(values["order"]))
+    rows = event_log.read(
+        connection, UUID(values["event"]), paging.parse_id(values["order"])
+    )
     return [
         f"{row.event_type} of order {row.order_id} to {row.destination}: {row.place}"
         f"; attempts: {row.attempts or 0}, in doubt: {row.doubts}."

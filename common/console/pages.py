@@ -19,8 +19,18 @@ def _moment_or_local(value: str) -> datetime:
     try:
         local = datetime.fromisoformat(value)
     except ValueError:
-        return paging.parse_moment(value)
-    return local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
+        return _bounded(paging.parse_moment(value))
+    return _bounded(local.replace(tzinfo=local.tzinfo or UTC))
+
+
+def _bounded(moment: datetime) -> datetime:
+    """Return a time that can be searched around (`reads.SKEW`), in UTC."""
+    try:
+        in_utc = moment.astimezone(UTC)
+        _ = in_utc - reads.SKEW, in_utc + reads.SKEW
+    except OverflowError as error:
+        raise ValueError("must be a time within the calendar") from error
+    return in_utc
 
 
 ORDER_FILTERS: Mapping[str, paging.Parser] = {
@@ -41,14 +51,19 @@ def filled(arguments: MultiDict[str, str]) -> MultiDict[str, str]:
 
 def events_query(arguments: MultiDict[str, str]) -> event_log.Query:
     """Return which events to list; raise InvalidRequestError."""
-    parsers = {"order": paging.parse_id, "place": _place}
+    parsers = {
+        "order": paging.parse_id,
+        "place": _place,
+        "destination": paging.parse_text,
+        "type": paging.parse_text,
+    }
     parsed = paging.parse_query(arguments, parsers)
     return event_log.Query(
         limit=parsed.limit,
         place=parsed.filters.get("place", "pending"),
         order_id=parsed.filters.get("order"),
-        destination=arguments.get("destination"),
-        event_type=arguments.get("type"),
+        destination=parsed.filters.get("destination"),
+        event_type=parsed.filters.get("type"),
     )
 
 

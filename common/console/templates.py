@@ -5,6 +5,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,18 @@ class Templates:
         headers = {"Cache-Control": "private, max-age=60"}
         return Response(image, headers=headers, mimetype="image/svg+xml")
 
-    def replace_problem(self, response: Response) -> None:
-        """Replace the problem document in a response by a page; its status stays."""
+    def replace_problem(self, response: Response, *, is_write: bool) -> None:
+        """Replace the problem document in a response by a page; its status stays.
+
+        A write that fails on our side may have failed after its effect.
+        """
         problem = response.get_json()
         page = self.render(
-            "error", None, title=problem["title"], detail=problem["detail"]
+            "error",
+            None,
+            title=problem["title"],
+            detail=problem["detail"],
+            is_undone=not is_write or response.status_code < INTERNAL_SERVER_ERROR,
         )
         response.set_data(page.get_data())
         response.headers["Content-Type"] = HTML

@@ -100,6 +100,13 @@ def parse_uuid_filter(value: str) -> str:
     return str(parsed)
 
 
+def parse_text(value: str) -> str:
+    """Return a text that PostgreSQL can hold."""
+    if "\0" in value:
+        raise ValueError("must not contain NUL characters")
+    return value
+
+
 def parse_moment(value: str) -> datetime:
     """Return an RFC 3339 time in UTC, if it is within the years 1 to 9999 there.
 

@@ -15,14 +15,14 @@ from werkzeug.datastructures import MultiDict
 from common import startup, wiring
 from common.console import access, audit, effects, pages, reads
 from common.console.access import Form, Operator
-from common.console.actions import ACTIONS, Action, check_reason, preview
+from common.console.actions import ACTIONS, Action, check_reason, preview, take_values
 from common.console.audit import SentForm
 from common.console.templates import Templates
 from common.console.timeline import entries
 from common.database.engine import connect
 from common.domain.events import ANALYTICS
 from common.domain.orders import TRANSITIONS
-from common.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from common.errors import ForbiddenError, NotFoundError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import diagnosis, event_log
@@ -51,7 +51,7 @@ templates = Templates(Path(__file__).parent / "pages")
 def show_problem(response: Response) -> Response:
     """Return a page in place of a problem document; its status stays."""
     if response.mimetype == PROBLEM_JSON and not request.path.startswith("/health/"):
-        templates.replace_problem(response)
+        templates.replace_problem(response, is_write=request.method == "POST")
     return response
 
 
@@ -321,11 +321,7 @@ def _action(name: str, arguments: MultiDict[str, str]) -> tuple[Action, dict[str
     """Return the action and its values; raise NotFoundError or InvalidRequestError."""
     if name not in ACTIONS:
         raise NotFoundError
-    action = ACTIONS[name]
-    for value in action.values:
-        if value not in arguments:
-            raise InvalidRequestError.of(value, "is required")
-    return action, {value: arguments[value].strip() for value in action.values}
+    return ACTIONS[name], take_values(ACTIONS[name], arguments)
 
 
 def _effects(action: Action, values: dict[str, str], operator: Operator) -> list[str]:
