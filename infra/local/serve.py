@@ -17,6 +17,7 @@ from common.config.environment import ConfigError
 from infra.local.broker import SiblingsConsumer
 from infra.local.forward import forward_to
 from infra.local.gateway import FUNCTIONS, Gateway
+from infra.local.guard import guarded
 from infra.local.http_server import LOOPBACK, HttpServer
 from infra.local.sandbox.running import Sandbox
 
@@ -46,7 +47,7 @@ def _gateway(arguments: argparse.Namespace) -> Iterator[HttpServer]:
     where = dict(arguments.function)
     gateway.functions = {name: forward_to(url) for name, url in where.items()}
     gateway.sandbox = forward_to(arguments.sandbox)
-    server = HttpServer(gateway, arguments.port, arguments.host)
+    server = HttpServer(guarded(gateway), arguments.port, arguments.host)
     try:
         yield server
     finally:
@@ -62,7 +63,9 @@ def _sandbox(arguments: argparse.Namespace) -> Iterator[HttpServer]:
         order_service_url=arguments.order_service,
         is_fed_by_broker=True,
     )
-    server = HttpServer(sandbox, arguments.port, arguments.host)
+    server = HttpServer(
+        guarded(sandbox, names=arguments.name), arguments.port, arguments.host
+    )
     siblings = SiblingsConsumer(broker, sandbox.sink)
     sandbox.sink.start()
     siblings.start()
@@ -108,6 +111,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     sandbox.set_defaults(run=_sandbox)
     sandbox.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help="where data is kept"
+    )
+    sandbox.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host name to serve besides this machine's, such as a container's",
     )
     sandbox.add_argument(
         "--order-service",

@@ -21,6 +21,7 @@ from common.errors import ServiceError
 from common.telemetry import tracing
 from infra.local.broker import ApprovalWorker, SiblingsConsumer
 from infra.local.gateway import Gateway, load_functions
+from infra.local.guard import guarded
 from infra.local.http_server import HttpServer
 from infra.local.postgres import postgres_server
 from infra.local.sandbox.running import Sandbox
@@ -54,7 +55,9 @@ def running_system(
     environ = {name: value for name, value in os.environ.items() if value.strip()}
     with contextlib.ExitStack() as stack:
         gateway = Gateway()
-        server = HttpServer(gateway, port)  # takes the port, serves nothing yet
+        server = HttpServer(
+            guarded(gateway), port
+        )  # takes the port, serves nothing yet
         stack.callback(server.stop)
         settings = _check(_fill(environ, server.url, NOT_YET_KNOWN))
         has_broker = "rabbitmq" in settings.bus

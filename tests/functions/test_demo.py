@@ -132,6 +132,20 @@ def test_demo_says_what_differs_and_exits_with_1(
     assert told[-1]["mismatches"] > 1
 
 
+def test_a_page_whose_name_leads_here_can_do_nothing(
+    system: str, http: requests.Session
+) -> None:
+    made = http.post(f"{system}/api/orders/", headers=CALLER, json={})
+    path = f"{system}/api/orders/{made.json()['id']}/"
+    rebound = {"Host": f"evil.example:{system.rpartition(':')[2]}"}
+    assert http.delete(path, headers=CALLER | rebound).status_code == 421
+    assert http.get(f"{system}/ops/", headers=rebound).status_code == 421
+    elsewhere = {"Origin": "https://evil.example"}
+    assert http.delete(path, headers=CALLER | elsewhere).status_code == 403
+    assert http.get(path, headers=CALLER).status_code == 200
+    assert http.get(f"{system}/ops/").status_code == 200
+
+
 def test_demo_refuses_an_unknown_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--url", f"http://127.0.0.1:{free_port()}"]) == 1
     assert "no local run answers" in capsys.readouterr().err
