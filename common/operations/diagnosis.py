@@ -14,6 +14,8 @@ from common.domain.events import ANALYTICS
 from common.errors import BusyError
 from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED, waiting
 from common.messaging.relay import Relay
+from common.operations import snapshots
+from common.operations.snapshots import Snapshot
 
 GRACE_SECONDS = 120
 STUCK_ATTEMPTS = 3
@@ -73,17 +75,21 @@ class Diagnosis(Struct, kw_only=True):
     """The oldest of each kind of problem, and a sentence on each kind in `findings`.
 
     `stuck`: events whose attempts failed, and which block their orders. `leased`:
-    events with an attempt that never recorded its result.
+    events with an attempt that never recorded its result. `ahead`: recorded before the
+    database's clock went back. `snapshots`: those held for
+    longer than the grace, by whom.
     """
 
     stuck: list[StuckEvent]
     held: list[StuckEvent]
     leased: list[StuckEvent]
     analytics: list[StuckEvent]
+    ahead: list[StuckEvent]
     dead_letters: list[OpenDeadLetter]
     open_dead_letters: int
     unapproved: list[Unapproved]
     backlog: list[Backlog]
+    snapshots: list[Snapshot] = []
     findings: list[str] = []
 
 
@@ -100,6 +106,7 @@ def _listing(source: str, since: str, condition: str = "true") -> str:
     ORDER BY {since}, e.id LIMIT {MAX_LISTED}) AS oldest(row, since, id))"""  # noqa: S608 fragments of our own
 
 
+_AHEAD = "e.created_at > now() + interval '5s'"
 _LEASE_EXPIRED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
 # All that is due or, where dead rows are in the way, all that a claim would find.
 _SINCE = "CASE WHEN NOT CAST(:is_whole AS boolean) THEN d.due_from END"
@@ -134,6 +141,7 @@ SELECT CAST(json_build_object(
   'stuck', {_listing("heads", "e.created_at", "e.held_since IS NULL")},
   'held', {_listing("heads", "e.held_since", "e.held_since IS NOT NULL")},
   'leased', {_listing("sample", "e.sending_since", _LEASE_EXPIRED)},
+  'ahead', {_listing("sample", "e.created_at", _AHEAD)},
   'analytics', {
         _listing(
             "sample",
@@ -181,10 +189,11 @@ def examine(
     grace_seconds: int = GRACE_SECONDS,
 ) -> Diagnosis:
     """Return what is wrong; `served` are the destinations this process sends to."""
-    parameters: dict[str, object] = {"grace_seconds": grace_seconds, "is_whole": True}
+    held = snapshots.read(connection, grace_seconds)
+    parameters = {"grace_seconds": grace_seconds, "is_whole": not held}
     try:
         texts = _texts(connection, parameters)
-    except BusyError:  # too many dead rows are in the way
+    except BusyError:  # dead rows are in the way, by a snapshot that is not shown to us
         texts = _texts(connection, parameters | {"is_whole": False})
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
     diagnosis = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
@@ -192,11 +201,12 @@ def examine(
         structs.replace(backlog, is_served=backlog.destination in served)
         for backlog in diagnosis.backlog
     ]
+    diagnosis.snapshots = held[:MAX_LISTED]
     diagnosis.findings = _findings(diagnosis, grace_seconds)
     return diagnosis
 
 
-def _texts(connection: Connection, parameters: dict[str, object]) -> list[str]:
+def _texts(connection: Connection, parameters: dict[str, int]) -> list[str]:
     return [connection.execute(s, parameters).scalar_one() for s in (_EVENTS, _REST)]
 
 
@@ -209,6 +219,11 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
         (
             diagnosis.analytics,
             "approved orders that analytics has not been notified of",
+            "relay --once",
+        ),
+        (
+            diagnosis.ahead,
+            "events recorded before the database's clock went back",
             "relay --once",
         ),
         (diagnosis.unapproved, "complete orders that are not approved", "doctor --fix"),
@@ -234,6 +249,12 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
                 f"the oldest event for {backlog.destination} has been pending for"
                 f" {backlog.seconds} seconds; is the relay running?"
             )
+    for oldest in diagnosis.snapshots[:1]:
+        age = f"{oldest.seconds} seconds" if oldest.seconds is not None else "long"
+        findings.append(
+            f"a snapshot has been held for {age} by {oldest.owner}, and dead rows stay"
+            f" until it ends; {oldest.remedy}, or wait"
+        )
     return findings
 
 

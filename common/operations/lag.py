@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from common.database.engine import Engine, connect, named
 from common.messaging.event_rows import DESTINATIONS, waiting
+from common.operations import snapshots
 from common.telemetry import logs, tracing
 
 log = logs.get("signals")
@@ -22,7 +23,8 @@ class Signals(Struct, frozen=True):
     """What is pending after a sweep; ages in seconds, 0 where nothing is pending.
 
     Dead letters are counted to 500. `approved_by_sweep`: orders whose approval trigger
-    was lost or late.
+    was lost or late. The oldest snapshot is that of a session or of a prepared
+    transaction; see `snapshots.py`.
     """
 
     oldest_event_seconds: int
@@ -30,6 +32,8 @@ class Signals(Struct, frozen=True):
     oldest_unapproved_seconds: int
     open_dead_letters: int
     approved_by_sweep: int
+    oldest_snapshot_seconds: int = 0
+    oldest_snapshot_owner: str | None = None
 
 
 _AGE = "CAST(greatest(extract(epoch FROM now() - {}), 0) AS bigint)"
@@ -91,7 +95,13 @@ def report(engine: Engine, approved_by_sweep: int) -> None:
         if tracing.is_on():
             backlog = connection.execute(_BACKLOG).all()
         measured = connection.execute(_MEASURE).mappings().one()
-    signals = Signals(**measured, approved_by_sweep=approved_by_sweep)
+        oldest = next(iter(snapshots.read(connection)), None)
+    signals = Signals(
+        **measured,
+        approved_by_sweep=approved_by_sweep,
+        oldest_snapshot_seconds=(oldest.seconds or 0) if oldest else 0,
+        oldest_snapshot_owner=oldest.owner if oldest else None,
+    )
     log.info(MESSAGE, extra={"fields": structs.asdict(signals)})
     if (sdk := tracing.sdk()) is not None:
         sdk.set_gauge("orders.dead_letters", {"": signals.open_dead_letters})

@@ -31,7 +31,12 @@ _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "held": ("Held", (*_EVENT[:-1], "event_id", "reason")),
     "leased": ("Unfinished attempts", _EVENT),
     "analytics": ("Analytics not notified yet", _EVENT),
+    "ahead": ("Recorded ahead of the clock", _EVENT),
     "unapproved": ("Complete, not approved", ("order_id", "age")),
+    "snapshots": (
+        "Held snapshots",
+        ("kind", "name", "login", "application", "client", "state", "age"),
+    ),
     "dead_letters": (
         "Dead letters",
         ("id", "source", "order_id", "event_type", "age", "reason"),
@@ -50,7 +55,8 @@ def add_to(commands: Commands) -> None:
         "Keys of --json: is_well, complaints, database (where, login; null but\n"
         "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
         "without --fix), open_dead_letters (their number), and the oldest of each\n"
-        "kind: stuck, held, leased, analytics, dead_letters, unapproved, backlog.\n"
+        "kind: stuck, held, leased, analytics, ahead, dead_letters, unapproved,\n"
+        "backlog, snapshots.\n"
         "Example: orderctl doctor --fix",
     )
     parser.add_argument(

@@ -169,6 +169,6 @@ def as_rows(structs: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     """Return structs as rows of a table; `age` is added where there is `seconds`."""
     rows = [msgspec.structs.asdict(struct) for struct in structs]
     for row in rows:
-        if "seconds" in row:
+        if row.get("seconds") is not None:
             row["age"] = age(row["seconds"])
     return rows

@@ -7,6 +7,7 @@ locals {
     oldest_event_seconds      = { unit = "s", what = "Age of the oldest event that is still owed" }
     oldest_unapproved_seconds = { unit = "s", what = "Age of the oldest complete order that is not approved" }
     open_dead_letters         = { unit = "1", what = "Dead letters that nobody has dealt with" }
+    oldest_snapshot_seconds   = { unit = "s", what = "Age of the oldest snapshot that somebody holds" }
     approved_by_sweep         = { unit = "1", what = "Orders that the sweep approved because no trigger did" }
   }
 
@@ -123,6 +124,17 @@ locals {
           group_by  = []
         }],
       )
+    }
+    snapshot = {
+      title    = "Orders: a snapshot is held"
+      severity = "WARNING"
+      advice   = "Somebody holds a transaction open, so no dead row can be removed. `orderctl doctor` names whose it is and how to end it, as does `oldest_snapshot_owner` in the relay's line."
+      conditions = [merge(local.mean, {
+        title     = "Oldest snapshot"
+        filter    = local.signal_filters.oldest_snapshot_seconds
+        threshold = var.alert_thresholds.snapshot_seconds
+        duration  = 0
+      })]
     }
     database = {
       title    = "Orders: the database is at its limits"

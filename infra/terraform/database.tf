@@ -85,6 +85,11 @@ resource "google_sql_database_instance" "orders" {
       name  = "max_connections"
       value = tostring(var.database.max_connections)
     }
+    # Of people's logins: a forgotten BEGIN keeps every dead row. Ours set their own.
+    database_flags {
+      name  = "idle_in_transaction_session_timeout"
+      value = "600000"
+    }
   }
 
   lifecycle {

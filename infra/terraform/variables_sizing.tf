@@ -125,6 +125,7 @@ variable "alert_thresholds" {
   type = object({
     oldest_event_seconds = optional(number, 300)
     approval_seconds     = optional(number, 300)
+    snapshot_seconds     = optional(number, 3600)
     error_ratio          = optional(number, 0.01)
     p95_milliseconds     = optional(number, 1500)
   })

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from common.config.settings import load
 from common.telemetry import logs
 from infra.local.http_server import serving
 from tests.support.approvals import DELIVERED, completed
+from tests.support.database import connect
 from tests.support.relay_worker import relay_worker
 from tests.support.service import Service
 from tests.support.worker import eventually
@@ -127,6 +130,19 @@ def test_dead_letters_count_until_somebody_has_dealt_with_them(
     assert told(swept()) == CALM | {"open_dead_letters": 2}
     service.rows("UPDATE dead_letters SET settled_as = 'discarded', settled_at = now()")
     assert told(swept()) == CALM
+
+
+def test_the_oldest_snapshot_tells_its_age_and_its_owner(
+    service: Service, swept: Callable[[], dict[str, Any]]
+) -> None:
+    with closing(connect(service.environ["DATABASE_URL"])) as holder:
+        holder.run("SET application_name = 'a report'")
+        holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        holder.run("SELECT 1")
+        time.sleep(1.1)
+        line = swept()
+    assert line["oldest_snapshot_seconds"] >= 1
+    assert "a report" in line["oldest_snapshot_owner"]
 
 
 def test_worker_tells_same_with_its_chores(service: Service, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`orderctl doctor`: its findings, its repairs, and what it leaves alone."""
 
+import time
 from contextlib import closing
 
 import pytest
@@ -62,6 +63,39 @@ def test_an_event_pending_for_longer_than_the_grace_period_is_reported_with_its_
     assert said.startswith("the oldest event for http has been pending for")
     said = orderctl(database_url, "doctor")
     assert "http         2        yes        3m" in said.out
+
+
+def test_a_held_snapshot_is_reported_with_who_holds_it_and_how_to_end_it(
+    database_url: str,
+) -> None:
+    with closing(connect(database_url)) as holder:
+        holder.run("SET application_name = 'nightly report'")
+        holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        [[process, login]] = holder.run("SELECT pg_backend_pid(), current_user")
+        assert findings(database_url) == []  # not for long yet
+        time.sleep(1.1)
+        [said] = findings(database_url, "--patience", 1)
+        assert f"process {process} of {login} (nightly report" in said
+        assert "idle in transaction" in said
+        assert f"pg_terminate_backend({process})" in said
+        [held] = orderctl(database_url, "doctor", "--json", "--patience", 1).json[
+            "snapshots"
+        ]
+        assert held["seconds"] >= 1
+    assert findings(database_url, "--patience", 1) == []
+
+
+def test_events_recorded_before_the_clock_went_back_are_reported_and_sent(
+    database_url: str,
+) -> None:
+    owe(database_url, 4, "{}", to="analytics")
+    execute(
+        database_url,
+        "UPDATE outbox SET created_at = now() + interval '90 seconds',"
+        " available_at = now() + interval '90 seconds'",
+    )
+    said = findings(database_url, ANALYTIC_SERVICE="http://127.0.0.1:9")
+    assert [line for line in said if "clock went back" in line]
 
 
 def test_a_resend_does_not_count_as_old_as_its_event(

@@ -195,6 +195,7 @@ USES: dict[str, Use] = {
     "restore.skip": Use({"sequence": "orders_id_seq", "to": 1}),
     "restore.versions": Use({"after": 0, "second": 1}, reads=20_000),
     "signals.backlog": Use(reads=25_000),  # as many as it may count, each minute
+    "snapshots.read": Use({"seconds": 60}),
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),

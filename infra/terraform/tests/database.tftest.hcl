@@ -48,6 +48,14 @@ run "database" {
   }
 
   assert {
+    condition = anytrue([
+      for each in google_sql_database_instance.orders.settings[0].database_flags :
+      each.name == "idle_in_transaction_session_timeout" && tonumber(each.value) <= 3600000
+    ])
+    error_message = "A transaction that somebody forgot is ended."
+  }
+
+  assert {
     condition     = alltrue([for each in google_sql_database_instance.orders.settings[0].backup_configuration : each.enabled])
     error_message = "The database is backed up each day."
   }
