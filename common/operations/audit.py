@@ -13,7 +13,8 @@ from msgspec import Struct, json
 from common.database.engine import Connection, Engine, connect, transaction
 from common.domain.model import MAX_ID
 from common.errors import BusyError
-from common.operations import audit_checks, audit_events, restore
+from common.operations import acknowledgements, audit_checks, audit_events, restore
+from common.operations.acknowledgements import Acknowledgement
 from common.operations.restore import GivenUp
 
 CHUNK = 5000  # orders
@@ -60,7 +61,8 @@ class Report:
 
     `orders` includes deleted ones; `events` counts each destination of an event. Lists
     are cut to the limit; `found` and `doubtful` count every difference and ambiguous
-    event. `given_up` lists the ids that were skipped after a restore.
+    event. `given_up` lists the ids that were skipped after a restore, `acknowledged`
+    the differences that no longer count.
     """
 
     orders: int = 0
@@ -72,9 +74,14 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     ambiguous: list[Ambiguous] = field(default_factory=list)
     given_up: list[GivenUp] = field(default_factory=list)
+    acknowledged: list[Acknowledgement] = field(default_factory=list)
 
     def add(
-        self, tally: Tally, differences: list[Difference], limit: int | None
+        self,
+        tally: Tally,
+        differences: list[Difference],
+        acknowledged: list[Acknowledgement],
+        limit: int | None,
     ) -> None:
         """Add one chunk; keep at most `limit` entries in each list."""
         self.orders += tally.orders
@@ -85,9 +92,11 @@ class Report:
         self.doubtful += len(tally.ambiguous)
         self.differences += differences
         self.ambiguous += tally.ambiguous
+        self.acknowledged += acknowledged
         if limit is not None:
             del self.differences[limit:]
             del self.ambiguous[limit:]
+            del self.acknowledged[limit:]
 
 
 # Called with the last order id that was compared, and the last one there is.
@@ -142,7 +151,28 @@ def _compare(
         connection.execute(audit_checks.PLAN)
         differences = _differences(connection, bounds)
         text = connection.execute(audit_events.TALLY, bounds).scalar_one()
-    report.add(json.decode(text, type=Tally), differences, limit)
+        known = acknowledgements.read(connection, low, high)
+    open_, acknowledged = _split(differences, known)
+    report.add(json.decode(text, type=Tally), open_, acknowledged, limit)
+
+
+def _split(
+    differences: list[Difference], known: list[Acknowledgement]
+) -> tuple[list[Difference], list[Acknowledgement]]:
+    """Tell the differences that count from those that were acknowledged."""
+    open_, acknowledged = [], []
+    for difference in differences:
+        same = [
+            each
+            for each in known
+            if (each.order_id, each.what, each.details)
+            == (difference.order_id, difference.what, difference.details)
+        ]
+        if same:
+            acknowledged.append(same[0])
+        else:
+            open_.append(difference)
+    return open_, acknowledged
 
 
 _CHECKS = (audit_checks.ORDERS, audit_events.RECORDED, audit_events.EVENTS)

@@ -9,13 +9,13 @@ from datetime import datetime
 from msgspec import Raw, Struct, json, structs
 
 from common import approval
+from common.database import snapshots
 from common.database.engine import Connection, Engine, connect, named
+from common.database.snapshots import Snapshot
 from common.domain.events import ANALYTICS
 from common.errors import BusyError
 from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED, waiting
 from common.messaging.relay import Relay
-from common.operations import snapshots
-from common.operations.snapshots import Snapshot
 
 GRACE_SECONDS = 120
 STUCK_ATTEMPTS = 3

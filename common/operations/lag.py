@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from common.database import snapshots
 from common.database.engine import Engine, connect, named
 from common.messaging.event_rows import DESTINATIONS, waiting
-from common.operations import snapshots
 from common.telemetry import logs, tracing
 
 log = logs.get("signals")

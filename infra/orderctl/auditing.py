@@ -13,8 +13,11 @@ from typing import Any
 from msgspec import json
 
 from common import wiring
+from common.database.engine import connect
 from common.domain.model import MAX_ID
+from common.operations import acknowledgements
 from common.operations.audit import Report, audit
+from common.operations.audit_checks import DIFFERENCES
 from infra.orderctl.output import (
     Commands,
     Printed,
@@ -25,6 +28,7 @@ from infra.orderctl.output import (
     table,
 )
 
+_ACKNOWLEDGED = ("order_id", "what", "at", "operator", "reason")
 _GIVEN_UP = ("sequence", "first", "last", "at", "operator", "reason")
 
 
@@ -35,12 +39,27 @@ def add_to(commands: Commands) -> None:
         "audit",
         _audit,
         help="compare orders and their history with the events pending and sent",
-        epilog="Reads only, may run at any time. Exit status 1: something differs.\n"
+        epilog="Reads only, but for --acknowledge; may run at any time. Exit status\n"
+        "1: something differs that nobody has acknowledged.\n"
         "Keys of --json: orders, events, pending, resent, found (differences, all),\n"
         "differences (order_id, what, sentence, details), doubtful (ambiguous, all),\n"
         "ambiguous (order_id, event_id, event_type, destination, place, doubts,\n"
-        "is_resend), given_up (sequence, first, last, at, operator, reason).\n"
-        "Example: orderctl audit --from-order 1000 --limit-differences 20",
+        "is_resend), given_up (sequence, first, last, at, operator, reason),\n"
+        "acknowledged (order_id, what, details, at, operator, reason).\n"
+        "Example: orderctl audit --from-order 1000 --limit-differences 20\n"
+        "Example: orderctl audit --order 7 --acknowledge 'clock went back, 30 Nov'",
+    )
+    parser.add_argument(
+        "--acknowledge",
+        metavar="REASON",
+        help="record that the differences of --order are known, and why: they are"
+        " listed apart from now on, and no longer a failure",
+    )
+    parser.add_argument(
+        "--what", choices=sorted(DIFFERENCES), help="acknowledge only this kind"
+    )
+    parser.add_argument(
+        "--operator", help="who acknowledges (default: the login at the database)"
     )
     parser.add_argument("--order", type=positive, metavar="ID", help="only this order")
     parser.add_argument(
@@ -60,6 +79,7 @@ def add_to(commands: Commands) -> None:
 
 def _audit(arguments: argparse.Namespace) -> Printed:
     between = _between(arguments)
+    _check_acknowledging(arguments)
     wiring.use("DATABASE")
     progress = _Progress()
     report = audit(
@@ -69,7 +89,39 @@ def _audit(arguments: argparse.Namespace) -> Printed:
         progress=progress,
     )
     progress.end()
+    if arguments.acknowledge is not None:
+        report = _acknowledge(arguments, report)
     return Printed(_data(report), _lines(report), is_failure=report.found > 0)
+
+
+def _check_acknowledging(arguments: argparse.Namespace) -> None:
+    reason = arguments.acknowledge
+    if reason is None:
+        if arguments.what or arguments.operator:
+            raise UsageError("--what and --operator go with --acknowledge")
+        return
+    if arguments.order is None:
+        raise UsageError("--acknowledge goes with --order: look at each")
+    if not reason.strip() or "\0" in reason:
+        raise UsageError("--acknowledge needs a reason")
+
+
+def _acknowledge(arguments: argparse.Namespace, seen: Report) -> Report:
+    """Acknowledge what was found of one order; return what is left."""
+    known = [each for each in seen.differences if arguments.what in (None, each.what)]
+    with connect(wiring.engine()) as connection:
+        acknowledgements.record(
+            connection,
+            known,
+            reason=arguments.acknowledge.strip(),
+            operator=arguments.operator,
+        )
+    order_id = arguments.order
+    return audit(
+        wiring.engine(),
+        between=(order_id, order_id),
+        limit=arguments.limit_differences,
+    )
 
 
 def _between(arguments: argparse.Namespace) -> tuple[int, int]:
@@ -104,6 +156,7 @@ def _data(report: Report) -> dict[str, Any]:
         "doubtful": report.doubtful,
         "ambiguous": report.ambiguous,
         "given_up": report.given_up,
+        "acknowledged": report.acknowledged,
     }
 
 
@@ -125,6 +178,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{report.doubtful} events may have gone out more than once:"
         columns = ("order_id", "event_id", "event_type", "destination", "place")
         yield from table(as_rows(report.ambiguous), columns, nothing="")
+        yield ""
+    if report.acknowledged:
+        yield "Differences that were acknowledged:"
+        yield from table(as_rows(report.acknowledged), _ACKNOWLEDGED, nothing="")
         yield ""
     if report.given_up:
         yield "Ids that were skipped after a restore, and belong to no order:"

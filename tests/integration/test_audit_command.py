@@ -41,7 +41,7 @@ def test_a_machine_gets_all_of_it(world: Tampering) -> None:
     assert said.status == 1
     assert said.json.keys() == {
         *("orders", "events", "pending", "resent", "found", "differences"),
-        *("doubtful", "ambiguous", "given_up"),
+        *("doubtful", "ambiguous", "given_up", "acknowledged"),
     }
     assert said.json["differences"] == [
         {
@@ -55,6 +55,71 @@ def test_a_machine_gets_all_of_it(world: Tampering) -> None:
         world.orders["released"],
         world.orders["held"],
     ]
+
+
+def step_clock_back(world: Tampering) -> int:
+    """Make an order's last entry as old as if the clock had gone back 90 seconds."""
+    order = world.orders["shopless"]
+    world.spoil("ALTER TABLE order_history DISABLE TRIGGER USER")
+    world.spoil(
+        "UPDATE order_history SET changed_at = changed_at + interval '90 seconds'"
+        " WHERE id = (SELECT min(id) FROM order_history WHERE order_id = {shopless})"
+    )
+    return order
+
+
+def test_what_is_acknowledged_is_listed_apart_and_no_failure(world: Tampering) -> None:
+    order = step_clock_back(world)
+    found = orderctl(world.url, "audit", "--json").json["differences"]
+    assert [each["order_id"] for each in found] == [order] * len(found)
+    reason = "the clock went back"
+    given = ("--order", order, "--acknowledge", reason, "--operator", "ada@example.com")
+    said = orderctl(world.url, "audit", "--json", *given)
+    assert said.status == 0, said.err
+    after = orderctl(world.url, "audit", "--json")
+    assert (after.status, after.json["found"]) == (0, 0)
+    known = after.json["acknowledged"]
+    assert [(each["what"], each["details"]) for each in known] == [
+        (each["what"], each["details"]) for each in found
+    ]
+    assert {(each["operator"], each["reason"]) for each in known} == {
+        ("ada@example.com", reason)
+    }
+    assert reason in orderctl(world.url, "audit").out
+
+
+def test_an_acknowledged_difference_that_becomes_another_counts_again(
+    world: Tampering,
+) -> None:
+    order = step_clock_back(world)
+    given = ("--order", order, "--acknowledge", "known")
+    assert orderctl(world.url, "audit", *given).status == 0
+    world.spoil("UPDATE orders SET is_complete = true WHERE id = {empty}")
+    assert orderctl(world.url, "audit").status == 1
+    step_clock_back(world)
+    assert orderctl(world.url, "audit", "--order", order).status == 1
+
+
+def test_only_one_kind_can_be_acknowledged(world: Tampering) -> None:
+    order = step_clock_back(world)
+    given = ("--order", order, "--acknowledge", "known", "--what", "entry-out-of-time")
+    left = orderctl(world.url, "audit", "--json", *given).json
+    assert {each["what"] for each in left["acknowledged"]} == {"entry-out-of-time"}
+    assert "entry-out-of-time" not in {each["what"] for each in left["differences"]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--acknowledge", "known"),
+        ("--order", 1, "--acknowledge", " "),
+        ("--order", 1, "--what", "event-lost"),
+    ],
+)
+def test_acknowledging_without_an_order_or_a_reason_is_wrong_usage(
+    world: Tampering, given: tuple[object, ...]
+) -> None:
+    assert orderctl(world.url, "audit", *given).status == 2
 
 
 def audited(world: Tampering, *arguments: object) -> tuple[int, int, int]:

@@ -121,6 +121,10 @@ OF_LETTER = ("dead_letters.discard", "dead_letters.one", "dead_letters.replay")
 USES: dict[str, Use] = {
     **dict.fromkeys(OF_NOTHING, Use()),
     **dict.fromkeys(OF_LETTER, Use({"id": 77})),
+    "acknowledgements.read": Use({"low": 1000, "high": 1100}, is_audit=True),
+    "acknowledgements.record": Use(
+        {"operator": "o", "reason": "r", "differences": "[]"}
+    ),
     "approval.forgotten": Use({"limit": 500}),
     "audit.events": audited(PENDING - 60),
     "audit.first": Use({"low": 0, "high": 2**62}),
