@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT = 128
 RETRIES = 2
+MAX_DETAIL_CHARACTERS = 300
 _RETRIED_STATUSES = (408, 425, 429, 502, 503, 504)
 _REDIRECTS = (307, 308)
 _OK, _REDIRECTION, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
+
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -47,6 +50,9 @@ class Call(Struct, frozen=True):
     method: Literal["GET", "PUT", "DELETE"]
     path: str
     body: bytes | None = None
+    # The product service's read cache may return another row unless it is bypassed
+    # (no-store). With no-cache it reads the row anew, too, and stores it.
+    cache_control: Literal["no-store", "no-cache"] = "no-store"
 
 
 class UpstreamResponse(Struct, frozen=True):
@@ -62,11 +68,21 @@ class UpstreamResponse(Struct, frozen=True):
 
         It does so with JSON that has a `detail`. A page of a front end is no refusal.
         """
-        return self.status in statuses and _is_json_of(self.body, _Refusal)
+        return self.status in statuses and self.detail() is not None
+
+    def detail(self) -> str | None:
+        """Return the service's own words on a refusal, cut to fit a log line."""
+        try:
+            refusal = msgspec.json.decode(self.body, type=_Refusal)
+        except _UNDECODABLE:
+            return None
+        words = refusal.detail
+        text = words if isinstance(words, str) else self.body.decode()
+        return text[:MAX_DETAIL_CHARACTERS]
 
     def is_success(self, *statuses: int) -> bool:
         """Return whether the service itself succeeded with one of `statuses`."""
-        is_from_service = not self.body or _is_json_of(self.body, object)
+        is_from_service = not self.body or _is_json(self.body)
         return self.status in statuses and is_from_service
 
 
@@ -116,9 +132,13 @@ class Upstream:
         """Close the idle connections."""
         self._pool.close()
 
+    def log_failure(self, call: Call, error: ServiceError) -> None:
+        """Log that a call has no response, which may be because it was never sent."""
+        self._log(call, why=error.detail)
+
     def invalid(self, response: UpstreamResponse, why: object) -> UpstreamBrokenError:
         """Log why a response is invalid; return the error for it."""
-        self._log(response.call, response.status, f"invalid response: {why}")
+        self._log(response.call, response, f"invalid response: {why}")
         return self._invalid()
 
     def _invalid(self) -> UpstreamBrokenError:
@@ -172,7 +192,7 @@ class Upstream:
                 self._fail(state, error, deadline)
                 continue
             if state.result.status >= _REDIRECTION:
-                self._log(state.call, state.result.status)
+                self._log(state.call, state.result)
             self._pool.release(state.connection)
             state.end()
 
@@ -180,7 +200,7 @@ class Upstream:
         self, state: "_CallState", headers: Mapping[str, str], deadline: float
     ) -> None:
         """Send one request; raise OSError."""
-        own_headers = {}
+        own_headers: dict[str, str] = {"Cache-Control": state.call.cache_control}
         if state.call.body is not None:
             own_headers["Content-Type"] = "application/json"
         if tracing.is_on() and (span := self._span(state)):
@@ -206,22 +226,26 @@ class Upstream:
             state.result = self._timed_out()
         else:
             state.result = self._unavailable()
-        self._log(state.call, None, type(error).__name__)
+        self._log(state.call, why=type(error).__name__)
         state.end()
 
-    def _log(self, call: Call, status: int | None, why: str | None = None) -> None:
+    def _log(
+        self, call: Call, response: UpstreamResponse | None = None, why: str = ""
+    ) -> None:
         fields = {
             "sibling": self.name,
             "method": call.method,
             "path": call.path,
-            "status": status,
+            "status": response and response.status,
         }
+        if response and (detail := response.detail()):
+            fields["detail"] = detail
         log.warning(
             "%s service: %s %s: %s",
             self.name,
             call.method,
             call.path,
-            why or status,
+            why or (response and response.status),
             extra={"fields": fields},
         )
 
@@ -261,7 +285,7 @@ def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
         raise upstream.invalid(response, response.status)
     try:
         return msgspec.json.decode(response.body, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise upstream.invalid(response, error) from error
 
 
@@ -300,11 +324,10 @@ class _Refusal(Struct):
     detail: str | list[object] | dict[str, object]
 
 
-def _is_json_of(body: bytes, shape: type[object]) -> bool:
-    """Return whether a body is JSON of that shape."""
+def _is_json(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        msgspec.json.decode(body)
+    except _UNDECODABLE:
         return False
     return True
 
@@ -313,8 +336,6 @@ def _headers(user_id: UUID) -> dict[str, str]:
     headers = {
         "X-User-ID": str(user_id),
         "Accept": "application/json",
-        # Without it the product service's read cache may return another row.
-        "Cache-Control": "no-store",
     }
     if context := logs.current():
         headers["X-Request-ID"] = context.request_id

@@ -95,13 +95,10 @@ def _dead_letter(connection: Connection, dead_letter_id: int) -> list[str]:
 def check_stock(
     snapshot: Snapshot, values: Mapping[str, str], upstream: Upstream, seconds: float
 ) -> None:
-    """Raise ItemUnavailableError where a larger quantity is not in stock.
-
-    As for an owner, a smaller quantity needs no stock.
-    """
+    """Raise ItemUnavailableError where more cannot be had, as for an owner."""
     item = snapshot.item(paging.parse_id(values["item"]))
     if (quantity := read_quantity(values)) > item.quantity:
         deadline = time.monotonic() + seconds
         ids = [item.product_variation]
         found = product.get_variations(upstream, snapshot.order.user_id, ids, deadline)
-        checkout.check_stock(found[item.product_variation], quantity)
+        checkout.check_increase(item, quantity, found)

@@ -1,6 +1,8 @@
-"""Check a cart against stock: what to fix, or what to order.
+"""Check what is wanted against stock: a cart, an order by hand, more of an item.
 
-Stock may be negative, and a cart may hold a variation twice; stock must cover the sum.
+`check_line` decides for all of them. What an order has taken already is its own, so
+only the increase must be in stock. Stock may be negative, and a cart or an order may
+have several lines of a variation; stock must cover their sum.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +13,13 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from common.domain.cart import CartLine, Variation
-from common.domain.model import MAX_QUANTITY, Line
-from common.errors import InvalidRequestError, ItemUnavailableError
+from common.domain.model import MAX_QUANTITY, Item, Line
+from common.errors import (
+    BusyError,
+    CartRepairedError,
+    InvalidRequestError,
+    ItemUnavailableError,
+)
 
 
 class Problem(Struct, frozen=True):
@@ -68,13 +75,35 @@ def review(
     return Review(fixes, list(lines.values()))
 
 
+def refit(
+    cart: Iterable[CartLine],
+    variations: Mapping[UUID, Variation | None],
+    refused: Iterable[Fix],
+) -> list[Fix]:
+    """Return what to do instead of fixes that the shopcart service refused.
+
+    `variations` are fresh. A line that fits now is set to the quantity that it has.
+    """
+    found = {fix.line.id: fix for fix in review(cart, variations).fixes}
+    return [
+        found.get(fix.line.id, structs.replace(fix, new_quantity=fix.line.quantity))
+        for fix in refused
+    ]
+
+
+def removal(fix: Fix) -> Fix:
+    """Return the fix that removes the line, for the same problem."""
+    return structs.replace(fix, new_quantity=None)
+
+
 def check_line(  # noqa: PLR0911 a return for each check, in the contract's order
     variation: Variation | None, quantity: int, taken: int = 0
 ) -> Problem | Line:
     """Return the line to order, or the first problem found.
 
-    `variation` is None if the product service does not know it. `taken` is how many
-    other lines have already taken from its stock.
+    `variation` is None if the product service does not know it. `quantity` is how many
+    are wanted in addition to what an order has. `taken` is how many other lines of the
+    same request take from the stock.
     """
     if quantity < 1:
         return Problem("invalid_data", _title(variation))
@@ -115,6 +144,25 @@ def describe(fix: Fix, *, is_fixed: bool) -> dict[str, Any]:
     return details | {"reason": fix.problem.reason, "fixed": is_fixed}
 
 
+def repair_message(failed: Sequence[Fix]) -> str:
+    """Return what to tell the buyer of a repaired cart; some fixes may have failed."""
+    if not failed:
+        return CartRepairedError().detail
+    return _NOT_REPAIRED + "; ".join(_name(fix) for fix in failed)
+
+
+_NOT_REPAIRED = (
+    "Not all of your cart could be updated. Please remove these items, and try again: "
+)
+_MAX_TITLE = 80  # a title may be far longer than what fits a message
+
+
+def _name(fix: Fix) -> str:
+    name = fix.problem.title or fix.line.product_variation_id
+    item = f"item {fix.line.id}"
+    return f"{name[:_MAX_TITLE]} ({item})" if name else item
+
+
 class RequestedLine(Protocol):
     """A line that is ordered without a cart."""
 
@@ -140,13 +188,21 @@ def price(
     ]
 
 
-def check_stock(variation: Variation | None, quantity: int) -> None:
-    """Raise ItemUnavailableError unless stock covers `quantity`."""
-    if variation is None or variation.amount < quantity:
-        raise ItemUnavailableError(
-            "quantity: stock does not cover it.",
-            errors={"quantity": ["stock does not cover it"]},
-        )
+def check_increase(
+    item: Item, quantity: int, variations: Mapping[UUID, Variation | None]
+) -> None:
+    """Raise ItemUnavailableError unless the item can be raised to `quantity`.
+
+    Less than the item has needs no stock, and `variations` need not have it then.
+    """
+    wanted = quantity - item.quantity
+    if wanted <= 0:
+        return
+    if item.product_variation not in variations:
+        raise BusyError  # the item had more of it when it was decided what to read
+    checked = check_line(variations[item.product_variation], wanted)
+    if isinstance(checked, Problem):
+        raise _unavailable(checked, item.product_variation)
 
 
 MAX_PRICE_MINOR = 2**53 - 1  # the largest integer that every JSON parser keeps exact
@@ -174,9 +230,13 @@ def _sellable(variation: Variation | None, quantity: int, id_: UUID) -> Line:
     if checked.reason == "not_found":
         rule = f"{id_} does not exist"
         raise InvalidRequestError.of("product_variation", rule)
-    raise ItemUnavailableError(
-        f"{id_}: {checked.reason.replace('_', ' ')}",
-        extra={"reason": checked.reason, "product_variation": str(id_)},
+    raise _unavailable(checked, id_)
+
+
+def _unavailable(problem: Problem, id_: UUID) -> ItemUnavailableError:
+    return ItemUnavailableError(
+        f"{id_}: {problem.reason.replace('_', ' ')}",
+        extra={"reason": problem.reason, "product_variation": str(id_)},
     )
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType, structs
 
-from common.domain import events
+from common.domain import checkout, events
+from common.domain.cart import Variation
 from common.domain.commands import ItemPatch, check_metadata
 from common.domain.model import (
     Actor,
@@ -143,7 +144,7 @@ def cancel_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change | None
 def set_quantity(
     snapshot: Snapshot, item_id: int, quantity: int, actor: Actor
 ) -> Change | None:
-    """Change the quantity of an item that is Processing."""
+    """Change the quantity of an item that is Processing, whatever is in stock."""
     item = _open_item(snapshot, item_id)
     if item.quantity == quantity:
         return None
@@ -187,15 +188,24 @@ def check_item_patch(patch: ItemPatch) -> None:
 
 
 def patch_item(
-    snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: Actor
+    snapshot: Snapshot,
+    item_id: int,
+    patch: ItemPatch,
+    actor: Actor,
+    variations: Mapping[UUID, Variation | None],
 ) -> Change | None:
-    """Return the change of an owner's patch, None if it is empty or changes nothing."""
+    """Return the change of an owner's patch, None if it is empty or changes nothing.
+
+    `variations` must have the item's if its quantity is raised.
+    """
     if patch.status is not UNSET:
         return cancel_item(snapshot, item_id, actor)
-    if patch.quantity is not UNSET:
-        return set_quantity(snapshot, item_id, patch.quantity, actor)
-    snapshot.item(item_id)
-    return None
+    item = snapshot.item(item_id)
+    if patch.quantity is UNSET:
+        return None
+    change = set_quantity(snapshot, item_id, patch.quantity, actor)
+    checkout.check_increase(item, patch.quantity, variations)
+    return change
 
 
 def set_metadata(

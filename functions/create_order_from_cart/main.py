@@ -7,6 +7,7 @@ Every such look-up raises AlreadyProcessedError if there is a response to replay
 """
 
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 import functions_framework
@@ -14,8 +15,9 @@ from flask import Request, Response
 
 from common import startup, wiring
 from common.clients import product, shopcart
+from common.clients.repairs import Repair, Siblings, repair
 from common.domain import checkout, orders
-from common.domain.cart import Cart
+from common.domain.cart import Cart, Variation
 from common.domain.commands import CheckoutReply
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
@@ -63,15 +65,18 @@ def _check_out(
         if not cart.items:
             raise EmptyCartError
         claims = [*claims, _claim(user_id, cart)]
-        review = _review(user_id, cart, deadline)
+        variations = _get_variations(user_id, cart, deadline)
     except ServiceError:
         # A repetition of this request may have ordered and emptied the cart …
         idempotency.check(engine, claims)
         raise
+    review = checkout.review(cart.items, variations)
     if review.fixes:
         # … or taken the stock that is missing now.
         idempotency.check(engine, claims)
-        return _repair(user_id, cart.id, review.fixes, claims, deadline), None
+        siblings = Siblings(wiring.shopcart(), wiring.product(), user_id, deadline)
+        repairs = repair(siblings, cart, variations, review.fixes)
+        return _repaired(cart, repairs, claims), None
 
     if ids is None or len(ids.item_ids) < len(review.lines):
         ids = idempotency.begin(engine, claims, len(review.lines))
@@ -94,48 +99,46 @@ def _claim(user_id: UUID, cart: Cart) -> Claim:
     return idempotency.by_cart(user_id, cart.id, lines)
 
 
-def _review(user_id: UUID, cart: Cart, deadline: float) -> checkout.Review:
-    """Check all lines of the cart against the product service."""
+def _get_variations(
+    user_id: UUID, cart: Cart, deadline: float
+) -> dict[UUID, Variation | None]:
     ids = [line.variation for line in cart.items if line.variation is not None]
-    variations = product.get_variations(wiring.product(), user_id, ids, deadline)
-    return checkout.review(cart.items, variations)
+    return product.get_variations(wiring.product(), user_id, ids, deadline)
 
 
-def _repair(
-    user_id: UUID,
-    cart_id: int,
-    fixes: list[checkout.Fix],
-    claims: list[Claim],
-    deadline: float,
+def _repaired(
+    cart: Cart, repairs: Sequence[Repair], claims: Sequence[Claim]
 ) -> StoredResponse:
-    """Repair the cart, all lines concurrently, and return the response.
+    """Return the response to a cart that was repaired as far as possible.
 
-    It is stored under the header's key if the cart has changed, so that the same key
-    never orders what its caller has not seen. After a crash in between nothing is
-    stored, and the next request finds the repaired cart.
+    It is stored under the header's key if the cart may have changed, so that the same
+    key never orders what its caller has not seen. If it cannot be stored, or after a
+    crash before that, the same key orders the repaired cart.
     """
-    repairs = [(fix.line.id, fix.new_quantity) for fix in fixes]
-    repaired = shopcart.repair(wiring.shopcart(), user_id, repairs, deadline)
-    details = [
-        checkout.describe(fix, is_fixed=is_fixed)
-        for fix, is_fixed in zip(fixes, repaired, strict=True)
-    ]
+    message = checkout.repair_message([r.fix for r in repairs if not r.is_fixed])
     response = keys.to_stored(
         CartRepairedError(
+            message,
             extra={
-                "message": CartRepairedError.__doc__,
-                "issues_found": len(fixes),
-                "items_fixed": sum(repaired),
-                "cart_id": cart_id,
-                "details": details,
-            }
+                "message": message,
+                "issues_found": len(repairs),
+                "items_fixed": sum(r.is_fixed for r in repairs),
+                "cart_id": cart.id,
+                "details": [
+                    checkout.describe(r.fix, is_fixed=r.is_fixed) for r in repairs
+                ],
+            },
         )
     )
-    if any(repaired):
+    if any(r.has_changed for r in repairs):
         try:
             idempotency.keep(wiring.engine(), claims, response)
         except ServiceError as error:  # the caller must know of the repair anyway
-            log.warning("a repaired cart's reply is not stored: %s", error.detail)
+            log.warning(
+                "the reply to a repaired cart is not stored, so its key orders the"
+                " repaired cart if it is sent again: %s",
+                error.detail,
+            )
     return response
 
 

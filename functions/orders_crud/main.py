@@ -167,20 +167,23 @@ def patch_item(item_id: int) -> Response:
     patch = requests.body(ItemPatch)
     orders.check_item_patch(patch)
     target = Target(item_id=item_id, user_id=user_id, versions=if_match())
-    rule = partial(
-        orders.patch_item, item_id=item_id, patch=patch, actor=Actor(user_id)
-    )
-    before = None
+    before, variations = None, {}
     if patch.quantity is not UNSET:
         with connect(wiring.engine()) as connection:
             before = load(connection, target)
         target.check(before)
-        rule(before)
+        orders.set_quantity(before, item_id, patch.quantity, Actor(user_id))
         item = before.item(item_id)
         if patch.quantity > item.quantity:
             variations = _get_variations(user_id, [item.product_variation])
-            checkout.check_stock(variations[item.product_variation], patch.quantity)
 
+    rule = partial(
+        orders.patch_item,
+        item_id=item_id,
+        patch=patch,
+        actor=Actor(user_id),
+        variations=variations,
+    )
     after = _change(target, rule, before)
     version = after.item_versions[item_id]
     return replies.json_response(after.item(item_id), headers={"ETag": etag(version)})

@@ -11,6 +11,7 @@ import pytest
 
 from common.clients import product, shopcart
 from common.clients.batch import Call, Upstream
+from common.clients.shopcart import Outcome
 from common.errors import (
     CartNotFoundError,
     UpstreamBrokenError,
@@ -116,8 +117,9 @@ def test_a_front_end_s_404_is_neither_an_absent_cart_nor_an_absent_product(
             shopcart.get_shopcart_data(upstream, CALLER, deadline)
         with pytest.raises(UpstreamBrokenError):
             product.get_variations(upstream, CALLER, [UUID(MUG)], deadline)
-        removed = shopcart.repair(upstream, CALLER, [(7, None), (8, 2)], deadline)
-        assert removed == [False, False]
+        changes = [(7, None), (8, 2)]
+        ends = shopcart.change_lines(upstream, CALLER, changes, deadline)
+        assert ends == [Outcome.UNKNOWN, Outcome.UNKNOWN]
 
 
 def test_the_sibling_s_own_404_says_that_there_is_none(
@@ -127,8 +129,8 @@ def test_the_sibling_s_own_404_says_that_there_is_none(
     server.replies = (answers('{"detail": "Cart not found"}', 404),)
     with pytest.raises(CartNotFoundError):
         shopcart.get_shopcart_data(upstream, CALLER, deadline)
-    assert shopcart.repair(upstream, CALLER, [(7, None)], deadline) == [True]
-    assert shopcart.repair(upstream, CALLER, [(7, 5)], deadline) == [False]
+    ends = shopcart.change_lines(upstream, CALLER, [(7, None), (8, 5)], deadline)
+    assert ends == [Outcome.DONE, Outcome.REFUSED]
     for status, detail in ((404, '"unknown"'), (422, '[{"type": "uuid_parsing"}]')):
         server.replies = (answers(f'{{"detail": {detail}}}', status),)
         found = product.get_variations(upstream, CALLER, [UUID(MUG)], deadline)

@@ -93,6 +93,30 @@ def test_second_post_does_so_whatever_key_the_header_names_and_keeps_it_under_th
         assert other.status_code == 422
 
 
+@pytest.mark.parametrize("is_expired", [False, True])
+def test_answer_found_by_the_cart_outlives_it_under_its_key(
+    service: Service, user: str, first: TestResponse, *, is_expired: bool
+) -> None:
+    if is_expired:  # the key was used before, for longer than it is kept
+        path, key = "/api/orders/", {"Idempotency-Key": "late"}
+        service.crud("POST", path, user, json={}, headers=key)
+        expire = "UPDATE idempotency_records SET expires_at = now() WHERE scope = 'key'"
+        service.rows(expire)
+    check_replay(first, checkout(service, user, "late"))
+    order = f"/api/orders/{first.get_json()['order_id']}/"
+    assert service.crud("DELETE", order, user).status_code == 204
+    assert service.rows("SELECT 1 FROM idempotency_records WHERE scope = 'cart'") == []
+
+    check_replay(first, checkout(service, user, "late"))
+
+    service.sandbox.deliver()
+    check_replay(first, checkout(service, user, "late"))
+    path, key = "/api/orders-from-shopcart/", {"Idempotency-Key": "late"}
+    function = "create_order_from_cart"
+    sent = {"user": user, "headers": key, "json": {"another": "body"}}
+    assert service.call(function, "POST", path, **sent).status_code == 422
+
+
 def checkout(service: Service, user: str, key: str | None) -> TestResponse:
     return service.checkout(user, **({"Idempotency_Key": key} if key else {}))
 

@@ -12,6 +12,7 @@ from tests.support.observed import (
     nothing_written,
     problem,
 )
+from tests.support.parallel import in_background, sender
 from tests.support.service import Service, new_user
 from tests.support.shared import service_of_file
 
@@ -57,14 +58,90 @@ def test_price_stays_when_the_quantity_changes(service: Service, user: str) -> N
     assert response.get_json()["price"] == 999
 
 
-def test_stock_must_cover_a_larger_quantity(service: Service, user: str) -> None:
-    item = ordered_item(service, user, quantity=2)
-    service.sandbox.restock(item["product_variation"], 4)
+def ordered_of_five(service: Service, user: str, quantity: int = 3) -> dict[str, Any]:
+    """Order some of five, of which the product service has taken its note."""
+    article = service.sandbox.add_article(amount=5)
+    service.sandbox.add_to_cart(user, article, quantity)
+    [item] = service.checkout(user).get_json()["order"]["items"]
+    service.sandbox.restock(article, 5 - quantity)
+    return dict(item)
+
+
+def test_only_the_increase_of_an_item_must_be_in_stock(
+    service: Service, user: str
+) -> None:
+    item = ordered_of_five(service, user)
+    for quantity, left in ((6, 2), (10_000, 2)):
+        service.sandbox.restock(item["product_variation"], left)
+        with nothing_written(service):
+            response = patched(service, user, item, json={"quantity": quantity})
+            body = problem(response, 409, "item-unavailable")
+            assert body["reason"] == "insufficient_stock"
+            assert body["product_variation"] == item["product_variation"]
+    assert patched(service, user, item, json={"quantity": 5}).status_code == 200
+
+
+def test_second_item_is_checked_with_the_first(service: Service, user: str) -> None:
+    item = ordered_of_five(service, user)
+    more = {"order": item["order"], "product_variation": item["product_variation"]}
     with nothing_written(service):
-        response = patched(service, user, item, json={"quantity": 5})
+        body = more | {"quantity": 3}
+        response = service.crud("POST", "/api/order-items/", user, json=body)
+        problem(response, 409, "item-unavailable")
+    body = more | {"quantity": 2}
+    response = service.crud("POST", "/api/order-items/", user, json=body)
+    assert response.status_code == 201
+    service.sandbox.restock(item["product_variation"], 0)
+    with nothing_written(service):
+        response = patched(service, user, item, json={"quantity": 4})
+        assert problem(response, 409, "item-unavailable")["reason"] == "out_of_stock"
+
+
+@pytest.mark.parametrize(
+    ("of", "change", "reason"),
+    [
+        ("product_id", "UPDATE product SET is_active = 0", "inactive"),
+        ("product_id", "UPDATE product SET shop_id = NULL", "invalid_shop"),
+        ("product_id", "DELETE FROM product", "product_not_found"),
+        (
+            "product_variation",
+            "UPDATE variation SET product_id = NULL",
+            "invalid_data",
+        ),
+        ("product_variation", "UPDATE variation SET amount = 0", "out_of_stock"),
+        ("product_variation", "DELETE FROM variation", "not_found"),
+    ],
+)
+def test_no_more_of_what_is_no_longer_sold(
+    service: Service, user: str, of: str, change: str, reason: str
+) -> None:
+    item = ordered_item(service, user, quantity=2)
+    with service.sandbox.store.transaction() as connection:
+        connection.execute(f"{change} WHERE id = ?", (item[of],))
+    with nothing_written(service):
+        response = patched(service, user, item, json={"quantity": 3})
         body = problem(response, 409, "item-unavailable")
-        assert set(body["errors"]) == {"quantity"}
-    assert patched(service, user, item, json={"quantity": 4}).status_code == 200
+        assert body["reason"] == reason
+        assert body["product_variation"] == item["product_variation"]
+    assert patched(service, user, item, json={"quantity": 1}).status_code == 200
+
+
+def test_increase_is_counted_from_what_the_item_has_when_it_is_written(
+    service: Service, user: str
+) -> None:
+    item = ordered_item(service, user, quantity=4)
+    service.sandbox.restock(item["product_variation"], 1)
+    service.sandbox.forget_calls()
+    service.sandbox.fault("product", delay_seconds=1, times=1)
+    path = f"/api/order-items/{item['id']}/"
+    body = {"quantity": 5}
+    raising = sender(service, "orders_crud", "PATCH", path, user, json=body)
+    with in_background(raising) as raised:
+        service.sandbox.wait_until(lambda: service.sandbox.most_at_once("product"))
+        lowered = patched(service, user, item, json={"quantity": 1})
+        assert lowered.status_code == 200
+    problem(raised.result(), 409, "item-unavailable")
+    assert service.crud("GET", path, user).get_json()["quantity"] == 1
 
 
 def test_a_smaller_quantity_needs_no_stock(service: Service, user: str) -> None:

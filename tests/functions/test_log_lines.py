@@ -11,8 +11,7 @@ from uuid import UUID
 import pytest
 
 from common.telemetry import logs
-from common.telemetry.logs import JsonFormatter
-from tests.support.observed import problem
+from tests.support.observed import captured, problem
 from tests.support.service import Service, new_user
 from tests.support.tokens import SECRET, bearer
 
@@ -138,25 +137,6 @@ DEFECT = (
     " is_complete, approved_at, cart_id, to_jsonb(1 / (id - id)) AS metadata"
     " FROM real_orders; END $$"
 )
-
-
-@contextmanager
-def captured() -> Iterator[list[dict[str, Any]]]:
-    """Yield the service's log lines as they are written."""
-    lines: list[dict[str, Any]] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(json.loads(self.format(record)))
-
-    handler = Keep()
-    handler.setFormatter(JsonFormatter())
-    logger = logging.getLogger("orders")
-    logger.addHandler(handler)
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(handler)
 
 
 def test_unexpected_error_is_500_without_details(service: Service, user: str) -> None:

@@ -4,6 +4,7 @@ An event counts as announced whether it is still in the outbox or has reached th
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from werkzeug.test import TestResponse
 
+from common.telemetry.logs import JsonFormatter
 from tests.support.service import Service
 
 TABLES = (
@@ -115,3 +117,22 @@ def refused_field(response: TestResponse, field: str) -> None:
     assert blamed.split("[")[0].split(".")[0] == field or blamed.endswith(field), body
     assert messages, body
     assert body["detail"].startswith(blamed), body
+
+
+@contextmanager
+def captured() -> Iterator[list[dict[str, Any]]]:
+    """Yield the service's log lines as they are written."""
+    lines: list[dict[str, Any]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(self.format(record)))
+
+    handler = Keep()
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("orders")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

@@ -117,6 +117,10 @@ class Sandbox(running.Sandbox):
         if not product.set_stock(self.store, variation, amount):
             raise KeyError(variation)
 
+    def cache_stock(self, variation: str, amount: int) -> None:
+        """Have the product's read cache, and so the shopcart, find this amount."""
+        product.cache_stock(self.store, variation, amount)
+
     @property
     def shop_rows(self) -> list[dict[str, Any]]:
         """What the shop service has heard of, newest first."""

@@ -1,7 +1,8 @@
 """The sandbox's product service: a catalogue with stock, lowered by `order.created`.
 
 A read without `Cache-Control: no-store` may return the previous row without its
-product; each `order.created`, repeated or not, lowers stock.
+product, and one with `no-cache` refreshes the cached row; each `order.created`,
+repeated or not, lowers stock.
 """
 
 import sqlite3
@@ -26,7 +27,8 @@ class ReadCache:
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return `row`, or what a read through the cache returns instead."""
         result = row
-        if "no-store" not in request.headers.get("Cache-Control", ""):
+        asked = request.headers.get("Cache-Control", "")
+        if "no-store" not in asked and "no-cache" not in asked:
             result = self._last or row
             if "product" in result:
                 result = {**result, "product": None}
@@ -83,6 +85,23 @@ def set_stock(store: Store, variation_id: str, amount: int) -> bool:
         return changed.rowcount == 1
 
 
+def cache_stock(store: Store, variation_id: str, amount: int) -> None:
+    """Have the read cache hold this stock of a variation, whatever is true."""
+    with store.transaction() as connection:
+        connection.execute(
+            "INSERT OR REPLACE INTO cached_stock VALUES (?, ?)", (variation_id, amount)
+        )
+
+
+def find_cached_stock(store: Store, variation_id: str) -> int | None:
+    """Return the stock that the read cache holds, None if it was not set."""
+    with store.transaction() as connection:
+        row = connection.execute(
+            "SELECT amount FROM cached_stock WHERE variation_id = ?", (variation_id,)
+        ).fetchone()
+    return row["amount"] if row else None
+
+
 def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Response:
     key = normal_uuid(variation_id)
     if key is None:
@@ -90,6 +109,10 @@ def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Respon
     row = find_variation(store, key)
     if row is None:
         return complain(404, "Variation not found")
+    if "no-cache" in request.headers.get("Cache-Control", ""):
+        with store.transaction() as connection:
+            forget = "DELETE FROM cached_stock WHERE variation_id = ?"
+            connection.execute(forget, (key,))
     return reply(cache.read(row))
 
 

@@ -1,7 +1,8 @@
 """The sandbox's shopcart service: carts by `X-User-ID`, emptied by `order.created`.
 
 Adding what is in the cart already makes a second line, and an `order.created` without
-nested `data` is silently ignored.
+nested `data` is silently ignored. A new quantity is checked against the product
+service's read cache, where `product.cache_stock` has set one.
 """
 
 import sqlite3
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from flask import Response, request
 
+from infra.local.sandbox.product import find_cached_stock
 from infra.local.sandbox.routes import (
     Route,
     body_field,
@@ -102,8 +104,13 @@ def _change_line(store: Store, line_id: int) -> Response:
     if not is_int(quantity, at_least=1):
         return complain(422, "quantity must be at least 1")
     with store.transaction() as connection:
-        if not _has_line(connection, line_id):
-            return complain(404, "Cart item not found")
+        variation = _variation_of(connection, line_id)
+    if variation is None:
+        return complain(404, "Cart item not found")
+    in_stock = find_cached_stock(store, variation)
+    if in_stock is not None and quantity > in_stock:
+        return complain(400, f"Not enough stock. Available: {in_stock}")
+    with store.transaction() as connection:
         connection.execute(
             "UPDATE cart_line SET quantity = ? WHERE id = ?", (quantity, line_id)
         )
@@ -112,7 +119,7 @@ def _change_line(store: Store, line_id: int) -> Response:
 
 def _remove_line(store: Store, line_id: int) -> Response:
     with store.transaction() as connection:
-        if not _has_line(connection, line_id):
+        if _variation_of(connection, line_id) is None:
             return complain(404, "Cart item not found")
         connection.execute("DELETE FROM cart_line WHERE id = ?", (line_id,))
     return reply({"message": "Item removed"})
@@ -122,11 +129,11 @@ def _user() -> str | None:
     return normal_uuid(request.headers.get("X-User-ID"))
 
 
-def _has_line(connection: sqlite3.Connection, line_id: int) -> bool:
-    """Return whether the line exists and is the caller's."""
+def _variation_of(connection: sqlite3.Connection, line_id: int) -> str | None:
+    """Return the line's variation, None if it does not exist or is not the caller's."""
     found = connection.execute(
-        "SELECT 1 FROM cart_line JOIN cart ON cart.id = cart_id"
+        "SELECT product_variation_id FROM cart_line JOIN cart ON cart.id = cart_id"
         " WHERE cart_line.id = ? AND user_uuid = ?",
         (line_id, _user()),
     ).fetchone()
-    return found is not None
+    return found["product_variation_id"] if found else None
