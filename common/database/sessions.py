@@ -35,6 +35,22 @@ PLANNING = {
     "enable_seqscan": "off",
     "jit": "off",
 }
+# What statements, and values read and written, mean. A server, a database or a role may
+# have other defaults. The schema is where PostgreSQL looks by itself.
+MEANING = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "default_transaction_isolation": "read committed",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "search_path": '"$user", public',
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+}
 _FLUSH = b"H\0\0\0\4"  # of the protocol
 _TLS_REQUEST = struct.pack("!ii", 8, 80877103)
 
@@ -50,7 +66,7 @@ def settings() -> dict[str, Any]:
             "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
             "idle_in_transaction_session_timeout": f"{READ_TIMEOUT_SECONDS}s",
             "idle_session_timeout": f"{IDLE_TIMEOUT_SECONDS}s",
-            "TimeZone": "UTC",
+            **MEANING,
             **PLANNING,
         },
     }

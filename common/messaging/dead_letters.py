@@ -3,6 +3,7 @@
 Bodies are kept as bytes, because a broken one need not be text.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from common.database.engine import Connection, Engine, connect, named
+from common.domain.model import parse_uuid
 from common.errors import ConflictError, NotFoundError
 from common.json import encode
 from common.messaging import envelopes
@@ -176,6 +178,8 @@ def replay(engine: Engine, dead_letter_id: int, take: Take) -> bool:
             detail = f"Dead letter {dead_letter_id}: still {error}."
             raise ConflictError(detail) from error
         take(headers, body)
+    elif not _is_event(dead_letter):
+        raise ConflictError(f"Dead letter {dead_letter_id} is no event of an order.")
     with connect(engine) as connection:
         settled = connection.execute(_REPLAY, {"id": dead_letter_id}).one()[0]
     return bool(settled)
@@ -206,6 +210,15 @@ def _check_open(dead_letter: Kept) -> None:
         raise ConflictError(
             f"Dead letter {dead_letter.id} was {dead_letter.settled_as} already."
         )
+
+
+def _is_event(dead_letter: Kept) -> bool:
+    """Return whether the outbox can take it back; not so if somebody edited the row."""
+    with contextlib.suppress(UnicodeDecodeError):
+        (dead_letter.body or b"").decode()
+        is_known = None not in (dead_letter.order_id, dead_letter.destination)
+        return is_known and parse_uuid(dead_letter.event_id) is not None
+    return False
 
 
 def open_ids(

@@ -24,6 +24,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from common.telemetry.printable import printable, printable_lines
+
 _OWN = "orders"
 STANDARD_ERROR = 2
 _VALID_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -148,11 +150,10 @@ class JsonFormatter(logging.Formatter):
         line.update(_fields(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return printable(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 _HIDDEN = frozenset({SPAN, SAMPLED, LABELS, "httpRequest"})
-_TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class TextFormatter(logging.Formatter):
@@ -172,10 +173,10 @@ class TextFormatter(logging.Formatter):
         for field_name, value in fields.items():
             if field_name not in _HIDDEN and value is not None:
                 parts.append(f"{field_name.rpartition('/')[2]}={value}")
-        line = " ".join(parts).replace("\n", "\\n")
+        line = printable(" ".join(parts))
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return _TERMINAL_CONTROL.sub("�", line)
+            line += "\n" + printable_lines(self.formatException(record.exc_info))
+        return line
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

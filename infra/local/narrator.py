@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from common.telemetry.printable import printable
+
 PATIENCE_SECONDS = 40.0
 FIRST_LOOK_SECONDS = 0.02
 
@@ -84,11 +86,15 @@ class Narrator:
             )
             return
         mark = "DIFFERS" if self._wrong else "ok     "
-        print(f"{self._steps:2}. {mark}  {says}", flush=True)
+        self._print(f"{self._steps:2}. {mark}  {says}")
         for wrong in self._wrong:
-            print(f"        {wrong['what']}")
-            print(f"          expected  {wrong['expected']!r}")
-            print(f"          got       {wrong['got']!r}", flush=True)
+            self._print(f"        {wrong['what']}")
+            self._print(f"          expected  {wrong['expected']!r}")
+            self._print(f"          got       {wrong['got']!r}")
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(printable(line), flush=True)
 
     @staticmethod
     def _print_json(line: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ SIGTERM is treated like Ctrl-C, so that the embedded database stops cleanly.
 
 import argparse
 import errno
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config.environment import ConfigError
+from infra.local import plain_log
 from infra.local.front_page import ready_made_request
 from infra.local.postgres_binaries import EmbeddedPostgresError
 from infra.local.system import CHECKOUT, ELSEWHERE, StartError, running_system
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("PORT must be a whole number")
     if int(options.port) > 65535:  # noqa: PLR2004
         parser.error("PORT must be at most 65535")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    plain_log.configure()
     try:
         if options.temporary:
             with tempfile.TemporaryDirectory(prefix="order-service-") as folder:

@@ -4,7 +4,6 @@ They serve loopback by default, since the gateway accepts every `X-User-ID`.
 """
 
 import argparse
-import logging
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from common.config import settings
 from common.config.environment import ConfigError
+from infra.local import plain_log
 from infra.local.broker import SiblingsConsumer
 from infra.local.forward import forward_to
 from infra.local.gateway import FUNCTIONS, Gateway
@@ -25,7 +25,7 @@ from infra.local.sandbox.running import Sandbox
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal stops it; return the exit status."""
     arguments = _arguments(argv)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    plain_log.configure()
     try:
         with arguments.run(arguments) as server:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,6 +14,7 @@ from common.config.environment import ConfigError
 from common.database import sqlstates
 from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
+from common.telemetry.printable import printable
 from infra.orderctl import (
     auditing,
     dead_letters,
@@ -64,7 +65,7 @@ def _explain(error: Exception) -> str | None:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"orderctl: {message}", file=sys.stderr)
+    print(printable(f"orderctl: {message}"), file=sys.stderr)
     return status
 
 

@@ -136,7 +136,8 @@ def _show(arguments: argparse.Namespace) -> Printed:
     if headers:
         lines += ["", "headers:", *(f"  {line}" for line in facts(headers))]
     title = "body:" if text is not None else "body, in hexadecimal:"
-    lines += ["", title, body.hex(" ", 4) if text is None else text]
+    lines += ["", title]
+    lines += [body.hex(" ", 4)] if text is None else text.expandtabs().splitlines()
     return Printed(summary | {"headers": headers} | content, lines)
 
 

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from common.telemetry.printable import printable
+
 # What add_subparsers() returns; argparse has no public name for it.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
@@ -31,12 +33,14 @@ class Printed:
 
 
 def show(result: Printed, *, as_json: bool) -> None:
-    """Print a result to standard output."""
+    """Print a result to standard output, all of it printable."""
     if as_json:
-        print(msgspec.json.encode(result.data, order="deterministic").decode())
+        print(
+            printable(msgspec.json.encode(result.data, order="deterministic").decode())
+        )
         return
     for line in result.lines:
-        print(line)
+        print(printable(line))
     sys.stdout.flush()
 
 
@@ -94,7 +98,7 @@ def confirm(question: str, *, is_sure: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("cannot ask without a terminal: use --yes")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(printable(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was done")
 
@@ -133,7 +137,7 @@ def cell(value: object) -> str:
         return "yes"
     if isinstance(value, datetime):
         return moment(value)
-    return " ".join(str(value).split()) or "-"
+    return printable(" ".join(str(value).split())) or "-"
 
 
 def _cut(text: str, width: int) -> str:

@@ -14,6 +14,7 @@ from common.messaging import dead_letters
 from common.operations import retention
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
+from tests.support.orderctl import COMMANDS, NOBODY
 from tests.support.orderctl import orderctl as ctl
 from tests.support.relaying import owe, pending
 from tests.support.sandbox import Sandbox
@@ -48,22 +49,6 @@ def test_migrate_says_from_where_to_where_and_may_be_run_again(
     ]
 
 
-NOBODY = "00000000-0000-4000-8000-000000000009"
-COMMANDS = [
-    ["migrate"],
-    ["relay", "--once"],
-    ["after-restore", "--yes"],
-    ["audit"],
-    ["doctor"],
-    ["events", "list"],
-    ["events", "show", NOBODY],
-    ["events", "resend", NOBODY, "--yes"],
-    ["events", "confirm", NOBODY, "--destination", "http", "--yes"],
-    ["dead-letters", "list"],
-    ["dead-letters", "show", "1"],
-    ["dead-letters", "replay", "1"],
-    ["dead-letters", "discard", "1", "--yes"],
-]
 named = pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
 
 

@@ -13,6 +13,23 @@ from unittest import mock
 from common import wiring
 from infra.orderctl import main
 
+NOBODY = "00000000-0000-4000-8000-000000000009"
+COMMANDS = [
+    ["migrate"],
+    ["relay", "--once"],
+    ["after-restore", "--yes"],
+    ["audit"],
+    ["doctor"],
+    ["events", "list"],
+    ["events", "show", NOBODY],
+    ["events", "resend", NOBODY, "--yes"],
+    ["events", "confirm", NOBODY, "--destination", "http", "--yes"],
+    ["dead-letters", "list"],
+    ["dead-letters", "show", "1"],
+    ["dead-letters", "replay", "1"],
+    ["dead-letters", "discard", "1", "--yes"],
+]
+
 
 class Said(NamedTuple):
     """What a command said, and its exit status."""

@@ -119,7 +119,7 @@ def test_a_line_for_people_is_one_line_with_what_matters(tmp_path: Path) -> None
         logs.get("test").warning("two\nlines\x1b[31m", extra={"fields": {"ms": 1.5}})
     text = file.read_text()
     told = (
-        r"\d\d:\d\d:\d\d\.\d{3} WARNING test: two\\nlines�\[31m request_id=r-1"
+        r"\d\d:\d\d:\d\d\.\d{3} WARNING test: two\\nlines\\u001b\[31m request_id=r-1"
         rf" trace=4bf92f3577b34da6a3ce929d0e0e4736 order_id=4 ms=1\.5 user_id={USER}\n"
     )
     assert re.fullmatch(told, text), text
