@@ -5,7 +5,7 @@ from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
 # The oldest schema with everything that this code uses; it runs on every later one.
-NEEDED_REVISION = "0007"
+NEEDED_REVISION = "0008"
 
 _CHECK = named(
     "readiness.check",

@@ -106,6 +106,20 @@ order_items = Table(
     Index(None, "user_id", "id"),
 )
 
+# Items as they were when they, or their orders, were deleted: the shops still have rows
+# of them. Kept for good, like the history.
+deleted_items = Table(
+    "deleted_items",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # the item's
+    Column("order_id", BigInteger, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("product_variation", Uuid, nullable=False),
+    Column("product_id", Uuid),
+    Column("shop_id", Uuid),
+    Column("price", BigInteger, nullable=False),  # minor units
+)
+
 # What happened to an order, and which event announced it where: `orderctl audit`
 # compares everything else with it. Never updated; without foreign keys, so that it
 # outlives the order.

@@ -40,6 +40,14 @@ added AS (
     id bigint, status smallint, quantity int, product_variation uuid,
     product_id uuid, shop_id uuid, price bigint)
 )"""
+_REMEMBERED = """
+remembered AS (  -- for their shops
+  INSERT INTO deleted_items (id, order_id, quantity, product_variation, product_id,
+    shop_id, price)
+  SELECT i.id, i.order_id, i.quantity, i.product_variation, i.product_id, i.shop_id,
+    i.price
+  FROM removed i
+)"""
 _HISTORY = """
 history AS (  -- the entries and the destinations of their events, in order
   INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
@@ -125,18 +133,21 @@ changed AS (
 removed AS (
   DELETE FROM order_items i USING target t, change d
   WHERE i.order_id = t.id AND i.id = ANY(d.removed)
-), {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+  RETURNING i.*
+), {_REMEMBERED}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 _SAVE_DELETED = named(
     "store.save_deleted",
     f"""
 WITH {_CHANGE},
-target AS (  -- items are deleted by cascade
+target AS (  -- items are deleted by cascade, after the statement
   DELETE FROM orders o USING change d
   WHERE o.id = d.order_id AND o.version = d.version
   RETURNING o.id
-), {_HISTORY}, {_PENDING}
+),
+removed AS (SELECT i.* FROM target t JOIN order_items i ON i.order_id = t.id),
+{_REMEMBERED}, {_HISTORY}, {_PENDING}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 

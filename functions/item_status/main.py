@@ -1,7 +1,7 @@
 """PATCH /api/order-items/{id}/status/: a shop changes an item's status.
 
-The shop service accepts only 200 and stores the `status` of the response, so a repeated
-status is a 200, too.
+The shop service accepts only 200 and stores the `status` of the response. So a repeated
+status is a 200, too, and so is Cancelled for what its owner has taken back meanwhile.
 """
 
 from functools import partial
@@ -14,6 +14,13 @@ from common.database.engine import connect
 from common.domain import orders
 from common.domain.commands import StatusPatch
 from common.domain.model import INTERNAL, SHOP, Actor
+from common.errors import (
+    IllegalTransitionError,
+    NotFoundError,
+    PreconditionFailedError,
+)
+from common.store import cancelled
+from common.store.cancelled import CancelledItem
 from common.store.orders import Target, change_order, load
 from common.web import replies, requests
 from common.web.app import create_app, respond
@@ -37,16 +44,33 @@ def set_status(item_id: int) -> Response:
     rule = partial(orders.set_status, item_id=item_id, status=patch.status, actor=actor)
 
     with connect(wiring.engine()) as connection:
-        snapshot = load(connection, target)
-        # Once is enough, because an item's shop never changes.
-        check_shop(caller, snapshot.item(item_id).shop_id, settings)
-        changed = change_order(
-            connection, target, rule, wiring.bus(), snapshot=snapshot
-        )
+        try:
+            snapshot = load(connection, target)
+            # Once is enough, because an item's shop never changes.
+            check_shop(caller, snapshot.item(item_id).shop_id, settings)
+            changed = change_order(
+                connection, target, rule, wiring.bus(), snapshot=snapshot
+            )
+        except (NotFoundError, IllegalTransitionError):
+            if caller.has_token or not accepts_internal:
+                raise
+            found = cancelled.read_item(connection, item_id)
+            if found is None:
+                raise
+            return _reply(found, target)
     wiring.relay().send(changed.pending)
     version = changed.snapshot.item_versions[item_id]
     item = changed.snapshot.item(item_id)
     return replies.json_response(item, headers={"ETag": etag(version)})
+
+
+def _reply(found: CancelledItem, target: Target) -> Response:
+    """Return the item that the shop's row is to follow."""
+    if found.version is not None:
+        return replies.json_response(found.body, headers={"ETag": etag(found.version)})
+    if target.versions is not None:
+        raise PreconditionFailedError
+    return replies.json_response(found.body)
 
 
 @functions_framework.http

@@ -31,6 +31,7 @@ ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
 BIG = (
     "orders",
     "order_items",
+    "deleted_items",
     "order_history",
     "outbox",
     "sent_events",
@@ -144,6 +145,7 @@ USES: dict[str, Use] = {
     "backlog.search_sent_events": Use(SEARCHED),
     "backlog.sent": Use(LISTED),
     "backlog.sent_of_order": Use(LISTED | {"order_id": SENT}),
+    "cancelled.item": Use({"id": SENT * 3}),
     "console.actions": Use({"up_to": 2**62, "limit": 50}),
     "console.actions_of_order": Use({"order_id": SENT}),
     "console.begin": Use(

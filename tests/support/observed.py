@@ -18,6 +18,7 @@ from tests.support.service import Service
 TABLES = (
     "orders",
     "order_items",
+    "deleted_items",
     "order_history",
     "outbox",
     "idempotency_records",
