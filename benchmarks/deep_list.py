@@ -85,7 +85,7 @@ class DeepList:
 
 def _cursor(order_id: int) -> str:
     """Return the cursor of the page after an order, as the service writes it."""
-    link = paging.next_link("/", MultiDict(), order_id)
+    link = paging.next_link("/", paging.parse_query(MultiDict(), {}), order_id)
     found = re.search(r"cursor=([^>&]+)", link)
     assert found
     return found[1]

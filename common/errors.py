@@ -30,6 +30,9 @@ class ServiceError(Exception):
         super().__init__(self.detail)
 
 
+MAX_ERRORS_IN_DETAIL = 3
+
+
 class InvalidRequestError(ServiceError):
     """The request is malformed."""
 
@@ -40,7 +43,15 @@ class InvalidRequestError(ServiceError):
     @classmethod
     def of(cls, field: str, rule: str) -> "InvalidRequestError":
         """Return the error that says which `field` broke which `rule`."""
-        return cls(f"{field}: {rule}", errors={field: [rule]})
+        return cls.of_all({field: [rule]})
+
+    @classmethod
+    def of_all(cls, errors: Mapping[str, list[str]]) -> "InvalidRequestError":
+        """Return the error that says which rules each field broke."""
+        broken = [f"{field}: {rule}" for field in errors for rule in errors[field]]
+        shown, others = broken[:MAX_ERRORS_IN_DETAIL], broken[MAX_ERRORS_IN_DETAIL:]
+        more = [f"and {len(others)} more"] if others else []
+        return cls("; ".join([*shown, *more]), errors=errors)
 
 
 class EmptyCartError(ServiceError):

@@ -6,10 +6,10 @@ Its read cache may return another row, so the id of each response is checked. St
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from msgspec import structs
+from msgspec import Meta, Struct, structs
 
 from common.clients.batch import Call, Upstream, UpstreamResponse, parse, require
 from common.domain.cart import Product, Variation
@@ -19,6 +19,24 @@ _VARIATIONS = "/api/products/variations/"
 _UNKNOWN = (404, 422)  # 422: the product service does not accept the id
 
 T = TypeVar("T", Product, Variation)
+
+# A price as text. Decimal accepts more: "1_000", "1e3", " 1", digits of any script.
+_PriceText = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?\Z")]
+
+
+class _ProductPrice(Struct):
+    base_price: _PriceText | float | None = None
+
+
+class _VariationPrices(Struct):
+    price: _PriceText | float | None = None
+    product: _ProductPrice | None = None
+
+
+_PRICES: dict[type, type[Struct]] = {
+    Product: _ProductPrice,
+    Variation: _VariationPrices,
+}
 
 
 def get_variations(
@@ -107,6 +125,7 @@ def _row(
     response = require(result)
     if response.is_refusal(*_UNKNOWN):
         return None
+    parse(upstream, response, _PRICES[shape])
     row = parse(upstream, response, shape)
     if row.id != id_:
         raise upstream.invalid(response, "it has another id")

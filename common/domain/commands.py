@@ -4,7 +4,6 @@ msgspec rejects `true`, `3.0` and `"3"` where an int belongs; UNSET (absent) dif
 from null.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,14 +11,22 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from common.domain.model import Id, Order, Quantity, Status
-from common.errors import InvalidRequestError
+from common.json import NO_NUL
 
 MAX_LINES = 200
 MAX_METADATA_KEYS = 50
 MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS = 40, 500
 
-MetadataKey = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]
-MetadataValue = Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS)]
+MetadataKey = Annotated[
+    str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS, pattern=NO_NUL)
+]
+MetadataValue = Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS, pattern=NO_NUL)]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Meta(max_length=MAX_METADATA_KEYS)
+]
+MetadataPatch = Annotated[
+    dict[MetadataKey, MetadataValue | None], Meta(max_length=MAX_METADATA_KEYS)
+]
 
 
 class NewLine(Struct):
@@ -33,7 +40,7 @@ class NewOrder(Struct):
     """The body of `POST /api/orders/`."""
 
     user_id: UUID | None = None
-    metadata: dict[MetadataKey, MetadataValue] = msgspec.field(default_factory=dict)
+    metadata: Metadata = msgspec.field(default_factory=dict)
     items: Annotated[list[NewLine], Meta(max_length=MAX_LINES)] = msgspec.field(
         default_factory=list
     )
@@ -52,7 +59,7 @@ class OrderPatch(Struct):
 
     user_id: UUID | UnsetType | None = UNSET
     is_approved: bool | UnsetType = UNSET
-    metadata: dict[MetadataKey, MetadataValue | None] | UnsetType | None = UNSET
+    metadata: MetadataPatch | UnsetType | None = UNSET
 
 
 class ItemPatch(Struct):
@@ -84,13 +91,3 @@ class CheckoutReply(Struct):
     items_count: int
     total_quantity: int
     order: Order
-
-
-def check_metadata(metadata: Mapping[str, str | None]) -> None:
-    """Raise InvalidRequestError for too many keys, or text PostgreSQL cannot store."""
-    if len(metadata) > MAX_METADATA_KEYS:
-        raise InvalidRequestError.of("metadata", f"at most {MAX_METADATA_KEYS} keys")
-    for key, value in metadata.items():
-        if "\x00" in key or "\x00" in (value or ""):
-            rule = "must not contain NUL characters"
-            raise InvalidRequestError.of("metadata", rule)

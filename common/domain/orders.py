@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from common.domain import checkout, events
 from common.domain.cart import Variation
-from common.domain.commands import ItemPatch, check_metadata
+from common.domain.commands import MAX_METADATA_KEYS, ItemPatch
 from common.domain.model import (
     Actor,
     Change,
@@ -216,7 +216,9 @@ def set_metadata(
     if patch is not None:
         kept = {k: v for k, v in snapshot.order.metadata.items() if k not in patch}
         merged = kept | {k: v for k, v in patch.items() if v is not None}
-    check_metadata(merged)
+    if len(merged) > MAX_METADATA_KEYS:
+        rule = f"must be an object with at most {MAX_METADATA_KEYS} keys"
+        raise InvalidRequestError.of("metadata", rule)
     if merged == snapshot.order.metadata:
         return None
     change = _change(snapshot, snapshot.order.items, actor)

@@ -39,20 +39,23 @@ class ListQuery(Struct, frozen=True):
 def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> ListQuery:
     """Return the query; each of `parsers` raises ValueError with the rule it checks.
 
-    Unknown parameters are ignored. Raise InvalidRequestError naming the parameter.
+    Unknown parameters are ignored. Raise InvalidRequestError naming every invalid one.
     """
     all_parsers = {"limit": _parse_limit, "cursor": _parse_cursor, **parsers}
     values: dict[str, Any] = {}
+    errors: dict[str, list[str]] = {}
     for name, parser in all_parsers.items():
         texts = args.getlist(name)
         if not texts:
             continue
-        if len(texts) > 1:
-            raise InvalidRequestError.of(name, "must be given once")
         try:
+            if len(texts) > 1:
+                raise ValueError("must be given once")  # noqa: TRY301 as parsers do
             values[name] = parser(texts[0])
         except ValueError as error:
-            raise InvalidRequestError.of(name, str(error)) from error
+            errors[name] = [str(error)]
+    if errors:
+        raise InvalidRequestError.of_all(errors)
     return ListQuery(
         limit=values.pop("limit", DEFAULT_LIMIT),
         after=values.pop("cursor", None),
@@ -60,15 +63,29 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
     )
 
 
-def next_query(args: MultiDict[str, str], after: int) -> str:
-    """Return the query string of the page after `after`."""
-    others = [(k, v) for k, v in args.items(multi=True) if k != "cursor"]
-    return urlencode([*others, ("cursor", _encode_cursor(after))])
+def next_query(query: ListQuery, after: int) -> str:
+    """Return the query string of the page after `after`.
+
+    It has the same filters as `query`, in one spelling, and no unknown parameters,
+    which may be longer than a server accepts once they are encoded.
+    """
+    limit = {} if query.limit == DEFAULT_LIMIT else {"limit": query.limit}
+    parameters = limit | query.filters | {"cursor": _encode_cursor(after)}
+    return urlencode({name: _text(value) for name, value in parameters.items()})
 
 
-def next_link(path: str, args: MultiDict[str, str], after: int) -> str:
+def next_link(path: str, query: ListQuery, after: int) -> str:
     """Return the Link header (RFC 8288) to the page after `after`."""
-    return f'<{path}?{next_query(args, after)}>; rel="next"'
+    return f'<{path}?{next_query(query, after)}>; rel="next"'
+
+
+def _text(value: object) -> str:
+    """Return a parameter's value as the parsers of this module accept it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def parse_id(value: str) -> int:

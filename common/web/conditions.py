@@ -29,8 +29,10 @@ def is_none_match(version: int | str) -> bool:
     return tags.isdisjoint(("*", etag(version)))
 
 
-_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
-_TAG_LIST = re.compile(rf"\s*(?:\*|{_TAG}(?:\s*,\s*{_TAG})*)\s*")
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+# A list may have empty elements (RFC 9110, 5.6.1).
+_ELEMENT = rf"[ \t]*(?:{_TAG}[ \t]*)?"
+_TAG_LIST = re.compile(rf"{_ELEMENT}(?:,{_ELEMENT})*")
 
 
 def _tags(header: str) -> list[str] | None:
@@ -38,6 +40,8 @@ def _tags(header: str) -> list[str] | None:
     value = request.headers.get(header)
     if value is None:
         return None
+    if value.strip(" \t") == "*":
+        return ["*"]
     if not _TAG_LIST.fullmatch(value):
         raise InvalidRequestError.of(header, 'must be * or a list of "entity tags"')
-    return re.findall(rf"\*|{_TAG}", value) if value.strip() != "*" else ["*"]
+    return re.findall(_TAG, value)

@@ -17,6 +17,9 @@ from common.config.settings import Settings
 from common.domain.model import parse_uuid
 from common.errors import ForbiddenError, UnauthenticatedError
 
+# How far the gateway's clock may be from ours.
+CLOCK_LEEWAY_SECONDS = 10
+
 
 class Headers(Protocol):
     """Request headers, by names in any case."""
@@ -95,14 +98,17 @@ def _verify(authorization: str, secret: str) -> Mapping[str, Any]:
     try:
         if scheme.lower() != "bearer":
             raise jwt.InvalidTokenError
-        # Check only what the gateway guarantees. The audience is not ours to check, and
-        # the gateway's clock may be some seconds ahead at issue.
-        options: Any = {
-            "require": ["sub", "exp"],
-            "verify_aud": False,
-            "verify_iat": False,
-        }
-        return jwt.decode(token.strip(), secret, algorithms=["HS256"], options=options)
+        # The gateway has judged the other claims.
+        judged_by_gateway = ("sub", "iss", "aud", "iat", "jti")
+        options: Any = {f"verify_{claim}": False for claim in judged_by_gateway}
+        options["require"] = ["sub", "exp"]
+        return jwt.decode(
+            token.strip(),
+            secret,
+            algorithms=["HS256"],
+            options=options,
+            leeway=CLOCK_LEEWAY_SECONDS,
+        )
     except jwt.PyJWTError as error:
         raise UnauthenticatedError("The token is not valid.") from error
 

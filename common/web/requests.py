@@ -27,7 +27,8 @@ def caller(settings: Settings, *, accepts_internal: bool = False) -> Caller:
 
 def body(shape: type[T]) -> T:
     """Return the JSON body as `shape`; abort with 400 or 415 if it is not one."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    codings = request.headers.get("Content-Encoding", "").lower().split(",")
+    if {coding.strip() for coding in codings} - {"", "identity"}:
         flask.abort(415, "Content-Encoding must be identity.")
     media_type = request.mimetype
     if media_type != JSON and not media_type.endswith("+json"):
@@ -36,11 +37,13 @@ def body(shape: type[T]) -> T:
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# So that what a Link leads to is never too long for a server.
+MAX_PREFIX_CHARACTERS = 255
 
 
 def public_path(path: str, settings: Settings) -> str:
     """Return `path` below the prefix under which the gateway publishes it."""
     prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
-    if not _PREFIX.fullmatch(prefix):
+    if len(prefix) > MAX_PREFIX_CHARACTERS or not _PREFIX.fullmatch(prefix):
         prefix = settings.public_path_prefix
     return prefix + path

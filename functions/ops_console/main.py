@@ -124,7 +124,7 @@ def find_orders() -> Response:
         here="orders/",
         page=page,
         fields={n: arguments.get(n, "") for n in ("id", *pages.ORDER_FILTERS)},
-        older=page.next_after and paging.next_query(arguments, page.next_after),
+        older=page.next_after and paging.next_query(query, page.next_after),
     )
 
 

@@ -22,7 +22,6 @@ from common.domain.commands import (
     NewItem,
     NewOrder,
     OrderPatch,
-    check_metadata,
 )
 from common.domain.model import Actor, Change, Item, Order, Snapshot
 from common.json import encode
@@ -76,7 +75,7 @@ def get_timeline(order_id: int) -> Response:
     query = paging.parse_query(request.args, {})
     with connect(wiring.engine()) as connection:
         page, next_after = timeline.read_page(connection, order_id, user_id, query)
-    return _with_link(replies.document(page), next_after)
+    return _with_link(replies.document(page), query, next_after)
 
 
 @app.get("/api/order-items/<id:item_id>")
@@ -93,7 +92,6 @@ def post_order() -> Response:
     user_id = _user_id()
     body = requests.body(NewOrder)
     orders.check_owner(body.user_id, user_id)
-    check_metadata(body.metadata)
     claims = keys.claims(user_id)
     try:
         ids = idempotency.begin(wiring.engine(), claims, len(body.items))
@@ -225,15 +223,16 @@ def _list(table: str, parsers: Mapping[str, paging.Parser]) -> Response:
     query = paging.parse_query(request.args, parsers)
     with connect(wiring.engine()) as connection:
         page = reads.read_page(connection, table, user_id, query)
-    return _with_link(replies.json_response(page.body), page.next_after)
+    return _with_link(replies.json_response(page.body), query, page.next_after)
 
 
-def _with_link(response: Response, next_after: int | None) -> Response:
+def _with_link(
+    response: Response, query: paging.ListQuery, next_after: int | None
+) -> Response:
     """Add the link to the next page, if there is one."""
     if next_after is not None:
         path = requests.public_path(request.path, startup.settings())
-        link = paging.next_link(path, request.args, next_after)
-        response.headers["Link"] = link
+        response.headers["Link"] = paging.next_link(path, query, next_after)
     return response
 
 

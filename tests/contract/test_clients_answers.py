@@ -192,7 +192,24 @@ TOO_MUCH = 2**63
 NO_BIG_INTS: list[Any] = [None, True, "7", 7.5, [], TOO_MUCH, -TOO_MUCH - 1, 10**400]
 NO_TEXTS: list[Any] = [7, True, [], "a\0b", "x" * 2001]
 NO_UUIDS: list[Any] = [17, "17", "", True, {}, MUG + "0"]
-NO_PRICES: list[Any] = [True, [], "cheap", "", "NaN", "sNaN", "Infinity", "-Infinity"]
+NO_PRICES: list[Any] = [
+    *(True, [], "cheap", "", "NaN", "sNaN", "Infinity", "-Infinity"),
+    *(
+        "1_000",
+        "1e3",
+        "1E+2",
+        "1e-2",
+        " 1",
+        "1 ",
+        "1\n",
+        "+1",
+        "1.",
+        ".5",
+        "0x1",
+        "1,5",
+    ),
+    *("\u0661\u0662", "\u0661.5", "\uff11", "1.\u0665", "--1", "-", "\u22121", "1\0"),
+]
 
 
 def without(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -290,3 +307,20 @@ def test_responses_that_only_look_odd_are_taken(
     assert taken.product is not None
     assert (taken.price, taken.amount) == (Decimal("9.990"), -3)
     assert taken.product.shop_id == UUID(SHOP)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"0"', '"007.50"', '"-1.25"', "1e2", "90071992547409.91", "12.345678901234567890"],
+)
+def test_a_price_is_read_exactly_as_it_is_written(
+    server: OddServer, upstream: Upstream, text: str
+) -> None:
+    body = json.dumps(VARIATION | {"price": 0}).replace(
+        '"price": 0', f'"price": {text}'
+    )
+    server.replies = (answers(body),)
+    found = product.get_variations(upstream, CALLER, [UUID(MUG)], time.monotonic() + 10)
+    taken = found[UUID(MUG)]
+    assert taken is not None
+    assert taken.price == Decimal(text.strip('"'))

@@ -39,7 +39,7 @@ OPEN = ("/health", "/openapi", "/api/schema", "/problems")
 # Of the parent class of conflicts, which only operators meet.
 NEVER_RETURNED = {errors.ConflictError.slug}
 ENVIRON = {"DATABASE_URL": DATABASE_URL, "EVENT_BUS": "http", "LOG_LEVEL": "WARNING"}
-ENVIRON |= SINK | SERVICES
+ENVIRON |= SINK | SERVICES | {"OPS_IDENTITY": "header"}
 
 Document = dict[str, Any]
 Route = tuple[str, str]

@@ -1,5 +1,6 @@
 """Bodies that are no JSON, no object, too large, too deep, or of another type."""
 
+import gzip
 import io
 from typing import Any
 
@@ -109,6 +110,30 @@ def test_another_media_type_is_415_and_nothing_is_written(
             )
             assert response.status_code == 415, media_type
             problem(response, 415, "unsupported-media-type")
+
+
+CODINGS = ["gzip", "GZip", " br ", "identity, gzip", "gzip,identity", "x-gzip", "*"]
+
+
+def test_compressed_body_is_415_and_nothing_is_written(
+    service: Service, order: dict[str, Any], write: Write
+) -> None:
+    compressed = gzip.compress(write.body(order).encode())
+    with nothing_written(service):
+        for coding in CODINGS:
+            for body in (compressed, write.body(order)):
+                headers = {"Content-Encoding": coding}
+                response = write.send(service, USER, order, body, **headers)
+                problem(response, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "coding", ["identity", " IDENTITY ", "identity, identity", "Identity,", "", " ,"]
+)
+def test_identity_is_no_coding(service: Service, user: str, coding: str) -> None:
+    headers = {"Content-Encoding": coding}
+    response = service.crud("POST", "/api/orders/", user, json={}, headers=headers)
+    assert response.status_code == 201
 
 
 @pytest.mark.parametrize("size", [MIB + 1, 2 * MIB])

@@ -142,6 +142,24 @@ def test_bad_line_is_named_by_place(service: Service, order: dict[str, Any]) -> 
         assert set(response.get_json()["errors"]) == {f"items[1].{name}"}
 
 
+def test_all_bad_members_are_named(service: Service, order: dict[str, Any]) -> None:
+    items = lines("quantity", ["0"])[0][:-1] + ', {"quantity": 2}]'
+    texts = {"user_id": '"x"', "metadata": '{"a": 5}', "items": items}
+    write = WRITES["POST an order"]
+    with nothing_written(service):
+        response = write.send(service, USER, order, write.body(order, texts))
+    body = problem(response, 400, "invalid-request")
+    assert body["errors"] == {
+        "user_id": ["must be a UUID or null"],
+        "metadata.a": [
+            "must be text of at most 500 characters, without NUL characters"
+        ],
+        "items[1].quantity": ["must be a whole number from 1 to 10000"],
+        "items[2].product_variation": ["is required"],
+    }
+    assert body["detail"].endswith("10000; and 1 more")
+
+
 def test_good_member_saves_no_bad_one(service: Service, order: dict[str, Any]) -> None:
     with nothing_written(service):
         for body in (

@@ -121,6 +121,16 @@ def test_writes_and_reads_agree_on_tag(service: Service, user: str, write: str) 
 
 
 HELD = ["{tag}", "W/{tag}", "*", '"x", {tag}', '{tag},"x"', '"x" ,\tW/{tag} , "y"']
+HELD += [
+    "W/{tag} ,",
+    ",{tag}",
+    ' ,\t, "x",, {tag} , ,',
+    '{tag},"\xe9"',
+    " * ",
+    ",{tag},",
+]
+# Legal, and without any tag.
+EMPTY = ["", ",", " , ,\t,"]
 
 
 @pytest.mark.parametrize("path", [order_path, item_path])
@@ -142,7 +152,7 @@ def test_what_the_caller_has_already_is_304_without_a_body(
 @pytest.mark.parametrize("path", [order_path, item_path])
 def test_new_tags_200(service: Service, user: str, path: Callable[..., str]) -> None:
     address = path(service.ordered(user))
-    for form in ('"x"', 'W/"x"', '""', '"*"', '"x", "y"'):
+    for form in ('"x"', 'W/"x"', '""', '"*"', '"x", "y"', '"x",,', *EMPTY):
         response = service.crud("GET", address, user, headers={"If-None-Match": form})
         assert (response.status_code, bool(response.data)) == (200, True), form
 
@@ -159,13 +169,16 @@ def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
     order = service.ordered(user, 2, 1)
     current = current_tag(service, user, order, write)
     with nothing_written(service):
-        for form in ('"stale"', "W/{tag}", '"stale", "older"', '""', '"*"'):
+        stale = ('"stale"', "W/{tag}", '"stale", "older"', '""', '"*"', ',"stale",')
+        for form in (*stale, *EMPTY):
             response = send(service, user, order, write, form.format(tag=current))
             problem(response, 412, "precondition-failed")
         for malformed in (
-            "",
             "1",
             "stale",
+            "*,",
+            ", *",
+            '"a"; "b"',
             '"open',
             'shut"',
             '"a b"',
@@ -177,7 +190,9 @@ def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("form", ["{tag}", "*", '"stale", {tag}', '{tag} , "stale"'])
+@pytest.mark.parametrize(
+    "form", ["{tag}", "*", '"stale", {tag}', '{tag} , "stale"', ', ,"stale",, {tag} ,']
+)
 def test_tag_that_holds(service: Service, user: str, write: str, form: str) -> None:
     order = service.ordered(user, 2, 1)
     current = form.format(tag=current_tag(service, user, order, write))
@@ -190,7 +205,7 @@ def test_a_malformed_if_none_match_is_a_400_that_names_it(
     service: Service, user: str, path: Callable[..., str]
 ) -> None:
     address = path(service.ordered(user))
-    for malformed in ("", "1", '"open', "*, *", 'w/"a"'):
+    for malformed in ("1", '"open', "*, *", 'w/"a"', '"a" "b"', "W /*", '"a";', "*,"):
         headers = {"If-None-Match": malformed}
         response = service.crud("GET", address, user, headers=headers)
         refused_field(response, "If-None-Match")
@@ -204,3 +219,13 @@ def test_tag_counts_also_where_nothing_changes(service: Service, user: str) -> N
         problem(response, 412, "precondition-failed")
     response = service.move(order["items"][0]["id"], 1, headers=headers)
     problem(response, 412, "precondition-failed")
+
+
+def test_a_long_list_of_empty_elements_is_read_in_no_time(
+    service: Service, user: str
+) -> None:
+    address = order_path(service.ordered(user))
+    for form in (", \t" * 2000 + "!", '"x" ,' * 1500 + "!", " " * 8000 + "!"):
+        headers = {"If-None-Match": form}
+        response = service.crud("GET", address, user, headers=headers)
+        refused_field(response, "If-None-Match")

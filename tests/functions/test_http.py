@@ -202,7 +202,7 @@ def test_addresses_carry_the_prefix(service: Service, user: str, prefix: str) ->
 
 FORGED = ["", "/", "order", "//evil.example", "https://evil.example", "/a//b", "/a b"]
 FORGED += ["/a?b", "/a#b", '/a">', "/a>; rel=next", "/a,/b", "/é", "/%2e", "\\evil"]
-FORGED += ["/a\\b"]
+FORGED += ["/a\\b", "/a" * 200]
 
 
 def test_a_forged_prefix_is_ignored(service: Service, user: str) -> None:

@@ -1,7 +1,7 @@
 """Filters of lists, each and combined, against the same choice made by hand."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from common.store import reads
-from tests.support.observed import refused_field
+from tests.support.observed import problem, refused_field
 from tests.support.service import Service, new_user
 from tests.support.shared import shared_service
 
@@ -219,6 +219,26 @@ def test_bad_value_is_400_that_names_parameter(service: Service, name: str) -> N
 def test_repeated_parameter_is_a_400(service: Service, path: str, query: str) -> None:
     response = service.crud("GET", f"{path}?{query}", USER)
     refused_field(response, query.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/api/orders/", OF_ORDERS),
+        ("/api/order-items/", sorted(BAD.keys() - set(OF_ORDERS))),
+        ("/api/orders/1/timeline/", ()),
+    ],
+)
+def test_all_bad_parameters_are_named(
+    service: Service, path: str, wrong: Sequence[str]
+) -> None:
+    query = {name: BAD[name][0] for name in wrong} | {"limit": "0", "cursor": "!"}
+    response = service.crud("GET", path, USER, query_string=query)
+    body = problem(response, 400, "invalid-request")
+    assert body["errors"].keys() == query.keys()
+    assert body["errors"]["limit"] == ["must be a whole number from 1 to 200"]
+    for name in list(body["errors"])[:3]:
+        assert f"{name}: {body['errors'][name][0]}" in body["detail"]
 
 
 def test_unknown_parameters_are_ignored(service: Service) -> None:
