@@ -256,7 +256,8 @@ def test_gateway_s_paths_are_answered_by_the_named_function(service: Service) ->
 def test_server_makes_no_user_of_two_or_of_underscores(service: Service) -> None:
     user = new_user()
     order = service.ordered(user)
-    environ = environment(**service.environ, K_SERVICE="x", IDENTITY_SOURCE="header")
+    service.set(K_SERVICE="x", IDENTITY_SOURCE="header")
+    environ = environment(**service.environ)
     with served("orders_crud", environ) as url:
         address = url.removeprefix("http://")
 

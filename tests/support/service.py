@@ -99,7 +99,12 @@ class Service:
         }
 
     def set(self, **settings: str | None) -> None:
-        """Change settings; None unsets. Functions are started anew with them."""
+        """Change settings; None unsets. Functions are started anew with them.
+
+        On Cloud Run the console's own setting is not the one of one machine.
+        """
+        if settings.keys() & {"K_SERVICE", "RUNNING_ON_CLOUDRUN"}:
+            self.environ.pop("OPS_IDENTITY", None)
         for name, value in settings.items():
             if value is None:
                 self.environ.pop(name, None)
