@@ -121,11 +121,11 @@ def bus(*, claims: bool = True) -> "Bus":
     return Bus(settings().bus, relay().available_destinations, claims=claims)
 
 
-def check_ready() -> None:
+def check_ready(function: str) -> None:
     """Raise ServiceError unless the database is reachable, migrated and writable."""
     from common.database import readiness
 
-    readiness.check(engine())
+    readiness.check(engine(), function)
 
 
 _ALL: tuple[Once[Any], ...] = (settings, engine, shopcart, product, relay)

@@ -63,7 +63,7 @@ def is_from_server(error: BaseException) -> bool:
 def remedy(error: BaseException) -> str:
     """Return the command to run after an error that means NOT_SET_UP."""
     is_grant = sql_state(error) == _NOT_GRANTED
-    return "orderctl migrate --grant-to ROLE" if is_grant else "orderctl migrate"
+    return f"orderctl migrate{' --grant-to FUNCTION=ROLE' if is_grant else ''}"
 
 
 def sql_state(error: BaseException) -> str:

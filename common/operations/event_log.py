@@ -153,14 +153,11 @@ class Done(Struct, frozen=True):
     action: str
 
 
-# A second operator waits here, and then sees what the first one did.
-_LOCK_SENT = named(
-    "backlog.lock_sent",
-    """
-SELECT id FROM sent_events
-WHERE order_id = CAST(:order_id AS bigint) AND event_id = CAST(:event_id AS uuid)
-ORDER BY id FOR UPDATE
-""",
+# A second operator waits here, and then sees what the first one did. Sent events are
+# not locked themselves: that would take the right to change them.
+_LOCK_EVENT = named(
+    "backlog.lock_event",
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:event_id AS text), 0))",
 )
 _MAKE_DUE = named(
     "backlog.make_due",
@@ -190,9 +187,8 @@ def resend(
     more with the same id. Raise NotFoundError, or ConflictError if it is a dead letter
     for one of the destinations; nothing is done then.
     """
-    parameters = {"event_id": str(event_id), "order_id": order_id}
     with transaction(engine) as connection:
-        connection.execute(_LOCK_SENT, parameters)
+        connection.execute(_LOCK_EVENT, {"event_id": str(event_id)})
         rows = read(connection, event_id, order_id)
         names = dict.fromkeys(row.destination for row in rows)
         if destination is not None:

@@ -17,16 +17,17 @@ def add_to(commands: Commands) -> None:
         _migrate,
         help="upgrade the database's schema to this release's",
         epilog="Keys of --json: before, after (revisions), granted_to (roles).\n"
-        "Example: orderctl migrate --grant-to orders-crud@my-project.iam",
+        "Example: orderctl migrate --grant-to orders_crud=orders-crud@my-project.iam",
     )
     migrate.add_argument(
         "--grant-to",
         action="extend",
         type=_names,
         default=[],
-        metavar="ROLE",
-        help="let this role, such as a function's IAM user, read and write rows, and no"
-        " more; separate several by commas, or repeat the option",
+        metavar="[FUNCTION=]ROLE",
+        help="give this role, such as a function's IAM user, the rights that the"
+        " function (or orderctl) needs, and revoke all others; without FUNCTION, the"
+        " rights of all functions; separate several by commas, or repeat the option",
     )
     relay = add_command(
         commands,

@@ -20,6 +20,13 @@ locals {
   most_connections    = sum(values(local.connections))
   allowed_connections = var.database.max_connections - var.database.reserved_connections
 
+  # Whose rights a login gets that is no function's own.
+  works_for = {
+    relay_worker    = "outbox_relay"
+    approval_worker = "approval_handler"
+    operator        = "orderctl"
+  }
+
   # PostgreSQL's name of a service account: Cloud SQL cuts this ending off.
   logins = {
     for name, account in local.accounts :

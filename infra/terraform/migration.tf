@@ -32,7 +32,7 @@ resource "google_cloud_run_v2_job" "migrate" {
       containers {
         image   = var.image
         command = ["orderctl"]
-        args    = concat(["migrate"], flatten([for login in values(local.logins) : ["--grant-to", login]]))
+        args    = concat(["migrate"], flatten([for name, login in local.logins : ["--grant-to", "${lookup(local.works_for, name, name)}=${login}"]]))
 
         resources {
           limits = { cpu = "1", memory = "512Mi" }

@@ -137,7 +137,7 @@ USES: dict[str, Use] = {
     "backlog.confirm": Use({"id": PENDING * 16 + 1}),
     "backlog.event": Use(OF_EVENT),
     "backlog.make_due": Use({"id": PENDING * 16 + 1}),
-    "backlog.lock_sent": Use(OF_EVENT),
+    "backlog.lock_event": Use({"event_id": "x"}),
     "backlog.pending": Use(LISTED),
     "backlog.pending_of_order": Use(LISTED | {"order_id": PENDING}),
     "backlog.search_dead_letters": Use(SEARCHED),
@@ -191,7 +191,13 @@ USES: dict[str, Use] = {
     "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
-    "readiness.check": Use({"tables": "{orders,outbox}"}),
+    "readiness.check": Use(
+        {
+            "tables": "{orders,outbox}",
+            "rights": "{SELECT,DELETE}",
+            "sequences": "{orders_id_seq}",
+        }
+    ),
     "restore.backlog": Use(reads=15_000, sorts=10_000),  # rare, as all of these
     "restore.doubt": Use({"after": 0, "up_to": 2**62}, reads=15_000, sorts=5000),
     "restore.end": Use({"outcome": "done", "id": 77}),

@@ -7,7 +7,7 @@ code must run on the new schema.
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sqlalchemy
@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from common.database import tables as models
+from common.database import readiness
 from common.database.engine import Engine, StatementError
 from common.database.sqlstates import sql_state
 from common.errors import BusyError, ServiceError
@@ -30,10 +30,15 @@ _LOCK_NOT_AVAILABLE, _NOT_ALLOWED = "55P03", "42501"
 _NOT_OWNED = "only the tables' owner can grant: run it as who migrates"
 _WITHOUT_RIGHTS = """
 SELECT count(*)
-FROM unnest(CAST(:roles AS text[])) role, unnest(CAST(:tables AS text[])) known,
-    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) what
-WHERE NOT has_table_privilege(CAST(role AS name), quote_ident(known), what)
+FROM unnest(CAST(:roles AS text[]), CAST(:tables AS text[]), CAST(:rights AS text[]))
+  AS q(role, known, needed)
+WHERE NOT CASE needed
+  WHEN 'DELETE' THEN has_table_privilege(CAST(role AS name), known, needed)
+  ELSE has_any_column_privilege(CAST(role AS name), known, needed) END
 """
+_OWNERS = (
+    "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = current_schema()"
+)
 # Any number that nobody else locks: "orders" on a telephone.
 LOCK = 673377
 
@@ -84,37 +89,67 @@ def _upgrade(connection: sqlalchemy.Connection, revision: str) -> None:
         time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 no secret
 
 
-def grant(engine: Engine, roles: Sequence[str]) -> None:
-    """Let each role read and write every row, as functions do, and change no table.
+def grant(engine: Engine, grants: Iterable[str]) -> None:
+    """Give roles the rights of their functions (`readiness.RIGHTS`), and no others.
 
-    All of them, or none. Raise RoleError.
+    A grant is 'FUNCTION=ROLE', or 'ROLE' for the rights of all functions together. All
+    of them, or none. What a role had beyond that is revoked, except from the tables'
+    owner, who needs no grant. Raise RoleError.
     """
-    known = [table.name for table in models.metadata.sorted_tables]
-    tables = ", ".join(map(_quoted, known))
-    names = ", ".join(map(_quoted, roles))
+    roles = _functions_by_role(grants)
     with _locked(engine) as connection:
-        schema = connection.execute(sqlalchemy.text("SELECT current_schema()")).scalar()
-        within = _quoted(str(schema))
+        ask = connection.exec_driver_sql
+        within = _quoted(str(ask("SELECT current_schema()").scalar()))
+        owners = set(ask(_OWNERS).scalars())
+        given = {r: tuple(names) for r, names in roles.items() if r not in owners}
         try:
-            connection.exec_driver_sql(
-                f"GRANT USAGE ON SCHEMA {within} TO {names};"
-                f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {names};"
-                f"GRANT SELECT ON alembic_version TO {names};"
-                f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {within} TO {names}"
-            )
+            for role, functions in given.items():
+                to = _quoted(role)
+                ask(
+                    f"REVOKE ALL ON ALL TABLES IN SCHEMA {within} FROM {to};"
+                    f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {within} FROM {to};"
+                    f"GRANT USAGE ON SCHEMA {within} TO {to};"
+                    + ";".join(readiness.grants(functions, to))
+                )
         except (ServiceError, StatementError) as error:
             if sql_state(error) != _NOT_ALLOWED:
                 raise
             raise RoleError(_NOT_OWNED) from error
         # Who has rights and may not pass them on is warned, and nothing is granted.
-        asked = {"roles": list(roles), "tables": known}
-        if connection.execute(sqlalchemy.text(_WITHOUT_RIGHTS), asked).scalar():
+        needed = [
+            (role, table, readiness.NAMES[letter])
+            for role, functions in given.items()
+            for table, letters in readiness.on_tables(functions).items()
+            for letter in letters
+        ]
+        columns = ("roles", "tables", "rights")
+        asked = dict(zip(columns, map(list, zip(*needed, strict=True)), strict=True))
+        if (
+            needed
+            and connection.execute(sqlalchemy.text(_WITHOUT_RIGHTS), asked).scalar()
+        ):
             raise RoleError(_NOT_OWNED)
         connection.commit()
 
 
-def check_roles(engine: Engine, roles: Sequence[str]) -> None:
-    """Raise RoleError for the first role that does not exist."""
+def _functions_by_role(grants: Iterable[str]) -> dict[str, list[str]]:
+    """Return the functions that each role is for; raise RoleError."""
+    roles: dict[str, list[str]] = {}
+    for each in grants:
+        function, equals, role = each.partition("=")
+        if not equals:
+            roles.setdefault(each, []).extend(readiness.FUNCTIONS)
+        elif function in readiness.RIGHTS:
+            roles.setdefault(role, []).append(function)
+        else:
+            known = ", ".join(readiness.RIGHTS)
+            raise RoleError(f"{function!r} is no function: one of {known}")
+    return roles
+
+
+def check_roles(engine: Engine, grants: Iterable[str]) -> None:
+    """Raise RoleError for the first grant whose role or function does not exist."""
+    roles = _functions_by_role(grants)
     query = sqlalchemy.text("SELECT rolname FROM pg_roles")
     with engine.connect() as connection:
         known = set(connection.execute(query).scalars())

@@ -40,6 +40,16 @@ run "database" {
   }
 
   assert {
+    condition = jsonencode(sort([
+      for each in google_cloud_run_v2_job.migrate.template[0].template[0].containers[0].args : each if strcontains(each, "=")
+      ])) == jsonencode(sort([
+      for name, login in local.logins :
+      "${lookup({ operator = "orderctl", relay_worker = "outbox_relay", approval_worker = "approval_handler" }, name, name)}=${login}"
+    ]))
+    error_message = "Each login gets the rights of its own function, and no others."
+  }
+
+  assert {
     condition = contains(
       [for each in google_sql_database_instance.orders.settings[0].database_flags : "${each.name}=${each.value}"],
       "max_connections=${var.database.max_connections}",
@@ -50,7 +60,7 @@ run "database" {
   assert {
     condition = anytrue([
       for each in google_sql_database_instance.orders.settings[0].database_flags :
-      each.name == "idle_in_transaction_session_timeout" && tonumber(each.value) <= 3600000
+      each.name == "idle_in_transaction_session_timeout" && try(tonumber(each.value) <= 3600000, false)
     ])
     error_message = "A transaction that somebody forgot is ended."
   }
