@@ -30,24 +30,16 @@ INSERT INTO outbox_marks (destination, due_from)
 SELECT d, least(young, (
   SELECT o.available_at FROM outbox o
   WHERE o.destination = d AND o.held_since IS NULL
-    AND o.available_at < young
+    AND o.available_at < young AND NOT CAST(:is_blind AS boolean)
     AND o.available_at >= coalesce((SELECT m.due_from FROM outbox_marks m
       WHERE m.destination = d AND m.due_from <= young), '-infinity')
   ORDER BY o.available_at, o.id LIMIT 1))
 FROM (SELECT CAST(:destination AS text) AS d,
   now() - interval '{MARGIN_SECONDS}s' AS young) given
 ON CONFLICT (destination) DO UPDATE SET due_from = excluded.due_from
+WHERE NOT CAST(:is_blind AS boolean)
 """,  # noqa: S608 fragments of our own
 )
-_BEGIN = named(
-    "marks.begin",
-    f"""
-INSERT INTO outbox_marks (destination, due_from)
-VALUES (CAST(:destination AS text), now() - interval '{MARGIN_SECONDS}s')
-ON CONFLICT DO NOTHING
-""",  # noqa: S608 fragments of our own
-)
-
 _LAST = named(
     "marks.last", "SELECT pg_sequence_last_value(CAST('outbox_id_seq' AS regclass))"
 )
@@ -99,11 +91,12 @@ class Marks:
         """
         if time.monotonic() < self._advance_at.get(destination, 0.0):
             return
-        given = {"destination": destination}
+        given = {"destination": destination, "is_blind": False}
         try:
             connection.execute(_ADVANCE, given)
         except BusyError:
-            connection.execute(_BEGIN, given)
+            connection.execute(_ADVANCE, given | {"is_blind": True})
+            self._search_at = 0.0
         self._advance_at[destination] = time.monotonic() + ADVANCE_SECONDS
 
     def search(self, engine: Engine) -> int:

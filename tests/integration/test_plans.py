@@ -171,7 +171,7 @@ USES: dict[str, Use] = {
     ),
     "idempotency.keep": Use({"records": json.dumps(CHANGE["records"])}),
     "idempotency.purge": Use({"after": None, "batch": 200}),
-    **dict.fromkeys(("marks.advance", "marks.begin"), Use({"destination": BUS})),
+    "marks.advance": Use({"destination": BUS, "is_blind": False}),
     "marks.last": Use(),
     "marks.search": Use({"low": PENDING * 16 - 500, "high": PENDING * 16}),
     "outbox.claim_any": Use({"seconds": 60, "destination": BUS}, reads=1300),

@@ -58,10 +58,10 @@ run "database" {
   }
 
   assert {
-    condition = anytrue([
-      for each in google_sql_database_instance.orders.settings[0].database_flags :
-      each.name == "idle_in_transaction_session_timeout" && try(tonumber(each.value) <= 3600000, false)
-    ])
+    condition = contains(
+      [for each in google_sql_database_instance.orders.settings[0].database_flags : "${each.name}=${each.value}"],
+      "idle_in_transaction_session_timeout=600000",
+    )
     error_message = "A transaction that somebody forgot is ended."
   }
 

@@ -107,6 +107,28 @@ def is_marked_as_restored(world: World, case: Case) -> None:
     assert world.service.rows(done)
 
 
+def different(world: World) -> Case:
+    """An order whose times differ, which somebody has looked at."""
+    case = ordered(world, 1)
+    world.service.rows(
+        "UPDATE orders SET created_at = created_at - interval '90 seconds'"
+        " WHERE id = :id",
+        id=case.order["id"],
+    )
+    order = str(case.order["id"])
+    case.arguments = ("audit", "--order", order, "--acknowledge", "the clock went back")
+    return case
+
+
+def is_acknowledged(world: World, case: Case) -> None:
+    done = world.service.rows(
+        "SELECT id FROM operator_actions WHERE action = 'acknowledge'"
+        " AND order_id = :id",
+        id=case.order["id"],
+    )
+    assert len(done) == 1
+
+
 def dead_event(world: World) -> Case:
     """An event that was given up, and of which the broker never heard."""
     case = _unsent_order(world)

@@ -194,6 +194,9 @@ _BY_NAME = {
     ),
     "orderctl dead-letters replay": _orderctl(operations.dead_event, is_settled, 0, 1),
     "orderctl dead-letters discard": _orderctl(_discard, is_settled, 0, 1),
+    "orderctl audit --acknowledge": _orderctl(
+        operations.different, operations.is_acknowledged
+    ),
     "orderctl after-restore": replace(
         _orderctl(operations.restored, operations.is_marked_as_restored),
         settings={"ORDER_CREATED_ON_DOUBT": "hold"},
