@@ -130,6 +130,13 @@ class OrderApprovedError(ConflictError):
     title = "Order is approved"
 
 
+class OrderFullError(ConflictError):
+    """An order holds at most 1000 items."""
+
+    slug = "order-full"
+    title = "Order is full"
+
+
 class OrderShippedError(ConflictError):
     """An order of which something has shipped cannot be deleted."""
 

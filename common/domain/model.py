@@ -17,6 +17,7 @@ from common.errors import NotFoundError
 
 MAX_ID = 2**63 - 1
 MAX_QUANTITY = 10_000
+MAX_ITEMS = 1000  # of an order
 
 
 class ItemStatus(enum.IntEnum):

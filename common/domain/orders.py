@@ -12,6 +12,7 @@ from common.domain import checkout, events
 from common.domain.cart import Variation
 from common.domain.commands import MAX_METADATA_KEYS, ItemPatch
 from common.domain.model import (
+    MAX_ITEMS,
     Actor,
     Change,
     Entry,
@@ -29,6 +30,7 @@ from common.errors import (
     InvalidRequestError,
     ItemNotOpenError,
     OrderApprovedError,
+    OrderFullError,
     OrderShippedError,
 )
 
@@ -46,6 +48,7 @@ def new_order(
     Only an order from a cart publishes `order.created`, and does so after the events of
     its items, because siblings act on the items first.
     """
+    check_size(len(lines))
     order = Order(
         id=ids.order_id,
         user_id=user_id,
@@ -93,9 +96,19 @@ def check_not_approved(snapshot: Snapshot) -> None:
         raise OrderApprovedError
 
 
+def check_size(items: int) -> None:
+    """Raise OrderFullError if an order may not have so many items."""
+    if items > MAX_ITEMS:
+        raise OrderFullError(
+            f"An order holds at most {MAX_ITEMS} items, and this one would have"
+            f" {items}. Nothing was changed."
+        )
+
+
 def add_item(snapshot: Snapshot, item: Item, actor: Actor) -> Change:
     """Add an item to an order that is not approved, and announce it to its shop."""
     check_not_approved(snapshot)
+    check_size(len(snapshot.order.items) + 1)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
     change.added = [item]
     change.history = [_added(change.order, item)]

@@ -33,6 +33,11 @@ ORDER_JSON = f"""concat('{{"id":', o.id, ',"user_id":"', o.user_id,
     FROM order_items i WHERE i.order_id = o.id), ']}}')"""  # noqa: S608 fragments of our own
 
 
+# What a page weighs at most, unless its first row weighs more. The platform passes on
+# 32 MiB.
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+
+
 class Document(Struct, frozen=True):
     """The body of a response as JSON text, and its version."""
 
@@ -125,34 +130,51 @@ def _page_statement(
       AND ({prefix}) >= ({prefix_values})"""
     if "order" in filters:
         columns, condition = [], _OF_ORDER
-    order = ", ".join(f"{column} DESC" for column in [*columns, f"{alias}.id"])
-    scan = f"FROM {table} {alias} WHERE {condition} ORDER BY {order}"
+    ordering = ", ".join(f"{column} DESC" for column in [*columns, f"{alias}.id"])
+    scan = f"FROM {table} {alias} WHERE {condition} ORDER BY {ordering}"
     rows, last_scanned = f"SELECT {alias}.* {scan}", ""
     known = _FILTERS[table]
     if matches := " AND ".join(known[name] for name in filters if name in known):
         # Of a caller's million rows only the oldest may match.
         rows = f"""SELECT {alias}.* FROM ({rows} LIMIT {max_scanned}) {alias}
-    WHERE {matches} ORDER BY {order}"""  # noqa: S608 fragments of our own
+    WHERE {matches} ORDER BY {ordering}"""  # noqa: S608 fragments of our own
         # The next page starts after the last row scanned, if another follows.
         last_scanned = f"""ELSE (
     SELECT max(id) FROM (
       SELECT {alias}.id {scan} OFFSET {max_scanned} - 1 LIMIT 2) last
     HAVING count(*) = 2) """  # noqa: S608 fragments of our own
+    # PostgreSQL builds row after row in this order, and stops at the third one beyond
+    # the limit of bytes, since `beyond` only grows. OFFSET 0 keeps it from building one
+    # twice. Where there is a next page, there is a row that is not shown.
     return named(
         f"reads.page_of_{table}",
         f"""
 WITH page AS (
-  SELECT {alias}.id, {row} AS body, row_number() OVER (ORDER BY {alias}.id DESC) AS n
+  SELECT *, n <= CAST(:limit AS int) AND (n = 1 OR beyond = 0) AS is_shown
   FROM (
-    {rows}
-    LIMIT CAST(:limit AS int) + 1  -- one more, to know whether there is a next page
+    SELECT *, row_number() OVER so_far AS n,
+      count(*) FILTER (WHERE bytes >= CAST(:max_bytes AS int)) OVER so_far AS beyond
+    FROM (
+      SELECT *, sum(octet_length(body) + 1) OVER so_far AS bytes
+      FROM (
+        SELECT {alias}.*, {row} AS body
+        FROM (
+          {rows}
+          LIMIT CAST(:limit AS int) + 1  -- one more, to know if there is a next page
+        ) {alias}
+        ORDER BY {ordering} OFFSET 0
+      ) {alias}
+      WINDOW so_far AS (ORDER BY {ordering} ROWS UNBOUNDED PRECEDING)
+    ) {alias}
+    WINDOW so_far AS (ORDER BY {ordering} ROWS UNBOUNDED PRECEDING)
   ) {alias}
+  WHERE beyond < 3
 )
-SELECT concat('[', string_agg(body, ',' ORDER BY id DESC)
-    FILTER (WHERE n <= CAST(:limit AS int)), ']'),
-  CASE WHEN count(*) > CAST(:limit AS int)
-    THEN min(id) FILTER (WHERE n <= CAST(:limit AS int)) {last_scanned}END
-FROM page
+SELECT concat('[',
+    string_agg(body, ',' ORDER BY {ordering}) FILTER (WHERE is_shown), ']'),
+  CASE WHEN NOT bool_and(is_shown)
+    THEN min(id) FILTER (WHERE is_shown) {last_scanned}END
+FROM page {alias}
 """,  # noqa: S608 fragments of our own
     )
 
@@ -163,13 +185,15 @@ def read_page(
     """Return a page of the caller's `orders` or `order_items`, newest id first.
 
     It scans one index range, however deep, and at most MAX_ROWS_SCANNED rows if there
-    are filters; so a page may be short, even empty, and still have a next one.
+    are filters; so a page may be short, even empty, and still have a next one. It ends
+    early, too, before it would weigh more than MAX_PAGE_BYTES.
     """
     statement = _page_statement(table, tuple(sorted(query.filters)), MAX_ROWS_SCANNED)
     parameters = {
         **query.filters,
         "user_id": user_id,
         "limit": query.limit,
+        "max_bytes": MAX_PAGE_BYTES,
         "up_to": MAX_ID if query.after is None else query.after - 1,
     }
     return Page(*read(connection, statement, parameters).one())

@@ -33,6 +33,7 @@ _CASES = [f"WHEN '{kind}' THEN '{type_}'" for kind, type_ in EVENTS_BY_KIND.item
 # SQL for the type of the event that announces the step with alias `{0}`.
 EVENT_TYPE = f"CASE {{0}}.kind {' '.join(_CASES)} END"
 
+# Steps have a fixed size, so that a page of them weighs far less than MAX_PAGE_BYTES.
 # One step more than the limit, to know whether there is a next page.
 _STEPS = """SELECT * FROM order_history
     WHERE order_id = {order} AND id {beyond} ORDER BY id {direction}

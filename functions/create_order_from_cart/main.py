@@ -65,6 +65,7 @@ def _check_out(
         if not cart.items:
             raise EmptyCartError
         claims = [*claims, _claim(user_id, cart)]
+        orders.check_size(len({line.variation for line in cart.items} - {None}))
         variations = _get_variations(user_id, cart, deadline)
     except ServiceError:
         # A repetition of this request may have ordered and emptied the cart …

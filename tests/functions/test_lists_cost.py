@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from common import wiring
+from common.store import reads
 from tests.support.service import Service, new_user
 from tests.support.shared import shared_service
 
@@ -82,6 +83,22 @@ def test_deep_page_costs_what_first_one_costs(service: Service, path: str) -> No
     rows_of_deep, scans = cost(service, deep(service, first))
     assert rows_of_deep <= rows_of_first + LIMIT
     assert scans == 0
+
+
+def test_a_page_that_ends_early_reads_no_further(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/api/orders/?limit=200"
+    whole = service.crud("GET", path, USER)
+    monkeypatch.setattr(reads, "MAX_PAGE_BYTES", len(whole.data) // 10)
+    for _ in range(8):
+        assert 15 <= len(service.crud("GET", path, USER).get_json()) <= 20
+    before = _counters()
+    service.crud("GET", path, USER)
+    after = _counters()
+    # Each order to be sure of the limit, and items of those that are built.
+    assert after[0] - before[0] <= 201 + 24
+    assert after[1] == before[1]
 
 
 def deep(service: Service, path: str) -> str:

@@ -242,7 +242,7 @@ def pages() -> Iterator[tuple[str, str, Use]]:
             for names in itertools.combinations(sorted(values), count):
                 statement = reads._page_statement(table, names, LOOKED_AT)
                 asked = {name: values[name] for name in names}
-                asked |= {"user_id": HEAVY, "limit": 50}
+                asked |= {"user_id": HEAVY, "limit": 50, "max_bytes": 2**23}
                 label = f"reads.page_of_{table}({', '.join(names)})"
                 for depth, up_to in (("first", 2**63 - 1), ("deep", GONE)):
                     use = Use(asked | {"up_to": up_to})
