@@ -62,6 +62,7 @@ def _sandbox(arguments: argparse.Namespace) -> Iterator[HttpServer]:
         path=arguments.data / "sandbox.sqlite3",
         order_service_url=arguments.order_service,
         is_fed_by_broker=True,
+        is_lifelike=True,
     )
     server = HttpServer(
         guarded(sandbox, names=arguments.name), arguments.port, arguments.host

@@ -79,6 +79,7 @@ def running_system(
             else f"{server.url}/functions/approval_handler/",
             order_service_url=server.url,
             is_fed_by_broker=has_broker,
+            is_lifelike=True,
         )
         stack.callback(sandbox.store.close)
         gateway.sandbox, gateway.traces = sandbox, Traces()

@@ -12,10 +12,11 @@ import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from infra.local.sandbox.catalogue import DEMO_USER, MUG
+from infra.local.sandbox.catalogue import MUG
 from infra.local.system import running_system
 from tests.support import database
 from tests.support.browser import Watched, running_browser, watched_page
+from tests.support.service import new_user
 
 PHONE, DESK = 375, 1280
 # Made by others, who have these to mend: labels, nesting, colours of their own parts.
@@ -64,10 +65,10 @@ def url(
 
 
 def order(url: str) -> int:
-    """Check out, and answer the order's id."""
+    """Check out as a new customer, and answer the order's id."""
     with requests.Session() as session:
         session.trust_env = False
-        session.headers["X-User-ID"] = DEMO_USER
+        session.headers["X-User-ID"] = new_user()
         line = {"product_variation_id": MUG, "quantity": 2}
         session.post(f"{url}/sandbox/shopcart/api/mycart/items/", json=line)
         return int(session.post(f"{url}/api/orders-from-shopcart/").json()["order_id"])
@@ -84,7 +85,8 @@ def pages(watched: Watched, url: str) -> list[str]:
         "do/delete-order/?order=1&version=1",
         "do/replay-letter/?letter=1",
     ]
-    return [*(f"{url}/ops/{path}" for path in paths), f"{url}{event}"]
+    others = [url, f"{url}/sandbox/"]
+    return [*(f"{url}/ops/{path}" for path in paths), f"{url}{event}", *others]
 
 
 @pytest.mark.parametrize(
@@ -204,3 +206,22 @@ def test_the_pages_around_it_are_accessible_and_stay_at_home(
         assert watched.hosts <= {urlsplit(url).netloc, ""}
         # A browser asks once for an icon of its own accord.
         assert not [said for said in watched.errors if "404" not in said]
+
+
+def test_a_sibling_is_switched_on_the_sandboxs_page(browser: Browser, url: str) -> None:
+    with watched_page(browser, width=PHONE) as watched:
+        page = watched.page
+        page.goto(f"{url}/sandbox/")
+        with page.expect_navigation():
+            page.get_by_label("How late shopcart is").select_option("after 5 s")
+        with page.expect_navigation():
+            page.get_by_role("button", name="Switch off").first.click()
+        queues = requests.get(f"{url}/sandbox/queues", timeout=10).json()
+        assert queues["shopcart"]["delay_seconds"] == [5, 5]
+        assert queues["product"]["paused"] is True
+        with page.expect_navigation():
+            page.get_by_role("button", name="Switch on").click()
+        queues = requests.get(f"{url}/sandbox/queues", timeout=10).json()
+        assert queues["product"]["paused"] is False
+        with page.expect_navigation():
+            page.get_by_label("How late shopcart is").select_option("at once")

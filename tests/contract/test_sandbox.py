@@ -54,7 +54,7 @@ def answering(seen: list[Environ], *statuses: str) -> App:
 
 
 def test_product_mixes_rows_up_without_no_store(read: Read) -> None:
-    read(MUG)
+    read(MUG, fresh=False)
     mixed_up = read(TEAPOT, fresh=False).json()
     assert mixed_up["id"] == MUG
     assert mixed_up["product"] is None

@@ -119,7 +119,11 @@ class Sandbox(running.Sandbox):
 
     def cache_stock(self, variation: str, amount: int) -> None:
         """Have the product's read cache, and so the shopcart, find this amount."""
-        product.cache_stock(self.store, variation, amount)
+        row = product.find_variation(self.store, variation)
+        if row is None:
+            raise KeyError(variation)
+        self.variations.put(row | {"amount": amount})
+        self.switches.stock_check = True
 
     @property
     def shop_rows(self) -> list[dict[str, Any]]:

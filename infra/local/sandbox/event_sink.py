@@ -7,6 +7,7 @@ sent twice is two messages, as with a broker.
 import contextlib
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,13 @@ KEPT_EVENTS = 10_000
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 30.0
 DELIVERY_TIMEOUT_SECONDS = 30
+WAITING = "queue = :queue AND delivered_at IS NULL AND attempts = 0"
+# Late, but in order.
+ENQUEUE = f"""
+INSERT INTO delivery (event_id, queue, due_at)
+SELECT :event, :queue, max(:due_at, coalesce(max(due_at), 0))
+FROM delivery WHERE {WAITING}"""  # noqa: S608 a fragment of our own
+HASTEN = f"UPDATE delivery SET due_at = :at WHERE due_at > :at AND {WAITING}"  # noqa: S608
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +74,7 @@ class EventSink:
 
     Messages are delivered after `start()`, or by `deliver()`. With `is_fed_by_broker`
     the queues take only what a broker has in its own, so that an event which is sent
-    to both is not delivered twice.
+    to both is not delivered twice. `delays` are those of `set_delay`, at first.
     """
 
     def __init__(
@@ -75,12 +83,15 @@ class EventSink:
         consumers: Mapping[str, Consumer],
         *,
         is_fed_by_broker: bool = False,
+        delays: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         self._store = store
         self._is_fed_by_broker = is_fed_by_broker
         self._consumers = dict(consumers)
         self._changed = threading.Condition()
         self._paused: set[str] = set()
+        self._first_delays = dict(delays or {})
+        self._delays = dict(self._first_delays)
         self._stopping = False
         self._workers: list[threading.Thread] = []
 
@@ -110,10 +121,10 @@ class EventSink:
                 "INSERT INTO event (attributes, body) VALUES (?, ?)",
                 (json.dumps(dict(event.attributes)), event.body),
             )
-            connection.executemany(
-                "INSERT INTO delivery (event_id, queue) VALUES (?, ?)",
-                [(cursor.lastrowid, q) for q in queues if q in self._consumers],
-            )
+            for name in queues:
+                row = {"event": cursor.lastrowid, "queue": name}
+                if name in self._consumers:
+                    connection.execute(ENQUEUE, row | {"due_at": self._due_at(name)})
         self._wake()
 
     def pause(self, queue: str) -> None:
@@ -125,6 +136,20 @@ class EventSink:
         """Let the queue's consumer catch up."""
         with self._changed:
             self._paused.discard(queue)
+            self._changed.notify_all()
+
+    def set_delay(self, queue: str, shortest: float, longest: float) -> None:
+        """Let the queue's consumer act so many seconds after each event."""
+        with self._changed, self._store.transaction() as connection:
+            self._delays[queue] = (shortest, longest)
+            connection.execute(HASTEN, {"queue": queue, "at": time.time() + longest})
+            self._changed.notify_all()
+
+    def reset(self) -> None:
+        """Resume all queues, with the delays that they had at first."""
+        with self._changed:
+            self._paused.clear()
+            self._delays = dict(self._first_delays)
             self._changed.notify_all()
 
     def deliver(self) -> int:
@@ -154,6 +179,7 @@ class EventSink:
                     "owed": found[queue]["owed"] if queue in found else 0,
                     "last_error": found[queue]["error"] if queue in found else None,
                     "paused": queue in self._paused,
+                    "delay_seconds": self._delays.get(queue, (0.0, 0.0)),
                 }
                 for queue in self._consumers
             }
@@ -170,6 +196,10 @@ class EventSink:
         if self._is_fed_by_broker:
             return []
         return [queue for queue, wanted in QUEUES.items() if wanted == event_type]
+
+    def _due_at(self, queue: str) -> float:
+        delay = random.uniform(*self._delays.get(queue, (0.0, 0.0)))  # noqa: S311 no secret
+        return time.time() + delay if delay else 0.0
 
     def _work(self, queue: str) -> None:
         while True:

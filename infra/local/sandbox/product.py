@@ -6,6 +6,7 @@ repeated or not, lowers stock.
 """
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
@@ -16,30 +17,48 @@ from flask import Response, request
 
 from infra.local.sandbox.routes import Route, complain, normal_uuid, reply
 from infra.local.sandbox.store import Store
+from infra.local.sandbox.switches import Switches
+
+CACHE_SECONDS = 60
 
 
 class ReadCache:
-    """Behave like the real service's cache, which holds the last row without a key."""
+    """Behave like the real service's cache, which holds one row, whatever its id.
 
-    def __init__(self) -> None:
-        self._last: dict[str, Any] | None = None
+    With `no-store` it is neither read nor filled; with `no-cache` it is filled.
+    """
 
-    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __init__(self, switches: Switches) -> None:
+        self._switches = switches
+        self._row: dict[str, Any] | None = None
+        self._put_at = 0.0
+
+    def read(self, row: dict[str, Any], cache_control: str = "") -> dict[str, Any]:
         """Return `row`, or what a read through the cache returns instead."""
-        result = row
-        asked = request.headers.get("Cache-Control", "")
-        if "no-store" not in asked and "no-cache" not in asked:
-            result = self._last or row
-            if "product" in result:
-                result = {**result, "product": None}
-        self._last = row
-        return result
+        if not self._switches.read_cache or "no-store" in cache_control:
+            return row
+        is_old = time.monotonic() - self._put_at > CACHE_SECONDS
+        if self._row is None or is_old or "no-cache" in cache_control:
+            self.put(row)
+        if self._row is None or "no-cache" in cache_control:
+            return row
+        return self._row | ({"product": None} if "product" in self._row else {})
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Hold this row."""
+        self._row, self._put_at = row, time.monotonic()
+
+    def clear(self) -> None:
+        """Hold no row."""
+        self._row = None
 
 
-def product_routes(store: Store) -> list[Route]:
+def product_routes(
+    store: Store, variations: ReadCache, products: ReadCache
+) -> list[Route]:
     """Return the routes, relative to the service's base URL."""
-    read_variation = partial(_read_variation, store, ReadCache())
-    read_product = partial(_read_product, store, ReadCache())
+    read_variation = partial(_read_variation, store, variations)
+    read_product = partial(_read_product, store, products)
     return [
         ("GET", "/api/products/variations/", partial(_list_variations, store)),
         ("GET", "/api/products/variations/<variation_id>", read_variation),
@@ -85,23 +104,6 @@ def set_stock(store: Store, variation_id: str, amount: int) -> bool:
         return changed.rowcount == 1
 
 
-def cache_stock(store: Store, variation_id: str, amount: int) -> None:
-    """Have the read cache hold this stock of a variation, whatever is true."""
-    with store.transaction() as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO cached_stock VALUES (?, ?)", (variation_id, amount)
-        )
-
-
-def find_cached_stock(store: Store, variation_id: str) -> int | None:
-    """Return the stock that the read cache holds, None if it was not set."""
-    with store.transaction() as connection:
-        row = connection.execute(
-            "SELECT amount FROM cached_stock WHERE variation_id = ?", (variation_id,)
-        ).fetchone()
-    return row["amount"] if row else None
-
-
 def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Response:
     key = normal_uuid(variation_id)
     if key is None:
@@ -109,11 +111,7 @@ def _read_variation(store: Store, cache: ReadCache, variation_id: str) -> Respon
     row = find_variation(store, key)
     if row is None:
         return complain(404, "Variation not found")
-    if "no-cache" in request.headers.get("Cache-Control", ""):
-        with store.transaction() as connection:
-            forget = "DELETE FROM cached_stock WHERE variation_id = ?"
-            connection.execute(forget, (key,))
-    return reply(cache.read(row))
+    return reply(cache.read(row, request.headers.get("Cache-Control", "")))
 
 
 def _read_product(store: Store, cache: ReadCache, product_id: str) -> Response:
@@ -124,7 +122,7 @@ def _read_product(store: Store, cache: ReadCache, product_id: str) -> Response:
         row = _find_product(connection, key)
     if row is None:
         return complain(404, "Product not found")
-    return reply(cache.read(row))
+    return reply(cache.read(row, request.headers.get("Cache-Control", "")))
 
 
 def _list_variations(store: Store) -> Response:

@@ -19,10 +19,14 @@ from infra.local.sandbox.event_sink import (
 )
 from infra.local.sandbox.routes import make_app
 from infra.local.sandbox.store import Store
+from infra.local.sandbox.switches import Switches
 from infra.local.sandbox.traffic import Traffic
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# Seconds: a person hardly sees it, and a second request is often faster.
+LIFELIKE_DELAYS = {"product": (0.0, 0.5), "shopcart": (0.0, 0.5)}
 
 
 class Sandbox:
@@ -30,7 +34,8 @@ class Sandbox:
 
     `path` keeps their data in a file. `approval_url` is where
     `order.item.status.updated` is delivered; `order_service_url` is what the shop's
-    action calls.
+    action calls. With `is_lifelike` consumers are late, and the shopcart checks stock,
+    as in the real services.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Sandbox:
         approval_url: str | None = None,
         order_service_url: str = "",
         is_fed_by_broker: bool = False,
+        is_lifelike: bool = False,
     ) -> None:
         self.order_service_url = order_service_url
         self.store = Store(path)
@@ -52,10 +58,20 @@ class Sandbox:
         }
         if approval_url:
             consumers["approval_handler"] = post_events_to(approval_url)
-        self.sink = EventSink(self.store, consumers, is_fed_by_broker=is_fed_by_broker)
+        self.sink = EventSink(
+            self.store,
+            consumers,
+            is_fed_by_broker=is_fed_by_broker,
+            delays=LIFELIKE_DELAYS if is_lifelike else {},
+        )
+        self.switches = Switches(stock_check=is_lifelike)
+        self.variations = product.ReadCache(self.switches)
+        products = product.ReadCache(self.switches)
         routes = {
-            "shopcart": shopcart.shopcart_routes(self.store),
-            "product": product.product_routes(self.store),
+            "shopcart": shopcart.shopcart_routes(
+                self.store, self.switches, self.variations
+            ),
+            "product": product.product_routes(self.store, self.variations, products),
             "shop": shop.shop_routes(self.store, lambda: self.order_service_url),
             "analytics": analytics.analytics_routes(self.store),
             "sink": sink_routes(self.sink),
@@ -64,9 +80,14 @@ class Sandbox:
             name: self.traffic.watch(name, make_app(name, routes[name]))
             for name in SIBLINGS
         }
-        self._control = make_app(
-            "control", control_routes(self.store, self.traffic, self.sink)
+        control = control_routes(
+            self.store,
+            self.traffic,
+            self.sink,
+            self.switches,
+            (self.variations, products),
         )
+        self._control = make_app("control", control)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"

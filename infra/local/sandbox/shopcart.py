@@ -1,8 +1,8 @@
 """The sandbox's shopcart service: carts by `X-User-ID`, emptied by `order.created`.
 
 Adding what is in the cart already makes a second line, and an `order.created` without
-nested `data` is silently ignored. A new quantity is checked against the product
-service's read cache, where `product.cache_stock` has set one.
+nested `data`, or without a cart, is silently ignored. A new quantity may be checked,
+through the product service's read cache.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from infra.local.sandbox.product import find_cached_stock
+from infra.local.sandbox.product import ReadCache, find_variation
 from infra.local.sandbox.routes import (
     Route,
     body_field,
@@ -22,14 +22,19 @@ from infra.local.sandbox.routes import (
     reply,
 )
 from infra.local.sandbox.store import Store
+from infra.local.sandbox.switches import Switches
 
 
-def shopcart_routes(store: Store) -> list[Route]:
-    """Return the routes, relative to the service's base URL."""
+def shopcart_routes(store: Store, switches: Switches, cache: ReadCache) -> list[Route]:
+    """Return the routes, relative to the service's base URL.
+
+    `cache` is the product service's, of variations.
+    """
+    change_line = partial(_change_line, store, switches, cache)
     return [
         ("GET", "/api/mycart/", partial(_read_cart, store)),
         ("POST", "/api/mycart/items/", partial(_add_line, store)),
-        ("PUT", "/api/items/<int:line_id>", partial(_change_line, store)),
+        ("PUT", "/api/items/<int:line_id>", change_line),
         ("DELETE", "/api/items/<int:line_id>", partial(_remove_line, store)),
     ]
 
@@ -38,6 +43,8 @@ def hear_event(store: Store, event: dict[str, Any]) -> None:
     """Empty the cart of the user who has ordered; the cart itself and its id stay."""
     data = event.get("data")
     if event.get("event_type") != "order.created" or not isinstance(data, dict):
+        return
+    if data["cart_id"] is None:  # ordered by hand
         return
     with store.transaction() as connection:
         connection.execute(
@@ -99,7 +106,9 @@ def _add_line(store: Store) -> Response:
     return reply(line, 201)
 
 
-def _change_line(store: Store, line_id: int) -> Response:
+def _change_line(
+    store: Store, switches: Switches, cache: ReadCache, line_id: int
+) -> Response:
     quantity = body_field("quantity")
     if not is_int(quantity, at_least=1):
         return complain(422, "quantity must be at least 1")
@@ -107,14 +116,24 @@ def _change_line(store: Store, line_id: int) -> Response:
         variation = _variation_of(connection, line_id)
     if variation is None:
         return complain(404, "Cart item not found")
-    in_stock = find_cached_stock(store, variation)
-    if in_stock is not None and quantity > in_stock:
-        return complain(400, f"Not enough stock. Available: {in_stock}")
+    if switches.stock_check and (reason := _refusal(store, cache, variation, quantity)):
+        return complain(400, reason)
     with store.transaction() as connection:
         connection.execute(
             "UPDATE cart_line SET quantity = ? WHERE id = ?", (quantity, line_id)
         )
     return reply({"id": line_id, "quantity": quantity})
+
+
+def _refusal(
+    store: Store, cache: ReadCache, variation: str, quantity: int
+) -> str | None:
+    """Return why there is not enough in stock, by whatever row the cache holds."""
+    row = find_variation(store, variation)
+    if row is None:
+        return "Variation not found"
+    amount = cache.read(row)["amount"]
+    return f"Not enough stock. Available: {amount}" if quantity > amount else None
 
 
 def _remove_line(store: Store, line_id: int) -> Response:

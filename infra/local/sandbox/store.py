@@ -35,10 +35,6 @@ CREATE TABLE IF NOT EXISTS variation (
     price TEXT,
     is_nested INTEGER NOT NULL DEFAULT 1  -- 0: "product" is null in every response
 );
-CREATE TABLE IF NOT EXISTS cached_stock (  -- what the product's read cache holds
-    variation_id TEXT PRIMARY KEY,
-    amount INTEGER NOT NULL
-);
 CREATE TABLE IF NOT EXISTS shop_row (
     order_item_id INTEGER PRIMARY KEY,
     order_id INTEGER NOT NULL,
@@ -108,7 +104,6 @@ class Store:
                 "cart_line",
                 "cart",
                 "variation",
-                "cached_stock",
                 "product",
                 "shop_row",
                 "completed_order",
