@@ -30,11 +30,13 @@ HOP_BY_HOP = {
 }
 
 
-def forward_to(url: str) -> "WSGIApplication":
+def forward_to(url: str, *, keeps_host: bool = True) -> "WSGIApplication":
     """Return an app that passes each request on to `url`, and the response back.
 
-    Where nobody answers it is a 502 that names the address to whoever runs this.
+    Unless `keeps_host`, the host is that of `url`. If nothing answers there, it is a
+    502 that names the address to whoever runs this.
     """
+    dropped = HOP_BY_HOP if keeps_host else HOP_BY_HOP | {"host"}
     pool = PoolManager(maxsize=CONNECTIONS)
     timeout = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 
@@ -52,7 +54,7 @@ def forward_to(url: str) -> "WSGIApplication":
                 headers={
                     name: value
                     for name, value in request.headers
-                    if value and name.lower() not in HOP_BY_HOP
+                    if value and name.lower() not in dropped
                 },
                 timeout=timeout,
                 retries=False,

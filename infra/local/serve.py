@@ -46,7 +46,8 @@ def _gateway(arguments: argparse.Namespace) -> Iterator[HttpServer]:
     gateway = Gateway()
     where = dict(arguments.function)
     gateway.functions = {name: forward_to(url) for name, url in where.items()}
-    gateway.sandbox = forward_to(arguments.sandbox)
+    # It serves its own host names only, as the gateway does.
+    gateway.sandbox = forward_to(arguments.sandbox, keeps_host=False)
     server = HttpServer(guarded(gateway), arguments.port, arguments.host)
     try:
         yield server

@@ -135,6 +135,16 @@ def test_a_request_arrives_as_it_was_sent(gateway: http.client.HTTPConnection) -
     assert told["headers"]["x-user-id"] == "somebody"
 
 
+def test_a_function_sees_the_client_s_host_and_the_sandbox_its_own(
+    gateway: http.client.HTTPConnection,
+) -> None:
+    told = json.load(ask(gateway, "/api/orders/"))["headers"]["host"]
+    assert told == f"127.0.0.1:{gateway.port}"
+    told = json.load(ask(gateway, "/sandbox/queues"))["headers"]["host"]
+    assert told.startswith("127.0.0.1:")
+    assert told != f"127.0.0.1:{gateway.port}"
+
+
 def test_any_letters_survive_in_a_path(gateway: http.client.HTTPConnection) -> None:
     told = json.load(ask(gateway, "/api/orders/caf%C3%A9%20%25/"))
     assert told["path"] == "/api/orders/café %/"
