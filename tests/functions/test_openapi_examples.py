@@ -114,6 +114,12 @@ APPROVED = (
     "UPDATE orders SET is_complete = true, is_approved = true, approved_at = now()"
     " RETURNING id"
 )
+FULL = (
+    "WITH i AS (INSERT INTO order_items (id, order_id, user_id, quantity, price,"
+    " product_variation) OVERRIDING SYSTEM VALUE SELECT id + n, order_id, user_id, 1,"
+    " 5, gen_random_uuid() FROM order_items, generate_series(1, 999) n RETURNING id)"
+    " SELECT count(*) FROM i"
+)
 PROVOKED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "invalid-request": ("create_item", {}, {"json": {"order": 0}}),
     "unauthenticated": ("get_order", {}, {"user": "nobody"}),
@@ -127,6 +133,7 @@ PROVOKED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "illegal-transition": ("set_item_status", {"sql": MOVED.format(4)}, {}),
     "order-not-complete": ("patch_order", {}, {"json": {"is_approved": True}}),
     "order-approved": ("create_item", {"sql": APPROVED}, {}),
+    "order-full": ("create_item", {"sql": FULL}, {}),
     "order-shipped": ("delete_order", {"sql": MOVED.format(2)}, {}),
     "item-not-open": ("delete_item", {"sql": MOVED.format(2)}, {}),
     "item-unavailable": ("create_item", {"stock": 1}, {}),
