@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,12 +52,21 @@ check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, 
 	@# and goes on, unless AUDIT=required. A known vulnerability always fails.
 	@$(MAKE) --no-print-directory -j2 ARGS= AUDIT=$(or $(AUDIT),possible) secrets audit
 	@$(BIN)/pip-licenses >/dev/null
+	@$(MAKE) --no-print-directory ARGS= static
+	@$(BIN)/python -m tests.support.terraform fmt validate
+	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
+
+static: $(STAMP) ## only format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m tests.support.terraform fmt validate
-	@$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
+
+# What needs no server, and holds documents, events, layers and files to their rules.
+QUICK := tests/unit $(patsubst %,tests/contract/test_%.py,openapi asyncapi events documented \
+	layers tooling public_names docs_configuration gateway)
+quick: static ## the gate of a minute or two: format, lint, types, layers, rules, documents
+	@$(BIN)/python $(PYTEST) -q $(QUICK) $(ARGS)
 
 graph: $(STAMP) ## draw who imports whom in common/ (ARGS=--json)
 	@$(BIN)/python -m infra.graph $(ARGS)

@@ -36,9 +36,9 @@ def describe_change(
         sentences.append("The metadata changes.")
     bus = Bus(tuple(destinations))
     for entry in change.history:
-        if entry.kind == "item.changed":  # its quantity, above
-            continue
-        sentences += [_entry(entry), *_events(entry, bus)]
+        if entry.kind != "item.changed":  # its quantity, above
+            sentences.append(_entry(entry))
+        sentences += _events(entry, bus)
     if change.is_complete and not change.order.is_approved and not change.is_deletion:
         sentences.append("The order is then complete, and is approved by itself.")
     return sentences

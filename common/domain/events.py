@@ -23,6 +23,11 @@ ORDER_DELETED: Final = "order.deleted"
 ANALYTICS_NOTIFICATION = "analytics.order.completed"
 
 ANALYTICS = "analytics"
+# What the bus carries. A subscription without a filter brings all of it to approval,
+# which knows by this what is this service's own.
+ON_BUS = frozenset(
+    {ORDER_CREATED, ITEM_CREATED, STATUS_UPDATED, ORDER_APPROVED, ORDER_DELETED}
+)
 # Events that have consumers: one that reaches no queue is worth a warning.
 EXPECTED = frozenset({ORDER_CREATED, ITEM_CREATED})
 

@@ -19,16 +19,6 @@ from common.domain.model import MAX_ID
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
-# The events of this service. A subscription without a filter delivers all of them.
-OWN_TYPES = frozenset(
-    {
-        events.ORDER_CREATED,
-        events.ITEM_CREATED,
-        events.STATUS_UPDATED,
-        events.ORDER_APPROVED,
-        events.ORDER_DELETED,
-    }
-)
 
 # The largest event, in any envelope; a larger body is not parsed. `order.created` of a
 # full order has some 82,000 bytes, and a third more in base64.
@@ -101,7 +91,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Incoming:
         raise UnreadableError(f"the body has no event_type{hint}")
     if not isinstance(event_type, str):
         raise UnreadableError("event_type must be a string")
-    if event_type not in OWN_TYPES:
+    if event_type not in events.ON_BUS:
         quoted = repr(event_type[:_QUOTED])
         raise UnreadableError(f"event_type {quoted} is foreign: none of this service's")
     if event_type != events.STATUS_UPDATED:
@@ -232,7 +222,7 @@ def _order_id(layer: Layer) -> int | None:
     nested = layer.get("data")  # order.created keeps it there, as an int
     values = [layer.get(name) for name in _ORDER_IDS]
     values += [nested.get("order_id")] if isinstance(nested, dict) else []
-    if _text(layer, "ce-type") in OWN_TYPES:  # in our events, the subject is the order
+    if _text(layer, "ce-type") in events.ON_BUS:  # then the subject is the order
         values.append(layer.get("ce-subject"))
     texts = (str(value) if isinstance(value, int) else value for value in values)
     return next(filter(None, map(_number, texts)), None)

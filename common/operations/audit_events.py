@@ -10,7 +10,7 @@ from common.domain.model import ItemStatus
 from common.messaging.event_rows import found
 from common.operations.audit_checks import HISTORY, RANGE
 from common.store.reads import MOMENT
-from common.store.timeline import EVENT_TYPE
+from common.store.timeline import EVENT_TYPE, IS_SILENT
 
 _FOUND = found(RANGE, " AND source = 'outbox'")
 
@@ -21,7 +21,7 @@ WITH {HISTORY},
 due AS (  -- must the change have caused an event? null: not known any more
   SELECT h.*, CASE
     WHEN h.kind IN ('order.approved', 'order.deleted') THEN true
-    WHEN h.kind = 'item.changed' THEN false
+    WHEN {IS_SILENT.format("h")} THEN false
     WHEN h.kind = 'order.created' THEN CASE WHEN o.id IS NOT NULL
       THEN o.cart_id IS NOT NULL END
     WHEN i.id IS NOT NULL THEN i.shop_id IS NOT NULL AND i.product_id IS NOT NULL
@@ -113,9 +113,12 @@ lines AS MATERIALIZED (
   GROUP BY p.order_id
 ),
 delivered AS MATERIALIZED (
-  SELECT order_id, count(*) AS items,
-    array_agg('"id":"' || item_id || '","quantity"') AS members
-  FROM item_past WHERE status = {ItemStatus.DELIVERED} AND removed = 0 GROUP BY order_id
+  SELECT p.order_id, count(*) AS items, array_agg('"id":"' || p.item_id
+    || '","quantity":' || coalesce(i.quantity || ',"product_variation":"'
+    || i.product_variation || '","price":"' || round(i.price / 100.0, 2) || '"', '')
+    ) AS members
+  FROM item_past p LEFT JOIN i ON i.order_id = p.order_id AND i.id = p.item_id
+  WHERE p.status = {ItemStatus.DELIVERED} AND p.removed = 0 GROUP BY p.order_id
 ),
 matched AS MATERIALIZED (
   SELECT f.*, w.entry_id, w.kind, {_EXPECTED_TYPE} AS expected_type,

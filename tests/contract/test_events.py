@@ -7,18 +7,21 @@ are part of the letter.
 import json
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import CheckConstraint
 
 from common.database import tables
-from common.domain import events, orders
-from common.domain.model import Event, Ids, ItemStatus
+from common.domain import approval, events, orders
+from common.domain.model import Actor, Event, Ids, ItemStatus
+from common.publishing.rabbitmq_connection import EXCHANGE
 from common.store import timeline
 from tests.support import bodies
-from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order
+from tests.support.factories import CREATED_AT, NOW, OWNER, item, line, order, snapshot
 
+ROOT = Path(__file__).parents[2]
 APPROVED = events.order_approved(order(), NOW)
 ORDER = {"order_id": "4", "user_id": bodies.USER}
 # Each event with its type and body.
@@ -84,20 +87,50 @@ def test_an_event_has_its_type_its_order_and_its_body_to_the_letter(
 
 
 def test_no_event_is_missing_here() -> None:
+    published = events.ON_BUS | {events.ANALYTICS_NOTIFICATION}
     named = {
         value
         for name, value in vars(events).items()
         if name.isupper() and isinstance(value, str) and "." in value
     }
-    assert {type_ for _, type_, _ in EVERY_EVENT} == named
+    assert named == published, "correct ON_BUS in common/domain/events.py"
+    assert {type_ for _, type_, _ in EVERY_EVENT} == published, "add it to EVERY_EVENT"
 
 
-def test_every_kind_of_history_has_the_event_that_tells_of_it() -> None:
+# What each rule of an order does; together, every kind of step.
+CHANGES = [
+    orders.new_order(OWNER, [line()], Ids(4, [11], CREATED_AT), cart_id=42),
+    orders.add_item(snapshot(), item(), Actor(OWNER)),
+    orders.set_status(snapshot(item()), 9, ItemStatus.SHIPPED, Actor(OWNER)),
+    orders.set_quantity(snapshot(item()), 9, 3, Actor(OWNER)),
+    orders.remove_item(snapshot(item()), 9, Actor(OWNER)),
+    orders.delete_order(snapshot(item()), Actor(OWNER)),
+    approval.decide(snapshot(ItemStatus.DELIVERED)),
+]
+
+
+def test_every_step_publishes_the_event_of_its_kind() -> None:
+    kinds = set()
+    for change in CHANGES:
+        assert change
+        for entry in change.history:
+            kinds.add(entry.kind)
+            told = [each.type for each in entry.events if not each.destination]
+            due = timeline.EVENTS_BY_KIND[entry.kind]
+            assert told == ([due] if due else []), (
+                f"{entry.kind}: correct EVENTS_BY_KIND in common/store/timeline.py"
+            )
+    assert kinds == timeline.EVENTS_BY_KIND.keys(), "add what causes it to CHANGES"
+
+
+def test_every_kind_of_history_is_known_to_announce_something_or_nothing() -> None:
     checks = {str(each.name): each for each in tables.order_history.constraints}
     allowed = checks["order_history_kind_check"]
     assert isinstance(allowed, CheckConstraint)
     kinds = set(re.findall(r"'([a-z.]+)'", str(allowed.sqltext)))
-    assert kinds - {"item.changed"} == set(timeline.EVENTS_BY_KIND)
+    assert kinds == timeline.EVENTS_BY_KIND.keys(), (
+        "correct EVENTS_BY_KIND in common/store/timeline.py"
+    )
 
 
 def test_every_event_has_a_uuid_of_its_own() -> None:
@@ -105,8 +138,14 @@ def test_every_event_has_a_uuid_of_its_own() -> None:
     assert len({str(uuid.UUID(event.id)) for event in twice}) == 2
 
 
-def test_somebody_is_known_to_listen_to_what_the_siblings_queues_are_bound_to() -> None:
-    assert {"order.created", "order.item.created"} == events.EXPECTED
+def test_an_event_is_expected_to_be_heard_if_a_siblings_queue_is_bound_to_it() -> None:
+    given = json.loads((ROOT / "infra" / "rabbitmq" / "definitions.json").read_text())
+    heard = {
+        each["routing_key"]
+        for each in given["bindings"]
+        if each["source"] == EXCHANGE and each["destination"] != "order_approval"
+    }
+    assert heard == events.EXPECTED, "correct EXPECTED in common/domain/events.py"
 
 
 # Traps.

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from infra.local.gateway import function_of
+from tests.support.access import BODIES
+from tests.support.documented import about_one
 from tests.support.observed import nothing_written, problem, refused_field
 from tests.support.service import Service, new_user
 from tests.support.shared import service_of_file
@@ -191,35 +194,23 @@ NOBODYS_IDS = [
 KEYS = ["", "a" * 256, "é", "a\tb", "a\x7fb", "ключ", "\x00", "a\x01"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "/api/orders/{}/", None),
-        ("GET", "/api/orders/{}/timeline/", None),
-        ("PATCH", "/api/orders/{}/", {"metadata": {"a": "1"}}),
-        ("DELETE", "/api/orders/{}/", None),
-        ("GET", "/api/order-items/{}/", None),
-        ("PATCH", "/api/order-items/{}/", {"quantity": 3}),
-        ("DELETE", "/api/order-items/{}/", None),
-        ("PATCH", "/api/order-items/{}/status/", {"status": 2}),
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "told"), [*about_one()])
 def test_an_id_that_nobody_can_have_is_404_and_nothing_is_written(
     service: Service,
     order: dict[str, Any],
     method: str,
     path: str,
-    body: dict[str, Any] | None,
+    told: dict[str, Any],
 ) -> None:
     assert order["id"] == 1
+    kwargs = {"json": BODIES[told["operationId"]]} if "requestBody" in told else {}
     with nothing_written(service):
-        function = "item_status" if "status" in path else "orders_crud"
-        kwargs = {} if body is None else {"json": body}
-        for item_id in NOBODYS_IDS:
+        for nobodys in NOBODYS_IDS:
+            address = path.replace("{id}", nobodys)
             response = service.call(
-                function, method, path.format(item_id), user=USER, **kwargs
+                function_of(path), method, address, user=USER, **kwargs
             )
-            assert response.status_code == 404, item_id
+            assert response.status_code == 404, nobodys
             problem(response, 404, "not-found")
 
 

@@ -8,6 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from infra.local.gateway import function_of
+from tests.support.documented import path_of, reads_of_one
 from tests.support.observed import nothing_written, problem, refused_field
 from tests.support.service import Service
 from tests.support.shared import service_of_file
@@ -120,6 +121,7 @@ def test_writes_and_reads_agree_on_tag(service: Service, user: str, write: str) 
     assert response.headers["ETag"] != before
 
 
+Reads = pytest.mark.parametrize("path", reads_of_one())
 HELD = ["{tag}", "W/{tag}", "*", '"x", {tag}', '{tag},"x"', '"x" ,\tW/{tag} , "y"']
 HELD += [
     "W/{tag} ,",
@@ -133,11 +135,11 @@ HELD += [
 EMPTY = ["", ",", " , ,\t,"]
 
 
-@pytest.mark.parametrize("path", [order_path, item_path])
+@Reads
 def test_what_the_caller_has_already_is_304_without_a_body(
-    service: Service, user: str, path: Callable[..., str]
+    service: Service, user: str, path: str
 ) -> None:
-    address = path(service.ordered(user))
+    address = path_of(path, service.ordered(user))
     current = tag(service, user, address)
     for form in HELD:
         headers = {"If-None-Match": form.format(tag=current)}
@@ -149,9 +151,9 @@ def test_what_the_caller_has_already_is_304_without_a_body(
         assert head.status_code == 304
 
 
-@pytest.mark.parametrize("path", [order_path, item_path])
-def test_new_tags_200(service: Service, user: str, path: Callable[..., str]) -> None:
-    address = path(service.ordered(user))
+@Reads
+def test_new_tags_200(service: Service, user: str, path: str) -> None:
+    address = path_of(path, service.ordered(user))
     for form in ('"x"', 'W/"x"', '""', '"*"', '"x", "y"', '"x",,', *EMPTY):
         response = service.crud("GET", address, user, headers={"If-None-Match": form})
         assert (response.status_code, bool(response.data)) == (200, True), form
@@ -200,11 +202,11 @@ def test_tag_that_holds(service: Service, user: str, write: str, form: str) -> N
     assert response.status_code in (200, 204), response.get_data(as_text=True)
 
 
-@pytest.mark.parametrize("path", [order_path, item_path])
+@Reads
 def test_a_malformed_if_none_match_is_a_400_that_names_it(
-    service: Service, user: str, path: Callable[..., str]
+    service: Service, user: str, path: str
 ) -> None:
-    address = path(service.ordered(user))
+    address = path_of(path, service.ordered(user))
     for malformed in ("1", '"open', "*, *", 'w/"a"', '"a" "b"', "W /*", '"a";', "*,"):
         headers = {"If-None-Match": malformed}
         response = service.crud("GET", address, user, headers=headers)

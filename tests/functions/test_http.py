@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from infra.local.gateway import function_of
+from tests.support.documented import operations
 from tests.support.observed import problem
 from tests.support.service import FUNCTIONS, Service
 from tests.support.shared import service_of_file
@@ -20,17 +22,22 @@ ALL = sorted(path.parent.name for path in Path(FUNCTIONS).glob("*/main.py"))
 OF_ORDERS = ("orders_crud", "item_status", "create_order_from_cart")
 
 READS = {"GET", "HEAD"}
+
+
+def documented_routes() -> dict[str, dict[str, set[str]]]:
+    """Return the documented paths and methods of the functions that serve orders."""
+    found: dict[str, dict[str, set[str]]] = {name: {} for name in OF_ORDERS}
+    for method, path, _ in operations():
+        if path.startswith("/api/order"):
+            name = "{item}" if "/order-items/" in path else "{order}"
+            route = path.rstrip("/").replace("{id}", name)
+            methods = found[function_of(path)].setdefault(route, set())
+            methods |= READS if method == "GET" else {method}
+    return found
+
+
 # Each function's paths, without their trailing slash, and methods, beside OPTIONS.
-ROUTES: dict[str, dict[str, set[str]]] = {
-    "orders_crud": {
-        "/api/orders": {*READS, "POST"},
-        "/api/orders/{order}": {*READS, "PATCH", "DELETE"},
-        "/api/orders/{order}/timeline": READS,
-        "/api/order-items": {*READS, "POST"},
-        "/api/order-items/{item}": {*READS, "PATCH", "DELETE"},
-    },
-    "item_status": {"/api/order-items/{item}/status": {"PATCH"}},
-    "create_order_from_cart": {"/api/orders-from-shopcart": {"POST"}},
+ROUTES: dict[str, dict[str, set[str]]] = documented_routes() | {
     "approval_handler": {"/dead-letters": {"POST"}, "/any/path": {"POST"}},
     "outbox_relay": {"/any/path": {"POST"}},
     "api_docs": {

@@ -10,6 +10,7 @@ from sqlalchemy import event
 
 from common import wiring
 from infra.local.sandbox import catalogue
+from tests.support.documented import path_of, reads_of_one
 from tests.support.proxy import Proxy, proxy
 from tests.support.service import Service, new_user
 
@@ -45,9 +46,8 @@ def warm_up(service: Service) -> None:
         first, second = (item["id"] for item in order["items"])
         for path in ("/api/orders/", "/api/order-items/"):
             service.crud("GET", path, user)
-        service.crud("GET", f"/api/orders/{order['id']}/", user)
-        service.crud("GET", f"/api/orders/{order['id']}/timeline/", user)
-        service.crud("GET", f"/api/order-items/{first}/", user)
+        for path in reads_of_one():
+            service.crud("GET", path_of(path, order), user)
         service.move(first, 2)
         service.move(first, 3)
         service.move(second, 4)
@@ -128,10 +128,9 @@ def test_checkout_of_no_cart_takes_none(service: Service, link: Proxy) -> None:
 def test_read_takes_one(service: Service, link: Proxy, lines: int) -> None:
     user = new_user()
     order = service.ordered(user, *[1] * lines)
-    item_id = order["items"][0]["id"]
-    own = f"/api/orders/{order['id']}/"
-    for path in (own, f"{own}timeline/", f"/api/order-items/{item_id}/"):
-        assert cost(link, lambda path=path: service.crud("GET", path, user)) <= 1
+    for path in (path_of(each, order) for each in reads_of_one()):
+        taken = cost(link, lambda path=path: service.crud("GET", path, user))
+        assert taken <= 1, path
 
 
 @pytest.mark.parametrize("path", ["/api/orders/", "/api/order-items/"])

@@ -317,7 +317,11 @@ def url(postgres_url: str) -> Iterator[str]:
 
 def test_every_statement_is_looked_at() -> None:
     all_statements()
-    assert STATEMENTS.keys() - OF_MANY == USES.keys()
+    missing = STATEMENTS.keys() - OF_MANY - USES.keys()
+    assert not missing, (
+        f"add each to USES, with values that the filled tables have: {missing}"
+    )
+    assert not USES.keys() - STATEMENTS.keys(), "USES has statements that are gone"
 
 
 def test_no_statement_reads_or_sorts_more_than_it_needs(url: str) -> None:

@@ -21,6 +21,8 @@ from tests.support.service import Service
 # So far from any id that its digits occur in no answer but as this id.
 FAR = 7_000_000_000
 REFUSALS = ("401", "403", "404")
+# What a body calls the id of the order or item that it is about.
+ID_NAMES = ("id", "order", "order_id", "item")
 SLUGS = {"401": "unauthenticated", "403": "forbidden", "404": "not-found"}
 
 # What is sent to an operation that has a body; an id of 0 is the order's.
@@ -217,10 +219,11 @@ class Access:
             assert target.item not in {row["item_id"] for row in found}, "it is there"
             return
         body = response.get_json()
-        if operation.name == "get_timeline":
-            assert target.item in {step["item"] for step in body}, body
-            return
-        assert target.order in (body["id"], body.get("order")), body
+        shown = body if isinstance(body, list) else [body]
+        ids = {each.get(name) for each in shown for name in ID_NAMES}
+        assert ids & {target.order, target.item}, (
+            f"it names no id of the target: {body}"
+        )
 
     # States.
 

@@ -26,13 +26,7 @@ from tests.support.rabbitmq import EXCHANGE, Broker
 
 PATIENCE_SECONDS = 30
 MOMENT_SECONDS = 0.2  # for a surplus to show
-TYPES = (
-    events.ORDER_CREATED,
-    events.ITEM_CREATED,
-    events.STATUS_UPDATED,
-    events.ORDER_APPROVED,
-    events.ORDER_DELETED,
-)
+TYPES = sorted(events.ON_BUS)
 
 
 @dataclass(frozen=True, kw_only=True)

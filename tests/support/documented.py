@@ -16,15 +16,6 @@ from werkzeug.test import TestResponse
 
 from common.api_docs import documents
 
-CLOSED = (
-    "CartRepair",
-    "CheckoutReply",
-    "Item",
-    "Order",
-    "ProblemType",
-    "TimelineEntry",
-    "TimelineEvent",
-)
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # What HTTP itself brings along, and what is the same for all replies or pages.
 UNREMARKABLE = {
@@ -41,10 +32,14 @@ UNREMARKABLE = {
 
 @functools.cache
 def closed_document() -> dict[str, Any]:
-    """Return the document, with no room for fields that it does not name."""
+    """Return the document, with no room for fields that it does not name.
+
+    Kinds of problems add members to `Problem`, so those stay open.
+    """
     found = copy.deepcopy(documents.parsed("openapi"))
-    for name in CLOSED:
-        found["components"]["schemas"][name]["additionalProperties"] = False
+    for name, schema in found["components"]["schemas"].items():
+        if "properties" in schema and not name.endswith("Problem"):
+            schema["additionalProperties"] = False
     return found
 
 
@@ -73,6 +68,22 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield method, path and operation of everything that is documented."""
     for method, path, operation in documents.operations(closed_document()):
         yield method.upper(), path, operation
+
+
+def about_one() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield method, path and operation of all that is about one order or item."""
+    yield from (each for each in operations() if "{id}" in each[1])
+
+
+def reads_of_one() -> list[str]:
+    """Return the paths at which one order or item, or a part of it, is read."""
+    return [path for method, path, _ in about_one() if method == "GET"]
+
+
+def path_of(path: str, order: Mapping[str, Any]) -> str:
+    """Return a documented path with the id of the order, or of its first item."""
+    subject = order["items"][0] if "/order-items/" in path else order
+    return path.replace("{id}", str(subject["id"]))
 
 
 def example_of(schema: dict[str, Any]) -> Any:
