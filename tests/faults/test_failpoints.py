@@ -24,7 +24,7 @@ ROOT = FUNCTIONS.parent
 # Comments, in which quotes mean nothing, and text.
 NO_CODE = re.compile(r"--.*|'[^']*'")
 WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|nextval|pg_notify)\b")
-ENVIRON = POSTGRES | RABBITMQ | SERVICES
+ENVIRON = POSTGRES | RABBITMQ | SERVICES | {"OPS_IDENTITY": "header"}
 # Where SQL may be made without a name: schema, and the maker of names itself.
 UNNAMED = {"common/database/tables.py", "common/database/engine.py"}
 
