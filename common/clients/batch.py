@@ -77,8 +77,9 @@ class UpstreamResponse(Struct, frozen=True):
         except _UNDECODABLE:
             return None
         words = refusal.detail
-        text = words if isinstance(words, str) else self.body.decode()
-        return text[:MAX_DETAIL_CHARACTERS]
+        if not isinstance(words, str):  # msgspec does not check fields that it ignores
+            words = self.body.decode(errors="replace")
+        return words[:MAX_DETAIL_CHARACTERS]
 
     def is_success(self, *statuses: int) -> bool:
         """Return whether the service itself succeeded with one of `statuses`."""

@@ -170,21 +170,33 @@ class RequestedLine(Protocol):
     quantity: int
 
 
+LINE_PATH = "items[{}].product_variation"
+
+
 def price(
-    requested: Sequence[RequestedLine], variations: Mapping[UUID, Variation | None]
+    requested: Sequence[RequestedLine],
+    variations: Mapping[UUID, Variation | None],
+    path: str = LINE_PATH,
 ) -> list[Line]:
     """Return the lines of an order without a cart, checked and priced.
 
-    Lines of the same variation become one. Raise InvalidRequestError if a variation
-    does not exist, ItemUnavailableError if it cannot be sold in this quantity.
+    Lines of the same variation become one. Raise InvalidRequestError naming every
+    variation that does not exist by its path in the body, with the line's index in it;
+    ItemUnavailableError if one cannot be sold in this quantity.
     """
+    errors = {
+        path.format(index): [f"{line.product_variation} does not exist"]
+        for index, line in enumerate(requested)
+        if variations.get(line.product_variation) is None
+    }
+    if errors:
+        raise InvalidRequestError.of_all(errors)
     totals: dict[UUID, int] = {}
     for line in requested:
         id_ = line.product_variation
         totals[id_] = totals.get(id_, 0) + line.quantity
     return [
-        _sellable(variations.get(id_), quantity, id_)
-        for id_, quantity in totals.items()
+        _sellable(variations[id_], quantity, id_) for id_, quantity in totals.items()
     ]
 
 
@@ -225,12 +237,9 @@ def selling_price_minor(
 
 def _sellable(variation: Variation | None, quantity: int, id_: UUID) -> Line:
     checked = check_line(variation, quantity)
-    if isinstance(checked, Line):
-        return checked
-    if checked.reason == "not_found":
-        rule = f"{id_} does not exist"
-        raise InvalidRequestError.of("product_variation", rule)
-    raise _unavailable(checked, id_)
+    if isinstance(checked, Problem):
+        raise _unavailable(checked, id_)
+    return checked
 
 
 def _unavailable(problem: Problem, id_: UUID) -> ItemUnavailableError:

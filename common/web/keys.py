@@ -20,7 +20,7 @@ def claims(user_id: UUID) -> list[Claim]:
     if key is None:
         return []
     if not 1 <= len(key) <= MAX_KEY_LENGTH or not re.fullmatch(r"[ -~]+", key):
-        rule = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
+        rule = f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters"
         raise InvalidRequestError.of("Idempotency-Key", rule)
     path = request.path.rstrip("/")
     return [by_header(user_id, key, path, request.get_data())]

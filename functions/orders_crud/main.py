@@ -145,7 +145,7 @@ def create_item() -> Response:
             before = load(connection, target)
         orders.check_not_approved(before)
         variations = _get_variations(user_id, [body.product_variation])
-        [line] = checkout.price([body], variations)
+        [line] = checkout.price([body], variations, "product_variation")
 
         item = orders.new_item(body.order, ids.item_ids[0], line)
         created = _created(f"/api/order-items/{item.id}/", item)

@@ -34,6 +34,12 @@ REFUSED = answers('{"detail": "Not enough stock. Available: 2"}', 400)
             Outcome.REFUSED,
             (409, "x" * 300),
         ),
+        (
+            answers('{"detail": ["no"], "x": "\udcff"}', 400),
+            5,
+            Outcome.QUANTITY_REFUSED,
+            (400, '{"detail": ["no"], "x": "\ufffd"}'),
+        ),
         # Whatever does not come from the shopcart itself may have been done, or not.
         (answers(PAGE, 400), 5, Outcome.UNKNOWN, (400, None)),
         (answers(PAGE, 200), 5, Outcome.UNKNOWN, (200, None)),

@@ -158,8 +158,10 @@ def test_order_approved_meanwhile_takes_no_item(service: Service, user: str) -> 
 def test_unknown_variation_is_400_that_names_it(service: Service, user: str) -> None:
     order = service.ordered(user)
     with nothing_written(service):
-        response = add(service, user, order=order["id"], product_variation=new_user())
-        refused_field(response, "product_variation")
+        unknown = new_user()
+        response = add(service, user, order=order["id"], product_variation=unknown)
+        body = problem(response, 400, "invalid-request")
+        assert body["errors"] == {"product_variation": [f"{unknown} does not exist"]}
 
 
 @pytest.mark.parametrize("missing", ["order", "product_variation"])

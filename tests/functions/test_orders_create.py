@@ -179,13 +179,20 @@ def test_what_cannot_be_sold_is_409_with_the_reason_and_nothing_is_written(
             assert (told["reason"], told["product_variation"]) == (reason, bad), path
 
 
-def test_absent_variation_is_400_that_names_it(service: Service, user: str) -> None:
+def test_every_absent_variation_is_named_by_its_place(
+    service: Service, user: str
+) -> None:
+    known = service.sandbox.add_article()
+    sold_out = service.sandbox.add_article(amount=0)
+    unknown = [new_user(), new_user()]
+    variations = [known, unknown[0], sold_out, unknown[1], unknown[0]]
+    body = {"items": [{"product_variation": each} for each in variations]}
     with nothing_written(service):
-        unknown = new_user()
-        body = {"items": [{"product_variation": unknown}]}
         response = service.crud("POST", "/api/orders/", user, json=body)
-        refused_field(response, "product_variation")
-        assert unknown in response.get_json()["detail"]
+    assert problem(response, 400, "invalid-request")["errors"] == {
+        f"items[{n}].product_variation": [f"{variations[n]} does not exist"]
+        for n in (1, 3, 4)
+    }
 
 
 def test_metadata_is_taken_up_to_its_limits(service: Service, user: str) -> None:

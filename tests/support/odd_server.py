@@ -23,8 +23,11 @@ def says(text: str) -> Reply:
 
 
 def answers(body: str, status: int = 200, *headers: str) -> Reply:
-    """Send a whole response, after which the connection may be used again."""
-    content = body.encode()
+    """Send a whole response, after which the connection may be used again.
+
+    A body that is not UTF-8 has its other bytes as `surrogateescape` reads them.
+    """
+    content = body.encode(errors="surrogateescape")
     length = f"Content-Length: {len(content)}"
     head = "\r\n".join([f"HTTP/1.1 {status} X", length, *headers, "", ""])
     return lambda link: link.sendall(head.encode() + content)

@@ -36,8 +36,10 @@ def from_cart(variations: Variations, wanted: int) -> str | None:
 
 def refusal(error: ServiceError) -> str:
     if isinstance(error, InvalidRequestError):
-        assert error.errors is not None
-        assert set(error.errors) == {"product_variation"}
+        assert error.errors
+        assert {path.rpartition(".")[2] for path in error.errors} == {
+            "product_variation"
+        }
         return "not_found"
     assert isinstance(error, ItemUnavailableError)
     assert error.extra.keys() == {"reason", "product_variation"}
