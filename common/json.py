@@ -69,35 +69,58 @@ Violation = tuple[str, str]  # the path, and the rule that is broken there
 
 
 def _violations(value: Raw, shape: Shape, path: str) -> Iterator[Violation]:
-    """Yield each error of a value; its parts are decoded once for each level."""
-    if _is_valid(value, shape):
-        return
+    """Yield each error of a value; its parts are decoded once for each level.
+
+    A value is validated as a whole only where no part of it explains why it is invalid.
+    Of an object that is too large, the first MAX_ERRORS keys are looked at.
+    """
     bounded = _without_null(shape)
     plain = get_args(bounded)[0] if _origin(bounded) is Annotated else bounded
     kind = _origin(plain) or plain
-    is_struct = inspect.is_struct_type(kind)
-    container: Shape = list[Raw] if kind is list else dict[str, Raw]
-    must_be = f"must be {_words(_info(shape))}"
-    if not (is_struct or kind in (list, dict)) or not _is_valid(value, container):
-        yield path, must_be
+    parts = _parts(value, kind)
+    if parts is None:
+        if not _is_valid(value, shape):
+            yield path, _must_be(shape)
         return
 
-    parts: Any = _decoder(container).decode(value)
     limit: int | None = getattr(_info(bounded), "max_length", None)
     is_explained = limit is not None and len(parts) > limit
     if is_explained:
-        yield path, must_be
-    if is_struct:
-        found = _in_struct(parts, kind, path)
-    elif kind is dict:
-        found = _in_dict(parts, plain, path)
-    else:
+        yield path, _must_be(shape)
+    if kind is dict:
+        found = _in_dict(dict(islice(parts.items(), MAX_ERRORS)), plain, path)
+    elif kind is list:
         found = _in_list(parts[:limit], plain, path)
+    else:
+        found = _in_struct(parts, kind, path)
     for violation in found:
         is_explained = True
         yield violation
-    if not is_explained:  # of two values for one field, only the last one is in `parts`
+    if not is_explained and not _is_valid(value, shape):
+        # Of two values for one field, only the last one is in `parts`.
         yield path, "must not have the same field twice"
+
+
+def _parts(value: Raw, kind: Shape) -> Any:  # noqa: ANN401 a list or a dict
+    """Return the parts of a list or an object, None if it is not of that kind.
+
+    Of a struct only those that it has, because a body may have many others.
+    """
+    try:
+        if inspect.is_struct_type(kind):
+            fields = _decoder(_raw_fields(kind)).decode(value)
+            return {name: part for name, part in structs.asdict(fields).items() if part}
+        if kind in (list, dict):
+            return _decoder(list[Raw] if kind is list else dict[str, Raw]).decode(value)
+    except msgspec.ValidationError:
+        pass
+    return None
+
+
+@functools.cache
+def _raw_fields(shape: Shape) -> type[msgspec.Struct]:
+    names = [field.encode_name for field in structs.fields(shape)]
+    return msgspec.defstruct("_RawFields", [(name, Raw, Raw()) for name in names])
 
 
 def _in_struct(
@@ -153,6 +176,10 @@ def _without_null(shape: Shape) -> Shape:
     if _origin(shape) in (Union, UnionType):
         [shape] = set(get_args(shape)) - {NoneType, UnsetType}
     return shape
+
+
+def _must_be(shape: Shape) -> str:
+    return f"must be {_words(_info(shape))}"
 
 
 def _words(info: inspect.Type) -> str:  # noqa: PLR0911 a return for each type

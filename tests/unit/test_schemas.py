@@ -117,17 +117,34 @@ def test_broken_json_is_said_to_be_that_whatever_else_is_wrong(body: bytes) -> N
         decode(body, NewItem)
 
 
-def test_the_work_grows_with_the_body_and_no_faster() -> None:
-    def calls(count: int) -> int:
-        lines = [LINE | {"quantity": 0}] + [{**LINE, "x": 1}] * count
-        profile = cProfile.Profile()
-        profile.enable()
-        refused({"items": lines, "metadata": {"x": {"y": lines}}}, NewOrder)
-        profile.disable()
-        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+def calls(body: object) -> int:
+    """Return how many calls it takes to say what is wrong with a new order."""
+    profile = cProfile.Profile()
+    profile.enable()
+    refused(body, NewOrder)
+    profile.disable()
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
 
-    calls(10)
-    assert calls(180) < 25 * calls(10)
+
+def test_the_work_grows_with_the_body_and_no_faster() -> None:
+    def body(count: int) -> object:
+        lines = [LINE | {"quantity": 0}] + [{**LINE, "x": 1}] * count
+        return {"items": lines, "metadata": {"x": {"y": lines}}}
+
+    calls(body(10))
+    assert calls(body(180)) < 25 * calls(body(10))
+
+
+@pytest.mark.parametrize("value", ["", 5])
+@pytest.mark.parametrize("key", ["k{}", "!{}", "{:>050}", "\0{}"])
+def test_work_does_not_grow_with_keys_beyond_the_first_hundred(
+    key: str, value: object
+) -> None:
+    def body(count: int) -> object:
+        return {"metadata": {key.format(n): value for n in range(count)}}
+
+    calls(body(200))
+    assert calls(body(20_000)) < 2 * calls(body(200))
 
 
 def test_limits_of_metadata_are_within_limits() -> None:
