@@ -11,7 +11,13 @@ from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
 # The oldest schema with everything that this code uses; it runs on every later one.
-NEEDED_REVISION = "0008"
+NEEDED_REVISION = "0009"
+# The newest that this release makes; a later one was made by a later release.
+NEWEST_REVISION = "0009"
+
+REVISION = named(
+    "readiness.revision", "SELECT coalesce(max(version_num), '') FROM alembic_version"
+)
 
 # The letters that PostgreSQL itself lists rights with.
 NAMES = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
@@ -59,6 +65,7 @@ _RELAY = _together(
         "sent_events": "rd",
         "dead_letters": "rd",
         "idempotency_records": "rd",
+        "ledger_seals": "raw",
         "retention": "rw",
     },
 )

@@ -25,7 +25,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -147,6 +147,8 @@ order_history = Table(
     Column("actor_kind", Text),
     Column("from_quantity", Integer),
     Column("to_quantity", Integer),
+    # Of the event's body: the first half of its SHA-256. Analytics gets another body.
+    Column("event_digest", LargeBinary),
     CheckConstraint(
         "kind IN ('order.created', 'order.approved', 'order.deleted',"
         " 'item.created', 'item.moved', 'item.removed', 'item.changed')",
@@ -229,7 +231,16 @@ sent_events = Table(
     Index(None, "order_id", "id"),
 )
 
-# Since when a table is complete; older rows may have been deleted.
+# The orders of which the history knew something, a bit for each of 1024 ids:
+# `store/seals.py`.
+ledger_seals = Table(
+    "ledger_seals",
+    metadata,
+    Column("block", BigInteger, primary_key=True, autoincrement=False),
+    Column("orders", BIT(1024), nullable=False),
+)
+
+# Since when a table is complete; older rows may have been deleted, or lack columns.
 retention = Table(
     "retention",
     metadata,

@@ -32,25 +32,39 @@ class EventRow(Struct, frozen=True):
     body: str | None = None
 
 
-def found(orders: str, dead_letters: str = "", *, has_bodies: bool = True) -> str:
+def found(
+    orders: str,
+    dead_letters: str = "",
+    *,
+    has_bodies: bool = True,
+    digest_bytes: int | None = None,
+) -> str:
     """Return the CTE `found`: all rows of some orders' events; see `ROW`.
 
     `orders` is the condition on `order_id`, and `dead_letters` a further one on dead
-    letters. Their bodies are NULL unless `has_bodies`. A dead letter that was replayed
-    is in the place 'replayed', because another row has its event now.
+    letters. Bodies are NULL unless `has_bodies`. With `digest_bytes` there is a column
+    `digest`, the beginning of their SHA-256. A dead letter that was replayed is in the
+    place 'replayed', because another row has its event now.
     """
+    digest = f", substr(sha256({{}}), 1, {digest_bytes}) AS digest"
     return _FOUND.format(
         orders=orders,
         dead_letters=dead_letters,
         body="body" if has_bodies else "NULL",
         bytes="encode(body, 'escape')" if has_bodies else "NULL",
+        digest=digest.format("convert_to(body, 'UTF8')") if digest_bytes else "",
+        bytes_digest=digest.format("body") if digest_bytes else "",
     )
 
 
+# When a pending row `{0}` is due; 'infinity', which the audit reports, is no time.
+AVAILABLE_AT = """'available_at',
+  CASE WHEN isfinite({0}.available_at) THEN {0}.available_at END"""
 # A row of `found` as the JSON of an `EventRow`.
-ROW = """to_jsonb(found) || jsonb_build_object('place', CASE
+ROW = f"""to_jsonb(found) || jsonb_build_object('place', CASE
     WHEN held_since IS NOT NULL THEN 'held'
-    WHEN settled_as IS NOT NULL THEN 'dead' ELSE place END)"""
+    WHEN settled_as IS NOT NULL THEN 'dead' ELSE place END,
+  {AVAILABLE_AT.format("found")})"""
 
 # Those that are sent to, and others that rows are for: what lies between two of the
 # former in the index of what is due, so that nothing passes over what was sent. `name`
@@ -106,17 +120,18 @@ _FOUND = """found AS MATERIALIZED (
     CAST(q.event_id AS text) AS event_id, q.event_type, CAST({body} AS text) AS body,
     q.created_at, q.attempts, q.doubts, q.is_resend, q.available_at, q.sending_since,
     q.held_since, CAST(NULL AS timestamptz) AS sent_at,
-    CAST(NULL AS text) AS settled_as, q.last_error AS reason
+    CAST(NULL AS text) AS settled_as, q.last_error AS reason{digest}
   FROM outbox q WHERE q.order_id {orders}
   UNION ALL
   SELECT 'sent', id, destination, order_id, CAST(event_id AS text), event_type, {body},
-    created_at, attempts, doubts, is_resend, NULL, NULL, NULL, sent_at, NULL, NULL
+    created_at, attempts, doubts, is_resend, NULL, NULL, NULL, sent_at, NULL,
+    NULL{digest}
   FROM sent_events WHERE order_id {orders}
   UNION ALL
   SELECT CASE settled_as WHEN 'replayed' THEN 'replayed' ELSE 'dead' END, id,
     coalesce(destination, ''), order_id, CASE source WHEN 'outbox' THEN event_id END,
     coalesce(event_type, ''), {bytes}, created_at,
     CASE source WHEN 'outbox' THEN CAST(headers -> 'attempts' AS int) END, 0, false,
-    NULL, NULL, NULL, NULL, settled_as, reason
+    NULL, NULL, NULL, NULL, settled_as, reason{bytes_digest}
   FROM dead_letters WHERE order_id {orders}{dead_letters}
 )"""

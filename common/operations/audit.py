@@ -4,20 +4,34 @@ It may run while orders are written: each chunk is read in one snapshot, and eve
 is one transaction, so a write is seen whole or not at all.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct, json
 
+from common.database import readiness
 from common.database.engine import Connection, Engine, connect, transaction
 from common.domain.model import MAX_ID
-from common.errors import BusyError
+from common.errors import BusyError, DatabaseUnavailableError
 from common.operations import acknowledgements, audit_checks, audit_events, restore
 from common.operations.acknowledgements import Acknowledgement
 from common.operations.restore import GivenUp
+from common.store import seals
 
 CHUNK = 5000  # orders
+
+
+class LaterSchemaError(Exception):
+    """A later release has migrated the database, and records more."""
+
+    def __init__(self, revision: str) -> None:
+        """Say which."""
+        super().__init__(
+            f"the schema is at {revision}, and this release knows none after"
+            f" {readiness.NEWEST_REVISION}: audit with the later release's orderctl"
+        )
 
 
 class Difference(Struct, frozen=True):
@@ -113,10 +127,12 @@ def audit(
 ) -> Report:
     """Compare every order whose id is `between` the two, both included.
 
-    It only reads, and keeps at most `limit` differences and as many ambiguous events.
-    Orders created meanwhile are left to the next audit. Raise DatabaseUnavailableError,
-    or BusyError if even a single order takes too long.
+    It keeps at most `limit` differences and as many ambiguous events, and writes only
+    seals (`store/seals.py`), where it may. Orders created meanwhile are left to the
+    next audit. Raise LaterSchemaError, DatabaseUnavailableError, or BusyError if even a
+    single order takes too long.
     """
+    _check_schema(engine)
     report = Report()
     bounds = dict(zip(("low", "high"), between, strict=True))
     with connect(engine) as connection:
@@ -138,7 +154,30 @@ def audit(
             continue
         progress(high, last)
         bounds["low"] = high + 1
+    _add_vanished(engine, between, report, limit)
+    # Where it may only read, as on a standby, sweeps have to do.
+    with contextlib.suppress(DatabaseUnavailableError):
+        seals.seal(engine)
     return report
+
+
+def _add_vanished(
+    engine: Engine, between: tuple[int, int], report: Report, limit: int | None
+) -> None:
+    """Add the orders of which no other check can find anything."""
+    for order_id in seals.vanished(engine, *between):
+        with connect(engine) as connection:
+            known = acknowledgements.read(connection, order_id, order_id)
+        difference = Difference(order_id, "order-vanished", {})
+        report.add(Tally(0, 0, 0, 0, []), *_split([difference], known), limit)
+
+
+def _check_schema(engine: Engine) -> None:
+    """Raise LaterSchemaError if a later release has migrated the database."""
+    with connect(engine) as connection:
+        revision = connection.execute(readiness.REVISION).scalar_one()
+    if revision > readiness.NEWEST_REVISION:
+        raise LaterSchemaError(revision)
 
 
 def _compare(

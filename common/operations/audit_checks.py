@@ -5,7 +5,7 @@ History entries written before events were recorded with them lack some columns;
 """
 
 from common.database.engine import named
-from common.domain.model import ItemStatus
+from common.domain.model import OPERATOR, SYSTEM, USER, ItemStatus
 from common.domain.orders import FINAL, TRANSITIONS
 from common.operations.restore import VERSION_STEP
 from common.store.reads import MOMENT
@@ -14,12 +14,15 @@ from common.store.reads import MOMENT
 DIFFERENCES = {
     "order-missing": "the order does not exist, and no entry records its deletion",
     "order-undeleted": "the order exists, although it was deleted",
+    "order-vanished": "the order was recorded, and neither it nor its history exists",
     "order-unrecorded": "no entry records that the order was created",
     "entry-doubled": "the same change is recorded more than once",
     "entry-late": "a change is recorded after the order was approved or deleted",
     "entry-out-of-time": "an entry is older than the one before it",
     "approval-differs": "whether the order is approved differs from its history",
     "completeness-differs": "whether the order is complete differs from its items",
+    "actor-missing": "nobody is recorded as who made the change",
+    "actor-differs": "the change cannot have been made by who is recorded",
     "owner-differs": "the order's owner is not the user who created it",
     "time-differs": "the order's times differ from its history's",
     "item-missing": "the item does not exist, and no entry records its removal",
@@ -41,6 +44,8 @@ DIFFERENCES = {
     "event-body-differs": "the event's body does not fit its history entry",
     "events-out-of-order": "events are not in the order in which changes were made",
     "event-overtaken": "a later event was sent while this one is pending",
+    "events-sent-out-of-order": "the event was sent before an earlier one",
+    "event-never-due": "the event is put off for longer than any pause lasts",
     "cart-unrecorded": "the order is from a cart, and no record says which",
     "cart-record-doubled": "the order has more than one cart record",
     "cart-record-differs": "the cart record is about another order or owner",
@@ -89,7 +94,9 @@ LAST = named(
 HISTORY = f"""
 kept AS MATERIALIZED (
   SELECT coalesce((SELECT kept_from FROM retention
-    WHERE table_name = 'sent_events'), '-infinity') AS since
+    WHERE table_name = 'sent_events'), '-infinity') AS since,
+  coalesce((SELECT kept_from FROM retention
+    WHERE table_name = 'order_history'), 'infinity') AS actors_since
 ),
 o AS MATERIALIZED (
   SELECT id, user_id, created_at, is_complete, is_approved, approved_at, cart_id
@@ -103,6 +110,7 @@ i AS MATERIALIZED (
 h AS MATERIALIZED (
   SELECT h.id, h.order_id, h.kind, h.item_id, h.from_status, h.to_status, h.changed_by,
     h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations, h.to_quantity,
+    h.event_digest, h.actor_kind,
     lag(h.to_status) OVER of_item AS status_before,
     row_number() OVER of_item = 1 AS is_first,
     lead(h.id) OVER of_item IS NULL AS is_last,
@@ -172,6 +180,10 @@ both_items AS MATERIALIZED (
     coalesce(p.removed, 0) AS removed, p.status AS past_status, p.is_new
   FROM i FULL JOIN item_past p ON p.order_id = i.order_id AND p.item_id = i.id
 ),
+acted AS MATERIALIZED (  -- by an operator, in the console
+  SELECT order_id, bool_and(btrim(operator) <> '') AS has_names
+  FROM operator_actions WHERE order_id {RANGE} GROUP BY order_id
+),
 found AS (
   SELECT id, 'order-missing', CAST(NULL AS jsonb) FROM both_orders
   WHERE row_id IS NULL AND deleted = 0 AND (created > 0 OR is_new)
@@ -213,6 +225,24 @@ UNION ALL
     'items', coalesce(c.is_complete, false))
   FROM o LEFT JOIN contents c ON c.order_id = o.id
   WHERE o.is_complete <> coalesce(c.is_complete, false)
+UNION ALL
+  SELECT order_id, 'actor-missing', jsonb_build_object('kind', kind, 'entry', id,
+    'actor_kind', actor_kind)
+  FROM h WHERE changed_at > (SELECT actors_since FROM kept)
+    AND (actor_kind IS NULL OR (actor_kind <> '{SYSTEM}' AND changed_by IS NULL))
+UNION ALL
+  SELECT order_id, 'actor-missing', jsonb_build_object('kind', 'operator')
+  FROM acted WHERE NOT has_names
+UNION ALL
+  SELECT h.order_id, 'actor-differs', jsonb_build_object('kind', h.kind,
+    'entry', h.id, 'actor_kind', h.actor_kind, 'actor', h.changed_by, 'owner', p.owner)
+  FROM h JOIN past p ON p.order_id = h.order_id
+  LEFT JOIN acted a ON a.order_id = h.order_id
+  WHERE CASE h.actor_kind
+    WHEN '{USER}' THEN CAST(h.changed_by AS text) <> p.owner
+    WHEN '{SYSTEM}' THEN h.kind <> 'order.approved' OR h.changed_by IS NOT NULL
+    WHEN '{OPERATOR}' THEN h.kind = 'order.created' OR a.order_id IS NULL
+    ELSE h.kind <> 'item.moved' AND h.actor_kind IS NOT NULL END
 UNION ALL
   SELECT id, 'owner-differs', jsonb_build_object('order', user_id, 'history', owner)
   FROM both_orders WHERE CAST(user_id AS text) <> owner

@@ -8,11 +8,13 @@ from common.database.engine import named
 from common.domain import events
 from common.domain.model import ItemStatus
 from common.messaging.event_rows import found
+from common.messaging.relay import MAX_BACKOFF_SECONDS
 from common.operations.audit_checks import HISTORY, RANGE
 from common.store.reads import MOMENT
+from common.store.save import DIGEST_BYTES
 from common.store.timeline import EVENT_TYPE, IS_SILENT
 
-_FOUND = found(RANGE, " AND source = 'outbox'")
+_FOUND = found(RANGE, " AND source = 'outbox'", digest_bytes=DIGEST_BYTES)
 
 RECORDED = named(
     "audit.recorded",
@@ -80,7 +82,7 @@ SELECT * FROM found UNION ALL SELECT * FROM recorded
 _EXPECTED = """
 expected AS MATERIALIZED (
   SELECT h.order_id, h.id AS entry_id, h.kind, h.item_id, h.from_status, h.to_status,
-    h.changed_at, h.event_id, name AS destination
+    h.changed_at, h.event_id, h.event_digest, name AS destination
   FROM h CROSS JOIN LATERAL unnest(h.destinations) name
   WHERE h.event_id IS NOT NULL
 )"""
@@ -88,6 +90,9 @@ expected AS MATERIALIZED (
 _EXPECTED_TYPE = f"""CASE WHEN w.kind = 'order.approved'
       AND w.destination = '{events.ANALYTICS}' THEN '{events.ANALYTICS_NOTIFICATION}'
     ELSE {EVENT_TYPE.format("w")} END"""
+
+# Twice as long as the longest pause between attempts, which a claim does not reach.
+_LONGEST_PAUSE = f"{2 * MAX_BACKOFF_SECONDS}s"
 
 # A body must contain each of `members`, and `line` as often as `times`. Null: the
 # expected value is not known any more.
@@ -113,21 +118,22 @@ lines AS MATERIALIZED (
   GROUP BY p.order_id
 ),
 delivered AS MATERIALIZED (
-  SELECT p.order_id, count(*) AS items, array_agg('"id":"' || p.item_id
+  SELECT p.order_id, count(*) AS items, array_agg('{{"id":"' || p.item_id
     || '","quantity":' || coalesce(i.quantity || ',"product_variation":"'
-    || i.product_variation || '","price":"' || round(i.price / 100.0, 2) || '"', '')
-    ) AS members
+      || i.product_variation || '","price":"' || i.price / 100 || '.'
+      || lpad(CAST(i.price % 100 AS text), 2, '0') || '"}}', '')) AS members
   FROM item_past p LEFT JOIN i ON i.order_id = p.order_id AND i.id = p.item_id
   WHERE p.status = {ItemStatus.DELIVERED} AND p.removed = 0 GROUP BY p.order_id
 ),
 matched AS MATERIALIZED (
-  SELECT f.*, w.entry_id, w.kind, {_EXPECTED_TYPE} AS expected_type,
+  SELECT f.*, w.entry_id, w.kind, w.event_digest, {_EXPECTED_TYPE} AS expected_type,
     CASE
     WHEN w.kind = 'order.created' THEN ARRAY[
       '"data":{{"order_id":' || w.order_id || ',', '"cart_id":' || o.cart_id || ',',
       '"user_uuid":"' || p.owner || '"', l.text]
     WHEN w.destination = '{events.ANALYTICS}' THEN
-      ARRAY['"id":"' || w.order_id || '","user_id"', '"user_id":"' || p.owner || '"']
+      ARRAY['"id":"' || w.order_id || '","user_id"', '"user_id":"' || p.owner || '"',
+        '"created_at":"' || rtrim({MOMENT.format("p.created_at")}, 'Z') || '+00:00"']
         || coalesce(d.members, '{{}}')
     ELSE ARRAY['"order_id":"' || w.order_id || '"']
     END || CASE
@@ -194,6 +200,14 @@ in_order AS MATERIALIZED (  -- as they were recorded, and so are to be sent
       PARTITION BY m.order_id, m.destination ORDER BY m.id) AS batch
   FROM matched m WHERE m.place IN ('pending', 'sent') AND NOT m.is_resend
 ),
+in_turn AS MATERIALIZED (  -- as changes were made
+  SELECT m.*, CASE m.event_type WHEN '{events.ITEM_CREATED}'
+    THEN max(m.sent_at) FILTER (WHERE m.event_type <> '{events.ITEM_CREATED}') OVER w
+    ELSE max(m.sent_at) OVER w END AS earlier_sent_at
+  FROM matched m WHERE m.place = 'sent' AND NOT m.is_resend
+  WINDOW w AS (PARTITION BY m.order_id, m.destination ORDER BY m.entry_id
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+),
 differences AS (
   SELECT w.order_id, 'event-lost' AS what, jsonb_build_object('event', w.event_id,
     'destination', w.destination, 'kind', w.kind, 'entry', w.entry_id) AS details
@@ -235,6 +249,20 @@ UNION ALL
   WHERE (length(body) - length(replace(body, line, ''))) / length(line) <> times
     OR body NOT LIKE '{{%}}'
 UNION ALL
+  SELECT order_id, 'event-body-differs', jsonb_build_object('event', event_id,
+    'destination', destination, 'place', place, 'row', id, 'lacks', 'digest')
+  FROM matched WHERE digest <> event_digest AND destination <> '{events.ANALYTICS}'
+UNION ALL
+  SELECT order_id, 'event-never-due', jsonb_build_object('event', event_id,
+    'destination', destination, 'row', id, 'until', CAST(available_at AS text))
+  FROM found WHERE place = 'pending' AND held_since IS NULL
+    AND available_at > now() + interval '{_LONGEST_PAUSE}'
+UNION ALL
+  SELECT order_id, 'events-sent-out-of-order', jsonb_build_object('event', event_id,
+    'destination', destination, 'row', id, 'entry', entry_id,
+    'sent', {MOMENT.format("sent_at")}, 'before', {MOMENT.format("earlier_sent_at")})
+  FROM in_turn WHERE sent_at < earlier_sent_at
+UNION ALL
   SELECT order_id, 'events-out-of-order', jsonb_build_object('event', event_id,
     'destination', destination, 'place', place, 'row', id, 'entry', entry_id,
     'after', entry_before)
@@ -254,7 +282,7 @@ SELECT * FROM differences
 TALLY = named(
     "audit.tally",
     f"""
-WITH {_FOUND},
+WITH {found(RANGE, " AND source = 'outbox'", has_bodies=False)},
 doubtful AS (
   SELECT * FROM found WHERE doubts > 0
 )

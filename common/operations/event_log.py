@@ -11,13 +11,14 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
-from common.messaging.event_rows import ROW, EventRow, found
+from common.messaging.event_rows import AVAILABLE_AT, ROW, EventRow, found
 from common.messaging.outbox import ARCHIVE, NOTIFY
 
 NEWEST = 100_000  # sent events that a list without an order looks at
 
-_PENDING = """to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
-  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END)"""
+_PENDING = f"""to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
+  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END,
+  {AVAILABLE_AT.format("e")})"""
 _SENT = "to_jsonb(e) - 'body' || jsonb_build_object('place', 'sent')"
 
 _FILTERS = """

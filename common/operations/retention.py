@@ -1,4 +1,4 @@
-"""Delete expired keys and old sent events, in batches while there is time.
+"""Delete expired keys and old sent events in batches, and seal the ledger.
 
 Several relays may do it at once: the second waits for a batch, finds it deleted, and
 goes on.
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from common.database.engine import Engine, connect
 from common.messaging import outbox
-from common.store import idempotency
+from common.store import idempotency, seals
 
 T = TypeVar("T")
 
@@ -32,10 +32,12 @@ class Purged(Struct, frozen=True):
 def purge(engine: Engine, event_days: int, seconds: float = SECONDS) -> Purged:
     """Delete expired keys, and events sent `event_days` ago; return how many.
 
-    At least a batch of each is deleted, and more until `seconds` have passed. Raise
+    At least a batch of each is deleted, and more until `seconds` have passed. Before,
+    orders that are new are sealed, so that none vanishes unnoticed. Raise
     DatabaseUnavailableError or BusyError; batches deleted before stay deleted.
     """
     began_at = time.monotonic()
+    seals.seal(engine, seconds / 2)
     with connect(engine) as connection:
         return Purged(
             keys=_purge_batches(

@@ -14,6 +14,7 @@ from common.config.environment import ConfigError
 from common.database import sqlstates
 from common.database.sqlstates import Meaning
 from common.errors import BusyError, DatabaseUnavailableError, ServiceError
+from common.operations.audit import LaterSchemaError
 from common.telemetry.printable import printable
 from infra.orderctl import (
     auditing,
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (message := _explain(error)) is None:
             raise
-        is_usage = isinstance(error, ConfigError | UsageError)
+        is_usage = isinstance(error, ConfigError | UsageError | LaterSchemaError)
         return _fail(message, 2 if is_usage else 1)
     finally:
         wiring.close()
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> str | None:
     """Return the error in one line for an operator, or None if it is a defect."""
     match error:
-        case ConfigError() | UsageError():
+        case ConfigError() | UsageError() | LaterSchemaError():
             return str(error)
         case DatabaseUnavailableError():
             return _unavailable(error)

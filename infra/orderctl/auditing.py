@@ -39,8 +39,9 @@ def add_to(commands: Commands) -> None:
         "audit",
         _audit,
         help="compare orders and their history with the events pending and sent",
-        epilog="Reads only, but for --acknowledge; may run at any time. Exit status\n"
-        "1: something differs that nobody has acknowledged.\n"
+        epilog="Writes only acknowledgements and seals; may run at any time. Exit\n"
+        "status 1: something differs that nobody has acknowledged. Status 2, too: a\n"
+        "later release has migrated the database; use that one's audit.\n"
         "Keys of --json: orders, events, pending, resent, found (differences, all),\n"
         "differences (order_id, what, sentence, details), doubtful (ambiguous, all),\n"
         "ambiguous (order_id, event_id, event_type, destination, place, doubts,\n"

@@ -46,6 +46,16 @@ SPOILT = {
         "deleted",
         f"INSERT INTO orders (id, user_id) VALUES ({{deleted}}, {NEW})",
     ),
+    "order-vanished": (
+        "shipped",
+        (
+            "WITH a AS (DELETE FROM order_history WHERE order_id = {shipped}),"
+            " b AS (DELETE FROM sent_events WHERE order_id = {shipped}),"
+            " c AS (DELETE FROM order_items WHERE order_id = {shipped}),"
+            " d AS (DELETE FROM idempotency_records WHERE order_id = {shipped})"
+            " DELETE FROM orders WHERE id = {shipped}"
+        ),
+    ),
     "order-unrecorded": (
         "empty",
         "DELETE FROM order_history WHERE order_id = {empty}",
@@ -75,6 +85,17 @@ SPOILT = {
     "completeness-differs": (
         "fresh",
         "UPDATE orders SET is_complete = true WHERE id = {fresh}",
+    ),
+    "actor-missing": (
+        "shipped",
+        "UPDATE order_history SET actor_kind = NULL WHERE order_id = {shipped}",
+    ),
+    "actor-differs": (
+        "shipped",
+        (
+            f"UPDATE order_history SET changed_by = {NEW}, actor_kind = 'user'"
+            " WHERE order_id = {shipped} AND kind = 'item.moved'"
+        ),
     ),
     "owner-differs": ("empty", f"UPDATE orders SET user_id = {NEW} WHERE id={{empty}}"),
     "time-differs": (
@@ -172,6 +193,20 @@ SPOILT = {
             "INSERT INTO sent_events (id, destination, order_id, event_id, event_type,"
             " body) SELECT id, destination, order_id, event_id, event_type, body"
             " FROM outbox WHERE order_id = {owed} ORDER BY id DESC LIMIT 1"
+        ),
+    ),
+    "events-sent-out-of-order": (
+        "fresh",
+        (
+            "UPDATE sent_events SET sent_at = sent_at - interval '1 minute'"
+            f" WHERE {OF} AND event_type = 'order.created'"
+        ),
+    ),
+    "event-never-due": (
+        "owed",
+        (
+            "UPDATE outbox SET available_at = 'infinity' WHERE id ="
+            " (SELECT min(id) FROM outbox WHERE order_id = {owed})"
         ),
     ),
     "cart-unrecorded": (

@@ -29,15 +29,8 @@ from tests.support.plans import rows_read as read_of
 
 ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
 BIG = (
-    "orders",
-    "order_items",
-    "deleted_items",
-    "order_history",
-    "outbox",
-    "sent_events",
-    "idempotency_records",
-    "dead_letters",
-    "operator_actions",
+    *("orders", "order_items", "deleted_items", "order_history", "outbox"),
+    *("sent_events", "idempotency_records", "dead_letters", "operator_actions"),
 )
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
@@ -114,18 +107,18 @@ COUNTED: dict[str, object] = {"unit": "day", "down_to": 18_000, "since": "2020-0
 OF_EVENT = {"order_id": SENT, "event_id": EVENT}
 # A doctor looks at both ends of the queue, ten thousand rows each.
 SAMPLED = {"reads": 60_000, "sorts": 20_000}
+RECORDED = {"operator": "o", "reason": "r", "differences": "[]"}
+SEALED = {"low": 12_288, "high": 14_335}
 OF_NOTHING = (
     *("audit.begin", "audit.plan", "db.ping", "listening.hear", "outbox.notify"),
-    *("restore.sequences", "signals.measure"),
+    *("readiness.revision", "restore.sequences", "signals.measure"),
 )
 OF_LETTER = ("dead_letters.discard", "dead_letters.one", "dead_letters.replay")
 USES: dict[str, Use] = {
     **dict.fromkeys(OF_NOTHING, Use()),
     **dict.fromkeys(OF_LETTER, Use({"id": 77})),
     "acknowledgements.read": Use({"low": 1000, "high": 1100}, is_audit=True),
-    "acknowledgements.record": Use(
-        {"operator": "o", "reason": "r", "differences": "[]"}
-    ),
+    "acknowledgements.record": Use(RECORDED),
     "approval.forgotten": Use({"limit": 500}),
     "audit.events": audited(PENDING - 60),
     "audit.first": Use({"low": 0, "high": 2**62}),
@@ -206,6 +199,9 @@ USES: dict[str, Use] = {
     "restore.record": Use({"operator": "o", "given": "{}", "reason": "r"}),
     "restore.skip": Use({"sequence": "orders_id_seq", "to": 1}),
     "restore.versions": Use({"after": 0, "second": 1}, reads=20_000),
+    "seals.next": Use({"low": None}),
+    "seals.seal": Use(SEALED, **SAMPLED),  # ten thousand orders at once
+    "seals.vanished": Use(SEALED, **SAMPLED),
     "signals.backlog": Use(reads=25_000),  # as many as it may count, each minute
     "snapshots.read": Use({"seconds": 60}),
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
