@@ -61,7 +61,7 @@ def check_reason(text: str) -> str:
     """Return the reason, stripped; raise InvalidRequestError."""
     reason = text.strip()
     if not 1 <= len(reason) <= MAX_REASON or "\0" in reason:
-        raise InvalidRequestError.of("reason", f"1 to {MAX_REASON} characters")
+        raise InvalidRequestError.of("reason", f"must be 1 to {MAX_REASON} characters")
     return reason
 
 
@@ -95,17 +95,22 @@ def preview(
 def take_values(action: Action, arguments: MultiDict[str, str]) -> dict[str, str]:
     """Return the action's values from a query or a form, each of them checked.
 
-    Raise InvalidRequestError naming the first one that is missing or malformed.
+    Raise InvalidRequestError naming every one that is missing or malformed.
     """
     values: dict[str, str] = {}
+    errors: dict[str, list[str]] = {}
     for name in action.values:
         given = arguments.getlist(name)
-        if not given:
-            raise InvalidRequestError.of(name, "is required")
-        if len(given) > 1:
-            raise InvalidRequestError.of(name, "must be given once")
+        if len(given) != 1:
+            errors[name] = ["must be given once" if given else "is required"]
+            continue
         values[name] = given[0].strip()
-        read(values, name, _PARSERS[name])
+        try:
+            _PARSERS[name](values[name])
+        except ValueError as error:
+            errors[name] = [str(error)]
+    if errors:
+        raise InvalidRequestError.of_all(errors)
     return values
 
 

@@ -102,15 +102,20 @@ def _verify(authorization: str, secret: str) -> Mapping[str, Any]:
         judged_by_gateway = ("sub", "iss", "aud", "iat", "jti")
         options: Any = {f"verify_{claim}": False for claim in judged_by_gateway}
         options["require"] = ["sub", "exp"]
-        return jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token.strip(),
             secret,
             algorithms=["HS256"],
             options=options,
             leeway=CLOCK_LEEWAY_SECONDS,
         )
+        # The library reads times from text and from `true`, too.
+        times = [claims[name] for name in ("exp", "nbf") if name in claims]
+        if any(type(time) not in (int, float) for time in times):
+            raise jwt.InvalidTokenError
     except jwt.PyJWTError as error:
         raise UnauthenticatedError("The token is not valid.") from error
+    return claims
 
 
 def _from_api_gateway(headers: Headers) -> Caller:

@@ -5,6 +5,7 @@ that everything works below any prefix that a gateway adds.
 """
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 import functions_framework
 from flask import Request, Response, abort, request
@@ -12,7 +13,12 @@ from flask import Request, Response, abort, request
 from common import startup
 from common.api_docs import pages
 from common.api_docs.pages import Content
-from common.errors import InvalidRequestError, NotAcceptableError, NotFoundError
+from common.errors import (
+    InvalidRequestError,
+    NotAcceptableError,
+    NotFoundError,
+    PreconditionFailedError,
+)
 from common.web import replies
 from common.web.app import create_app, respond
 
@@ -127,6 +133,8 @@ def _reply(content: Content, media_type: str, cache_control: str = CACHED) -> Re
     response.headers["Cache-Control"] = cache_control
     response.set_etag(content.tag)
     response.make_conditional(request)
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        raise PreconditionFailedError
     return response
 
 

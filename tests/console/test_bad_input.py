@@ -166,6 +166,19 @@ def test_no_value_makes_the_page_of_an_action_fail(
     assert {query: found for query, found in wrong.items() if found} == {}
 
 
+def test_every_wrong_value_of_an_action_is_named(target: Target) -> None:
+    response = target.ask("do/move-item/", "order=x&item=0&status=1&status=2")
+    assert response.status_code == 400
+    text = response.get_data(as_text=True)
+    for name, rule in (
+        ("order", "must be a whole number"),
+        ("version", "is required"),
+        ("item", "must be a whole number"),
+    ):
+        assert f"{name}: {rule}" in text
+    assert "and 1 more" in text
+
+
 def decoded(value: str) -> str:
     """Return a value of NASTY as a form's reader sees it."""
     return unquote_plus(value, errors="replace").strip()

@@ -200,3 +200,17 @@ def test_file_is_kept_only_under_its_own_version(docs: FlaskClient, name: str) -
 )
 def test_no_other_file_can_be_had(docs: FlaskClient, name: str) -> None:
     assert docs.get(f"/api/schema/assets/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("path", [*PAGES, *DOCUMENTS])
+def test_a_tag_that_does_not_hold_is_a_problem_and_no_document(
+    docs: FlaskClient, path: str
+) -> None:
+    response = docs.get(path, headers={"If-Match": '"stale"'})
+    assert (response.status_code, response.mimetype) == (
+        412,
+        "application/problem+json",
+    )
+    assert response.get_json()["type"] == "/problems/precondition-failed"
+    current = docs.get(path).headers["ETag"]
+    assert docs.get(path, headers={"If-Match": current}).status_code == 200

@@ -71,6 +71,12 @@ def test_clocks_may_be_ten_seconds_apart(claim: str, seconds: int) -> None:
     assert identify(bearing(f"Bearer {near}"), VERIFYING).has_token
 
 
+@pytest.mark.parametrize("seconds", [0.5, 59.75, 1e12])
+def test_a_time_may_have_a_fraction(seconds: float) -> None:
+    exact = signed({"sub": USER, "exp": time.time() + seconds, "nbf": -0.5})
+    assert identify(bearing(f"Bearer {exact}"), VERIFYING).has_token
+
+
 @pytest.mark.parametrize(("claim", "seconds"), [("exp", -11), ("nbf", 120)])
 def test_clocks_may_not_be_further_apart(claim: str, seconds: int) -> None:
     far = token(**{claim: int(time.time()) + seconds})
@@ -79,7 +85,14 @@ def test_clocks_may_not_be_further_apart(claim: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("claim", ["exp", "nbf"])
-@pytest.mark.parametrize("value", [None, "soon", [], {}, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "soon", [], {}, float("inf"), float("nan"), True, False, ""),
+        # Texts that only resemble a number: the right time for `exp`, and for `nbf`.
+        *("9999999999", "9_999_999_999", "\u0669" * 10, " 1", "1", "-1", "1e10"),
+    ],
+)
 def test_a_time_that_is_none_is_refused(claim: str, value: object) -> None:
     claims = {"sub": USER, "exp": int(time.time()) + 60} | {claim: value}
     with pytest.raises(UnauthenticatedError):
