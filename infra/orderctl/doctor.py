@@ -53,8 +53,7 @@ def add_to(commands: Commands) -> None:
         help="report what holds up orders and events, and repair what is safe",
         epilog="Exit status 1: something needs attention.\n"
         "Keys of --json: is_well, complaints, database (where, login; null but\n"
-        "for Cloud SQL), schema (at, head, is_later),\n"
-        "repairs (approved, released, events; null\n"
+        "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
         "without --fix), open_dead_letters (their number), and the oldest of each\n"
         "kind: stuck, held, leased, analytics, ahead, dead_letters, unapproved,\n"
         "backlog, snapshots.\n"
@@ -83,15 +82,14 @@ def _doctor(arguments: argparse.Namespace) -> Printed:
     at, head = migrations.revision_of(wiring.engine()), migrations.head()
     settings = startup.settings()
     database = _database(settings)
-    schema = {"at": at, "head": head, "is_later": migrations.is_later(at)}
-    about = {"database": database, "schema": schema}
+    about = {"database": database, "schema": {"at": at, "head": head}}
     if at == "empty" or at < head:
         text = f"the schema is at {at}, this release needs {head}: run orderctl migrate"
         data = {"is_well": False, "complaints": [text], "repairs": None}
         lines = [*_heading(database), f"! {text}"]
         return Printed(data | about, lines, is_failure=True)
     heading = _heading(database)
-    if schema["is_later"]:
+    if migrations.is_later(at):
         heading += [f"The schema is at {at}, a later release's, not {head}.", ""]
     repairs = None
     if arguments.fix:
