@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,11 @@ test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
 crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH_ROUNDS=3)
 	@FAULT_SECONDS=$(or $(FAULT_SECONDS),60) CRASH_ROUNDS=$(or $(CRASH_ROUNDS),3) \
 		$(BIN)/python -m pytest tests/faults --numprocesses 0 -q -s $(ARGS)
+
+# Its tests end with a table of what was tried; all orders that they made are audited.
+fuzz: $(STAMP) ## send generated requests, messages and replies (FUZZ_TRIES=50000 FUZZ_SEED=1)
+	@FUZZ_TRIES=$(or $(FUZZ_TRIES),50000) $(BIN)/python -m pytest tests/fuzz \
+		--numprocesses $(JOBS) --dist worksteal --show-capture=no -q $(ARGS)
 
 check: $(STAMP) ## the whole gate: secrets, audit, format, lint, types, layers, tests
 	@# If an index does not know our releases (a mirror, or none available), the run says so

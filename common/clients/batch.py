@@ -285,7 +285,8 @@ def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
     if response.status != _OK:
         raise upstream.invalid(response, response.status)
     try:
-        return msgspec.json.decode(response.body, type=shape)
+        # As text, because msgspec does not check the bytes of fields that it ignores.
+        return msgspec.json.decode(response.body.decode(), type=shape)
     except _UNDECODABLE as error:
         raise upstream.invalid(response, error) from error
 

@@ -106,6 +106,28 @@ SAYINGS = [
 ]
 
 
+@pytest.mark.parametrize("odd", [{"\xff": 1}, {"x": "\xff"}, {"x": [{"\xe4": 1}]}])
+def test_a_body_that_is_not_utf_8_is_invalid_also_in_fields_that_are_ignored(
+    server: OddServer, upstream: Upstream, odd: dict[str, Any]
+) -> None:
+    def says(content: dict[str, Any]) -> None:
+        body = json.dumps(content | odd, ensure_ascii=False).encode("latin-1")
+        head = f"HTTP/1.1 200 X\r\nContent-Length: {len(body)}\r\n\r\n"
+        server.replies = (lambda link: link.sendall(head.encode() + body),)
+
+    deadline = time.monotonic() + 10
+    says(VARIATION)
+    with pytest.raises(UpstreamBrokenError):
+        product.get_variations(upstream, CALLER, [UUID(MUG)], deadline)
+    says(CART)
+    with pytest.raises(UpstreamBrokenError):
+        shopcart.get_shopcart_data(upstream, CALLER, deadline)
+    says({"message": "done"})
+    changes = [(7, None)]
+    outcomes = shopcart.change_lines(upstream, CALLER, changes, deadline)
+    assert outcomes == [Outcome.UNKNOWN]
+
+
 @pytest.mark.parametrize("body", SAYINGS)
 def test_a_front_end_s_404_is_neither_an_absent_cart_nor_an_absent_product(
     server: OddServer, upstream: Upstream, body: str

@@ -1,15 +1,25 @@
 """Orders and carts that generated requests can find.
 
-Orders are inserted directly, because a checkout for each would take most of the time.
+Orders are written without a request, because one for each step would take most of the
+time. Their events wait for the relay.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from schemathesis import Case
 
+from common import approval, startup, wiring
 from common.api_docs import pages
+from common.database.engine import connect
+from common.domain import orders
+from common.domain.model import SERVICE, ItemStatus, Line
+from common.messaging.pending import Bus
+from common.store import idempotency
+from common.store.idempotency import StoredResponse
+from common.store.orders import Target, change_order, create_order
 from infra.local.gateway import FUNCTIONS, Gateway
 from tests.support.service import Service
 
@@ -18,6 +28,7 @@ STRANGER = "0e0e0e0e-0000-4000-8000-000000000002"
 NEWCOMER = "0e0e0e0e-0000-4000-8000-000000000003"  # never has a cart
 ARTICLES = [f"a0a0a0a0-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
 SHOP = "50505050-0000-4000-8000-000000000001"
+LINES = [Line(UUID(id_), 2, UUID(id_), UUID(SHOP), 999) for id_ in ARTICLES[:2]]
 
 # Status of both items, whether the order is approved, whose it is.
 STATES = {
@@ -31,22 +42,6 @@ STATES = {
 
 # Of the owner's cart, in turn: the second request finds what the first has made.
 CARTS = ("filled", "unchanged")
-
-_ORDER = """
-WITH ordered AS (
-    INSERT INTO orders (user_id, is_complete, is_approved, approved_at)
-    VALUES (:user_id, :is_final, :is_approved, CASE WHEN :is_approved THEN now() END)
-    RETURNING id
-), items AS (
-    INSERT INTO order_items
-        (order_id, user_id, status, quantity, product_variation, product_id,
-         shop_id, price)
-    SELECT id, :user_id, :status, 2, :variation, :variation, :shop, 999
-    FROM ordered, generate_series(1, 2)
-    RETURNING id, order_id
-)
-SELECT min(order_id) AS order_id, min(id) AS item_id FROM items
-"""
 
 AnyCase = Case[Any]
 Choose = Callable[[list[Any]], Any]
@@ -69,16 +64,21 @@ class World:
         if state == "absent":
             return 2**40, 2**40
         status, is_approved, user = STATES[state]
-        [row] = self.service.rows(
-            _ORDER,
-            user_id=UUID(user),
-            is_final=status in (3, 4),
-            is_approved=is_approved,
-            status=status,
-            variation=UUID(ARTICLES[0]),
-            shop=UUID(SHOP),
-        )
-        return row["order_id"], row["item_id"]
+        engine, bus = wiring.engine(), Bus(startup.settings().bus)
+        change = orders.new_order(UUID(user), LINES, idempotency.begin(engine, [], 2))
+        create_order(engine, change, bus, [], StoredResponse(201, {}, ""))
+        order_id = change.order.id
+        item_ids = [item.id for item in change.order.items]
+        if status != ItemStatus.PROCESSING:
+            with connect(engine) as connection:
+                for item_id in item_ids:
+                    rule = partial(
+                        orders.set_status, item_id=item_id, status=status, actor=SERVICE
+                    )
+                    change_order(connection, Target(order_id=order_id), rule, bus)
+        if is_approved:
+            approval.approve(engine, order_id, bus)
+        return order_id, item_ids[0]
 
     @staticmethod
     def identify(case: AnyCase) -> None:
