@@ -239,14 +239,16 @@ class Upstream:
             "path": call.path,
             "status": response and response.status,
         }
+        words = why or str(response and response.status)
         if response and (detail := response.detail()):
             fields["detail"] = detail
+            words = f"{words}: {detail}"  # not every format shows the fields
         log.warning(
             "%s service: %s %s: %s",
             self.name,
             call.method,
             call.path,
-            why or (response and response.status),
+            words,
             extra={"fields": fields},
         )
 

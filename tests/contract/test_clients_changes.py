@@ -68,6 +68,7 @@ def test_every_change_of_a_cart_that_fails_is_a_warning_with_the_sibling_s_words
         (method, "/api/items/7")
     }
     assert told in [(each["status"], each.get("detail")) for each in fields]
+    assert (told[1] or "") in caplog.text  # a plain log has messages only
 
 
 def test_change_that_cannot_be_sent_in_time_is_a_warning_too(
