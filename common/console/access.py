@@ -6,7 +6,6 @@ need no shared secret.
 
 import functools
 import hashlib
-import logging
 import math
 import re
 import secrets
@@ -23,10 +22,11 @@ from msgspec import Struct, json
 from common.config.settings import Console
 from common.errors import ForbiddenError, UnauthenticatedError
 from common.json import encode
+from common.telemetry import logs
 from common.web.identity import Headers
 from common.web.loopback import is_local
 
-logger = logging.getLogger(__name__)
+log = logs.get("console")
 
 
 class Operator(Struct, frozen=True):
@@ -124,7 +124,7 @@ class Keys:
             self._keys = json.decode(response.content, type=dict[str, str])
             self._renew_at = time.monotonic() + KEYS_SECONDS
         except (requests.RequestException, ValueError) as error:
-            logger.warning("No keys in PEM by id at %s: %s", self._url, error)
+            log.warning("No keys in PEM by id at %s: %s", self._url, error)
             self._renew_at = time.monotonic() + REFRESH_SECONDS
         self._tried_at = time.monotonic()
 
