@@ -16,6 +16,7 @@ from common.publishing.publisher import Message
 
 # Longer than any attempt: analytics has a minute, started within 15 s (`relay.py`).
 CLAIM_SECONDS = 90
+MAX_BACKOFF_SECONDS = 3600  # between two attempts
 BATCH = 200
 CHANNEL = "outbox"  # of NOTIFY: there are events for a relay to publish
 NOTIFY = named("outbox.notify", f"SELECT pg_notify('{CHANNEL}', '')")

@@ -19,7 +19,7 @@ from common.errors import ServiceError
 from common.messaging import deliveries, outbox
 from common.messaging.destination import Destination
 from common.messaging.marks import Marks
-from common.messaging.outbox import Claimed, RetryDecision
+from common.messaging.outbox import MAX_BACKOFF_SECONDS, Claimed, RetryDecision
 from common.messaging.pending import PendingEvents
 from common.publishing.publisher import THROUGH, Message, Outcome, Publisher, Result
 from common.telemetry import logs
@@ -305,7 +305,6 @@ def _is_risky(message: Message) -> bool:
 
 
 MAX_ATTEMPTS = 20
-MAX_BACKOFF_SECONDS = 3600
 MAX_DEFERRAL_SECONDS = 60
 _IS_COUNTED = (Result.REFUSED, Result.UNCONFIRMED, Result.DEFERRED)
 

@@ -8,7 +8,7 @@ from common.database.engine import named
 from common.domain import events
 from common.domain.model import ItemStatus
 from common.messaging.event_rows import found
-from common.messaging.relay import MAX_BACKOFF_SECONDS
+from common.messaging.outbox import MAX_BACKOFF_SECONDS
 from common.operations.audit_checks import HISTORY, RANGE
 from common.store.reads import MOMENT
 from common.store.save import DIGEST_BYTES

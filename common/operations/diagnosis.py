@@ -15,6 +15,7 @@ from common.database.snapshots import Snapshot
 from common.domain.events import ANALYTICS
 from common.errors import BusyError
 from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED, waiting
+from common.messaging.marks import AHEAD
 from common.messaging.relay import Relay
 
 GRACE_SECONDS = 120
@@ -75,9 +76,9 @@ class Diagnosis(Struct, kw_only=True):
     """The oldest of each kind of problem, and a sentence on each kind in `findings`.
 
     `stuck`: events whose attempts failed, and which block their orders. `leased`:
-    events with an attempt that never recorded its result. `ahead`: recorded before the
-    database's clock went back. `snapshots`: those held for
-    longer than the grace, by whom.
+    events with an attempt that never recorded its result. `ahead`: recorded,
+    claimed or postponed before the database's clock went back. `snapshots`: those held
+    for longer than the grace, by whom.
     """
 
     stuck: list[StuckEvent]
@@ -106,7 +107,6 @@ def _listing(source: str, since: str, condition: str = "true") -> str:
     ORDER BY {since}, e.id LIMIT {MAX_LISTED}) AS oldest(row, since, id))"""  # noqa: S608 fragments of our own
 
 
-_AHEAD = "e.created_at > now() + interval '5s'"
 _LEASE_EXPIRED = "e.sending_since IS NOT NULL AND e.available_at <= now()"
 # All that is due or, where dead rows are in the way, all that a claim would find.
 _SINCE = "CASE WHEN NOT CAST(:is_whole AS boolean) THEN d.due_from END"
@@ -141,7 +141,7 @@ SELECT CAST(json_build_object(
   'stuck', {_listing("heads", "e.created_at", "e.held_since IS NULL")},
   'held', {_listing("heads", "e.held_since", "e.held_since IS NOT NULL")},
   'leased', {_listing("sample", "e.sending_since", _LEASE_EXPIRED)},
-  'ahead', {_listing("sample", "e.created_at", _AHEAD)},
+  'ahead', {_listing("sample", "e.created_at", AHEAD.format("e"))},
   'analytics', {
         _listing(
             "sample",
@@ -223,7 +223,7 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
         ),
         (
             diagnosis.ahead,
-            "events recorded before the database's clock went back",
+            "events that wait since the database's clock went back",
             "relay --once",
         ),
         (diagnosis.unapproved, "complete orders that are not approved", "doctor --fix"),

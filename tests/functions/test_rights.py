@@ -254,6 +254,11 @@ def test_history_and_what_operators_did_only_grow(
     service: Service, become: As, roles: dict[str, str], function: str | None
 ) -> None:
     owner = service.environ["DATABASE_URL"]
+    execute(
+        owner,
+        "INSERT INTO operator_actions (form_id, operator, action, order_id, reason,"
+        " outcome) VALUES (gen_random_uuid(), 'a', 'approve', 1, 'why', 'done')",
+    )
     url = become(function or "item_status")
     if function is None:  # one login for all functions
         with plain_engine(owner) as engine:
@@ -263,6 +268,8 @@ def test_history_and_what_operators_did_only_grow(
         "history deleted": "DELETE FROM order_history",
         "reason changed": "UPDATE operator_actions SET reason = 'another'",
         "operator changed": "UPDATE operator_actions SET operator = 'another'",
+        "outcome changed": "UPDATE operator_actions SET outcome = 'another'",
+        "order changed": "UPDATE operator_actions SET order_id = 2",
         "action deleted": "DELETE FROM operator_actions",
         "deleted item deleted": "DELETE FROM deleted_items",
         "event changed": "UPDATE sent_events SET body = ''",

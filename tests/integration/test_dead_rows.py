@@ -161,6 +161,37 @@ def test_what_was_recorded_before_the_clock_went_back_does_not_wait(url: str) ->
     assert bus.bodies == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("until", ["now() + interval '2 hours'", "'infinity'"])
+def test_what_was_postponed_before_the_clock_went_back_does_not_wait(
+    url: str, until: str
+) -> None:
+    """It happened long before, so only the time until which it waits is odd."""
+    execute(
+        url,
+        f"UPDATE outbox SET available_at = {until},"
+        " created_at = now() - interval '1 day'",
+    )
+    bus = Recorder()
+    with relay_to(url, bus=bus) as relay:
+        relay.sweep(5)
+    assert bus.bodies == ["a", "b", "c", "d"]
+
+
+def test_a_claim_from_before_the_clock_went_back_expires_as_any_other(
+    url: str,
+) -> None:
+    execute(
+        url,
+        "UPDATE outbox SET available_at = now() + interval '2 hours',"
+        " sending_since = now() + interval '2 hours',"
+        " created_at = now() - interval '1 day'",
+    )
+    with relay_to(url, bus=Recorder()) as relay:
+        relay.sweep(5)
+    longest = "max(available_at) - now() <= interval '90 seconds'"
+    assert execute(url, f"SELECT {longest} FROM outbox") == [[True]]
+
+
 def test_what_is_recorded_after_the_clock_went_back_does_not_wait(url: str) -> None:
     """The mark was made by the clock as it was."""
     execute(url, "UPDATE outbox_marks SET due_from = now() + interval '90 seconds'")

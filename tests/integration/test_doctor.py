@@ -85,15 +85,19 @@ def test_a_held_snapshot_is_reported_with_who_holds_it_and_how_to_end_it(
     assert findings(database_url, "--patience", 1) == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        "created_at = now() + interval '90 s', available_at = now() + interval '90 s'",
+        "available_at = now() + interval '2 hours'",
+        "available_at = now() + interval '1 hour', sending_since = now()",
+    ],
+)
 def test_events_recorded_before_the_clock_went_back_are_reported_and_sent(
-    database_url: str,
+    database_url: str, changes: str
 ) -> None:
     owe(database_url, 4, "{}", to="analytics")
-    execute(
-        database_url,
-        "UPDATE outbox SET created_at = now() + interval '90 seconds',"
-        " available_at = now() + interval '90 seconds'",
-    )
+    execute(database_url, f"UPDATE outbox SET {changes}")
     said = findings(database_url, ANALYTIC_SERVICE="http://127.0.0.1:9")
     assert [line for line in said if "clock went back" in line]
 

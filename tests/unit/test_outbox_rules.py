@@ -12,9 +12,9 @@ from common.domain import events
 from common.messaging import destination as destinations
 from common.messaging import pending
 from common.messaging import relay as relays
-from common.messaging.outbox import RetryDecision
+from common.messaging.outbox import MAX_BACKOFF_SECONDS, RetryDecision
 from common.messaging.pending import Bus
-from common.messaging.relay import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, Relay
+from common.messaging.relay import MAX_ATTEMPTS, Relay
 from common.publishing.publisher import Message, Outcome, Result
 from tests.support.factories import item, message, order
 from tests.support.relaying import hand_over
