@@ -73,13 +73,12 @@ class UpstreamResponse(Struct, frozen=True):
     def detail(self) -> str | None:
         """Return the service's own words on a refusal, cut to fit a log line."""
         try:
-            refusal = msgspec.json.decode(self.body, type=_Refusal)
+            refusal = _decode(self.body, _Refusal)
         except _UNDECODABLE:
             return None
         words = refusal.detail
-        if not isinstance(words, str):  # msgspec does not check fields that it ignores
-            words = self.body.decode(errors="replace")
-        return words[:MAX_DETAIL_CHARACTERS]
+        text = words if isinstance(words, str) else self.body.decode()
+        return text[:MAX_DETAIL_CHARACTERS]
 
     def is_success(self, *statuses: int) -> bool:
         """Return whether the service itself succeeded with one of `statuses`."""
@@ -287,8 +286,7 @@ def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
     if response.status != _OK:
         raise upstream.invalid(response, response.status)
     try:
-        # As text, because msgspec does not check the bytes of fields that it ignores.
-        return msgspec.json.decode(response.body.decode(), type=shape)
+        return _decode(response.body, shape)
     except _UNDECODABLE as error:
         raise upstream.invalid(response, error) from error
 
@@ -328,19 +326,21 @@ class _Refusal(Struct):
     detail: str | list[object] | dict[str, object]
 
 
+def _decode(body: bytes, shape: type[T]) -> T:
+    """Return JSON, as text: msgspec does not check bytes of fields that it ignores."""
+    return msgspec.json.decode(body.decode(), type=shape)
+
+
 def _is_json(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body)
+        _decode(body, object)
     except _UNDECODABLE:
         return False
     return True
 
 
 def _headers(user_id: UUID) -> dict[str, str]:
-    headers = {
-        "X-User-ID": str(user_id),
-        "Accept": "application/json",
-    }
+    headers = {"X-User-ID": str(user_id), "Accept": "application/json"}
     if context := logs.current():
         headers["X-Request-ID"] = context.request_id
         if not tracing.is_on():
