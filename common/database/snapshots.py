@@ -15,8 +15,8 @@ class Snapshot(Struct, frozen=True):
     """A snapshot or transaction, and who holds it.
 
     `kind` is 'session', 'prepared' or 'slot'; `name` is the session's process, else the
-    transaction's or the slot's name. `seconds` is None for a slot: it has no time, only
-    an age in transactions.
+    transaction's or the slot's name. `seconds` is None for a slot
+    or a standby: it has no time, only an age in transactions.
     """
 
     kind: str
@@ -37,9 +37,9 @@ class Snapshot(Struct, frozen=True):
             "prepared": f"prepared transaction {self.name}",
             "slot": f"replication slot {self.name}",
         }[self.kind]
-        about = filter(None, (self.application, self.client, self.state))
+        about = ", ".join(filter(None, (self.application, self.client, self.state)))
         described = f"{what} of {self.login}" if self.login else what
-        return f"{described} ({', '.join(about)})"
+        return f"{described} ({about})" if about else described
 
     @property
     def remedy(self) -> str:
@@ -55,7 +55,8 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-# A slot counts once it is as old as this: one that is read follows closely.
+# What has no time counts once it is as old as this: a slot that is read follows
+# closely, and so does a standby that reports its own snapshots.
 _SLOT_TRANSACTIONS = 100_000
 _READ = named(
     "snapshots.read",
@@ -78,13 +79,12 @@ WITH held AS (
     CASE WHEN active THEN 'active' ELSE 'inactive' END, NULL,
     greatest(age(xmin), age(catalog_xmin))
   FROM pg_replication_slots
-  WHERE greatest(age(xmin), age(catalog_xmin)) > {_SLOT_TRANSACTIONS}
 )
 SELECT CAST(coalesce(json_agg(to_jsonb(held) || jsonb_build_object('seconds',
     CAST(greatest(extract(epoch FROM clock_timestamp() - since), 0) AS bigint))
   ORDER BY since NULLS LAST, transactions DESC), '[]') AS text)
 FROM held
-WHERE since IS NULL
+WHERE since IS NULL AND transactions > {_SLOT_TRANSACTIONS}
   OR since < clock_timestamp() - make_interval(secs => CAST(:seconds AS int))
 """,  # noqa: S608 fragments of our own
 )

@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from common.database import snapshots
 from common.database.engine import Engine, connect, named
+from common.errors import BusyError
 from common.messaging.event_rows import DESTINATIONS, waiting
 from common.telemetry import logs, tracing
 
@@ -89,13 +90,20 @@ _GAUGES = {
 
 
 def report(engine: Engine, approved_by_sweep: int) -> None:
-    """Log how far behind everything is; raise DatabaseUnavailableError or BusyError."""
+    """Log how far behind everything is, unless the database is busy.
+
+    Raise DatabaseUnavailableError.
+    """
     backlog: Sequence[Sequence[Any]] = ()
-    with connect(engine) as connection:
-        if tracing.is_on():
-            backlog = connection.execute(_BACKLOG).all()
-        measured = connection.execute(_MEASURE).mappings().one()
-        oldest = next(iter(snapshots.read(connection)), None)
+    try:
+        with connect(engine) as connection:
+            if tracing.is_on():
+                backlog = connection.execute(_BACKLOG).all()
+            measured = connection.execute(_MEASURE).mappings().one()
+            oldest = next(iter(snapshots.read(connection)), None)
+    except BusyError:
+        log.warning("the backlog was not measured: the database is busy")
+        return
     signals = Signals(
         **measured,
         approved_by_sweep=approved_by_sweep,

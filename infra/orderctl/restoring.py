@@ -73,6 +73,13 @@ def _after_restore(arguments: argparse.Namespace) -> Printed:
     plan = restore.plan(
         engine, arguments.margin, {t: id_ for t, id_ in told.items() if id_ is not None}
     )
+    for option, name in (("order", "orders"), ("item", "order_items")):
+        last = next((skip.last for skip in plan.skips if skip.table == name), 0)
+        if (seen := told[name]) is not None and seen < last:
+            raise UsageError(
+                f"--past-{option}-id is less than {last}, the last one that this"
+                " database knows of: nothing would be skipped"
+            )
     done = None
     if arguments.yes:
         done = restore.carry_out(

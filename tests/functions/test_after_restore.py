@@ -141,8 +141,19 @@ def test_an_operator_who_knows_the_greatest_ids_says_them(restored: Restored) ->
 
 def test_an_id_that_is_in_the_database_is_never_drawn_again(restored: Restored) -> None:
     orders = [restored.service.ordered(new_user()) for _ in range(3)]
-    restored.after_restore("--past-order-id", 1, "--margin", 1, "--yes")
+    restored.after_restore("--margin", 1, "--yes")
     assert restored.service.ordered(new_user())["id"] > orders[-1]["id"]
+
+
+def test_an_id_that_was_seen_is_not_before_the_last_one(restored: Restored) -> None:
+    """Nothing would be skipped: the number is mistyped, or another database's."""
+    last = restored.service.ordered(new_user(), 1, 2)["id"]
+    restored.service.ordered(new_user())
+    before = restored.last_values()
+    refused = restored.after_restore("--past-order-id", last, "--yes")
+    assert refused.status == 2
+    assert f"--past-order-id is less than {last + 1}" in refused.err
+    assert restored.last_values() == before
 
 
 @pytest.mark.parametrize(("hours", "orders"), [(0, 1), (2, 9), (100, 90)])

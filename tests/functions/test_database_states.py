@@ -247,6 +247,21 @@ def test_a_write_that_waits_for_a_table_is_busy_and_not_in_flight(
     assert service.checkout(user, **named).status_code == 201
 
 
+@pytest.mark.parametrize("table", ["orders", "idempotency_records"])
+def test_a_sweep_sends_events_whatever_else_is_busy(
+    service: Service, user: str, table: str
+) -> None:
+    sink = service.environ["EVENT_SINK_URL"]
+    service.set(EVENT_SINK_URL="http://127.0.0.1:1")
+    service.ordered(user)
+    service.set(EVENT_SINK_URL=sink)
+    service.rows("UPDATE outbox SET available_at = now() - interval '1 second'")
+    with locked(service.environ["DATABASE_URL"], table):
+        swept = service.call("outbox_relay", "POST", "/")
+    assert swept.status_code == 200, swept.get_json()
+    assert swept.get_json()["events"] == {"sent": 2}
+
+
 def test_a_migration_keeps_no_request_waiting_and_goes_through_at_last(
     service: Service, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from common.database import migrations
+from common.database.snapshots import Snapshot
 from common.operations.diagnosis import GRACE_SECONDS
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect, database, execute, plain_engine
@@ -316,3 +317,8 @@ def test_lists_are_bounded_and_say_so(database_url: str) -> None:
     execute(database_url, "UPDATE outbox SET attempts = 4, order_id = id")
     [said] = findings(database_url)
     assert said.startswith("failing events that block their orders: 20 or more;")
+
+
+def test_a_prepared_transaction_is_named_by_what_is_known_of_it() -> None:
+    prepared = Snapshot("prepared", "batch", "bob", None, None, None, 3)
+    assert prepared.owner == "prepared transaction batch of bob"
