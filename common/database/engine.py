@@ -166,6 +166,8 @@ def _on_error(failed: ExceptionContext) -> ServiceError | None:
     if meaning is Meaning.BUSY:
         return BusyError()
     if meaning is Meaning.NOT_SET_UP:
+        # A login that was dropped and made anew has its rights in new sessions only.
+        failed.is_disconnect = sqlstates.is_not_granted(error)
         return DatabaseUnavailableError("The database is not set up for this service.")
     if is_running and not sqlstates.is_from_server(error):
         # The state of this connection is unknown; the others are not affected.

@@ -195,10 +195,11 @@ def check(engine: Engine, function: str) -> None:
     }
     with connect(engine) as connection:
         revision, is_read_only, not_granted = read(connection, _CHECK, parameters).one()
-        if is_read_only:
+        if is_read_only or not_granted:
             connection.invalidate()
+    if is_read_only or not_granted:
+        engine.dispose()  # new sessions may reach a writable server, or have the rights
     if is_read_only:
-        engine.dispose()  # new sessions may reach a writable server
         raise DatabaseUnavailableError("The database takes no writes.")
     if revision < NEEDED_REVISION:
         raise DatabaseUnavailableError(

@@ -60,10 +60,15 @@ def is_from_server(error: BaseException) -> bool:
     return isinstance(error, pg8000.dbapi.DatabaseError)
 
 
+def is_not_granted(error: BaseException) -> bool:
+    """Return whether the login lacks a right."""
+    return sql_state(error) == _NOT_GRANTED
+
+
 def remedy(error: BaseException) -> str:
     """Return the command to run after an error that means NOT_SET_UP."""
-    is_grant = sql_state(error) == _NOT_GRANTED
-    return f"orderctl migrate{' --grant-to FUNCTION=ROLE' if is_grant else ''}"
+    grant = " --grant-to FUNCTION=ROLE" if is_not_granted(error) else ""
+    return f"orderctl migrate{grant}"
 
 
 def sql_state(error: BaseException) -> str:
