@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
 MAX_BODY_BYTES = 1024 * 1024
+# Of every response that says nothing else: it is about its caller, or an error.
+CACHE_CONTROL = "private, no-cache"
 
 log = logs.get("http")
 
@@ -92,6 +94,7 @@ def respond(app: Flask, incoming: Request) -> Response:
             response = _dispatch(app, incoming)
         headers = response.headers
         headers["X-Request-ID"] = context.request_id
+        headers.setdefault("Cache-Control", CACHE_CONTROL)
         if response.status_code == HTTPStatus.NO_CONTENT:
             del headers["Content-Type"]  # Flask sets one on every response
         headers.update(app.config["ORDERS_HEADERS"])

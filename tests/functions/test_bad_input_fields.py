@@ -57,6 +57,7 @@ NO_METADATA = [
     '{"a": "\\u0000"}',
     '{"a": "x\\u0000y"}',
     '{"a\\u0000": "x"}',
+    '{"a\\u0000": null}',
     '{"\\u0000": ""}',
     json.dumps({f"k{n}": "v" for n in range(51)}),
 ]

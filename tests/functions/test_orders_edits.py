@@ -66,7 +66,7 @@ def test_empty_patch_is_200_and_writes_nothing(service: Service, user: str) -> N
     with nothing_written(service):
         bodies: list[dict[str, Any]] = [
             *({}, {"metadata": {}}, {"metadata": {"a": "1"}}, {"is_approved": False}),
-            *({"metadata": {"absent": None, "a\0": None}}, {"user_id": None}),
+            *({"metadata": {"absent": None}}, {"user_id": None}),
             {
                 "id": 5,
                 "created_at": "x",

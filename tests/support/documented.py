@@ -19,6 +19,7 @@ from common.api_docs import documents
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # What HTTP itself brings along, and what is the same for all replies or pages.
 UNREMARKABLE = {
+    "cache-control",
     "connection",
     "content-length",
     "content-security-policy",
