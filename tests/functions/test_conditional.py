@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from common.api_docs.documents import parsed
 from infra.local.gateway import function_of
 from tests.support.documented import path_of, reads_of_one
 from tests.support.observed import nothing_written, problem, refused_field
@@ -14,6 +15,7 @@ from tests.support.service import Service
 from tests.support.shared import service_of_file
 
 service = pytest.fixture(service_of_file, scope="module")
+DOCUMENTED = parsed("openapi")["components"]["schemas"]["EntityTags"]["pattern"]
 
 
 def order_path(order: dict[str, Any]) -> str:
@@ -189,6 +191,7 @@ def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
     with nothing_written(service):
         stale = ('"stale"', "W/{tag}", '"stale", "older"', '""', '"*"', ',"stale",')
         for form in (*stale, *EMPTY):
+            assert re.search(DOCUMENTED, form.format(tag=current))
             response = send(service, user, order, write, form.format(tag=current))
             problem(response, 412, "precondition-failed")
         for malformed in (
@@ -203,6 +206,7 @@ def test_a_tag_that_does_not_hold_or_is_none_is_refused_and_nothing_is_changed(
             "*, *",
             '"a" "b"',
         ):
+            assert not re.search(DOCUMENTED, malformed)
             refused_field(send(service, user, order, write, malformed), "If-Match")
         refused_field(send(service, user, order, write, "W/1"), "If-Match")
 

@@ -15,7 +15,7 @@ from common import approval, startup, wiring
 from common.api_docs import pages
 from common.database.engine import connect
 from common.domain import orders
-from common.domain.model import SERVICE, ItemStatus, Line
+from common.domain.model import INTERNAL, Actor, ItemStatus, Line
 from common.messaging.pending import Bus
 from common.store import idempotency
 from common.store.idempotency import StoredResponse
@@ -28,6 +28,7 @@ STRANGER = "0e0e0e0e-0000-4000-8000-000000000002"
 NEWCOMER = "0e0e0e0e-0000-4000-8000-000000000003"  # never has a cart
 ARTICLES = [f"a0a0a0a0-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
 SHOP = "50505050-0000-4000-8000-000000000001"
+CARRIER = Actor(UUID(SHOP), INTERNAL)
 LINES = [Line(UUID(id_), 2, UUID(id_), UUID(SHOP), 999) for id_ in ARTICLES[:2]]
 
 # Status of both items, whether the order is approved, whose it is.
@@ -73,7 +74,7 @@ class World:
             with connect(engine) as connection:
                 for item_id in item_ids:
                     rule = partial(
-                        orders.set_status, item_id=item_id, status=status, actor=SERVICE
+                        orders.set_status, item_id=item_id, status=status, actor=CARRIER
                     )
                     change_order(connection, Target(order_id=order_id), rule, bus)
         if is_approved:
