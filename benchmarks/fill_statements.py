@@ -4,7 +4,7 @@ Every column follows from the order's number, so tables filled separately agree.
 """
 
 from common.domain import events
-from common.domain.model import ItemStatus
+from common.domain.model import INTERNAL, SYSTEM, USER, ItemStatus
 from common.store.reads import MOMENT
 
 ITEMS = 3  # an order
@@ -101,10 +101,13 @@ FROM i"""  # noqa: S608 fragments of our own
 ORDER_HISTORY = f"""
 WITH {_ORDERS}, {_ITEMS}, {_ENTRIES}
 INSERT INTO order_history (id, order_id, kind, item_id, from_status, to_status,
-  changed_by, changed_at, request_id, event_id, destinations)
+  changed_by, actor_kind, changed_at, request_id, event_id, destinations)
 SELECT id * {_ROOM} + position, id, kind,
   CASE WHEN kind LIKE 'item.%' THEN item_id END, from_status, to_status,
-  CASE WHEN kind IN ('item.created', 'order.created') THEN user_id END, changed_at,
+  CASE kind WHEN 'order.approved' THEN NULL WHEN 'item.moved' THEN shop_id
+    ELSE user_id END,
+  CASE kind WHEN 'order.approved' THEN '{SYSTEM}' WHEN 'item.moved' THEN '{INTERNAL}'
+    ELSE '{USER}' END, changed_at,
   concat('request-', id), CASE WHEN is_told THEN {_EVENT_ID} END,
   CASE WHEN is_told THEN {_DESTINATIONS} ELSE '{{}}' END
 FROM h"""  # noqa: S608 fragments of our own

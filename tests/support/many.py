@@ -16,7 +16,7 @@ from msgspec import structs
 from common import startup, wiring
 from common.database.engine import connect
 from common.domain import orders
-from common.domain.model import Actor, Change, ItemStatus, Line, Snapshot
+from common.domain.model import INTERNAL, Actor, Change, ItemStatus, Line, Snapshot
 from common.messaging.pending import Bus
 from common.store import idempotency
 from common.store.idempotency import StoredResponse
@@ -67,7 +67,9 @@ def _all_final(snapshot: Snapshot) -> Change | None:
     for position, item in enumerate(snapshot.order.items):
         is_cancelled = position == 0 and len(snapshot.order.items) > 1
         status = ItemStatus.CANCELLED if is_cancelled else ItemStatus.DELIVERED
-        step = orders.set_status(snapshot, item.id, status, Actor(uuid.uuid4()))
+        step = orders.set_status(
+            snapshot, item.id, status, Actor(uuid.uuid4(), INTERNAL)
+        )
         assert step is not None
         if whole is not None:
             step.changed = whole.changed + step.changed
