@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from common import wiring
+from common.messaging import relay
 from infra.local.sandbox import catalogue
 from tests.support.documented import path_of, reads_of_one
 from tests.support.proxy import Proxy, proxy
@@ -30,8 +31,12 @@ def link(database_url: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def service(service: Service, link: Proxy) -> Service:
-    """A service that has served before: statements prepared, siblings connected."""
+def service(service: Service, link: Proxy, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service that has served before: statements prepared, siblings connected.
+
+    A request has time to send all of its events itself, however busy the machine is.
+    """
+    monkeypatch.setattr(relay, "PUBLISH_TIMEOUT_SECONDS", 60.0)
     service.set(DATABASE_URL=link.url)
     warm_up(service)
     return service

@@ -202,6 +202,8 @@ def test_absent_credentials_are_said_and_leave_no_thread(
     ping(engine)
 
 
+# Given up while it shakes hands, a socket is closed by nobody but its garbage collection.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("mute", ["is_mute", "is_asleep"])
 def test_who_says_nothing_is_given_up_in_time(

@@ -14,7 +14,7 @@ from tests.support.crash.nursery import Child
 from tests.support.crash.world import KILLED, Heard, World
 
 MOST_ANSWERS = 6
-MOST_TRIES = 3
+MOST_TRIES = 10
 KillAt = tuple[str, int] | None  # which failpoint, and at which time
 
 
