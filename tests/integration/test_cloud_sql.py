@@ -202,7 +202,7 @@ def test_absent_credentials_are_said_and_leave_no_thread(
     ping(engine)
 
 
-# Given up while it shakes hands, a socket is closed by nobody but its garbage collection.
+# A socket given up during its handshake is closed by garbage collection only.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("mute", ["is_mute", "is_asleep"])
