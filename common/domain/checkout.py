@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from common.domain.cart import CartLine, Variation
+from common.domain.commands import ValidatedItem, ValidationReply
 from common.domain.model import MAX_QUANTITY, Item, Line
 from common.errors import (
     BusyError,
@@ -130,6 +131,35 @@ def check_line(  # noqa: PLR0911 a return for each check, in the contract's orde
     return Line(variation.id, quantity, variation.product_id, product.shop_id, price)
 
 
+def preview(
+    cart: Iterable[CartLine],
+    variations: Mapping[UUID, Variation | None],
+    lines: Sequence[Line],
+) -> ValidationReply:
+    """Return what an order of these lines of a cart would be."""
+    line_ids: dict[UUID | None, list[int]] = {}
+    for cart_line in cart:
+        line_ids.setdefault(cart_line.variation, []).append(cart_line.id)
+    return ValidationReply(
+        valid=True,
+        items_count=len(lines),
+        total_quantity=sum(line.quantity for line in lines),
+        total=sum(line.quantity * line.price for line in lines),
+        items=[
+            ValidatedItem(
+                product_variation=line.product_variation,
+                product_id=line.product_id,
+                shop_id=line.shop_id,
+                product_title=_title(variations[line.product_variation]),
+                quantity=line.quantity,
+                price=line.price,
+                cart_item_ids=line_ids[line.product_variation],
+            )
+            for line in lines
+        ],
+    )
+
+
 def describe(fix: Fix, *, is_fixed: bool) -> dict[str, Any]:
     """Return a fix as it is listed in the reply to the caller."""
     details: dict[str, Any] = {
@@ -151,6 +181,10 @@ def repair_message(failed: Sequence[Fix]) -> str:
     return _NOT_REPAIRED + "; ".join(_name(fix) for fix in failed)
 
 
+NOTHING_CHANGED = (
+    "Your cart cannot be ordered as it is. Nothing was changed: a checkout would update"
+    " your cart as listed."
+)
 _NOT_REPAIRED = (
     "Not all of your cart could be updated. Please remove these items, and try again: "
 )

@@ -1,4 +1,4 @@
-"""Bodies of requests that ask for a change, and the reply to a checkout.
+"""Bodies of requests that ask for a change, and the replies to a checkout.
 
 msgspec rejects `true`, `3.0` and `"3"` where an int belongs; UNSET (absent) differs
 from null.
@@ -91,3 +91,25 @@ class CheckoutReply(Struct):
     items_count: int
     total_quantity: int
     order: Order
+
+
+class ValidatedItem(Struct):
+    """An item that a checkout would order, and the cart lines that it comes from."""
+
+    product_variation: UUID
+    product_id: UUID | None
+    shop_id: UUID | None
+    product_title: str | None
+    quantity: Quantity
+    price: Annotated[int, Meta(ge=0)]
+    cart_item_ids: list[int]
+
+
+class ValidationReply(Struct):
+    """What a checkout would order. `total` is in minor units, as prices are."""
+
+    valid: bool
+    items_count: int
+    total_quantity: int
+    total: Annotated[int, Meta(ge=0)]
+    items: list[ValidatedItem]

@@ -1,4 +1,4 @@
-"""List parameters: limit, cursor, filters; and the link to the next page.
+"""Query parameters, those of lists above all; and the link to the next page.
 
 A cursor is opaque to callers. It contains only the last id they saw, so it stays valid
 whatever is written in between.
@@ -41,10 +41,25 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
 
     Unknown parameters are ignored. Raise InvalidRequestError naming every invalid one.
     """
-    all_parsers = {"limit": _parse_limit, "cursor": _parse_cursor, **parsers}
+    limits = {"limit": _parse_limit, "cursor": _parse_cursor}
+    values = parse_parameters(args, limits | dict(parsers))
+    return ListQuery(
+        limit=values.pop("limit", DEFAULT_LIMIT),
+        after=values.pop("cursor", None),
+        filters=values,
+    )
+
+
+def parse_parameters(
+    args: MultiDict[str, str], parsers: Mapping[str, Parser]
+) -> dict[str, Any]:
+    """Return the value of each parameter that is given and has a parser.
+
+    Raise InvalidRequestError naming every invalid one.
+    """
     values: dict[str, Any] = {}
     errors: dict[str, list[str]] = {}
-    for name, parser in all_parsers.items():
+    for name, parser in parsers.items():
         texts = args.getlist(name)
         if not texts:
             continue
@@ -56,11 +71,7 @@ def parse_query(args: MultiDict[str, str], parsers: Mapping[str, Parser]) -> Lis
             errors[name] = [str(error)]
     if errors:
         raise InvalidRequestError.of_all(errors)
-    return ListQuery(
-        limit=values.pop("limit", DEFAULT_LIMIT),
-        after=values.pop("cursor", None),
-        filters=values,
-    )
+    return values
 
 
 def next_query(query: ListQuery, after: int) -> str:

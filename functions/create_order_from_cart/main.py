@@ -4,31 +4,35 @@ The checks are in `common/domain/checkout.py`. The cart itself is an idempotency
 is looked up before the order is written, and also before a cart is repaired or refused,
 because the first checkout may have taken the stock that a repeated one finds missing.
 Every such look-up raises AlreadyProcessedError if there is a response to replay.
+
+`validate_only` makes the same checks, and neither writes nor looks up anything here.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import functions_framework
-from flask import Request, Response
+from flask import Request, Response, request
 
 from common import startup, wiring
 from common.clients import product, shopcart
 from common.clients.repairs import Repair, Siblings, repair
 from common.domain import checkout, orders
 from common.domain.cart import Cart, Variation
-from common.domain.commands import CheckoutReply
+from common.domain.checkout import Fix, Review
+from common.domain.commands import CheckoutReply, ValidationReply
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
 from common.messaging.pending import PendingEvents
-from common.store import idempotency
+from common.store import idempotency, paging
 from common.store.idempotency import AlreadyProcessedError, Claim, StoredResponse
 from common.store.orders import create_order
 from common.telemetry import logs
 from common.web import keys, requests
 from common.web.app import create_app, respond
 from common.web.conditions import etag
+from common.web.replies import json_response
 
 # How many item ids are drawn with the look-up of a header's key, when the cart has not
 # been read yet. A cart with more lines takes another round trip.
@@ -41,9 +45,15 @@ app = create_app("create_order_from_cart", wiring.check_ready)
 
 @app.post("/api/orders-from-shopcart")
 def order_cart() -> Response:
-    """Order what is in the cart, or repair the cart; the body is ignored."""
+    """Order what is in the cart, or repair the cart; the body is ignored.
+
+    With `validate_only` say what would become of it, and change nothing.
+    """
     user_id = requests.caller(startup.settings()).user_id
     claims = keys.claims(user_id)
+    parsers = {"validate_only": paging.parse_bool}
+    if paging.parse_parameters(request.args, parsers).get("validate_only"):
+        return json_response(_validate(user_id))
     try:
         response, pending = _check_out(user_id, claims)
     except AlreadyProcessedError as earlier:
@@ -62,16 +72,12 @@ def _check_out(
     deadline = time.monotonic() + settings.upstream_deadline_seconds
     try:
         cart = shopcart.get_shopcart_data(wiring.shopcart(), user_id, deadline)
-        if not cart.items:
-            raise EmptyCartError
         claims = [*claims, _claim(user_id, cart)]
-        orders.check_size(len({line.variation for line in cart.items} - {None}))
-        variations = _get_variations(user_id, cart, deadline)
+        variations, review = _review(user_id, cart, deadline)
     except ServiceError:
         # A repetition of this request may have ordered and emptied the cart …
         idempotency.check(engine, claims)
         raise
-    review = checkout.review(cart.items, variations)
     if review.fixes:
         # … or taken the stock that is missing now.
         idempotency.check(engine, claims)
@@ -100,11 +106,33 @@ def _claim(user_id: UUID, cart: Cart) -> Claim:
     return idempotency.by_cart(user_id, cart.id, lines)
 
 
-def _get_variations(
+def _validate(user_id: UUID) -> ValidationReply:
+    """Return what a checkout would order.
+
+    Raise CartRepairedError if it would repair the cart, and its other errors.
+    """
+    deadline = time.monotonic() + startup.settings().upstream_deadline_seconds
+    cart = shopcart.get_shopcart_data(wiring.shopcart(), user_id, deadline)
+    variations, review = _review(user_id, cart, deadline)
+    if review.fixes:
+        unfixed = [(fix, False) for fix in review.fixes]
+        raise _refusal(cart, checkout.NOTHING_CHANGED, unfixed)
+    return checkout.preview(cart.items, variations, review.lines)
+
+
+def _review(
     user_id: UUID, cart: Cart, deadline: float
-) -> dict[UUID, Variation | None]:
-    ids = [line.variation for line in cart.items if line.variation is not None]
-    return product.get_variations(wiring.product(), user_id, ids, deadline)
+) -> tuple[Mapping[UUID, Variation | None], Review]:
+    """Return the cart's variations and what is to be done with its lines.
+
+    Raise EmptyCartError, or OrderFullError before the product service is called.
+    """
+    if not cart.items:
+        raise EmptyCartError
+    ids = {line.variation for line in cart.items if line.variation is not None}
+    orders.check_size(len(ids))
+    variations = product.get_variations(wiring.product(), user_id, ids, deadline)
+    return variations, checkout.review(cart.items, variations)
 
 
 def _repaired(
@@ -117,20 +145,8 @@ def _repaired(
     crash before that, the same key orders the repaired cart.
     """
     message = checkout.repair_message([r.fix for r in repairs if not r.is_fixed])
-    response = keys.to_stored(
-        CartRepairedError(
-            message,
-            extra={
-                "message": message,
-                "issues_found": len(repairs),
-                "items_fixed": sum(r.is_fixed for r in repairs),
-                "cart_id": cart.id,
-                "details": [
-                    checkout.describe(r.fix, is_fixed=r.is_fixed) for r in repairs
-                ],
-            },
-        )
-    )
+    fixes = [(r.fix, r.is_fixed) for r in repairs]
+    response = keys.to_stored(_refusal(cart, message, fixes))
     if any(r.has_changed for r in repairs):
         try:
             idempotency.keep(wiring.engine(), claims, response)
@@ -141,6 +157,23 @@ def _repaired(
                 error.detail,
             )
     return response
+
+
+def _refusal(
+    cart: Cart, message: str, fixes: Iterable[tuple[Fix, bool]]
+) -> CartRepairedError:
+    """Return the error that lists each fix, and whether the cart took it."""
+    details = [checkout.describe(fix, is_fixed=is_fixed) for fix, is_fixed in fixes]
+    return CartRepairedError(
+        message,
+        extra={
+            "message": message,
+            "issues_found": len(details),
+            "items_fixed": sum(each["fixed"] for each in details),
+            "cart_id": cart.id,
+            "details": details,
+        },
+    )
 
 
 @functions_framework.http

@@ -88,8 +88,11 @@ def path_of(path: str, order: Mapping[str, Any]) -> str:
 
 
 def example_of(schema: dict[str, Any]) -> Any:
-    """Return the example of a schema, in a list if it is one of lists."""
-    schema = resolve(schema)
+    """Return the example of a schema, in a list if it is one of lists.
+
+    Where any of several schemas will do, it is the first one's.
+    """
+    schema = resolve(schema.get("anyOf", [schema])[0])
     if schema.get("type") == "array":
         return [example_of(schema["items"])]
     return schema["examples"][0]
