@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.wire import Wire, serve
+
 CHECKOUT = "/api/orders-from-shopcart/"
 LINES = 2
 PATIENCE_SECONDS = 60
-IDLE_SECONDS = 1.0  # after which a client opens a new connection: the server would
 UNAVAILABLE = 503
 PROBLEM = "application/problem+json"
 
@@ -98,7 +99,7 @@ class Multitude:
     def ready(self) -> Iterator["Multitude"]:
         """Have siblings answer while the block runs, and clients when told."""
         self._thread.start()
-        server = self._do(asyncio.start_server(_serve_siblings, "127.0.0.1", 0))
+        server = self._do(serve(_answer))
         self.siblings_port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -183,7 +184,7 @@ class _Client:
         self._multitude = multitude
         self._number = number
         self._is_polite = number % 2 == 0
-        self._links = {name: _Link(port) for name, port in ports.items()}
+        self._links = {name: Wire(port) for name, port in ports.items()}
 
     async def buy(self) -> None:
         """Order two things, look at them, and have them shipped and delivered."""
@@ -256,50 +257,6 @@ class _Client:
             link.close()
 
 
-class _Link:
-    """One kept-alive connection, opened anew when it has been idle."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._used = 0.0
-
-    async def ask(self, request: bytes) -> tuple[int | None, dict[str, str], bytes]:
-        """Return status, headers, body; no status where the link broke."""
-        try:
-            if time.perf_counter() - self._used > IDLE_SECONDS:
-                self.close()
-            if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-            reader, writer = self._streams
-            writer.write(request)
-            status_line, headers, content = await _read_message(reader)
-        except (OSError, asyncio.IncompleteReadError):
-            self.close()
-            return None, {}, b""
-        self._used = time.perf_counter()
-        if headers.get("connection") == "close":
-            self.close()
-        return int(status_line.split()[1]), headers, content
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-
-async def _read_message(
-    reader: asyncio.StreamReader,
-) -> tuple[str, dict[str, str], bytes]:
-    """Return first line, headers by lower-case name, body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *lines = head.rstrip().split("\r\n")
-    pairs = (line.split(":", 1) for line in lines)
-    headers = {name.lower(): value.strip() for name, value in pairs}
-    size = int(headers.get("content-length", 0))
-    return first, headers, await reader.readexactly(size) if size else b""
-
-
 # Siblings: everybody has a cart of two things, of which there is always enough.
 
 
@@ -307,7 +264,8 @@ def _variation(user_id: str, number: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{user_id} {number}"))
 
 
-def _answer(path: str, user_id: str) -> dict[str, object]:
+def _answer(path: str, user_id: str, body: bytes) -> dict[str, object]:
+    del body
     if path.endswith("/api/mycart/"):
         items = [
             {"id": n, "product_variation_id": _variation(user_id, n), "quantity": n}
@@ -321,20 +279,3 @@ def _answer(path: str, user_id: str) -> dict[str, object]:
         sold = {"amount": 1000, "price": 19.99, "product": shop}
         return {"id": path.rpartition("/")[2], "product_id": product_id, **sold}
     return {}
-
-
-async def _serve_siblings(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    with (
-        contextlib.suppress(OSError, asyncio.IncompleteReadError),
-        contextlib.closing(writer),
-    ):
-        while True:
-            first, headers, _ = await _read_message(reader)
-            path = first.split()[1]
-            content = json.dumps(_answer(path, headers.get("x-user-id", ""))).encode()
-            writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
-            )
