@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,10 @@ test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
 crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH_ROUNDS=3)
 	@FAULT_SECONDS=$(or $(FAULT_SECONDS),60) CRASH_ROUNDS=$(or $(CRASH_ROUNDS),3) \
 		$(BIN)/python -m pytest tests/faults --numprocesses 0 -q -s $(ARGS)
+
+history: $(STAMP) ## check what 200 clients heard in a minute (HISTORY_SECONDS=60 HISTORY_SEED=7)
+	@HISTORY_SECONDS=$(or $(HISTORY_SECONDS),60) HISTORY_CLIENTS=$(or $(HISTORY_CLIENTS),200) \
+		$(BIN)/python -m pytest tests/faults/test_history.py --numprocesses 0 -q -s $(ARGS)
 
 # Its tests end with a table of what was tried; all orders that they made are audited.
 fuzz: $(STAMP) ## send generated requests, messages and replies (FUZZ_TRIES=50000 FUZZ_SEED=1)

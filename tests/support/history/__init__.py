@@ -1,0 +1,1 @@
+"""Record what clients asked and heard, and check that some sequence explains it."""
