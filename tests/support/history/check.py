@@ -6,8 +6,8 @@ line, and every line of an order by hand, has a variation of its own: it tells w
 something was ordered twice.
 
 What it cannot see: whether a page shows its orders as of one moment; which of several
-cut requests made an order; wrongly refused checkouts; lines that an order lacks from
-the beginning, if it is from a cart.
+cut requests made an order; wrongly refused checkouts; lines that an order from a cart
+lacks from the beginning. Approval, metadata and quantities stay out of it.
 """
 
 from collections import defaultdict
@@ -43,10 +43,6 @@ class Sighting:
     operation: Operation
     order: dict[str, Any]
 
-    @property
-    def variations(self) -> set[str]:
-        return {item["product_variation"] for item in self.order["items"]}
-
 
 class History:
     """Operations, and where each order was seen."""
@@ -57,6 +53,7 @@ class History:
         for operation in operations:
             for order in orders_in(operation):
                 self.sightings[order["id"]].append(Sighting(operation, order))
+        self._by_hand = {line for each in operations for line in each.lines}
         self._by_user: defaultdict[str, list[Operation]] = defaultdict(list)
         self._by_order: defaultdict[int, list[Operation]] = defaultdict(list)
         for operation in operations:
@@ -74,8 +71,14 @@ class History:
 
     def owner(self, order_id: int) -> str:
         """Return whose order it is: who was told first that it was made."""
-        first = min(self.sightings[order_id], key=lambda each: each.operation.returned)
-        return str(first.order["user_id"])
+        first = self._first(order_id)
+        owners = {o["id"]: o["user_id"] for o in orders_in(first)}
+        return str(owners[order_id])
+
+    def _first(self, order_id: int) -> Operation:
+        """Return what showed an order first."""
+        shown = (each.operation for each in self.sightings[order_id])
+        return min(shown, key=lambda each: each.returned)
 
     # What holds for every answer.
 
@@ -84,6 +87,10 @@ class History:
             for order in orders_in(operation):
                 if order["user_id"] != operation.user_id:
                     rule = "another user's order is shown"
+                    yield Violation(order["id"], rule, (operation,))
+                ordered = {item["product_variation"] for item in order["items"]}
+                if operation.lines and ordered != set(operation.lines):
+                    rule = "an order by hand has other lines than were asked for"
                     yield Violation(order["id"], rule, (operation,))
             ids = [o["id"] for o in orders_in(operation)]
             if ids != sorted(set(ids), reverse=True):
@@ -141,35 +148,36 @@ class History:
                 yield operation, answer.body
 
     def _of_lines(self) -> Iterator[Violation]:
-        """Find lines that were ordered twice, unless the first order was deleted."""
+        """Find lines that were ordered twice.
+
+        Those of a cart may be, once the first order has been deleted.
+        """
         ordered: dict[str, int] = {}
-        doubled: set[tuple[int, int]] = set()
-        for order_id in sorted(self.sightings):
-            for variation in set().union(
-                *(each.variations for each in self.sightings[order_id])
-            ):
-                earlier = ordered.setdefault(variation, order_id)
-                if earlier != order_id:
-                    doubled.add((earlier, order_id))
-                    ordered[variation] = order_id
-        for earlier, later in sorted(doubled):
-            first = min(
-                (each.operation for each in self.sightings[later]),
-                key=lambda each: each.returned,
-            )
-            may_be_deleted = any(
-                each.kind == "delete"
-                and each.invoked < first.returned
-                and (each.answer is None or each.answer.status == 204)
-                for each in self._by_order[earlier]
-            )
-            if not (may_be_deleted and first.kind != "create"):
-                seen = min(
-                    (each.operation for each in self.sightings[earlier]),
-                    key=lambda each: each.returned,
+        found: set[tuple[int, int]] = set()
+        for later in sorted(self.sightings):
+            for line in self._lines(later):
+                earlier = ordered.get(line)
+                ordered[line] = later
+                if earlier is None or (earlier, later) in found:
+                    continue
+                found.add((earlier, later))
+                first, second = self._first(earlier), self._first(later)
+                is_free = any(
+                    each.kind == "delete"
+                    and each.invoked < second.returned
+                    and (each.answer is None or each.answer.status == 204)
+                    for each in self._by_order[earlier]
                 )
-                rule = f"its lines are ordered again as order {later}"
-                yield Violation(earlier, rule, (seen, first))
+                if line in self._by_hand or not is_free:
+                    rule = f"its lines are ordered again as order {later}"
+                    yield Violation(earlier, rule, (first, second))
+
+    def _lines(self, order_id: int) -> set[str]:
+        return {
+            item["product_variation"]
+            for each in self.sightings[order_id]
+            for item in each.order["items"]
+        }
 
     # One order by itself.
 
@@ -216,20 +224,17 @@ class History:
         Of the latter the first is enough: it may have been carried out at any moment
         at which a later one may have been.
         """
-        sightings = self.sightings[order_id]
-        lines: set[str] = set().union(*(each.variations for each in sightings))
+        lines = self._lines(order_id)
+        kind = "create" if lines & self._by_hand else "checkout"
         answered, cut = [], []
         for each in self._by_user[owner]:
-            if each.kind not in CREATIONS:
-                continue
-            if orders_in(each):
+            if each.kind in CREATIONS and orders_in(each):
                 if orders_in(each)[0]["id"] == order_id:
                     answered.append(each)
-            elif each.answer is None and (not each.lines or lines & set(each.lines)):
+            elif each.kind == kind and not each.is_known:
+                if each.lines and lines.isdisjoint(each.lines):
+                    continue
                 cut.append(each)
-        by_hand = {line for each in self._by_user[owner] for line in each.lines}
-        kind = "create" if lines & by_hand else "checkout"
-        cut = [each for each in cut if each.kind == kind]
         return answered + sorted(cut, key=lambda each: each.invoked)[:1]
 
 

@@ -24,6 +24,7 @@ from tests.support.wire import Wire
 CHECKOUT, ORDERS = "/api/orders-from-shopcart/", "/api/orders/"
 DEVICES = 4
 PAUSE_SECONDS = 0.5  # at most, between two requests of a client
+RETRY_SECONDS = 0.2  # at most, before one is sent again
 ANSWER_SECONDS = 20
 RECENT = 3  # orders that are likely to be chosen
 PER_USER = 25  # orders, after which a household goes on as another user
@@ -150,6 +151,7 @@ class Client:
         while operation is not None:
             done = await self.send(home, operation)
             if done.answer is None:
+                await asyncio.sleep(self._chance.uniform(0, RETRY_SECONDS))
                 is_tried_again = self._chance.random() < 0.8
                 operation = done if is_tried_again else None
             elif done.answer.next and self._chance.random() < 0.5:

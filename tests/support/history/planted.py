@@ -56,6 +56,14 @@ def doubled_creation(history: History) -> Planted:
                 yield order["id"], _instead(history, each, body, is_replayed=False)
 
 
+def lost_line(history: History) -> Planted:
+    """A creation by hand is answered without its last item."""
+    for each in history.operations:
+        for order in orders_in(each) if each.kind == "create" else ():
+            body = _body(each) | {"items": order["items"][:-1]}
+            yield order["id"], _instead(history, each, body)
+
+
 def stale_read(history: History) -> Planted:
     """An order is read as it was before somebody has read it changed."""
     for old, _ in _changed_reads(history):
@@ -126,6 +134,7 @@ FAULTS = (
     lost_creation,
     lost_write,
     doubled_creation,
+    lost_line,
     stale_read,
     status_going_back,
     resurrected_order,
