@@ -1,20 +1,22 @@
 """Send many calls to one sibling service at once, and return the responses.
 
-Every request of a batch is sent before the first response is read, so the waits overlap
-without a thread per call. All calls share one deadline.
+Requests are sent ahead of the responses, as many as the pool has connections, so the
+waits overlap without a thread per call. All calls share one deadline.
 """
 
 import random
+import selectors
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException, IncompleteRead
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
 from common import failpoints
+from common.clients.calls import UNDECODABLE, Call, UpstreamResponse, decode
 from common.clients.connections import Connection, Pool
 from common.errors import (
     ServiceError,
@@ -27,63 +29,21 @@ from common.telemetry import logs, tracing
 if TYPE_CHECKING:
     from common.telemetry.otel import Span
 
-MAX_IN_FLIGHT = 128
 RETRIES = 2
-MAX_DETAIL_CHARACTERS = 300
 _RETRIED_STATUSES = (408, 425, 429, 502, 503, 504)
 _REDIRECTS = (307, 308)
 _OK, _REDIRECTION, _CLIENT_ERROR, _SERVER_ERROR = 200, 300, 400, 500
 
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_DETAILS: dict[type[ServiceError], str] = {
+    UpstreamBrokenError: "Invalid response from the {} service.",
+    UpstreamUnavailableError: "The {} service is unavailable.",
+    UpstreamTimeoutError: "The {} service did not answer in time.",
+}
 
 T = TypeVar("T")
+E = TypeVar("E", bound=ServiceError)
 
 log = logs.get("clients")
-
-
-class Call(Struct, frozen=True):
-    """One request, which may be repeated; `path` is appended to the base URL.
-
-    There is no POST, because a POST must not be repeated.
-    """
-
-    method: Literal["GET", "PUT", "DELETE"]
-    path: str
-    body: bytes | None = None
-    # The product service's read cache may return another row unless it is bypassed
-    # (no-store). With no-cache it reads the row anew, too, and stores it.
-    cache_control: Literal["no-store", "no-cache"] = "no-store"
-
-
-class UpstreamResponse(Struct, frozen=True):
-    """A sibling's complete response to a call."""
-
-    call: Call
-    status: int
-    body: bytes
-    location: str | None = None
-
-    def is_refusal(self, *statuses: int) -> bool:
-        """Return whether the service itself refused with one of `statuses`.
-
-        It does so with JSON that has a `detail`. A page of a front end is no refusal.
-        """
-        return self.status in statuses and self.detail() is not None
-
-    def detail(self) -> str | None:
-        """Return the service's own words on a refusal, cut to fit a log line."""
-        try:
-            refusal = _decode(self.body, _Refusal)
-        except _UNDECODABLE:
-            return None
-        words = refusal.detail
-        text = words if isinstance(words, str) else self.body.decode()
-        return text[:MAX_DETAIL_CHARACTERS]
-
-    def is_success(self, *statuses: int) -> bool:
-        """Return whether the service itself succeeded with one of `statuses`."""
-        is_from_service = not self.body or _is_json(self.body)
-        return self.status in statuses and is_from_service
 
 
 class Upstream:
@@ -106,21 +66,16 @@ class Upstream:
         """
         started = time.perf_counter()
         headers = _headers(user_id)
-        base = self._pool.path
+        too_late = self._error(UpstreamTimeoutError)
         states = [
-            _CallState(call, base + call.path, self._timed_out()) for call in calls
+            _CallState(call, self._pool.path + call.path, too_late) for call in calls
         ]
         pending = states
         for attempt in range(1 + RETRIES):
             if attempt and not all(state.is_stale for state in pending):
                 delay = random.uniform(0.5, 1.5) * 0.05 * 2**attempt  # noqa: S311 jitter
                 time.sleep(max(0.0, min(delay, deadline - time.monotonic())))
-            for start in range(0, len(pending), MAX_IN_FLIGHT):
-                batch = pending[start : start + MAX_IN_FLIGHT]
-                self._exchange(batch, headers, deadline)
-                redirected = [state for state in batch if self._is_redirected(state)]
-                if redirected:
-                    self._exchange(redirected, headers, deadline)
+            self._exchange(pending, headers, deadline)
             pending = [state for state in pending if state.is_worth_retrying()]
             if not pending or time.monotonic() >= deadline:
                 break
@@ -139,19 +94,10 @@ class Upstream:
     def invalid(self, response: UpstreamResponse, why: object) -> UpstreamBrokenError:
         """Log why a response is invalid; return the error for it."""
         self._log(response.call, response, f"invalid response: {why}")
-        return self._invalid()
+        return self._error(UpstreamBrokenError)
 
-    def _invalid(self) -> UpstreamBrokenError:
-        detail = f"Invalid response from the {self.name} service."
-        return UpstreamBrokenError(detail, extra={"service": self.name})
-
-    def _unavailable(self) -> UpstreamUnavailableError:
-        detail = f"The {self.name} service is unavailable."
-        return UpstreamUnavailableError(detail, extra={"service": self.name})
-
-    def _timed_out(self) -> UpstreamTimeoutError:
-        detail = f"The {self.name} service did not answer in time."
-        return UpstreamTimeoutError(detail, extra={"service": self.name})
+    def _error(self, kind: type[E]) -> E:
+        return kind(_DETAILS[kind].format(self.name), extra={"service": self.name})
 
     def _final(
         self, result: UpstreamResponse | ServiceError
@@ -160,46 +106,63 @@ class Upstream:
         if isinstance(result, UpstreamResponse) and (
             result.status >= _SERVER_ERROR or result.status in _RETRIED_STATUSES
         ):
-            return self._unavailable()
+            return self._error(UpstreamUnavailableError)
         return result
 
     def _exchange(
         self,
-        batch: Sequence["_CallState"],
+        states: Sequence["_CallState"],
         headers: Mapping[str, str],
         deadline: float,
     ) -> None:
-        """Send every request of the batch, then read every response."""
-        can_connect = True
-        for state in batch:
-            if time.monotonic() >= deadline or not can_connect:
-                state.result = self._timed_out() if can_connect else self._unavailable()
-                continue
-            try:
-                self._send(state, headers, deadline)
-            except OSError as error:
-                # The others would wait as long for a connection as this one did.
-                is_timeout = isinstance(error, TimeoutError)
-                can_connect = state.connection is not None or not is_timeout
-                self._fail(state, error, deadline)
-        for state in batch:
-            if state.connection is None:
-                continue
-            try:
-                state.result = UpstreamResponse(state.call, *state.connection.read())
-                failpoints.reach(f"call {self.name} after")
-            except (OSError, HTTPException) as error:
-                self._fail(state, error, deadline)
-                continue
-            if state.result.status >= _REDIRECTION:
-                self._log(state.call, state.result)
-            self._pool.release(state.connection)
-            state.end()
+        """Send every request and read every response.
+
+        The next request is sent as soon as there is a connection for it.
+        """
+        waiting, sent = deque(states), selectors.PollSelector()
+        try:
+            while waiting or sent.get_map():
+                has_sent = bool(sent.get_map())
+                if waiting and time.monotonic() >= deadline:
+                    _give_up(waiting, self._error(UpstreamTimeoutError))
+                elif waiting and self._pool.reserve(None if has_sent else deadline):
+                    self._send_next(waiting, sent, headers, deadline)
+                elif has_sent:
+                    for key in _answered(sent):
+                        self._receive(key.data, deadline)
+                        sent.unregister(key.fileobj)
+                        if self._is_redirected(key.data):
+                            waiting.append(key.data)
+        finally:  # nothing is left but after an error of our own
+            for key in sent.get_map().values():
+                self._pool.discard(key.data.connection)
+            sent.close()
+
+    def _send_next(
+        self,
+        waiting: deque["_CallState"],
+        sent: selectors.BaseSelector,
+        headers: Mapping[str, str],
+        deadline: float,
+    ) -> None:
+        """Send the first request that waits, for which a place is reserved."""
+        state = waiting.popleft()
+        try:
+            connection = self._send(state, headers, deadline)
+            sent.register(connection, selectors.EVENT_READ, state)
+        except OSError as error:
+            if state.connection is None and isinstance(error, TimeoutError):
+                # The others would wait as long for a connection.
+                _give_up(waiting, self._error(UpstreamUnavailableError))
+            self._fail(state, error, deadline)
+        except BaseException:
+            self._pool.discard(state.connection)
+            raise
 
     def _send(
         self, state: "_CallState", headers: Mapping[str, str], deadline: float
-    ) -> None:
-        """Send one request; raise OSError."""
+    ) -> Connection:
+        """Send one request; return its connection. Raise OSError."""
         own_headers: dict[str, str] = {"Cache-Control": state.call.cache_control}
         if state.call.body is not None:
             own_headers["Content-Type"] = "application/json"
@@ -214,19 +177,33 @@ class Upstream:
         state.connection.send(
             state.call.method, state.path, all_headers, state.call.body, deadline
         )
+        return state.connection
+
+    def _receive(self, state: "_CallState", deadline: float) -> None:
+        """Read one response, or record why there is none."""
+        assert state.connection
+        try:
+            state.result = UpstreamResponse(state.call, *state.connection.read())
+        except (OSError, HTTPException) as error:
+            self._fail(state, error, deadline)
+            return
+        failpoints.reach(f"call {self.name} after")
+        if state.result.status >= _REDIRECTION:
+            self._log(state.call, state.result)
+        self._pool.release(state.connection)
+        state.end()
 
     def _fail(self, state: "_CallState", error: Exception, deadline: float) -> None:
-        if state.connection is not None:
-            state.connection.close()
         if state.is_stale:  # the other idle connections are probably gone, too
             self._pool.close()
         if not isinstance(error, (OSError, IncompleteRead)):
-            state.result = self._invalid()
+            state.result = self._error(UpstreamBrokenError)
         elif isinstance(error, TimeoutError) and time.monotonic() >= deadline:
-            state.result = self._timed_out()
+            state.result = self._error(UpstreamTimeoutError)
         else:
-            state.result = self._unavailable()
+            state.result = self._error(UpstreamUnavailableError)
         self._log(state.call, why=type(error).__name__)
+        self._pool.discard(state.connection)
         state.end()
 
     def _log(
@@ -274,6 +251,23 @@ class Upstream:
         return tracing.start(name, tracing.Kind.CLIENT, attributes)
 
 
+def _answered(sent: selectors.BaseSelector) -> list[selectors.SelectorKey]:
+    """Wait until a response begins; return those that have, or the one overdue."""
+    first_due = min(
+        sent.get_map().values(),
+        key=lambda key: key.data.connection.first_byte_deadline,
+    )
+    seconds = first_due.data.connection.first_byte_deadline - time.monotonic()
+    ready = sent.select(max(0.0, seconds))
+    return [key for key, _ in ready] or [first_due]
+
+
+def _give_up(waiting: deque["_CallState"], error: ServiceError) -> None:
+    """Set the result of those that are still waiting to be sent; empty the queue."""
+    while waiting:
+        waiting.popleft().result = error
+
+
 def require(result: UpstreamResponse | ServiceError) -> UpstreamResponse:
     """Return the response, or raise the error."""
     if isinstance(result, ServiceError):
@@ -286,8 +280,8 @@ def parse(upstream: Upstream, response: UpstreamResponse, shape: type[T]) -> T:
     if response.status != _OK:
         raise upstream.invalid(response, response.status)
     try:
-        return _decode(response.body, shape)
-    except _UNDECODABLE as error:
+        return decode(response.body, shape)
+    except UNDECODABLE as error:
         raise upstream.invalid(response, error) from error
 
 
@@ -320,23 +314,6 @@ class _CallState(Struct):
         status = self.result.status
         error = str(status) if status >= _CLIENT_ERROR else None
         span.end(error=error, attributes={"http.response.status_code": status})
-
-
-class _Refusal(Struct):
-    detail: str | list[object] | dict[str, object]
-
-
-def _decode(body: bytes, shape: type[T]) -> T:
-    """Return JSON, as text: msgspec does not check bytes of fields that it ignores."""
-    return msgspec.json.decode(body.decode(), type=shape)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        _decode(body, object)
-    except _UNDECODABLE:
-        return False
-    return True
 
 
 def _headers(user_id: UUID) -> dict[str, str]:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 IDLE_SECONDS = 30.0  # proxies in between may drop one that is idle for longer
-MAX_IDLE = 128
+# To one sibling, for all threads together. FastAPI runs `def` endpoints on 40 threads,
+# so more requests at once only wait there. They also do harm: with 15 connections to a
+# database, 55 are enough for every thread to wait for a connection, and for whoever
+# holds one to wait for a thread.
+MAX_CONNECTIONS = 40
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 # A reused connection may be dead without our knowing. It gets this share of the time
 # left until the first byte; what remains is for a new connection.
@@ -31,7 +35,10 @@ _FIRST_FINAL_STATUS = 200
 
 
 class Pool:
-    """The address of a sibling, and the idle connections to it.
+    """The address of a sibling, and at most MAX_CONNECTIONS to it.
+
+    Whoever wants to connect, or to use an idle connection, reserves one of these places
+    first, and leaves it by `release` or `discard`.
 
     Safe to share between threads; belongs to one process.
     """
@@ -45,6 +52,25 @@ class Pool:
         self.path = parts.path.rstrip("/")
         self._idle: list[Connection] = []  # last in, first out
         self._lock = threading.Lock()
+        self._has_left = threading.Condition(self._lock)
+        self._reserved = self._waiting = 0
+
+    def reserve(self, deadline: float | None) -> bool:
+        """Take a place; return whether there was one before the deadline.
+
+        Without a deadline do not wait, and let those who do go first: who has a place
+        already, and may leave it soon, must not wait for another one.
+        """
+        with self._has_left:
+            if deadline is not None:
+                self._waiting += 1
+                try:
+                    self._has_left.wait_for(self._is_free, _remaining(deadline))
+                finally:
+                    self._waiting -= 1
+            is_taken = self._is_free() and (deadline is not None or not self._waiting)
+            self._reserved += is_taken
+            return is_taken
 
     def acquire(self) -> "Connection | None":
         """Return an idle connection that is still open, None if there is none."""
@@ -73,11 +99,27 @@ class Pool:
     def release(self, connection: "Connection") -> None:
         """Keep a connection whose response was read, unless it is closed."""
         connection.idle_since = time.monotonic()
-        with self._lock:
-            if connection.is_open() and len(self._idle) < MAX_IDLE:
+        with self._has_left:
+            open_connections = self._reserved + len(self._idle)
+            if connection.is_open() and open_connections <= MAX_CONNECTIONS:
                 self._idle.append(connection)
+                self._leave()
                 return
-        connection.close()
+        self.discard(connection)
+
+    def discard(self, connection: "Connection | None") -> None:
+        """Close a connection, or give up the place of one that was not made."""
+        if connection is not None:
+            connection.close()
+        with self._has_left:
+            self._leave()
+
+    def _is_free(self) -> bool:
+        return self._reserved < MAX_CONNECTIONS
+
+    def _leave(self) -> None:
+        self._reserved -= 1
+        self._has_left.notify()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -154,6 +196,15 @@ class Connection:
             else:
                 body = response.read()
             return response.status, body, response.getheader("Location")
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.socket.fileno()
+
+    @property
+    def first_byte_deadline(self) -> float:
+        """Return until when a response must have begun."""
+        return self._socket.first_byte_deadline
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, structs
 
-from common.clients.batch import Call, Upstream, UpstreamResponse, parse, require
+from common.clients.batch import Upstream, parse, require
+from common.clients.calls import Call, UpstreamResponse
 from common.domain.cart import Product, Variation
 from common.errors import ServiceError
 

@@ -7,7 +7,8 @@ import enum
 from collections.abc import Sequence
 from uuid import UUID
 
-from common.clients.batch import Call, Upstream, UpstreamResponse, parse, require
+from common.clients.batch import Upstream, parse, require
+from common.clients.calls import Call, UpstreamResponse
 from common.domain.cart import Cart
 from common.errors import CartNotFoundError, ServiceError
 from common.json import encode

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from common.clients import connections
-from common.clients.batch import Call, Upstream, UpstreamResponse
+from common.clients.batch import Upstream
+from common.clients.calls import Call, UpstreamResponse
 from common.errors import (
     UpstreamBrokenError,
     UpstreamTimeoutError,

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from common.clients import product, shopcart
-from common.clients.batch import Call, Upstream
+from common.clients.batch import Upstream
+from common.clients.calls import Call
 from common.clients.shopcart import Outcome
 from common.errors import (
     CartNotFoundError,

@@ -101,6 +101,7 @@ def test_a_cart_of_more_products_than_an_order_holds_is_left_alone(
         body = problem(service.checkout(user), 409, "order-full")
     assert str(MAX_ITEMS) in body["detail"]
     assert service.sandbox.cart(user) == cart
+    assert service.sandbox.calls_to("product") == []
 
 
 def test_a_cart_of_many_lines_of_one_product_is_an_order_of_one_item(

@@ -5,7 +5,8 @@ import time
 from typing import Any
 from uuid import UUID
 
-from common.clients.batch import Call, Upstream, UpstreamResponse
+from common.clients.batch import Upstream
+from common.clients.calls import Call, UpstreamResponse
 from common.errors import ServiceError
 from tests.support.odd_server import answers
 
