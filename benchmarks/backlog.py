@@ -51,7 +51,11 @@ def _of_order(order_id: int, statuses: int) -> list[Event]:
     )
     return [
         *(events.item_created(order, item) for item in items),
-        events.order_created(order, order_id),
+        events.order_created(
+            order,
+            order_id,
+            [events.OrderedLine(i.product_variation, i.quantity) for i in items],
+        ),
         *(
             events.status_updated(items[n % ITEMS], 1, CREATED_AT)
             for n in range(statuses)

@@ -4,7 +4,7 @@ An exception's docstring is its default message to the caller. Its slug is part 
 stable `/problems/...` URI, so renaming one breaks callers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -163,6 +163,20 @@ class CartRepairedError(ConflictError):
 
     slug = "cart-repaired"
     title = "Cart updated due to stock issues"
+
+
+class StockSettlingError(ConflictError):
+    """What is left in stock is being sold right now. Please try again in a moment."""
+
+    slug = "stock-settling"
+    title = "Stock is settling"
+
+    @classmethod
+    def of(cls, variations: Sequence[str], seconds: int) -> "StockSettlingError":
+        """Return the error about these variations, to try again after `seconds`."""
+        error = cls(extra={"product_variations": list(variations)})
+        error.retry_after_seconds = seconds
+        return error
 
 
 class InFlightError(ConflictError):

@@ -118,7 +118,12 @@ def bus(*, claims: bool = True) -> "Bus":
     from common.messaging.pending import Bus
 
     claims = claims and not settings().hold_doubtful_order_created
-    return Bus(settings().bus, relay().available_destinations, claims=claims)
+    return Bus(
+        settings().bus,
+        relay().available_destinations,
+        claims=claims,
+        settle_seconds=settings().stock_settle_seconds,
+    )
 
 
 def check_ready(function: str) -> None:

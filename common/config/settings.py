@@ -80,6 +80,7 @@ class Settings:
     public_path_prefix: str = ""
     upstream_deadline_seconds: float = 8.0
     pool_size: int = 4
+    stock_settle_seconds: float = 5.0
     event_retention_days: int = 30
     console: Console | None = None
     log: logs.Options
@@ -125,6 +126,7 @@ def load(
         == "hold",
         public_path_prefix=path_prefix(env),
         upstream_deadline_seconds=seconds(env, "UPSTREAM_DEADLINE_SECONDS", 8.0),
+        stock_settle_seconds=seconds(env, "STOCK_SETTLE_SECONDS", 5.0),
         pool_size=integer(env, "THREADS", 4 * (os.cpu_count() or 1), 1, 1000),
         event_retention_days=integer(env, "EVENT_RETENTION_DAYS", 30, 1, 3650),
         console=_console(env),

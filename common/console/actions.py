@@ -244,7 +244,7 @@ ACTIONS = {
         Action(
             name="set-quantity",
             title="Change an item's quantity",
-            warning="The price stays. A change of quantity causes no event.",
+            warning="The price stays. More lowers the stock; less does not raise it.",
             values=(*_OF_ITEM, "quantity"),
             rule=_set_quantity,
         ),

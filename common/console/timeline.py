@@ -81,6 +81,9 @@ def _item_words(step: Step) -> Iterator[str]:
     if step.kind == "item.changed":
         yield f"changed, quantity {step.from_quantity} to {step.to_quantity}"
         return
+    if step.kind == "item.taken":
+        yield f"taken from stock, quantity {step.to_quantity}"
+        return
     yield "removed," if step.kind == "item.removed" else "changed,"
     yield f"{status_label(step.from_status)} to {to}"
 

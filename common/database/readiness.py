@@ -11,9 +11,9 @@ from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
 # The oldest schema with everything that this code uses; it runs on every later one.
-NEEDED_REVISION = "0009"
+NEEDED_REVISION = "0011"
 # The newest that this release makes; a later one was made by a later release.
-NEWEST_REVISION = "0010"
+NEWEST_REVISION = "0011"
 
 REVISION = named(
     "readiness.revision", "SELECT coalesce(max(version_num), '') FROM alembic_version"
@@ -38,9 +38,13 @@ _EVENTS: Rights = {
     "outbox_marks": "r",
     "sent_events": "a",
     "dead_letters": "a",
+    "stock_holds": "rw",  # confirmed
 }
+# To take from stock, which forgets holds that no longer count.
+_HOLDS: Rights = {"stock_holds": "rawd"}
 # One statement saves any change of an order; it names all that it might write.
 _CHANGE: Rights = {
+    "stock_holds": "rw",  # released
     "orders": "rw",
     "order_items": "rawd",
     "order_history": "a",
@@ -72,6 +76,7 @@ _RELAY = _together(
 _CONSOLE = _together(
     _EVENTS,
     _CHANGE,
+    _HOLDS,
     {
         "orders": "d",
         "order_history": "r",
@@ -85,6 +90,7 @@ RIGHTS: Mapping[str, Rights] = {
     for name, parts in {
         "create_order_from_cart": (
             _EVENTS,
+            _HOLDS,
             {
                 "orders": "ra",
                 "order_items": "a",
@@ -95,6 +101,7 @@ RIGHTS: Mapping[str, Rights] = {
         "orders_crud": (
             _EVENTS,
             _CHANGE,
+            _HOLDS,
             {
                 "orders": "ad",
                 "order_history": "r",

@@ -87,6 +87,11 @@ def violated_constraint(error: BaseException) -> str:
     return _field(error, "n")
 
 
+def detail(error: BaseException) -> str:
+    """Return the detail of the server's error, '' if there is none."""
+    return _field(error, "D")
+
+
 def is_waiting_for(error: BaseException, table: str) -> bool:
     """Return whether a lock timeout was for a row of this table or its indexes.
 

@@ -11,11 +11,9 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -27,41 +25,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-    }
-)
-
-
-def _identity() -> "Column[int]":
-    # BY DEFAULT: ids are reserved from the sequence before the row is written, so that
-    # the same statement can store events and a response that contain them.
-    return Column("id", BigInteger, Identity(always=False), primary_key=True)
-
-
-def _timestamp(name: str, *, nullable: bool = False) -> "Column[object]":
-    default = None if nullable else text("clock_timestamp()")
-    return Column(
-        name, DateTime(timezone=True), nullable=nullable, server_default=default
-    )
-
+from common.database.columns import identity, metadata, timestamp
 
 orders = Table(
     "orders",
     metadata,
-    _identity(),
+    identity(),
     Column("user_id", Uuid, nullable=False),
-    _timestamp("created_at"),
+    timestamp("created_at"),
     # Has items, and all of them are final. Every write of the order updates it, so that
     # the sweep finds missed approvals without reading items.
     Column("is_complete", Boolean, nullable=False, server_default=false()),
     Column("is_approved", Boolean, nullable=False, server_default=false()),
-    _timestamp("approved_at", nullable=True),
+    timestamp("approved_at", nullable=True),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     # The cart it came from; null: created by `POST /api/orders/`.
     Column("cart_id", BigInteger),
@@ -82,7 +58,7 @@ orders = Table(
 order_items = Table(
     "order_items",
     metadata,
-    _identity(),
+    identity(),
     Column(
         "order_id",
         BigInteger,
@@ -126,18 +102,18 @@ deleted_items = Table(
 order_history = Table(
     "order_history",
     metadata,
-    _identity(),
+    identity(),
     Column("order_id", BigInteger, nullable=False),
     # Of the order itself: 'order.created', 'order.approved', 'order.deleted'. Of one of
-    # its items: 'item.created', 'item.moved', 'item.removed', and 'item.changed' (its
-    # quantity).
+    # its items: 'item.created', 'item.moved', 'item.removed', 'item.changed' (its
+    # quantity), and 'item.taken' (from stock, after it was added to an order).
     Column("kind", Text, nullable=False),
     Column("item_id", BigInteger),
     Column("from_status", SmallInteger),  # null: the item was created
     Column("to_status", SmallInteger),
     # Null: the service itself. An operator's is derived from their e-mail address.
     Column("changed_by", Uuid),
-    _timestamp("changed_at"),
+    timestamp("changed_at"),
     Column("request_id", Text),
     # The event that announced it, and its destinations; null and empty without one.
     Column("event_id", Uuid),
@@ -151,7 +127,8 @@ order_history = Table(
     Column("event_digest", LargeBinary),
     CheckConstraint(
         "kind IN ('order.created', 'order.approved', 'order.deleted',"
-        " 'item.created', 'item.moved', 'item.removed', 'item.changed')",
+        " 'item.created', 'item.moved', 'item.removed', 'item.changed',"
+        " 'item.taken')",
         name="kind",
     ),
     CheckConstraint("(kind LIKE 'item.%') = (item_id IS NOT NULL)", name="item_id"),
@@ -176,7 +153,7 @@ def _event_columns() -> "list[Column[object]]":
         Column("event_type", Text, nullable=False),
         Column("body", Text, nullable=False),  # exactly the bytes to send
         Column("traceparent", Text),
-        _timestamp("created_at"),
+        timestamp("created_at"),
         Column("attempts", Integer, nullable=False, server_default=text("0")),
         # Attempts whose outcome is unknown.
         Column("doubts", Integer, nullable=False, server_default=text("0")),
@@ -188,14 +165,14 @@ def _event_columns() -> "list[Column[object]]":
 outbox = Table(
     "outbox",
     metadata,
-    _identity(),
+    identity(),
     *_event_columns(),
     # Not sent before. A claim postpones it, so that no other relay claims the row.
-    _timestamp("available_at"),
+    timestamp("available_at"),
     # Set during an attempt. If it is still set when the claim has run out: in doubt.
-    _timestamp("sending_since", nullable=True),
+    timestamp("sending_since", nullable=True),
     # In doubt, and left to an operator; the order's later events wait behind it.
-    _timestamp("held_since", nullable=True),
+    timestamp("held_since", nullable=True),
     Column("last_error", Text),
     # Each condition that statements use fits one of the indexes and no other: by order,
     # by what is due, by id. While a snapshot is held, dead rows stay, and statistics
@@ -227,7 +204,7 @@ sent_events = Table(
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),  # the outbox's
     *_event_columns(),
-    _timestamp("sent_at"),
+    timestamp("sent_at"),
     Index(None, "order_id", "id"),
 )
 
@@ -262,8 +239,8 @@ idempotency_records = Table(
     Column("body", Text, nullable=False),
     # A cart's record lives as long as its order; a key's record does not need one.
     Column("order_id", BigInteger, ForeignKey("orders.id", ondelete="CASCADE")),
-    _timestamp("created_at"),
-    _timestamp("expires_at", nullable=True),
+    timestamp("created_at"),
+    timestamp("expires_at", nullable=True),
     PrimaryKeyConstraint("user_id", "scope", "key"),
     CheckConstraint("scope IN ('key', 'cart')", name="scope"),
     CheckConstraint("scope <> 'cart' OR order_id IS NOT NULL", name="cart_has_order"),
@@ -288,7 +265,7 @@ user_requests = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    _identity(),
+    identity(),
     Column("source", Text, nullable=False),  # 'outbox', 'approval'
     Column("reason", Text, nullable=False),
     Column("destination", Text),
@@ -297,10 +274,10 @@ dead_letters = Table(
     Column("event_type", Text),
     Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("body", LargeBinary, nullable=False),  # as it arrived
-    _timestamp("created_at"),
+    timestamp("created_at"),
     # Null while open; else what an operator did: 'replayed', 'discarded'.
     Column("settled_as", Text),
-    _timestamp("settled_at", nullable=True),
+    timestamp("settled_at", nullable=True),
     CheckConstraint("source IN ('outbox', 'approval')", name="source"),
     CheckConstraint("settled_as IN ('replayed', 'discarded')", name="settled_as"),
     CheckConstraint("(settled_as IS NULL) = (settled_at IS NULL)", name="settled_at"),
@@ -311,14 +288,39 @@ dead_letters = Table(
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )
 
+# What orders took of a stock that the product service may not have lowered yet:
+# `store/holds.py`. Without foreign keys, so that it outlives its order and its item.
+stock_holds = Table(
+    "stock_holds",
+    metadata,
+    identity(),
+    Column("order_id", BigInteger, nullable=False),
+    Column("item_id", BigInteger, nullable=False),
+    Column("event_id", Uuid, nullable=False),  # the `order.created` that lowers it
+    Column("product_variation", Uuid, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    # The stock once this and all earlier holds are lowered.
+    Column("expected", BigInteger, nullable=False),
+    Column("unsent", Integer, nullable=False),  # destinations yet to confirm the event
+    timestamp("created_at"),
+    timestamp("confirmed_at", nullable=True),  # by all destinations
+    timestamp("released_at", nullable=True),  # its item was cancelled or deleted
+    # An amount that was read then has shown that it is lowered: it counts no more, but
+    # for writes that asked for the amount before.
+    timestamp("seen_at", nullable=True),
+    CheckConstraint("quantity > 0", name="quantity"),
+    Index(None, "product_variation", "seen_at"),
+    Index(None, "order_id"),
+)
+
 # What operators did in the console, and why. Never updated once the outcome is known,
 # and never deleted; without foreign keys, so that it outlives orders and dead letters.
 operator_actions = Table(
     "operator_actions",
     metadata,
-    _identity(),
+    identity(),
     Column("form_id", Uuid, nullable=False),  # one form, one action
-    _timestamp("at"),
+    timestamp("at"),
     Column("operator", Text, nullable=False),  # an e-mail address
     Column("action", Text, nullable=False),
     Column("order_id", BigInteger),

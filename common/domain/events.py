@@ -6,6 +6,7 @@ Ids are ints in `order.created` and numeric strings everywhere else, because the
 consumers are older than this service.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -43,18 +44,18 @@ Timestamp = Annotated[
 
 
 class OrderedLine(Struct):
-    """One line of a new order."""
+    """One line of what was ordered."""
 
     product_variation_id: UUID
     quantity: Quantity
 
 
 class OrderCreatedData(Struct):
-    """The new order. All numbers are ints."""
+    """What was ordered. All numbers are ints; `cart_id` is null if it was by hand."""
 
     order_id: Id
     user_uuid: UUID
-    cart_id: int
+    cart_id: int | None
     items: list[OrderedLine]
 
 
@@ -133,10 +134,15 @@ class CompletedOrder(Struct):
     items: list[CompletedItem]
 
 
-def order_created(order: Order, cart_id: int) -> Event:
-    """Return the event for product and shopcart: nested; ints stay ints."""
-    lines = [OrderedLine(item.product_variation, item.quantity) for item in order.items]
-    data = OrderCreatedData(order.id, order.user_id, cart_id, lines)
+def order_created(
+    order: Order, cart_id: int | None, lines: Sequence[OrderedLine]
+) -> Event:
+    """Return the event for product and shopcart: nested; ints stay ints.
+
+    The product service lowers the stock by `lines`. The shopcart service empties the
+    cart; it ignores an event without one.
+    """
+    data = OrderCreatedData(order.id, order.user_id, cart_id, list(lines))
     body = OrderCreated(ORDER_CREATED, ORDER_CREATED, data)
     return Event(ORDER_CREATED, order.id, encode(body))
 

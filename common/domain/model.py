@@ -8,6 +8,7 @@ import enum
 import re
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -109,6 +110,18 @@ class Line(Struct, frozen=True):
     price: int
 
 
+class Hold(Struct, frozen=True):
+    """What a change takes of a variation's stock, of which `amount` was read.
+
+    None: it is taken whatever there is.
+    """
+
+    item_id: int
+    product_variation: UUID
+    quantity: int
+    amount: int | None
+
+
 class Ids(Struct, frozen=True):
     """The ids that are drawn for a write before it: its order's and its new items'.
 
@@ -118,6 +131,11 @@ class Ids(Struct, frozen=True):
     order_id: int
     item_ids: list[int]
     at: str
+
+    def seconds_before(self, seconds: float) -> str:
+        """Return the time so many seconds before `at`."""
+        moment = datetime.fromisoformat(self.at) - timedelta(seconds=seconds)
+        return moment.isoformat().replace("+00:00", "Z")
 
 
 # The owner; a shop, by its token's claim; the shop service, without a token; this
@@ -165,7 +183,8 @@ class Change:
     """What one request changes in one order: saved completely or not at all.
 
     `order` is the order after the change. `version` is the one before it, 0 for a new
-    order. Entries of `history` and their events are recorded in this order.
+    order. Entries of `history` and their events are recorded in this order. `holds` are
+    taken from stock, as it was known at `stock_read_at` or, if that is None, at `at`.
     """
 
     order: Order
@@ -179,6 +198,8 @@ class Change:
     is_deletion: bool = False
     actor: Actor
     cart_id: int | None = None
+    holds: list[Hold] = dataclasses.field(default_factory=list)
+    stock_read_at: str | None = None
 
     @property
     def events(self) -> list[Event]:

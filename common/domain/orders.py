@@ -9,7 +9,6 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType, structs
 
 from common.domain import checkout, events
-from common.domain.cart import Variation
 from common.domain.commands import MAX_METADATA_KEYS, ItemPatch
 from common.domain.model import (
     MAX_ITEMS,
@@ -24,6 +23,7 @@ from common.domain.model import (
     Order,
     Snapshot,
 )
+from common.domain.stock import NOT_READ, Stock, take
 from common.errors import (
     ForbiddenError,
     IllegalTransitionError,
@@ -35,17 +35,18 @@ from common.errors import (
 )
 
 
-def new_order(
+def new_order(  # noqa: PLR0913 all that there is to know of an order
     user_id: UUID,
     lines: Sequence[Line],
     ids: Ids,
     *,
+    stock: Stock = NOT_READ,
     metadata: Mapping[str, str] | None = None,
     cart_id: int | None = None,
 ) -> Change:
     """Return a new order with these ids, of which there may be more than lines.
 
-    Only an order from a cart publishes `order.created`, and does so after the events of
+    It is taken from `stock`. That is announced by `order.created`, after the events of
     its items, because siblings act on the items first.
     """
     check_size(len(lines))
@@ -61,19 +62,20 @@ def new_order(
         new_item(order.id, item_id, line)
         for item_id, line in zip(ids.item_ids[: len(lines)], lines, strict=True)
     ]
-    created = () if cart_id is None else (events.order_created(order, cart_id),)
-    return Change(
+    change = Change(
         order=order,
         version=0,
         at=ids.at,
         added=order.items,
-        history=[
-            *(_added(order, item) for item in order.items),
-            Entry("order.created", events=created),
-        ],
         actor=Actor(user_id),
         cart_id=cart_id,
     )
+    taken = [(item, item.quantity) for item in order.items]
+    change.history = [
+        *(_added(order, item) for item in order.items),
+        Entry("order.created", events=take(change, taken, stock)),
+    ]
+    return change
 
 
 def new_item(order_id: int, item_id: int, line: Line) -> Item:
@@ -105,13 +107,17 @@ def check_size(items: int) -> None:
         )
 
 
-def add_item(snapshot: Snapshot, item: Item, actor: Actor) -> Change:
+def add_item(snapshot: Snapshot, item: Item, actor: Actor, stock: Stock) -> Change:
     """Add an item to an order that is not approved, and announce it to its shop."""
     check_not_approved(snapshot)
     check_size(len(snapshot.order.items) + 1)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
     change.added = [item]
-    change.history = [_added(change.order, item)]
+    taken = take(change, [(item, item.quantity)], stock)
+    change.history = [
+        _added(change.order, item),
+        _same_status("item.taken", item, taken, to_quantity=item.quantity),
+    ]
     return change
 
 
@@ -155,24 +161,27 @@ def cancel_item(snapshot: Snapshot, item_id: int, actor: Actor) -> Change | None
 
 
 def set_quantity(
-    snapshot: Snapshot, item_id: int, quantity: int, actor: Actor
+    snapshot: Snapshot,
+    item_id: int,
+    quantity: int,
+    actor: Actor,
+    stock: Stock = NOT_READ,
 ) -> Change | None:
-    """Change the quantity of an item that is Processing, whatever is in stock."""
+    """Change the quantity of an item that is Processing.
+
+    More is taken from `stock`, whatever there is if it was not read. Nothing that is
+    announced gives back what is less.
+    """
     item = _open_item(snapshot, item_id)
     if item.quantity == quantity:
         return None
     updated = structs.replace(item, quantity=quantity)
     change = _change(snapshot, _with(snapshot.order.items, updated), actor)
     change.changed = [updated]
+    more = quantity - item.quantity
+    taken = take(change, [(item, more)], stock) if more > 0 else ()
     change.history = [
-        Entry(
-            "item.changed",
-            item_id,
-            item.status,
-            item.status,
-            from_quantity=item.quantity,
-            to_quantity=quantity,
-        )
+        _same_status("item.changed", item, taken, item.quantity, quantity)
     ]
     return change
 
@@ -201,23 +210,19 @@ def check_item_patch(patch: ItemPatch) -> None:
 
 
 def patch_item(
-    snapshot: Snapshot,
-    item_id: int,
-    patch: ItemPatch,
-    actor: Actor,
-    variations: Mapping[UUID, Variation | None],
+    snapshot: Snapshot, item_id: int, patch: ItemPatch, actor: Actor, stock: Stock
 ) -> Change | None:
     """Return the change of an owner's patch, None if it is empty or changes nothing.
 
-    `variations` must have the item's if its quantity is raised.
+    `stock` must have the item's variation if its quantity is raised.
     """
     if patch.status is not UNSET:
         return cancel_item(snapshot, item_id, actor)
     item = snapshot.item(item_id)
     if patch.quantity is UNSET:
         return None
-    change = set_quantity(snapshot, item_id, patch.quantity, actor)
-    checkout.check_increase(item, patch.quantity, variations)
+    change = set_quantity(snapshot, item_id, patch.quantity, actor, stock)
+    checkout.check_increase(item, patch.quantity, stock.variations)
     return change
 
 
@@ -298,6 +303,19 @@ def _added(order: Order, item: Item) -> Entry:
         item.status,
         published,
         to_quantity=item.quantity,
+    )
+
+
+def _same_status(
+    kind: str,
+    item: Item,
+    published: tuple[Event, ...],
+    from_quantity: int | None = None,
+    to_quantity: int | None = None,
+) -> Entry:
+    """Return the history entry of a step that leaves the item's status as it is."""
+    return Entry(
+        kind, item.id, item.status, item.status, published, from_quantity, to_quantity
     )
 
 

@@ -188,8 +188,19 @@ def replay(engine: Engine, dead_letter_id: int, take: Take) -> bool:
 _DISCARD = named(
     "dead_letters.discard",
     """
-UPDATE dead_letters SET settled_as = 'discarded', settled_at = now()
-WHERE id = CAST(:id AS bigint) AND settled_as IS NULL
+WITH discarded AS (
+  UPDATE dead_letters SET settled_as = 'discarded', settled_at = now()
+  WHERE id = CAST(:id AS bigint) AND settled_as IS NULL
+  RETURNING *
+),
+released AS (  -- the product service is not told, so its amounts stay as they are
+  UPDATE stock_holds SET released_at = now()
+  WHERE id = ANY(ARRAY(
+    SELECT h.id FROM discarded d JOIN stock_holds h ON h.order_id = d.order_id
+    WHERE CAST(h.event_id AS text) = d.event_id AND h.released_at IS NULL
+    ORDER BY h.id FOR UPDATE OF h))
+)
+SELECT count(*) FROM discarded
 """,
 )
 
@@ -202,7 +213,8 @@ def discard(engine: Engine, dead_letter_id: int) -> bool:
     """
     with connect(engine) as connection:
         _check_open(read(connection, dead_letter_id))
-        return connection.execute(_DISCARD, {"id": dead_letter_id}).rowcount > 0
+        discarded = connection.execute(_DISCARD, {"id": dead_letter_id}).scalar_one()
+        return bool(discarded)
 
 
 def _check_open(dead_letter: Kept) -> None:

@@ -21,11 +21,13 @@ class Bus:
 
     `available_destinations` returns those to which an attempt is allowed now. A write
     claims its events for them, unless `claims` is False: then the relay claims them.
+    `settle_seconds` is how long consumers take at most, once an event is confirmed.
     """
 
     destinations: tuple[str, ...]
     available_destinations: Callable[[], Sequence[str]] = tuple
     claims: bool = True
+    settle_seconds: float = 5.0
 
 
 class PendingEvents(Struct, frozen=True):

@@ -109,8 +109,8 @@ i AS MATERIALIZED (
 ),
 h AS MATERIALIZED (
   SELECT h.id, h.order_id, h.kind, h.item_id, h.from_status, h.to_status, h.changed_by,
-    h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations, h.to_quantity,
-    h.event_digest, h.actor_kind,
+    h.changed_at, CAST(h.event_id AS text) AS event_id, h.destinations,
+    h.from_quantity, h.to_quantity, h.event_digest, h.actor_kind,
     lag(h.to_status) OVER of_item AS status_before,
     row_number() OVER of_item = 1 AS is_first,
     lead(h.id) OVER of_item IS NULL AS is_last,
@@ -298,6 +298,8 @@ UNION ALL
     WHEN 'item.removed' THEN
       ((from_status, to_status) = ({_OPEN}, {ItemStatus.CANCELLED})) IS NOT TRUE
     WHEN 'item.changed' THEN
+      ((from_status, to_status) = ({_OPEN}, {_OPEN})) IS NOT TRUE
+    WHEN 'item.taken' THEN
       ((from_status, to_status) = ({_OPEN}, {_OPEN})) IS NOT TRUE
     ELSE from_status IS NOT NULL OR to_status IS NOT NULL END
 )

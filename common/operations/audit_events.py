@@ -12,7 +12,7 @@ from common.messaging.outbox import MAX_BACKOFF_SECONDS
 from common.operations.audit_checks import HISTORY, RANGE
 from common.store.reads import MOMENT
 from common.store.save import DIGEST_BYTES
-from common.store.timeline import EVENT_TYPE, IS_SILENT
+from common.store.timeline import EVENT_TYPE
 
 _FOUND = found(RANGE, " AND source = 'outbox'", digest_bytes=DIGEST_BYTES)
 
@@ -22,10 +22,11 @@ RECORDED = named(
 WITH {HISTORY},
 due AS (  -- must the change have caused an event? null: not known any more
   SELECT h.*, CASE
-    WHEN h.kind IN ('order.approved', 'order.deleted') THEN true
-    WHEN {IS_SILENT.format("h")} THEN false
-    WHEN h.kind = 'order.created' THEN CASE WHEN o.id IS NOT NULL
-      THEN o.cart_id IS NOT NULL END
+    WHEN h.kind IN ('order.approved', 'order.deleted', 'item.taken') THEN true
+    -- Earlier releases told nobody of what was ordered other than from a cart.
+    WHEN h.kind = 'order.created' THEN CASE WHEN o.cart_id IS NOT NULL THEN true END
+    WHEN h.kind = 'item.changed' THEN CASE WHEN h.to_quantity < h.from_quantity
+      THEN false END
     WHEN i.id IS NOT NULL THEN i.shop_id IS NOT NULL AND i.product_id IS NOT NULL
     WHEN p.has_event THEN true
     END AS is_due
@@ -82,7 +83,8 @@ SELECT * FROM found UNION ALL SELECT * FROM recorded
 _EXPECTED = """
 expected AS MATERIALIZED (
   SELECT h.order_id, h.id AS entry_id, h.kind, h.item_id, h.from_status, h.to_status,
-    h.changed_at, h.event_id, h.event_digest, name AS destination
+    h.from_quantity, h.to_quantity, h.changed_at, h.event_id, h.event_digest,
+    name AS destination
   FROM h CROSS JOIN LATERAL unnest(h.destinations) name
   WHERE h.event_id IS NOT NULL
 )"""
@@ -94,6 +96,8 @@ _EXPECTED_TYPE = f"""CASE WHEN w.kind = 'order.approved'
 # Twice as long as the longest pause between attempts, which a claim does not reach.
 _LONGEST_PAUSE = f"{2 * MAX_BACKOFF_SECONDS}s"
 
+# What `order.created` announces: a cart, an order by hand, an item, more of one.
+_TAKING = "'order.created', 'item.taken', 'item.changed'"
 # A body must contain each of `members`, and `line` as often as `times`. Null: the
 # expected value is not known any more.
 _MATCHED = f"""
@@ -128,9 +132,15 @@ delivered AS MATERIALIZED (
 matched AS MATERIALIZED (
   SELECT f.*, w.entry_id, w.kind, w.event_digest, {_EXPECTED_TYPE} AS expected_type,
     CASE
-    WHEN w.kind = 'order.created' THEN ARRAY[
-      '"data":{{"order_id":' || w.order_id || ',', '"cart_id":' || o.cart_id || ',',
-      '"user_uuid":"' || p.owner || '"', l.text]
+    WHEN w.kind IN ({_TAKING}) THEN ARRAY[
+      '"data":{{"order_id":' || w.order_id || ',', '"user_uuid":"' || p.owner || '"',
+      CASE WHEN w.kind <> 'order.created' THEN '"cart_id":' || 'null,'
+        WHEN o.id IS NOT NULL THEN '"cart_id":' || coalesce(CAST(o.cart_id AS text),
+          'null') || ',' END,
+      CASE WHEN w.kind = 'order.created' THEN l.text
+        ELSE '"items":[{{"product_variation_id":"' || i.product_variation
+          || '","quantity":' || w.to_quantity - coalesce(w.from_quantity, 0) || '}}]'
+        END]
     WHEN w.destination = '{events.ANALYTICS}' THEN
       ARRAY['"id":"' || w.order_id || '","user_id"', '"user_id":"' || p.owner || '"',
         '"created_at":"' || rtrim({MOMENT.format("p.created_at")}, 'Z') || '+00:00"']
@@ -155,9 +165,10 @@ matched AS MATERIALIZED (
         '"occurred_at":"' || {MOMENT.format("w.changed_at")} || '"']
     ELSE '{{}}'
     END AS members,
-    CASE WHEN w.kind = 'order.created' THEN '"product_variation_id":'
+    CASE WHEN w.kind IN ({_TAKING}) THEN '"product_variation_id":'
       WHEN w.destination = '{events.ANALYTICS}' THEN '"product_variation":' END AS line,
     CASE WHEN w.kind = 'order.created' THEN l.items
+      WHEN w.kind IN ({_TAKING}) THEN 1
       WHEN w.destination = '{events.ANALYTICS}' THEN coalesce(d.items, 0) END AS times
   FROM found f
   JOIN expected w ON w.order_id = f.order_id AND w.event_id = f.event_id

@@ -11,6 +11,7 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
+from common.messaging import holds
 from common.messaging.event_rows import AVAILABLE_AT, ROW, EventRow, found
 from common.messaging.outbox import ARCHIVE, NOTIFY
 
@@ -232,7 +233,7 @@ WITH held AS (
 ),
 archived AS ({ARCHIVE.format(source="held", doubts="greatest(doubts - 1, 0)")}
   RETURNING id
-)
+), {holds.confirmed("held")}
 SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
 """,  # noqa: S608 fragments of our own
 )

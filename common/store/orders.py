@@ -21,7 +21,12 @@ from common.database.engine import (
     named,
 )
 from common.domain.model import Change, Snapshot
-from common.errors import BusyError, InFlightError, PreconditionFailedError
+from common.errors import (
+    BusyError,
+    InFlightError,
+    PreconditionFailedError,
+    StockSettlingError,
+)
 from common.messaging.pending import Bus, PendingEvents
 from common.store import idempotency
 from common.store.idempotency import Claim, KeyTakenError, StoredResponse
@@ -209,9 +214,15 @@ def _after(snapshot: Snapshot, change: Change) -> Snapshot:
 
 @contextlib.contextmanager
 def _replaying(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
-    """Raise AlreadyProcessedError if another write has used one of the claims first."""
+    """Raise AlreadyProcessedError if another write has used one of the claims first.
+
+    It may be what holds the stock that is missing.
+    """
     try:
         yield
+    except StockSettlingError:
+        idempotency.check(engine, claims)
+        raise
     except KeyTakenError as error:
         idempotency.check(engine, claims)
         raise InFlightError from error  # its order has been deleted since

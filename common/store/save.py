@@ -16,23 +16,29 @@ from common.errors import BusyError
 from common.json import encode
 from common.messaging import outbox, pending
 from common.messaging.pending import Bus, PendingEvents
-from common.store import idempotency
+from common.store import holds, idempotency
 from common.telemetry import logs
 
 DIGEST_BYTES = 16
 
 # `change` is the document of all there is to write; each part below writes some of it.
-# All of them join `target`, which is empty if the version is no longer the same, so
-# nothing is written then. `target` also locks the order before the first outbox id is
-# drawn, so that one order's events get ids in commit order.
+# `wanted` locks the order; it is empty if the version is no longer the same. All parts
+# join `target`, which is the same once the order holds what it takes from stock: so
+# nothing is written then, and outbox ids are drawn last, so that one order's events get
+# ids in commit order.
 _CHANGE = """
 change AS MATERIALIZED (
   SELECT * FROM jsonb_to_record(CAST(:change AS jsonb)) AS d(
     order_id bigint, version bigint, user_id uuid, at timestamptz,
     is_complete boolean, is_approved boolean, metadata jsonb, actor uuid,
-    actor_kind text, request_id text, traceparent text, cart_id bigint, changed jsonb,
+    actor_kind text, request_id text, traceparent text, cart_id bigint, holds jsonb,
+    released bigint[], changed jsonb,
     added jsonb, removed bigint[], history jsonb, events jsonb, records jsonb)
 )"""
+_TARGET = f"""
+target AS MATERIALIZED (
+  SELECT w.id FROM wanted w, change d WHERE {holds.HOLD}
+)"""  # noqa: S608 fragments of our own
 _ADDED = """
 added AS (
   INSERT INTO order_items (id, order_id, user_id, status, quantity,
@@ -51,6 +57,8 @@ remembered AS (  -- for their shops
     i.price
   FROM removed i
 )"""
+_RELEASED_ITEMS = holds.RELEASED.format(condition="h.item_id = ANY(d.released)")
+_RELEASED_ORDER = holds.RELEASED.format(condition="true")
 _HISTORY = """
 history AS (  -- the entries and the destinations of their events, in order
   INSERT INTO order_history (order_id, kind, item_id, from_status, to_status,
@@ -106,18 +114,18 @@ _SAVE_NEW = named(
     "store.save_new",
     f"""
 WITH {_CHANGE},
-target AS (
+wanted AS (
   INSERT INTO orders (id, user_id, created_at, is_complete, metadata, cart_id)
   SELECT order_id, user_id, at, is_complete, metadata, cart_id FROM change
   RETURNING id
-), {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+), {_TARGET}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 _SAVE_CHANGED = named(
     "store.save_changed",
     f"""
 WITH {_CHANGE},
-target AS (
+wanted AS (
   UPDATE orders o
   SET version = o.version + 1, is_complete = d.is_complete, metadata = d.metadata,
     is_approved = d.is_approved,
@@ -125,7 +133,7 @@ target AS (
   FROM change d
   WHERE o.id = d.order_id AND o.version = d.version
   RETURNING o.id
-),
+), {_TARGET},
 changed AS (
   UPDATE order_items i
   SET status = c.status, quantity = c.quantity, version = i.version + 1
@@ -137,7 +145,7 @@ removed AS (
   DELETE FROM order_items i USING target t, change d
   WHERE i.order_id = t.id AND i.id = ANY(d.removed)
   RETURNING i.*
-), {_REMEMBERED}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+), {_RELEASED_ITEMS}, {_REMEMBERED}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 _SAVE_DELETED = named(
@@ -150,7 +158,7 @@ target AS (  -- items are deleted by cascade, after the statement
   RETURNING o.id
 ),
 removed AS (SELECT i.* FROM target t JOIN order_items i ON i.order_id = t.id),
-{_REMEMBERED}, {_HISTORY}, {_PENDING}
+{_RELEASED_ORDER}, {_REMEMBERED}, {_HISTORY}, {_PENDING}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 
@@ -170,7 +178,8 @@ def save(
     """Write the change with its history, events and idempotency records, atomically.
 
     One statement. Return None, with nothing written, if the order no longer has
-    `change.version`. Raise as `idempotency.reraise` does if a record's key is taken.
+    `change.version`. Raise StockSettlingError if other orders hold what it takes, or as
+    `idempotency.reraise` does if a record's key is taken.
     """
     available = bus.available_destinations() if change.events else ()
     rows = pending.rows(change.events, bus)
@@ -180,6 +189,7 @@ def save(
     try:
         found = connection.execute(statement, {"change": document}).one_or_none()
     except (StatementError, BusyError) as error:
+        holds.check(error, bus.settle_seconds)
         idempotency.reraise(error)
     if found is None:
         return None
@@ -211,6 +221,8 @@ def _document(
         "request_id": context.request_id if context else None,
         "traceparent": context.traceparent if context else None,
         "cart_id": change.cart_id,
+        "holds": holds.asked(change, bus),
+        "released": holds.released(change),
         "changed": change.changed,
         "added": change.added,
         "removed": change.removed,

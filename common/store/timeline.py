@@ -19,23 +19,21 @@ from common.messaging.event_rows import ROW, EventRow, found
 from common.store.paging import MAX_LIMIT, ListQuery
 from common.store.reads import MOMENT, Document, unique
 
-# The event that announces each kind of step, except to analytics; None for no event.
-# The timeline and the audit go by it.
+# The event that announces each kind of step, except to analytics. The timeline and the
+# audit go by it. Less of an item is announced to nobody.
 EVENTS_BY_KIND = {
     "order.created": events.ORDER_CREATED,
     "order.approved": events.ORDER_APPROVED,
     "order.deleted": events.ORDER_DELETED,
     "item.created": events.ITEM_CREATED,
-    "item.changed": None,
+    "item.taken": events.ORDER_CREATED,
+    "item.changed": events.ORDER_CREATED,
     "item.moved": events.STATUS_UPDATED,
     "item.removed": events.STATUS_UPDATED,
 }
-_CASES = [f"WHEN '{k}' THEN '{type_}'" for k, type_ in EVENTS_BY_KIND.items() if type_]
+_CASES = [f"WHEN '{kind}' THEN '{type_}'" for kind, type_ in EVENTS_BY_KIND.items()]
 # SQL for the type of the event that announces the step with alias `{0}`.
 EVENT_TYPE = f"CASE {{0}}.kind {' '.join(_CASES)} END"
-_SILENT = ",".join(kind for kind, type_ in EVENTS_BY_KIND.items() if not type_)
-# SQL for whether nobody is told of the step with alias `{0}`.
-IS_SILENT = f"{{0}}.kind = ANY(CAST('{{{{{_SILENT}}}}}' AS text[]))"
 
 # Steps have a fixed size, so that a page of them weighs far less than MAX_PAGE_BYTES.
 # One step more than the limit, to know whether there is a next page.

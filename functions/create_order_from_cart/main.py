@@ -22,6 +22,7 @@ from common.domain import checkout, orders
 from common.domain.cart import Cart, Variation
 from common.domain.checkout import Fix, Review
 from common.domain.commands import CheckoutReply, ValidationReply
+from common.domain.stock import Stock
 from common.errors import CartRepairedError, EmptyCartError, ServiceError
 from common.json import encode
 from common.messaging.pending import PendingEvents
@@ -68,11 +69,13 @@ def _check_out(
     """Return the response and the events to send; raise AlreadyProcessedError."""
     settings, engine = startup.settings(), wiring.engine()
     ids = idempotency.begin(engine, claims, SPARE_ITEM_IDS) if claims else None
+    stock_read_at = ids.at if ids else None
 
     deadline = time.monotonic() + settings.upstream_deadline_seconds
     try:
         cart = shopcart.get_shopcart_data(wiring.shopcart(), user_id, deadline)
         claims = [*claims, _claim(user_id, cart)]
+        asked_at = time.monotonic()
         variations, review = _review(user_id, cart, deadline)
     except ServiceError:
         # A repetition of this request may have ordered and emptied the cart …
@@ -87,7 +90,15 @@ def _check_out(
 
     if ids is None or len(ids.item_ids) < len(review.lines):
         ids = idempotency.begin(engine, claims, len(review.lines))
-    change = orders.new_order(user_id, review.lines, ids, cart_id=cart.id)
+        # By the database's clock, as holds are.
+        stock_read_at = ids.seconds_before(time.monotonic() - asked_at)
+    change = orders.new_order(
+        user_id,
+        review.lines,
+        ids,
+        cart_id=cart.id,
+        stock=Stock(variations, stock_read_at),
+    )
     reply = CheckoutReply(
         message="Order created successfully",
         order_id=change.order.id,

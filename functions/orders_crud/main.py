@@ -24,6 +24,7 @@ from common.domain.commands import (
     OrderPatch,
 )
 from common.domain.model import Actor, Change, Item, Order, Snapshot
+from common.domain.stock import NOT_READ, Stock
 from common.json import encode
 from common.store import idempotency, paging, reads, timeline
 from common.store.idempotency import AlreadyProcessedError, StoredResponse
@@ -100,7 +101,13 @@ def post_order() -> Response:
         )
         lines = checkout.price(body.items, variations)
 
-        change = orders.new_order(user_id, lines, ids, metadata=body.metadata)
+        change = orders.new_order(
+            user_id,
+            lines,
+            ids,
+            stock=Stock(variations, ids.at),
+            metadata=body.metadata,
+        )
         created = _created(f"/api/orders/{change.order.id}/", change.order)
         pending = create_order(wiring.engine(), change, wiring.bus(), claims, created)
     except AlreadyProcessedError as earlier:
@@ -150,7 +157,12 @@ def create_item() -> Response:
         item = orders.new_item(body.order, ids.item_ids[0], line)
         created = _created(f"/api/order-items/{item.id}/", item)
 
-        rule = partial(orders.add_item, item=item, actor=Actor(user_id))
+        rule = partial(
+            orders.add_item,
+            item=item,
+            actor=Actor(user_id),
+            stock=Stock(variations, before.read_at),
+        )
         pending = add_item(wiring.engine(), before, rule, wiring.bus(), claims, created)
     except AlreadyProcessedError as earlier:
         return keys.to_response(earlier.response)
@@ -165,7 +177,7 @@ def patch_item(item_id: int) -> Response:
     patch = requests.body(ItemPatch)
     orders.check_item_patch(patch)
     target = Target(item_id=item_id, user_id=user_id, versions=if_match())
-    before, variations = None, {}
+    before, stock = None, NOT_READ
     if patch.quantity is not UNSET:
         with connect(wiring.engine()) as connection:
             before = load(connection, target)
@@ -174,13 +186,14 @@ def patch_item(item_id: int) -> Response:
         item = before.item(item_id)
         if patch.quantity > item.quantity:
             variations = _get_variations(user_id, [item.product_variation])
+            stock = Stock(variations, before.read_at)
 
     rule = partial(
         orders.patch_item,
         item_id=item_id,
         patch=patch,
         actor=Actor(user_id),
-        variations=variations,
+        stock=stock,
     )
     after = _change(target, rule, before)
     version = after.item_versions[item_id]

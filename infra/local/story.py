@@ -4,6 +4,7 @@ The shopcart's queue is paused around the checkout, because a cart emptied too s
 would hide what a double click does.
 """
 
+import time
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -94,6 +95,10 @@ class Story:
     def _check_out(self) -> None:
         with self._narrator.step("Checkout of the repaired cart makes an order (201)"):
             reply = self._call("POST", CHECKOUT)
+            while _json(reply).get("type") == "/problems/stock-settling":
+                # Somebody has told the story a moment ago, and cancelled the teapots.
+                time.sleep(int(reply.headers["Retry-After"]))
+                reply = self._call("POST", CHECKOUT)
             made = _json(reply)
             if reply.status_code != requests.codes.created or "order" not in made:
                 raise StoryError(f"expected 201, got {reply.status_code} {reply.text}")

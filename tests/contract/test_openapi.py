@@ -104,6 +104,7 @@ class TimelineEntry(Struct):
         "order.created",
         "order.approved",
         "item.created",
+        "item.taken",
         "item.changed",
         "item.moved",
         "item.removed",

@@ -40,6 +40,7 @@ def system(
 ) -> Iterator[str]:
     """A system in this process, on a database of its own; answers its address."""
     monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("STOCK_SETTLE_SECONDS", "1")
     with running_system(0, tmp_path, lambda _: None) as url:
         yield url
 

@@ -159,7 +159,7 @@ def test_same_key_after_cart_was_emptied_replays(service: Service, user: str) ->
 
 def test_new_lines_new_order(service: Service, user: str, first: TestResponse) -> None:
     service.sandbox.deliver()  # empties the cart
-    service.sandbox.restock(catalogue.TEAPOT, 5)
+    service.sandbox.restock(catalogue.TEAPOT, 10)
     service.sandbox.add_to_cart(user, catalogue.TEAPOT, 5)
     service.sandbox.add_to_cart(user, catalogue.MUG, 1)
     second = service.checkout(user)
@@ -171,6 +171,7 @@ def test_new_lines_new_order(service: Service, user: str, first: TestResponse) -
 def test_deleted_is_made_anew(service: Service, user: str, first: TestResponse) -> None:
     path = f"/api/orders/{first.get_json()['order_id']}/"
     assert service.crud("DELETE", path, user).status_code == 204
+    service.age_holds()  # what is cancelled is free once it has settled
     second = service.checkout(user)
     assert second.status_code == 201
     assert second.get_json()["order_id"] != first.get_json()["order_id"]

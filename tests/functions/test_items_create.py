@@ -7,6 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from infra.local.sandbox.catalogue import POTTERY
+from tests.support import bodies
 from tests.support.observed import (
     announced,
     everything,
@@ -117,10 +118,12 @@ def test_new_item_is_announced_and_in_history(service: Service, user: str) -> No
             "price": 999,
             "status": 1,
             "user_id": user,
-        }
+        },
+        bodies.order_created(user, [(article, 4)], order_id=order["id"], cart_id=None),
     ]
-    last = history(service, order["id"])[-1]
-    assert last == (item["id"], None, 1, user, "one-more")
+    added, taken = history(service, order["id"])[-2:]
+    assert added == (item["id"], None, 1, user, "one-more")
+    assert taken == (item["id"], 1, 1, user, "one-more")
 
 
 def test_an_approved_order_takes_no_more_items(service: Service, user: str) -> None:

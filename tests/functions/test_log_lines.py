@@ -68,18 +68,17 @@ def test_request_without_waits_has_no_times(service: Service, tmp_path: Path) ->
 
 
 def test_delivery_is_in_its_trace(service: Service, user: str, tmp_path: Path) -> None:
+    [item] = service.ordered(user)["items"]
     with logged(service, tmp_path / "log"):
         service.sandbox.fault("sink", status=503)
-        body = {"items": [{"product_variation": service.sandbox.add_article()}]}
-        headers = {"traceparent": TRACEPARENT}
-        service.crud("POST", "/api/orders/", user, json=body, headers=headers)
+        service.move(item["id"], 2, headers={"traceparent": TRACEPARENT})
         service.sandbox.mend()
         service.rows("UPDATE outbox SET available_at = now()")
         service.sweep()
     [failed] = lines(tmp_path / "log", "an event was not sent: deferred")
     [sent] = lines(tmp_path / "log", "an event was sent")
     assert sent["event_id"] == failed["event_id"]
-    assert sent["event_type"] == "order.item.created"
+    assert sent["event_type"] == "order.item.status.updated"
     told = [
         (line["severity"], line["destination"], line["outcome"], line["attempt"])
         for line in (failed, sent)

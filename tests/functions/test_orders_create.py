@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from infra.local.sandbox.catalogue import POTTERY
+from tests.support import bodies
 from tests.support.observed import (
     announced,
     history,
@@ -58,7 +59,9 @@ def test_empty_order_has_no_items_or_events(service: Service, user: str) -> None
     assert announced(service, order["id"]) == []
 
 
-def test_each_item_by_hand_is_announced_to_shops(service: Service, user: str) -> None:
+def test_each_item_by_hand_is_announced_to_shops_and_then_taken_from_stock(
+    service: Service, user: str
+) -> None:
     articles = [service.sandbox.add_article(price="2.5") for _ in range(2)]
     lines = [{"product_variation": a, "quantity": 3} for a in articles]
     order = service.crud("POST", "/api/orders/", user, json={"items": lines}).get_json()
@@ -77,8 +80,10 @@ def test_each_item_by_hand_is_announced_to_shops(service: Service, user: str) ->
         }
         for item, article in zip(order["items"], articles, strict=True)
     ]
-    # No order.created: that one belongs to carts.
-    assert announced(service, order["id"]) == expected
+    lowering = bodies.order_created(
+        user, [(a, 3) for a in articles], order_id=order["id"], cart_id=None
+    )
+    assert announced(service, order["id"]) == [*expected, lowering]
 
 
 def test_history_begins_with_who_and_which_request(service: Service, user: str) -> None:

@@ -111,10 +111,13 @@ def test_owner_sees_items_added_changed_removed(service: Service, user: str) -> 
     item = service.crud("POST", "/api/order-items/", user, json=line).get_json()["id"]
     service.crud("PATCH", f"/api/order-items/{item}/", user, json={"quantity": 1})
     service.crud("DELETE", f"/api/order-items/{item}/", user)
-    created, added, changed, removed = steps(service, user, order)
+    created, added, taken, changed, removed = steps(service, user, order)
     assert brief(created) == ("order.created", None, None, None)
     assert (created["from_cart"], created["event"]) == (False, None)
     assert brief(added) == ("item.created", item, None, 1)
+    assert brief(taken) == ("item.taken", item, 1, 1)
+    assert (taken["from_quantity"], taken["to_quantity"]) == (None, 2)
+    assert taken["event"]["type"] == "order.created"
     assert brief(changed) == ("item.changed", item, 1, 1)
     assert (changed["from_quantity"], changed["to_quantity"]) == (2, 1)
     assert changed["event"] is None

@@ -242,7 +242,7 @@ class Access:
 
     def _lay_in_cart(self, operation: Operation, knock: Knock) -> None:
         if operation.name == "create_order_from_cart" and knock.caller:
-            article = self.service.sandbox.add_article()
+            article = self.service.sandbox.add_article(amount=1000)
             self.service.sandbox.add_to_cart(knock.caller, article)
 
     def _written(self) -> list[dict[str, Any]]:

@@ -13,14 +13,20 @@ SHOP = "50000000-0000-4000-8000-000000000001"
 STATUS_UPDATED = "order.item.status.updated"
 
 
-def order_created(user: str, items: list[tuple[str, int]]) -> dict[str, Any]:
+def order_created(
+    user: str,
+    items: list[tuple[str, int]],
+    *,
+    order_id: int = 4,
+    cart_id: int | None = 42,
+) -> dict[str, Any]:
     return {
         "event": "order.created",
         "event_type": "order.created",
         "data": {
-            "order_id": 4,
+            "order_id": order_id,
             "user_uuid": user,
-            "cart_id": 42,
+            "cart_id": cart_id,
             "items": [
                 {"product_variation_id": variation, "quantity": quantity}
                 for variation, quantity in items

@@ -135,4 +135,4 @@ def differences(engine: sqlalchemy.Engine) -> list[object]:
     """Return how a database differs from `tables.py`; empty when it does not."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        return list(compare_metadata(context, tables.metadata))
+        return list(compare_metadata(context, tables.orders.metadata))

@@ -221,6 +221,14 @@ class Service:
         order: dict[str, Any] = response.get_json()["order"]
         return order
 
+    def age_holds(self, seconds: float = 6) -> None:
+        """Have everything that was held been held, confirmed and released earlier."""
+        earlier = ", ".join(
+            f"{name} = {name} - make_interval(secs => CAST(:seconds AS float8))"
+            for name in ("created_at", "confirmed_at", "released_at", "seen_at")
+        )
+        self.rows(f"UPDATE stock_holds SET {earlier}", seconds=seconds)
+
     def rows(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one SQL statement on a connection of the test's own; return its rows.
 

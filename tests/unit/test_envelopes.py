@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.domain.events import order_created, status_updated
+from common.domain.events import OrderedLine, order_created, status_updated
 from common.domain.model import MAX_ID, MAX_QUANTITY
 from common.messaging.envelopes import Incoming, UnreadableError, read
 from tests.support import approvals, bodies
@@ -287,7 +287,8 @@ def test_broken_body_is_unreadable(headers: dict[str, str], body: bytes) -> None
 @pytest.mark.parametrize("envelope", approvals.ENVELOPES)
 def test_an_event_of_a_full_order_is_not_too_large(envelope: Any) -> None:
     items = [item(id=n, quantity=MAX_QUANTITY) for n in range(1, 1001)]
-    event = order_created(order(*items, id=MAX_ID), MAX_ID)
+    lines = [OrderedLine(each.product_variation, each.quantity) for each in items]
+    event = order_created(order(*items, id=MAX_ID), MAX_ID, lines)
     headers, body = envelope(event.body.encode())
     headers = {name.lower(): value for name, value in headers.items()}
     assert read(headers, body) == Incoming("order.created", None)

@@ -4,6 +4,7 @@ import pytest
 
 from common.domain import orders
 from common.domain.model import Actor, Ids, ItemStatus, Snapshot
+from common.domain.stock import NOT_READ
 from tests.support.factories import (
     NOW,
     OWNER,
@@ -22,17 +23,22 @@ def test_more_lines_than_reserved_ids_are_never_written_by_halves() -> None:
 
 
 @pytest.mark.parametrize("missing", ["shop_id", "product_id"])
-def test_trap_items_without_shop_or_product_publish_nothing(missing: str) -> None:
+def test_trap_no_shop_is_told_of_items_without_shop_or_product(missing: str) -> None:
     bare = {missing: None}
     created = orders.new_order(OWNER, [line(**bare)], Ids(4, [11], NOW))
     before = snapshot(item(**bare))
     changes = [
         created,
-        orders.add_item(snapshot(), item(**bare), Actor(OWNER)),
+        orders.add_item(snapshot(), item(**bare), Actor(OWNER), NOT_READ),
         orders.set_status(before, 9, ItemStatus.SHIPPED, Actor(STRANGER)),
         orders.remove_item(before, 9, Actor(OWNER)),
     ]
-    assert [published(change) for change in changes] == [[]] * len(changes)
+    assert [published(change) for change in changes] == [
+        [("order.created", None)],
+        [("order.created", None)],
+        [],
+        [],
+    ]
 
 
 def test_an_item_without_shop_still_has_its_history() -> None:

@@ -14,6 +14,7 @@ from common.domain.cart import Variation
 from common.domain.checkout import price, review
 from common.domain.commands import ItemPatch, NewItem, NewLine
 from common.domain.model import MAX_QUANTITY, Actor
+from common.domain.stock import NOT_READ, Stock
 from common.errors import (
     BusyError,
     InvalidRequestError,
@@ -60,8 +61,8 @@ def as_item(variations: Variations, wanted: int) -> str | None:
 def by_raise(variations: Variations, wanted: int) -> str | None:
     before = snapshot(item(id=1, quantity=OWNED), item(id=2, quantity=7))
     patch = ItemPatch(quantity=OWNED + wanted)
-    actor = Actor(OWNER)
-    return reason_of(lambda: orders.patch_item(before, 1, patch, actor, variations))
+    actor, stock = Actor(OWNER), Stock(variations)
+    return reason_of(lambda: orders.patch_item(before, 1, patch, actor, stock))
 
 
 def reason_of(act: Callable[[], object]) -> str | None:
@@ -150,4 +151,4 @@ def test_increase_that_came_up_after_stock_was_read_is_not_granted_unseen() -> N
     before = snapshot(item(id=1, quantity=OWNED))
     patch = ItemPatch(quantity=OWNED + 1)
     with pytest.raises(BusyError):
-        orders.patch_item(before, 1, patch, Actor(OWNER), {})
+        orders.patch_item(before, 1, patch, Actor(OWNER), NOT_READ)

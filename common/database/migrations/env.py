@@ -10,7 +10,7 @@ from common.database import tables
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=tables.metadata,
+    target_metadata=tables.orders.metadata,
     transaction_per_migration=True,
 )
 context.run_migrations()
