@@ -31,6 +31,7 @@ ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
 BIG = (
     *("orders", "order_items", "deleted_items", "order_history", "outbox"),
     *("sent_events", "idempotency_records", "dead_letters", "operator_actions"),
+    "stock_holds",
 )
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
@@ -49,6 +50,8 @@ CHANGE = {
     "actor_kind": "user",
     "request_id": "r",
     "cart_id": 5,
+    "holds": None,
+    "released": [SENT * 3],
     "changed": [{"id": SENT * 3, "status": 2, "quantity": 1}],
     "added": [
         {

@@ -131,6 +131,7 @@ class World:
         change = orders.new_order(uuid.uuid4(), [line], ids)
         bus = Bus(startup.settings().bus)
         create_order(self.engine, change, bus, [], StoredResponse(201, {}, ""))
+        self.service.sweep()
         self._move({"id": change.order.items[0].id}, ItemStatus.SHIPPED)
         return change.order.id
 

@@ -23,6 +23,7 @@ TABLES = (
     "outbox",
     "idempotency_records",
     "dead_letters",
+    "stock_holds",
 )
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 MEMBERS = {"type", "title", "status", "detail", "instance", "error"}

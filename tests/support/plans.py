@@ -31,6 +31,12 @@ SELECT gen_random_uuid(), 'key', CAST(n AS text), 'f', 201, '{}', 'x',
 INSERT INTO operator_actions (form_id, operator, action, order_id, reason)
 SELECT gen_random_uuid(), 'o', 'a', n, 'r' FROM generate_series(1, 5000) n
 """,
+    """
+INSERT INTO stock_holds (order_id, item_id, event_id, product_variation, quantity,
+  expected, unsent)
+SELECT id, id * 3, gen_random_uuid(), gen_random_uuid(), 1, 9, 1 FROM orders
+WHERE id > (SELECT max(id) - 5000 FROM orders)
+""",
 )
 
 Plan = Any  # a node of a plan as JSON, with its parts below "Plans"

@@ -237,6 +237,7 @@ def test_a_siblings_base_may_carry_a_path_and_a_trailing_slash(
         ("PUBLIC_PATH_PREFIX", "/a/b-c", "public_path_prefix", "/a/b-c"),
         ("PUBLIC_PATH_PREFIX", "/", "public_path_prefix", ""),
         ("UPSTREAM_DEADLINE_SECONDS", "0.5", "upstream_deadline_seconds", 0.5),
+        ("STOCK_SETTLE_SECONDS", "2.5", "stock_settle_seconds", 2.5),
         ("LOG_LEVEL", "debug", "log", logs.Options(level="DEBUG")),
         ("EVENT_RETENTION_DAYS", "1", "event_retention_days", 1),
         ("EVENT_RETENTION_DAYS", "3650", "event_retention_days", 3650),

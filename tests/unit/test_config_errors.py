@@ -68,6 +68,7 @@ def refusal(*needs: str, **environ: str) -> str:
         ("PRODUCT_SERVICE", "http://user:secret@product"),
         ("PUBLIC_PATH_PREFIX", "order"),
         ("PUBLIC_PATH_PREFIX", "/order?x"),
+        ("STOCK_SETTLE_SECONDS", "0"),
         *(
             ("UPSTREAM_DEADLINE_SECONDS", value)
             for value in ("0", "-1", "soon", "1e3", "nan", "\N{ARABIC-INDIC DIGIT ONE}")
