@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB
 
-from common.database.columns import identity, metadata, timestamp
+from common.database.tables.columns import identity, metadata, timestamp
 
 orders = Table(
     "orders",
