@@ -12,7 +12,7 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Statement, named
 from common.json import encode
-from common.messaging import holds
+from common.messaging.event_rows import confirmed_holds
 from common.publishing.publisher import Message
 
 # Longer than any attempt: analytics has a minute, started within 15 s (`relay.py`).
@@ -158,7 +158,7 @@ sent AS (
   DELETE FROM outbox WHERE id = ANY(CAST(:sent AS bigint[])) RETURNING *
 ),
 archived AS ({ARCHIVE.format(source="sent", doubts="doubts")}
-), {holds.confirmed("sent")}"""  # noqa: S608 fragments of our own
+), {confirmed_holds("sent")}"""  # noqa: S608 fragments of our own
 # Whether another request has recorded more events of the order, which it could not
 # claim because this process held the older ones.
 _MORE = """

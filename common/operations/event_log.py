@@ -11,8 +11,13 @@ from msgspec import Struct, json
 
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
-from common.messaging import holds
-from common.messaging.event_rows import AVAILABLE_AT, ROW, EventRow, found
+from common.messaging.event_rows import (
+    AVAILABLE_AT,
+    ROW,
+    EventRow,
+    confirmed_holds,
+    found,
+)
 from common.messaging.outbox import ARCHIVE, NOTIFY
 
 NEWEST = 100_000  # sent events that a list without an order looks at
@@ -233,7 +238,7 @@ WITH held AS (
 ),
 archived AS ({ARCHIVE.format(source="held", doubts="greatest(doubts - 1, 0)")}
   RETURNING id
-), {holds.confirmed("held")}
+), {confirmed_holds("held")}
 SELECT (SELECT count(*) FROM archived), pg_notify('outbox', '')
 """,  # noqa: S608 fragments of our own
 )
