@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -76,20 +77,28 @@ def test_who_finds_no_place_waits_until_the_deadline(
     assert statuses(upstream) == [200]
 
 
-def test_who_waits_for_a_place_goes_before_who_has_one() -> None:
-    pool = connections.Pool("http://127.0.0.1:1")
+def test_who_waits_for_a_place_goes_before_who_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_waiting = threading.Event()
+
+    class Told(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            is_waiting.set()
+            return super().wait(timeout)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Condition", Told)
+        pool = connections.Pool("http://127.0.0.1:1")
     for _ in range(MAX_CONNECTIONS):
         assert pool.reserve(None)
-    assert not pool.reserve(None)
+    far = time.monotonic() + 30
     found: list[bool] = []
-    far = connections.time.monotonic() + 30
     waiter = threading.Thread(target=lambda: found.append(pool.reserve(far)))
     waiter.start()
-    while not found:  # give a place up, and want another one, for as long as it takes
-        pool.discard(None)
-        while not pool.reserve(None) and waiter.is_alive():
-            pass
-        waiter.join(0)
+    assert is_waiting.wait(30)
+    pool.discard(None)
+    assert not pool.reserve(None)
     waiter.join(30)
     assert found == [True]
 
