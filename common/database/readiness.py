@@ -132,7 +132,7 @@ SEQUENCES: Mapping[str, Mapping[str, str]] = {
         f"{table}_id_seq": "USAGE, UPDATE"
         for table in (
             *("orders", "order_items", "order_history", "outbox", "dead_letters"),
-            "operator_actions",
+            *("operator_actions", "stock_holds"),
         )
     },
 }

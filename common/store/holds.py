@@ -57,7 +57,7 @@ def asked(change: Change, bus: Bus) -> dict[str, Any] | None:
         "lines": [
             {
                 "item_id": hold.item_id,
-                "product_variation": hold.product_variation,
+                "variation": hold.product_variation,
                 "quantity": hold.quantity,
                 "amount": None if hold.amount is None else _bounded(hold.amount),
             }

@@ -38,7 +38,7 @@ class Shelf:
     ) -> int:
         """Hold so many; return the order's id, 0 if there is too little."""
         order = next(self._orders)
-        line = {"item_id": order, "product_variation": str(VARIATION)}
+        line = {"item_id": order, "variation": str(VARIATION)}
         asked = self.asked([line | {"quantity": quantity, "amount": amount}], read)
         asked["destinations"] = events
         try:
@@ -267,7 +267,7 @@ def test_an_event_for_nobody_needs_no_confirmation(shelf: Shelf) -> None:
 
 def test_one_line_with_too_little_holds_nothing_of_the_others(shelf: Shelf) -> None:
     lines = [
-        {"item_id": n, "product_variation": str(id_), "quantity": 3, "amount": amount}
+        {"item_id": n, "variation": str(id_), "quantity": 3, "amount": amount}
         for n, (id_, amount) in enumerate(((OTHER, 9), (VARIATION, 2)))
     ]
     with pytest.raises(pg8000.exceptions.DatabaseError) as raised:
@@ -284,7 +284,7 @@ def test_opposite_orders_of_lines_never_deadlock(database_url: str) -> None:
             shelf = Shelf(connection)
             for order in range(rounds):
                 lines = [
-                    {"item_id": n, "product_variation": str(id_)}
+                    {"item_id": n, "variation": str(id_)}
                     | {"quantity": 1, "amount": 10_000}
                     for n, id_ in enumerate(ids)
                 ]

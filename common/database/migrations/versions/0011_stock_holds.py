@@ -42,39 +42,33 @@ CREATE INDEX IF NOT EXISTS stock_holds_order_id_idx ON stock_holds (order_id);
 # could be a deadlock. Statistics of a table that is empty now and then say little, so
 # indexes are used whatever they say.
 _SETTLE = """
-CREATE OR REPLACE FUNCTION settle_stock(
-  lines jsonb, read_at timestamptz, settle interval, cap interval, longest interval)
-RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$ BEGIN
-  IF read_at < clock_timestamp() - longest THEN
-    RAISE EXCEPTION 'the stock was read too long ago' USING ERRCODE = '55P03';
-  END IF;
-  PERFORM pg_advisory_xact_lock(k.key) FROM (
-    SELECT DISTINCT hashtextextended(CAST(l.product_variation AS text), 0) AS key
-    FROM jsonb_to_recordset(lines) AS l(product_variation uuid)
-    ORDER BY key OFFSET 0) k;
+CREATE OR REPLACE FUNCTION settle_stock(variation uuid, amount bigint,
+  read_at timestamptz, settle interval, cap interval, longest interval)
+RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+  last_seen bigint;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended(CAST(variation AS text), 0));
   DELETE FROM stock_holds WHERE id = ANY(ARRAY(
-    SELECT h.id FROM jsonb_to_recordset(lines) AS l(product_variation uuid)
-    JOIN stock_holds h ON h.product_variation = l.product_variation
-    WHERE h.seen_at IS NULL
-      AND (h.released_at <= read_at - settle OR h.confirmed_at <= read_at - cap)
-    FOR UPDATE OF h SKIP LOCKED
+    SELECT id FROM stock_holds
+    WHERE product_variation = variation AND seen_at IS NULL
+      AND (released_at <= read_at - settle OR confirmed_at <= read_at - cap)
+    FOR UPDATE SKIP LOCKED
   ) || ARRAY(
-    SELECT h.id FROM jsonb_to_recordset(lines) AS l(product_variation uuid)
-    JOIN stock_holds h ON h.product_variation = l.product_variation
-    WHERE h.seen_at < read_at - longest
-    FOR UPDATE OF h SKIP LOCKED));
-  -- Not `read_at`: the amount was read after it, and others may have read before that.
-  UPDATE stock_holds SET seen_at = clock_timestamp() WHERE id = ANY(ARRAY(
-    SELECT h.id
-    FROM jsonb_to_recordset(lines) AS l(product_variation uuid, amount bigint)
-    CROSS JOIN LATERAL (
-      SELECT max(s.id) AS id FROM stock_holds s
-      WHERE s.product_variation = l.product_variation AND s.seen_at IS NULL
-        AND s.confirmed_at <= read_at - settle AND s.expected >= l.amount) last
-    JOIN stock_holds h ON h.product_variation = l.product_variation
-      AND h.id <= last.id
-    WHERE h.seen_at IS NULL AND h.confirmed_at <= read_at - settle
-    FOR UPDATE OF h SKIP LOCKED));
+    SELECT id FROM stock_holds
+    WHERE product_variation = variation AND seen_at < read_at - longest
+    FOR UPDATE SKIP LOCKED));
+  SELECT max(id) INTO last_seen FROM stock_holds
+  WHERE product_variation = variation AND seen_at IS NULL
+    AND confirmed_at <= read_at - settle AND expected >= amount;
+  IF last_seen IS NOT NULL THEN
+    -- Not `read_at`: the amount was read after it, and others may have read between.
+    UPDATE stock_holds SET seen_at = clock_timestamp() WHERE id = ANY(ARRAY(
+      SELECT id FROM stock_holds
+      WHERE product_variation = variation AND seen_at IS NULL AND id <= last_seen
+        AND confirmed_at <= read_at - settle
+      FOR UPDATE SKIP LOCKED));
+  END IF;
 END $$;
 """
 
@@ -82,53 +76,71 @@ _HOLD = """
 CREATE OR REPLACE FUNCTION hold_stock(holder bigint, asked jsonb)
 RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
-  lines jsonb := asked -> 'lines';
   event uuid := CAST(asked ->> 'event_id' AS uuid);
   events int := CAST(asked ->> 'destinations' AS int);
   read_at timestamptz := CAST(asked ->> 'read_at' AS timestamptz);
   settle interval := CAST(asked ->> 'settle' AS interval);
-  held int;
+  cap interval := CAST(asked ->> 'cap' AS interval);
+  longest interval := CAST(asked ->> 'longest' AS interval);
+  line record;
+  late bigint;
+  fresh bigint;
+  low bigint;  -- what the stock should be once all that is held is lowered
   missing text;
 BEGIN
-  PERFORM settle_stock(lines, read_at, settle, CAST(asked ->> 'cap' AS interval),
-    CAST(asked ->> 'longest' AS interval));
-  INSERT INTO stock_holds (order_id, item_id, event_id, product_variation, quantity,
-    expected, unsent, confirmed_at)
-  SELECT holder, l.item_id, event, l.product_variation, l.quantity,
-    CASE WHEN l.amount IS NULL THEN -1000000000000 ELSE
-      least(l.amount, greatest(s.expected, l.amount - s.fresh - s.late)) - l.quantity
-      END,
-    events, CASE WHEN events = 0 THEN clock_timestamp() END
-  FROM jsonb_to_recordset(lines)
-    AS l(item_id bigint, product_variation uuid, quantity int, amount bigint)
-  CROSS JOIN LATERAL (
-    SELECT coalesce(sum(h.quantity) FILTER (WHERE h.is_late), 0) AS late,
-      coalesce(sum(h.quantity) FILTER (WHERE NOT h.is_late), 0) AS fresh,
-      coalesce((array_agg(h.expected ORDER BY h.id DESC))[1], l.amount) AS expected
-    FROM (
-      SELECT o.*, max(o.id) FILTER (WHERE o.is_late AND o.expected >= l.amount) OVER ()
-        AS last_seen_id  -- in this very amount
+  IF read_at < clock_timestamp() - longest THEN
+    RAISE EXCEPTION 'the stock was read too long ago' USING ERRCODE = '55P03';
+  END IF;
+  PERFORM pg_advisory_xact_lock(k.key) FROM (
+    SELECT DISTINCT hashtextextended(l ->> 'variation', 0) AS key
+    FROM jsonb_array_elements(asked -> 'lines') l
+    ORDER BY key OFFSET 0) k;
+  FOR line IN SELECT * FROM jsonb_to_recordset(asked -> 'lines')
+    AS l(item_id bigint, variation uuid, quantity int, amount bigint)
+  LOOP
+    late := 0;
+    fresh := 0;
+    low := line.amount;
+    IF EXISTS (
+      SELECT FROM stock_holds h WHERE h.product_variation = line.variation
+    ) THEN
+      PERFORM settle_stock(line.variation, line.amount, read_at, settle, cap, longest);
+      SELECT coalesce(sum(h.quantity) FILTER (WHERE h.is_late), 0),
+        coalesce(sum(h.quantity) FILTER (WHERE NOT h.is_late), 0),
+        coalesce((array_agg(h.expected ORDER BY h.id DESC))[1], line.amount)
+      INTO late, fresh, low
       FROM (
-        SELECT id, quantity, expected,
-          coalesce(confirmed_at <= read_at - settle, false) AS is_late
-        FROM stock_holds
-        WHERE product_variation = l.product_variation AND seen_at IS NULL
-      UNION ALL
-        SELECT id, quantity, expected,
-          coalesce(confirmed_at <= read_at - settle, false)
-        FROM stock_holds
-        WHERE product_variation = l.product_variation AND seen_at > read_at) o
-      ) h
-    WHERE NOT h.is_late OR h.id > coalesce(h.last_seen_id, 0)
-  ) s
-  WHERE l.amount IS NULL OR l.quantity
-    <= l.amount - s.fresh - least(s.late, greatest(0, l.amount - s.expected));
-  GET DIAGNOSTICS held = ROW_COUNT;
-  IF held < jsonb_array_length(lines) THEN
-    SELECT string_agg(CAST(l.product_variation AS text), ' ') INTO missing
-    FROM jsonb_to_recordset(lines) AS l(item_id bigint, product_variation uuid)
-    WHERE NOT EXISTS (SELECT FROM stock_holds h
-      WHERE h.order_id = holder AND h.event_id = event AND h.item_id = l.item_id);
+        SELECT o.*, max(o.id) FILTER (WHERE o.is_late AND o.expected >= line.amount)
+          OVER () AS last_seen  -- in this very amount
+        FROM (
+          SELECT id, quantity, expected,
+            coalesce(confirmed_at <= read_at - settle, false) AS is_late
+          FROM stock_holds
+          WHERE product_variation = line.variation AND seen_at IS NULL
+        UNION ALL
+          SELECT id, quantity, expected,
+            coalesce(confirmed_at <= read_at - settle, false)
+          FROM stock_holds
+          WHERE product_variation = line.variation AND seen_at > read_at) o
+        ) h
+      WHERE NOT h.is_late OR h.id > coalesce(h.last_seen, 0);
+    END IF;
+    IF line.amount IS NULL THEN
+      low := -1000000000000;
+    ELSIF line.quantity
+      > line.amount - fresh - least(late, greatest(0, line.amount - low)) THEN
+      missing := concat_ws(' ', missing, line.variation);
+      CONTINUE;
+    ELSE
+      low := least(line.amount, greatest(low, line.amount - fresh - late))
+        - line.quantity;
+    END IF;
+    INSERT INTO stock_holds (order_id, item_id, event_id, product_variation, quantity,
+      expected, unsent, confirmed_at)
+    VALUES (holder, line.item_id, event, line.variation, line.quantity, low, events,
+      CASE WHEN events = 0 THEN clock_timestamp() END);
+  END LOOP;
+  IF missing IS NOT NULL THEN
     RAISE EXCEPTION 'what is left is held for other orders'
       USING ERRCODE = '23514', CONSTRAINT = 'stock_is_settling', DETAIL = missing;
   END IF;
@@ -166,6 +178,7 @@ def downgrade() -> None:
     _look_through()
     op.execute("""
         DROP FUNCTION hold_stock(bigint, jsonb);
-        DROP FUNCTION settle_stock(jsonb, timestamptz, interval, interval, interval);
+        DROP FUNCTION settle_stock(
+          uuid, bigint, timestamptz, interval, interval, interval);
         DROP TABLE stock_holds;
     """)
