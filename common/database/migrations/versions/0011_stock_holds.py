@@ -83,6 +83,8 @@ DECLARE
   cap interval := CAST(asked ->> 'cap' AS interval);
   longest interval := CAST(asked ->> 'longest' AS interval);
   line record;
+  seen bigint;
+  newest bigint;
   late bigint;
   fresh bigint;
   low bigint;  -- what the stock should be once all that is held is lowered
@@ -105,25 +107,25 @@ BEGIN
       SELECT FROM stock_holds h WHERE h.product_variation = line.variation
     ) THEN
       PERFORM settle_stock(line.variation, line.amount, read_at, settle, cap, longest);
+      SELECT coalesce(max(id), 0) INTO seen FROM stock_holds  -- in this very amount
+      WHERE product_variation = line.variation AND seen_at > read_at
+        AND confirmed_at <= read_at - settle AND expected >= line.amount;
       SELECT coalesce(sum(h.quantity) FILTER (WHERE h.is_late), 0),
-        coalesce(sum(h.quantity) FILTER (WHERE NOT h.is_late), 0),
-        coalesce((array_agg(h.expected ORDER BY h.id DESC))[1], line.amount)
-      INTO late, fresh, low
+        coalesce(sum(h.quantity) FILTER (WHERE NOT h.is_late), 0), max(h.id)
+      INTO late, fresh, newest
       FROM (
-        SELECT o.*, max(o.id) FILTER (WHERE o.is_late AND o.expected >= line.amount)
-          OVER () AS last_seen  -- in this very amount
-        FROM (
-          SELECT id, quantity, expected,
-            coalesce(confirmed_at <= read_at - settle, false) AS is_late
-          FROM stock_holds
-          WHERE product_variation = line.variation AND seen_at IS NULL
-        UNION ALL
-          SELECT id, quantity, expected,
-            coalesce(confirmed_at <= read_at - settle, false)
-          FROM stock_holds
-          WHERE product_variation = line.variation AND seen_at > read_at) o
-        ) h
-      WHERE NOT h.is_late OR h.id > coalesce(h.last_seen, 0);
+        SELECT id, quantity,
+          coalesce(confirmed_at <= read_at - settle, false) AS is_late
+        FROM stock_holds
+        WHERE product_variation = line.variation AND seen_at IS NULL
+      UNION ALL
+        SELECT id, quantity, coalesce(confirmed_at <= read_at - settle, false)
+        FROM stock_holds
+        WHERE product_variation = line.variation AND seen_at > read_at) h
+      WHERE NOT h.is_late OR h.id > seen;
+      IF newest IS NOT NULL THEN
+        SELECT expected INTO low FROM stock_holds WHERE id = newest;
+      END IF;
     END IF;
     IF line.amount IS NULL THEN
       low := -1000000000000;
