@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.console.access import operator_id
+from tests.support import bodies
 from tests.support.console import OPERATOR, Console, Json, read
 from tests.support.observed import announced, history, nothing_written
 from tests.support.service import Service
@@ -141,6 +142,22 @@ def test_quantity_changes_and_a_larger_one_needs_stock(
     response = console.ask("set-quantity", **more)
     service.sandbox.mend()
     assert response.status_code in (503, 504)
+
+
+def test_more_of_an_item_is_held_and_taken_from_stock(
+    service: Service, console: Console, order: Json, user: str
+) -> None:
+    asked = of(console, order)
+    assert console.act("set-quantity", **asked, quantity=5).status_code == 303
+    article = order["items"][0]["product_variation"]
+    assert announced(service, order["id"])[-1] == bodies.order_created(
+        user, [(article, 3)], order_id=order["id"], cart_id=None
+    )
+    held = service.rows(
+        "SELECT quantity FROM stock_holds WHERE order_id = :id ORDER BY id",
+        id=order["id"],
+    )
+    assert held[-1] == {"quantity": 3}
 
 
 def test_item_is_removed_and_announced_as_cancelled(
