@@ -27,7 +27,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo test crashtest oversell history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,11 @@ crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH
 history: $(STAMP) ## check what 200 clients heard in a minute (HISTORY_SECONDS=60 HISTORY_SEED=7)
 	@HISTORY_SECONDS=$(or $(HISTORY_SECONDS),60) HISTORY_CLIENTS=$(or $(HISTORY_CLIENTS),200) \
 		$(BIN)/python -m pytest tests/faults/test_history.py --numprocesses 0 -q -s $(ARGS)
+
+oversell: $(STAMP) ## sell scarce stock to crowds (OVERSELL_RUNS=20 OVERSELL_BUYERS=2000)
+	@OVERSELL_RUNS=$(or $(OVERSELL_RUNS),20) OVERSELL_BUYERS=$(or $(OVERSELL_BUYERS),2000) \
+		HISTORIES=$(or $(HISTORIES),5000) $(BIN)/python -m pytest tests/faults/test_oversell.py \
+		tests/integration/test_holds_histories.py --numprocesses 0 -q -s $(ARGS)
 
 # Its tests end with a table of what was tried; all orders that they made are audited.
 fuzz: $(STAMP) ## send generated requests, messages and replies (FUZZ_TRIES=50000 FUZZ_SEED=1)
