@@ -31,6 +31,7 @@ TABLES = {
     tables.order_items: statements.ORDER_ITEMS,
     tables.order_history: statements.ORDER_HISTORY,
     tables.idempotency_records: statements.IDEMPOTENCY_RECORDS,
+    tables.ordered_lines: statements.ORDERED_LINES,
     tables.sent_events: statements.SENT_EVENTS,
     tables.outbox: statements.OUTBOX,
 }
@@ -38,6 +39,7 @@ TABLES = {
 _LATE = [index for table in TABLES for index in table.indexes]
 _LATE_CONSTRAINTS: list[sqlalchemy.Constraint] = [
     tables.idempotency_records.primary_key,
+    tables.ordered_lines.primary_key,
     *(constraint for table in TABLES for constraint in table.foreign_key_constraints),
 ]
 _MARKS = "fill_progress"

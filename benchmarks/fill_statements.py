@@ -194,3 +194,8 @@ SELECT user_id, 'cart', digest, digest, 201,
 FROM o JOIN lines USING (id),
   LATERAL (SELECT concat(md5(concat('cart', id)), md5(concat('lines', id))) AS digest) d
 WHERE cart_id IS NOT NULL"""  # noqa: S608 fragments of our own
+
+ORDERED_LINES = f"""
+WITH {_ORDERS}, {_ITEMS}
+INSERT INTO ordered_lines (user_id, line_id, order_id)
+SELECT user_id, item_id, id FROM i WHERE cart_id IS NOT NULL"""  # noqa: S608 fragments of our own

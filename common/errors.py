@@ -179,6 +179,14 @@ class StockSettlingError(ConflictError):
         return error
 
 
+class CartSettlingError(ConflictError):
+    """Part of this cart is ordered already, and is about to be taken out of it."""
+
+    slug = "cart-settling"
+    title = "Cart is settling"
+    retry_after_seconds = 2
+
+
 class InFlightError(ConflictError):
     """The same request is being handled right now."""
 

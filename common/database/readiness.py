@@ -11,9 +11,9 @@ from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
 # The oldest schema with everything that this code uses; it runs on every later one.
-NEEDED_REVISION = "0011"
+NEEDED_REVISION = "0012"
 # The newest that this release makes; a later one was made by a later release.
-NEWEST_REVISION = "0011"
+NEWEST_REVISION = "0012"
 
 REVISION = named(
     "readiness.revision", "SELECT coalesce(max(version_num), '') FROM alembic_version"
@@ -51,6 +51,10 @@ _CHANGE: Rights = {
     "deleted_items": "a",
     "idempotency_records": "a",
 }
+
+
+# To look keys up, and to save a new order.
+_NEW_ORDER: Rights = {"ordered_lines": "ra"}
 
 
 def _together(*parts: Rights) -> dict[str, str]:
@@ -91,6 +95,7 @@ RIGHTS: Mapping[str, Rights] = {
         "create_order_from_cart": (
             _EVENTS,
             _HOLDS,
+            _NEW_ORDER,
             {
                 "orders": "ra",
                 "order_items": "a",
@@ -102,6 +107,7 @@ RIGHTS: Mapping[str, Rights] = {
             _EVENTS,
             _CHANGE,
             _HOLDS,
+            _NEW_ORDER,
             {
                 "orders": "ad",
                 "order_history": "r",

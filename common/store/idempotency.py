@@ -1,8 +1,10 @@
 """Idempotency: the first response to a POST is stored with its write, and replayed.
 
 There are two kinds of key, the caller's Idempotency-Key header (24 hours) and the cart
-itself (as long as its order exists). A race on either ends in a unique violation, and
-the loser replays the winner's response.
+itself (as long as its order exists). A cart also claims its lines: each is ordered
+once, as long as its order exists. A race on any of them ends in a unique violation, and
+the loser looks again: it replays the winner's response, or learns that some of its lines
+are ordered.
 """
 
 import hashlib
@@ -23,21 +25,33 @@ from common.database.engine import (
 )
 from common.database.sqlstates import is_waiting_for, violated_constraint
 from common.domain.model import Ids
-from common.errors import BusyError, InFlightError, KeyReusedError
+from common.errors import BusyError, CartSettlingError, InFlightError, KeyReusedError
 from common.json import encode
 from common.store.reads import MOMENT
 
 KEY, CART = "key", "cart"
 KEEP_HOURS = 24
+# How long an emptied cart stands for the order that was made of it, and among how many
+# of the caller's newest orders that order is looked for.
+EMPTIED_SECONDS = 60
+NEWEST_ORDERS = 100
+
+
+_CLAIMED = ("idempotency_records", "ordered_lines")  # by primary key
 
 
 class Claim(Struct, frozen=True):
-    """A key of a caller's request, and the request's digest; `scope` is KEY or CART."""
+    """A key of a caller's request, and the request's digest; `scope` is KEY or CART.
+
+    A cart's claim has the ids of its lines, or else, of a cart without any, its own id.
+    """
 
     user_id: UUID
     scope: str
     key: str
     fingerprint: str
+    lines: tuple[int, ...] = ()
+    empty_cart_id: int | None = None
 
 
 class StoredResponse(Struct, frozen=True):
@@ -58,7 +72,7 @@ class AlreadyProcessedError(Exception):
 
 
 class KeyTakenError(Exception):
-    """Another write has used one of the keys since they were looked up."""
+    """Another write has used one of the keys or lines since they were looked up."""
 
 
 def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
@@ -69,9 +83,11 @@ def by_header(user_id: UUID, key: str, path: str, body: bytes) -> Claim:
 
 def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Claim:
     """Return the claim of a cart: its id, and each line's id, variation, quantity."""
-    content = json.encode([cart_id, sorted(lines, key=json.encode)])
-    digest = hashlib.sha256(content).hexdigest()
-    return Claim(user_id, CART, digest, digest)
+    found = sorted(lines, key=json.encode)
+    digest = hashlib.sha256(json.encode([cart_id, found])).hexdigest()
+    line_ids = tuple(line[0] for line in found)
+    empty_cart_id = None if found else cart_id
+    return Claim(user_id, CART, digest, digest, line_ids, empty_cart_id)
 
 
 _BEGIN = named(
@@ -79,14 +95,35 @@ _BEGIN = named(
     f"""
 WITH requested AS MATERIALIZED (
   SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:claims AS jsonb)) AS (
-    user_id uuid, scope text, key text, fingerprint text))
-    WITH ORDINALITY AS q(user_id, scope, key, fingerprint, position)
+    user_id uuid, scope text, key text, fingerprint text, lines bigint[],
+    empty_cart_id bigint))
+    WITH ORDINALITY AS q(user_id, scope, key, fingerprint, lines, empty_cart_id,
+      position)
 ),
 found AS MATERIALIZED (  -- in one snapshot, so that both keys of a write are seen
-  SELECT r.scope, r.fingerprint = q.fingerprint AS is_same, r.status, r.headers, r.body
+  SELECT q.position, r.scope, r.fingerprint = q.fingerprint AS is_same, r.status,
+    r.headers, r.body
   FROM requested q JOIN idempotency_records r USING (user_id, scope, key)
   WHERE r.expires_at IS NULL OR r.expires_at > now()
-  ORDER BY q.position LIMIT 1
+  UNION ALL
+  SELECT q.position, r.scope, true, r.status, r.headers, r.body
+  FROM requested q, LATERAL (
+    SELECT n.id FROM (  -- from the newest on, as no index has the cart
+      SELECT o.id, o.cart_id, o.created_at FROM orders o
+      WHERE o.user_id = q.user_id ORDER BY o.id DESC LIMIT {NEWEST_ORDERS}) n
+    WHERE n.cart_id = q.empty_cart_id
+      AND n.created_at > now() - interval '{EMPTIED_SECONDS}s'
+    ORDER BY n.id DESC LIMIT 1) newest
+    JOIN idempotency_records r ON r.order_id = newest.id AND r.scope = '{CART}'
+  WHERE q.empty_cart_id IS NOT NULL
+  ORDER BY position LIMIT 1
+),
+ordered AS MATERIALIZED (  -- though not with these very lines
+  SELECT json_agg(json_build_object('cart_item_id', l.line_id, 'order_id', l.order_id)
+    ORDER BY l.line_id) AS lines
+  FROM requested q, unnest(q.lines) AS wanted(line_id)
+    JOIN ordered_lines l USING (line_id)
+  WHERE l.user_id = q.user_id AND NOT EXISTS (SELECT FROM found)
 ),
 expired AS (
   DELETE FROM idempotency_records r USING requested q
@@ -103,14 +140,15 @@ kept AS (  -- the response found by the cart is stored under the header's key, t
   WHERE f.scope = '{CART}'
   ON CONFLICT DO NOTHING  -- a concurrent repetition of the request has stored it
 ),
-drawn AS (  -- gaps do no harm, but a request that is replayed needs no ids
+drawn AS (  -- gaps do no harm, but a request that writes nothing needs no ids
   SELECT coalesce(CAST(:order_id AS bigint), nextval('orders_id_seq')) AS order_id,
     ARRAY(SELECT nextval('order_items_id_seq')
       FROM generate_series(1, CAST(:items AS int))) AS item_ids,
     {MOMENT.format("clock_timestamp()")} AS at
-  WHERE NOT EXISTS (SELECT FROM found)
+  WHERE NOT EXISTS (SELECT FROM found) AND (SELECT lines FROM ordered) IS NULL
 )
 SELECT CAST((SELECT row_to_json(found) FROM found) AS text),
+  CAST((SELECT lines FROM ordered) AS text),
   CAST((SELECT row_to_json(drawn) FROM drawn) AS text)
 """,  # noqa: S608 fragments of our own
 )
@@ -130,15 +168,18 @@ def begin(
     """Look the claims up, and draw ids for the write if none was processed before.
 
     Draw ids for `items` items of a new order, or of `order_id`. One round trip. Raise
-    AlreadyProcessedError if one of the claims was processed before, KeyReusedError if
-    its key was used for another request.
+    AlreadyProcessedError if one of the claims was processed before, or a cart without
+    lines was ordered a moment ago, KeyReusedError if a key was used for another
+    request, CartSettlingError if some of a cart's lines are ordered already.
     """
     parameters = {"claims": encode(claims), "items": items, "order_id": order_id}
     with connect(engine) as connection:
         try:
-            found, drawn = read(connection, _BEGIN, parameters).one()
+            found, ordered, drawn = read(connection, _BEGIN, parameters).one()
         except (StatementError, BusyError) as error:
             reraise(error)
+    if found is None and ordered is not None:
+        raise CartSettlingError(extra={"ordered": json.decode(ordered)})
     if found is None:
         return json.decode(drawn, type=Ids)
     record = json.decode(found, type=_Found)
@@ -192,12 +233,12 @@ def keep(engine: Engine, claims: Sequence[Claim], response: StoredResponse) -> N
 def reraise(error: StatementError | BusyError) -> NoReturn:
     """Raise the error that a failed write of records stands for.
 
-    KeyTakenError: another write has committed one of the keys. InFlightError: another
-    write with one of the keys is taking long. Any other error is raised as it is.
+    KeyTakenError: another write has committed one of the keys or lines. InFlightError:
+    another write with one of them is taking long. Any other error is raised as it is.
     """
-    if violated_constraint(error) == "idempotency_records_pkey":
+    if violated_constraint(error) in {f"{table}_pkey" for table in _CLAIMED}:
         raise KeyTakenError from error
-    if isinstance(error, BusyError) and is_waiting_for(error, "idempotency_records"):
+    if isinstance(error, BusyError) and any(is_waiting_for(error, t) for t in _CLAIMED):
         raise InFlightError from error
     raise error
 
@@ -214,6 +255,7 @@ def records(claims: Iterable[Claim], response: StoredResponse) -> list[dict[str,
             "headers": response.headers,
             "body": response.body,
             "keep_hours": KEEP_HOURS if claim.scope == KEY else None,
+            "lines": claim.lines,
         }
         for claim in claims
     ]

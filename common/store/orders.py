@@ -86,8 +86,8 @@ def create_order(
 ) -> PendingEvents | None:
     """Write a new order and store `response` under `claims`; return the events to send.
 
-    One round trip. Raise AlreadyProcessedError, with nothing written, if another write
-    has used one of the claims meanwhile.
+    One round trip. Raise AlreadyProcessedError or CartSettlingError, with nothing
+    written, if another write has used one of the claims, or of their lines, meanwhile.
     """
     with _replaying(engine, claims), connect(engine) as connection:
         saved = save(connection, change, bus, idempotency.records(claims, response))
@@ -214,7 +214,7 @@ def _after(snapshot: Snapshot, change: Change) -> Snapshot:
 
 @contextlib.contextmanager
 def _replaying(engine: Engine, claims: Sequence[Claim]) -> Iterator[None]:
-    """Raise AlreadyProcessedError if another write has used one of the claims first.
+    """Raise as `idempotency.check` does if another write has used a claim first.
 
     It may be what holds the stock that is missing.
     """

@@ -103,6 +103,14 @@ recorded AS (  -- a conflict with another write on a key fails the whole stateme
     user_id uuid, scope text, key text, fingerprint text, status smallint,
     headers jsonb, body text, keep_hours int)
 )"""  # noqa: S608 fragments of our own
+_LINES = """
+ordered AS (  -- in one order, so that no two writes wait for each other
+  INSERT INTO ordered_lines (user_id, line_id, order_id)
+  SELECT d.user_id, line.id, t.id
+  FROM target t, change d, jsonb_to_recordset(d.records) AS r(lines bigint[]),
+    unnest(r.lines) AS line(id)
+  ORDER BY line.id
+)"""
 # No row if nothing was written, else the events that this process has claimed.
 _WRITTEN = """
 SELECT CAST((SELECT json_agg(json_build_array(id, event_id, destination))
@@ -118,7 +126,7 @@ wanted AS (
   INSERT INTO orders (id, user_id, created_at, is_complete, metadata, cart_id)
   SELECT order_id, user_id, at, is_complete, metadata, cart_id FROM change
   RETURNING id
-), {_TARGET}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}
+), {_TARGET}, {_ADDED}, {_HISTORY}, {_PENDING}, {_RECORDS}, {_LINES}
 {_WRITTEN}""",  # noqa: S608 fragments of our own
 )
 _SAVE_CHANGED = named(
@@ -179,7 +187,7 @@ def save(
 
     One statement. Return None, with nothing written, if the order no longer has
     `change.version`. Raise StockSettlingError if other orders hold what it takes, or as
-    `idempotency.reraise` does if a record's key is taken.
+    `idempotency.reraise` does if a record's key or one of its lines is taken.
     """
     available = bus.available_destinations() if change.events else ()
     rows = pending.rows(change.events, bus)

@@ -2,8 +2,9 @@
 
 The checks are in `common/domain/checkout.py`. The cart itself is an idempotency key: it
 is looked up before the order is written, and also before a cart is repaired or refused,
-because the first checkout may have taken the stock that a repeated one finds missing.
-Every such look-up raises AlreadyProcessedError if there is a response to replay.
+because the first checkout may have taken the stock that a repeated one finds missing,
+or emptied the cart. Every such look-up raises AlreadyProcessedError if there is a
+response to replay, and CartSettlingError if some of the lines are ordered already.
 
 `validate_only` makes the same checks, and neither writes nor looks up anything here.
 """

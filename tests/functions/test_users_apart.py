@@ -19,6 +19,7 @@ ROWS = {
     "orders": "user_id",
     "order_items": "user_id",
     "idempotency_records": "user_id",
+    "ordered_lines": "user_id",
     "order_history": None,
     "outbox": None,
     "sent_events": None,

@@ -30,7 +30,8 @@ from tests.support.plans import rows_read as read_of
 ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
 BIG = (
     *("orders", "order_items", "deleted_items", "order_history", "outbox"),
-    *("sent_events", "idempotency_records", "dead_letters", "operator_actions"),
+    *("sent_events", "idempotency_records", "ordered_lines", "dead_letters"),
+    "operator_actions",
     "stock_holds",
 )
 BUS = "rabbitmq"
@@ -76,10 +77,14 @@ CHANGE = {
     "records": [
         {"user_id": HEAVY, "scope": "key", "key": "new", "fingerprint": "f"}
         | {"status": 201, "headers": {}, "body": "x", "keep_hours": 24}
+        | {"lines": [NEW, NEW + 1]}
     ],
 }
+CLAIM = {"user_id": HEAVY, "scope": "key", "key": "7", "fingerprint": "f"}
 CLAIMS = [
-    {"position": 0, "user_id": HEAVY, "scope": "key", "key": "7", "fingerprint": "f"}
+    CLAIM,
+    CLAIM | {"scope": "cart", "lines": [SENT * 3 - 1, SENT * 3, NEW]},
+    CLAIM | {"scope": "cart", "empty_cart_id": GONE + 1000},
 ]
 DECISIONS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
 

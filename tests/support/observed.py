@@ -22,6 +22,7 @@ TABLES = (
     "order_history",
     "outbox",
     "idempotency_records",
+    "ordered_lines",
     "dead_letters",
     "stock_holds",
 )

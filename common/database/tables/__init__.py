@@ -248,6 +248,23 @@ idempotency_records = Table(
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )
 
+# The cart lines of orders: each is ordered once. A line's id is the shopcart service's,
+# which gives a line that is added again a new one.
+ordered_lines = Table(
+    "ordered_lines",
+    metadata,
+    Column("user_id", Uuid, nullable=False),
+    Column("line_id", BigInteger, nullable=False),
+    Column(
+        "order_id",
+        BigInteger,
+        ForeignKey("orders.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    PrimaryKeyConstraint("user_id", "line_id"),
+    Index(None, "order_id"),
+)
+
 # No longer used, except by the previous version while both run: its relay deletes from
 # it each minute, and with rate limits each request writes to it. So a migration of the
 # next version has to drop it.
