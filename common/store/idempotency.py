@@ -3,8 +3,8 @@
 There are two kinds of key, the caller's Idempotency-Key header (24 hours) and the cart
 itself (as long as its order exists). A cart also claims its lines: each is ordered
 once, as long as its order exists. A race on any of them ends in a unique violation, and
-the loser looks again: it replays the winner's response, or learns that some of its lines
-are ordered.
+the loser looks again: it replays the winner's response, or learns that some of its
+lines are ordered.
 """
 
 import hashlib

@@ -213,6 +213,7 @@ class Service:
 
     def ordered(self, user: str, *quantities: int) -> dict[str, Any]:
         """Check out a cart of new articles with these quantities; return the order."""
+        self.sandbox.empty_cart(user)
         for quantity in quantities or (1,):
             article = self.sandbox.add_article(amount=10_000)
             self.sandbox.add_to_cart(user, article, quantity)
