@@ -5,6 +5,7 @@ them.
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -31,6 +32,7 @@ from common.store.orders import Target, change_order, create_order
 
 BUS = Bus(("rabbitmq",))
 LINES = 3
+_line_ids = itertools.count(10**9)
 _INDEX = "candidate_idx"
 _APPROVED = "orders_user_id_is_approved_id_idx"
 
@@ -183,7 +185,7 @@ def _checkout(engine: Engine, user: uuid.UUID) -> Order:
         for _ in range(LINES)
     ]
     claim = idempotency.by_cart(
-        user, 7, [(str(line.product_variation),) for line in lines]
+        user, 7, [(next(_line_ids), str(line.product_variation)) for line in lines]
     )
     ids = idempotency.begin(engine, [claim], LINES)
     change = orders.new_order(user, lines, ids, cart_id=7)

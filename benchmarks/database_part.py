@@ -32,7 +32,11 @@ def check_out(lines: Sequence[Line], number: int) -> None:
     Publishing events is not part of it.
     """
     user_id = uuid.uuid4()
-    bought = [(number, line.product_variation, line.quantity) for line in lines]
+    first = number * len(lines)
+    bought = [
+        (line_id, line.product_variation, line.quantity)
+        for line_id, line in enumerate(lines, first)
+    ]
     claims = [idempotency.by_cart(user_id, 42, bought)]
     engine = wiring.engine()
     ids = idempotency.begin(engine, claims, len(lines))

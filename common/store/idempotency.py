@@ -119,11 +119,12 @@ found AS MATERIALIZED (  -- in one snapshot, so that both keys of a write are se
   ORDER BY position LIMIT 1
 ),
 ordered AS MATERIALIZED (  -- though not with these very lines
-  SELECT json_agg(json_build_object('cart_item_id', l.line_id, 'order_id', l.order_id)
-    ORDER BY l.line_id) AS lines
-  FROM requested q, unnest(q.lines) AS wanted(line_id)
-    JOIN ordered_lines l USING (line_id)
-  WHERE l.user_id = q.user_id AND NOT EXISTS (SELECT FROM found)
+  SELECT json_agg(json_build_object('cart_item_id', line.id, 'order_id', l.order_id)
+    ORDER BY line.id) AS lines
+  FROM requested q, unnest(q.lines) AS line(id), LATERAL (  -- each by the whole key
+    SELECT order_id FROM ordered_lines
+    WHERE user_id = q.user_id AND line_id = line.id LIMIT 1) l
+  WHERE NOT EXISTS (SELECT FROM found)
 ),
 expired AS (
   DELETE FROM idempotency_records r USING requested q

@@ -99,6 +99,7 @@ def test_same_request_again_is_answered_the_same_and_nothing_is_written_or_asked
 @kinds
 def test_keys_tell_apart(service: Service, post: Post, user: str, kind: str) -> None:
     first = post(kind, "k-1")
+    service.sandbox.empty_cart(user)
     service.sandbox.add_to_cart(user, catalogue.MUG, 2)  # another line, another cart
     second = post(kind, "k-2")
     assert first.status_code == second.status_code == 201
@@ -175,6 +176,7 @@ def test_key_lasts_one_day(service: Service, post: Post, user: str, kind: str) -
     )
     assert 23.99 * 3600 < row["kept"].total_seconds() <= 24 * 3600
     service.rows("UPDATE idempotency_records SET expires_at = now() WHERE scope='key'")
+    service.sandbox.empty_cart(user)
     service.sandbox.add_to_cart(user, catalogue.MUG, 2)
 
     second = post(kind)

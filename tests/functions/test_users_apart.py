@@ -68,6 +68,7 @@ def requests(
     orders, items = "/api/orders/", "/api/order-items/"
     first, second = (item["id"] for item in order["items"])
     article = service.sandbox.add_article(amount=100)
+    service.sandbox.empty_cart(user)
     service.sandbox.add_to_cart(user, article)
     path = f"{orders}{order['id']}/"
     line = {"order": order["id"], "product_variation": article}

@@ -231,6 +231,7 @@ class Access:
         """Have the owner order two of an article that nobody else has."""
         sandbox = self.service.sandbox
         article = sandbox.add_article(amount=10_000, shop_id=people.shop)
+        sandbox.empty_cart(people.owner)
         sandbox.add_to_cart(people.owner, article, 2)
         response = self.service.client("create_order_from_cart").post(
             "/api/orders-from-shopcart/",
@@ -243,6 +244,7 @@ class Access:
     def _lay_in_cart(self, operation: Operation, knock: Knock) -> None:
         if operation.name == "create_order_from_cart" and knock.caller:
             article = self.service.sandbox.add_article(amount=1000)
+            self.service.sandbox.empty_cart(knock.caller)
             self.service.sandbox.add_to_cart(knock.caller, article)
 
     def _written(self) -> list[dict[str, Any]]:

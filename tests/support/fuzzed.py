@@ -90,6 +90,7 @@ class World:
         """Have a request be the owner's, with a new line in the cart or without."""
         self.identify(case)
         if cart == "filled":
+            self.service.sandbox.empty_cart(OWNER)
             self.service.sandbox.add_to_cart(OWNER, ARTICLES[0], 1)
 
     def lead_in(self, case: AnyCase, state: str | None, choose: Choose) -> None:
@@ -113,6 +114,7 @@ class World:
             user = case.headers.get("X-User-ID")
             if user in (OWNER, STRANGER):
                 quantity = choose([1, 2, 20_000])
+                self.service.sandbox.empty_cart(user)
                 self.service.sandbox.add_to_cart(user, article, quantity)
         if isinstance(case.body, dict):
             self._lead_body(name, case.body, state, choose)
