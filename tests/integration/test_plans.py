@@ -31,8 +31,7 @@ ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
 BIG = (
     *("orders", "order_items", "deleted_items", "order_history", "outbox"),
     *("sent_events", "idempotency_records", "ordered_lines", "dead_letters"),
-    "operator_actions",
-    "stock_holds",
+    *("operator_actions", "stock_holds"),
 )
 BUS = "rabbitmq"
 PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
@@ -55,15 +54,8 @@ CHANGE = {
     "released": [SENT * 3],
     "changed": [{"id": SENT * 3, "status": 2, "quantity": 1}],
     "added": [
-        {
-            "id": NEW,
-            "status": 1,
-            "quantity": 1,
-            "product_variation": HEAVY,
-            "product_id": HEAVY,
-            "shop_id": HEAVY,
-            "price": 5,
-        }
+        {"id": NEW, "status": 1, "quantity": 1, "product_variation": HEAVY}
+        | {"product_id": HEAVY, "shop_id": HEAVY, "price": 5}
     ],
     "removed": [],
     "history": [

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB
 
-from common.database.tables.columns import identity, metadata, timestamp
+from common.database.tables.columns import identity, metadata, order_id, timestamp
 
 orders = Table(
     "orders",
@@ -59,12 +59,7 @@ order_items = Table(
     "order_items",
     metadata,
     identity(),
-    Column(
-        "order_id",
-        BigInteger,
-        ForeignKey("orders.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    order_id(),
     # Copied from the order, whose owner never changes: lists of items need no join.
     Column("user_id", Uuid, nullable=False),
     Column("status", SmallInteger, nullable=False, server_default=text("1")),
@@ -255,12 +250,7 @@ ordered_lines = Table(
     metadata,
     Column("user_id", Uuid, nullable=False),
     Column("line_id", BigInteger, nullable=False),
-    Column(
-        "order_id",
-        BigInteger,
-        ForeignKey("orders.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    order_id(),
     PrimaryKeyConstraint("user_id", "line_id"),
     Index(None, "order_id"),
 )

@@ -1,6 +1,14 @@
 """Columns that many tables have, and the names of constraints and indexes."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, MetaData, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    MetaData,
+    text,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -20,9 +28,15 @@ def identity() -> "Column[int]":
     return Column("id", BigInteger, Identity(always=False), primary_key=True)
 
 
+def order_id() -> "Column[int]":
+    """Return the column of the order whose row this is, and goes with."""
+    of_order = ForeignKey("orders.id", ondelete="CASCADE")
+    return Column("order_id", BigInteger, of_order, nullable=False)
+
+
 def timestamp(name: str, *, nullable: bool = False) -> "Column[object]":
     """Return a column of moments: when the row was written, or null at first."""
-    default = None if nullable else text("clocktimestamp()")
+    default = None if nullable else text("clock_timestamp()")
     return Column(
         name, DateTime(timezone=True), nullable=nullable, server_default=default
     )
