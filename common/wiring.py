@@ -75,6 +75,11 @@ def product() -> "Upstream":
     return Upstream("product", settings().product_url or "")
 
 
+def optional_product() -> "Upstream | None":
+    """Return the client of the product service, None if its address is not set."""
+    return product() if settings().product_url else None
+
+
 @Once
 def relay() -> "Relay":
     """Return the relay to every destination that this process is configured for."""

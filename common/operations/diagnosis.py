@@ -72,6 +72,17 @@ class Backlog(Struct, frozen=True):
     is_served: bool = False
 
 
+class OverdueHold(Struct, frozen=True):
+    """Stock held for an order, `since` its event was confirmed, and not lowered yet."""
+
+    order_id: int
+    item_id: int
+    product_variation: str
+    quantity: int
+    since: datetime
+    seconds: int
+
+
 class Diagnosis(Struct, kw_only=True):
     """The oldest of each kind of problem, and a sentence on each kind in `findings`.
 
@@ -89,6 +100,7 @@ class Diagnosis(Struct, kw_only=True):
     dead_letters: list[OpenDeadLetter]
     open_dead_letters: int
     unapproved: list[Unapproved]
+    overdue_holds: list[OverdueHold]
     backlog: list[Backlog]
     snapshots: list[Snapshot] = []
     findings: list[str] = []
@@ -165,12 +177,19 @@ unapproved AS MATERIALIZED (
   SELECT o.id, o.id AS order_id, coalesce((SELECT h.changed_at FROM order_history h
     WHERE h.order_id = o.id ORDER BY h.id DESC LIMIT 1), o.created_at) AS since
   FROM orders o WHERE o.is_complete AND NOT o.is_approved ORDER BY o.id LIMIT {_SAMPLE}
+),
+holds AS MATERIALIZED (
+  SELECT id, order_id, item_id, product_variation, quantity, confirmed_at
+  FROM stock_holds
+  WHERE seen_at IS NULL AND released_at IS NULL AND confirmed_at < {_GRACE_BEGAN}
+  ORDER BY id LIMIT {MAX_LISTED}
 )
 SELECT CAST(json_build_object(
   'dead_letters', {_listing("open_dead_letters", "e.created_at")},
   'open_dead_letters', (SELECT count(*) FROM (SELECT FROM dead_letters
      WHERE settled_as IS NULL LIMIT {MAX_COUNTED}) AS counted),
   'unapproved', {_listing("unapproved", "e.since", f"e.since < {_GRACE_BEGAN}")},
+  'overdue_holds', {_listing("holds", "e.confirmed_at")},
   'backlog', (SELECT coalesce(json_agg(json_build_object('destination', d.name,
      'pending', o.pending, {_AGE.format(since="o.created_at")}) ORDER BY d.name), '[]')
    FROM destinations d CROSS JOIN LATERAL (
@@ -227,6 +246,11 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
             "relay --once",
         ),
         (diagnosis.unapproved, "complete orders that are not approved", "doctor --fix"),
+        (
+            diagnosis.overdue_holds,
+            "items whose stock the product service should have lowered by now",
+            "does it consume order.created, and has the relay PRODUCT_SERVICE?",
+        ),
     ]
     findings = [
         f"{what}: {_count(len(listed))}; {remedy}"

@@ -8,7 +8,7 @@ import functions_framework
 from flask import Request, Response
 
 from common import approval, startup, wiring
-from common.operations import lag, retention
+from common.operations import lag, retention, stock
 from common.web import replies
 from common.web.app import create_app, respond
 
@@ -25,16 +25,18 @@ app = create_app("outbox_relay", wiring.check_ready)
 @app.post("/", defaults={"path": ""})
 @app.post("/<path:path>")
 def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
-    """Approve missed orders, publish pending events, purge old rows, report the lag."""
+    """Approve, publish, settle stock, purge old rows, and report the lag."""
     engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
+    settled = stock.settle(engine, wiring.optional_product(), settings.stock_settle_seconds)
     purged = retention.purge(engine, settings.event_retention_days)
     lag.report(engine, len(approved))
     return replies.json_response(
         {
             "approved": approved,
             "events": sent,
+            "settled_variations": settled,
             "purged_keys": purged.keys,
             "purged_events": purged.events,
         }

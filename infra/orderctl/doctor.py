@@ -33,6 +33,10 @@ _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "analytics": ("Analytics not notified yet", _EVENT),
     "ahead": ("Recorded ahead of the clock", _EVENT),
     "unapproved": ("Complete, not approved", ("order_id", "age")),
+    "overdue_holds": (
+        "Stock held too long",
+        ("order_id", "item_id", "product_variation", "quantity", "age"),
+    ),
     "snapshots": (
         "Held snapshots",
         ("kind", "name", "login", "application", "client", "state", "age"),
@@ -56,7 +60,7 @@ def add_to(commands: Commands) -> None:
         "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
         "without --fix), open_dead_letters (their number), and the oldest of each\n"
         "kind: stuck, held, leased, analytics, ahead, dead_letters, unapproved,\n"
-        "backlog, snapshots.\n"
+        "overdue_holds, backlog, snapshots.\n"
         "Example: orderctl doctor --fix",
     )
     parser.add_argument(

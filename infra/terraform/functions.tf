@@ -32,7 +32,7 @@ locals {
     }
     # One call a minute, which sends to all destinations side by side.
     outbox_relay = {
-      siblings        = ["ANALYTIC_SERVICE"]
+      siblings        = ["ANALYTIC_SERVICE", "PRODUCT_SERVICE"]
       ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
       has_users       = false
       threads         = 4

@@ -22,7 +22,7 @@ locals {
     local.settings_of_database,
     local.settings_of_bus,
     { THREADS = tostring(local.worker_threads) },
-    var.siblings.analytics == null ? {} : { ANALYTIC_SERVICE = var.siblings.analytics },
+    { for name in ["ANALYTIC_SERVICE", "PRODUCT_SERVICE"] : name => local.sibling_urls[name] if local.sibling_urls[name] != null },
   )
 }
 
