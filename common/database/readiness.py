@@ -74,6 +74,7 @@ _RELAY = _together(
         "dead_letters": "rd",
         "idempotency_records": "rd",
         "ledger_seals": "raw",
+        "stock_holds": "d",  # of what nobody buys
         "retention": "rw",
     },
 )

@@ -75,8 +75,29 @@ UNION ALL
   FROM carts c JOIN o ON o.id = c.order_id
   WHERE c.user_id <> o.user_id OR c.expires_at IS NOT NULL
     OR strpos(c.body, '"order_id":' || o.id || ',') = 0
+),
+holds AS MATERIALIZED (
+  SELECT order_id, item_id, CAST(event_id AS text) AS event_id,
+    confirmed_at IS NULL AND released_at IS NULL AS is_waiting
+  FROM stock_holds WHERE order_id {RANGE}
+),
+waiting AS MATERIALIZED (
+  SELECT order_id, CAST(event_id AS text) AS event_id
+  FROM outbox WHERE order_id {RANGE}
+  UNION
+  SELECT order_id, event_id FROM dead_letters
+  WHERE order_id {RANGE} AND source = 'outbox' AND settled_as IS NULL
+),
+held AS (
+  SELECT s.order_id, CASE WHEN h.id IS NULL THEN 'hold-unknown'
+      ELSE 'hold-unconfirmed' END AS what,
+    jsonb_build_object('item', s.item_id, 'event', s.event_id) AS details
+  FROM holds s
+  LEFT JOIN h ON h.order_id = s.order_id AND h.event_id = s.event_id
+  LEFT JOIN waiting w ON w.order_id = s.order_id AND w.event_id = s.event_id
+  WHERE h.id IS NULL OR (s.is_waiting AND w.order_id IS NULL)
 )
-SELECT * FROM found UNION ALL SELECT * FROM recorded
+SELECT * FROM found UNION ALL SELECT * FROM recorded UNION ALL SELECT * FROM held
 """,  # noqa: S608 fragments of our own
 )
 

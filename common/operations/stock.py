@@ -45,7 +45,7 @@ _SETTLE = named(
 SELECT CAST(settle_stock(CAST(:lines AS jsonb), CAST(:read_at AS timestamptz),
   make_interval(secs => CAST(:settle AS float8)), interval '{CAP_SECONDS}s',
   interval '{LONGEST_SECONDS}s') AS text)
-""",  # noqa: S608 fragments of our own
+""",
 )
 
 

@@ -29,7 +29,9 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
-    settled = stock.settle(engine, wiring.optional_product(), settings.stock_settle_seconds)
+    settled = stock.settle(
+        engine, wiring.optional_product(), settings.stock_settle_seconds
+    )
     purged = retention.purge(engine, settings.event_retention_days)
     lag.report(engine, len(approved))
     return replies.json_response(

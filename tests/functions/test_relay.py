@@ -29,6 +29,7 @@ def test_a_scheduler_may_call_any_path(service: Service, path: str) -> None:
     assert response.get_json() == {
         "approved": [],
         "events": {},
+        "settled_variations": 0,
         "purged_keys": 0,
         "purged_events": 0,
     }

@@ -225,6 +225,14 @@ SPOILT = {
         "by_hand",
         "UPDATE idempotency_records SET order_id = {by_hand} WHERE order_id = {fresh}",
     ),
+    "hold-unknown": (
+        "fresh",
+        f"UPDATE stock_holds SET event_id = {NEW} WHERE {OF}",
+    ),
+    "hold-unconfirmed": (
+        "approved",
+        "UPDATE stock_holds SET confirmed_at = NULL WHERE order_id = {approved}",
+    ),
 }
 
 
