@@ -180,7 +180,7 @@ unapproved AS MATERIALIZED (
 ),
 holds AS MATERIALIZED (
   SELECT id, order_id, item_id, product_variation, quantity, confirmed_at
-  FROM stock_holds
+  FROM (SELECT * FROM stock_holds ORDER BY id LIMIT {_SAMPLE}) AS oldest
   WHERE seen_at IS NULL AND released_at IS NULL AND confirmed_at < {_GRACE_BEGAN}
   ORDER BY id LIMIT {MAX_LISTED}
 )

@@ -21,6 +21,8 @@ from common.telemetry import logs
 log = logs.get("stock")
 
 BATCH = 100  # variations; the rest is left to the next sweep
+# Of the oldest holds: the others are hardly overdue, or have no broker either.
+SAMPLE = 10_000
 READ_SECONDS = 8.0
 NOBODY = UUID(int=0)  # the product service shows its stock to anybody
 
@@ -31,12 +33,13 @@ _OVERDUE = named(
 SELECT CAST(clock_timestamp() AS text), CAST(coalesce(json_agg(v), '[]') AS text)
 FROM (
   SELECT DISTINCT product_variation FROM (
-    SELECT product_variation FROM stock_holds
+    SELECT product_variation FROM (
+      SELECT * FROM stock_holds ORDER BY id LIMIT {SAMPLE}) AS oldest
     WHERE CASE WHEN seen_at IS NULL
       THEN least(confirmed_at, released_at)
         <= now() - make_interval(secs => CAST(:settle AS float8))
       ELSE seen_at < now() - interval '{LONGEST_SECONDS}s' END
-    ORDER BY id LIMIT {BATCH}) AS holds) AS variations(v)
+    LIMIT {BATCH}) AS holds) AS variations(v)
 """,  # noqa: S608 fragments of our own
 )
 _SETTLE = named(

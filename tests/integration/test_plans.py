@@ -207,6 +207,8 @@ USES: dict[str, Use] = {
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),
+    "stock.overdue": Use({"settle": 5}, reads=12_000),
+    "stock.settle": Use({"lines": "[]", "read_at": "2999-01-01", "settle": 5}),
 }
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {
