@@ -42,13 +42,37 @@ FROM (
     LIMIT {BATCH}) AS holds) AS variations(v)
 """,  # noqa: S608 fragments of our own
 )
+# Locked in the order of `hold_stock`.
 _SETTLE = named(
     "stock.settle",
     f"""
-SELECT CAST(settle_stock(CAST(:lines AS jsonb), CAST(:read_at AS timestamptz),
+SELECT count(CAST(settle_stock(l.variation, l.amount, CAST(:read_at AS timestamptz),
   make_interval(secs => CAST(:settle AS float8)), interval '{CAP_SECONDS}s',
-  interval '{LONGEST_SECONDS}s') AS text)
-""",
+  interval '{LONGEST_SECONDS}s') AS text))
+FROM (
+  SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb))
+    AS l(variation uuid, amount bigint)
+  ORDER BY hashtextextended(CAST(l.variation AS text), 0) OFFSET 0) l
+""",  # noqa: S608 fragments of our own
+)
+# A relay of an earlier release sends events and confirms no holds.
+_CONFIRM = named(
+    "stock.confirm",
+    f"""
+UPDATE stock_holds SET confirmed_at = now(), unsent = 0
+WHERE id = ANY(ARRAY(
+  SELECT h.id
+  FROM (SELECT * FROM stock_holds ORDER BY id LIMIT {SAMPLE}) h
+  WHERE h.confirmed_at IS NULL AND h.released_at IS NULL
+    AND (SELECT o.id FROM (
+      SELECT * FROM outbox WHERE order_id = h.order_id OFFSET 0) o
+      WHERE o.event_id = h.event_id LIMIT 1) IS NULL
+    AND (SELECT d.id FROM (
+      SELECT * FROM dead_letters WHERE order_id = h.order_id OFFSET 0) d
+      WHERE d.event_id = CAST(h.event_id AS text) AND d.settled_as IS NULL
+      LIMIT 1) IS NULL
+  FOR UPDATE OF h SKIP LOCKED))
+""",  # noqa: S608 fragments of our own
 )
 
 
@@ -61,12 +85,13 @@ def settle(engine: Engine, upstream: Upstream | None, settle_seconds: float) -> 
     parameters: dict[str, object] = {"settle": settle_seconds}
     try:
         with connect(engine) as connection:
+            connection.execute(_CONFIRM)
             read_at, text = connection.execute(_OVERDUE, parameters).one()
         variations = json.decode(text, type=list[UUID])
         if not variations:
             return 0
         amounts = _amounts(upstream, variations)
-        lines = [{"product_variation": v, "amount": amounts.get(v)} for v in variations]
+        lines = [{"variation": v, "amount": amounts.get(v)} for v in variations]
         parameters |= {"lines": encode(lines), "read_at": read_at}
         with connect(engine) as connection:
             connection.execute(_SETTLE, parameters)

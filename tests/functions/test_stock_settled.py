@@ -105,3 +105,35 @@ def test_doctor_and_the_console_name_stock_that_is_not_lowered(
     service.sweep()
     said = orderctl(service.environ["DATABASE_URL"], "doctor", "--json")
     assert said.json["overdue_holds"] == []
+
+
+def test_what_a_relay_of_an_earlier_release_has_sent_is_confirmed(
+    service: Service,
+) -> None:
+    sold_out(service)
+    service.rows("UPDATE stock_holds SET confirmed_at = NULL, unsent = 1")
+    service.sweep()
+    [hold] = service.rows("SELECT confirmed_at, unsent FROM stock_holds")
+    assert hold["confirmed_at"] is not None
+    assert hold["unsent"] == 0
+
+
+def test_an_event_that_is_pending_or_a_dead_letter_confirms_nothing(
+    service: Service,
+) -> None:
+    service.set(EVENT_SINK_URL="http://sink.invalid")
+    variation = service.sandbox.add_article(amount=5)
+    buy(service, variation)
+    service.restart()
+    service.sweep()
+    [hold] = service.rows("SELECT confirmed_at FROM stock_holds")
+    assert hold["confirmed_at"] is None
+    service.rows(
+        "WITH gone AS (DELETE FROM outbox WHERE event_type = 'order.created'"
+        " RETURNING *) INSERT INTO dead_letters (source, reason, destination,"
+        " order_id, event_id, event_type, body) SELECT 'outbox', 'no', destination,"
+        " order_id, event_id, event_type, convert_to(body, 'UTF8') FROM gone"
+    )
+    service.sweep()
+    [hold] = service.rows("SELECT confirmed_at FROM stock_holds")
+    assert hold["confirmed_at"] is None

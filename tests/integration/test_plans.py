@@ -207,6 +207,7 @@ USES: dict[str, Use] = {
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),
+    "stock.confirm": Use(reads=40_000),
     "stock.overdue": Use({"settle": 5}, reads=12_000),
     "stock.settle": Use({"lines": "[]", "read_at": "2999-01-01", "settle": 5}),
 }
