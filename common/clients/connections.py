@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 IDLE_SECONDS = 30.0  # proxies in between may drop one that is idle for longer
-# To one sibling, for all threads together. FastAPI runs `def` endpoints on 40 threads,
-# so more requests at once only wait there. They also do harm: with 15 connections to a
-# database, 55 are enough for every thread to wait for a connection, and for whoever
-# holds one to wait for a thread.
-MAX_CONNECTIONS = 40
+# To one sibling, for all threads together: 256 lines wait twice for their products.
+MAX_CONNECTIONS = 128
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 # A reused connection may be dead without our knowing. It gets this share of the time
 # left until the first byte; what remains is for a new connection.

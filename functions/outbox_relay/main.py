@@ -8,7 +8,7 @@ import functions_framework
 from flask import Request, Response
 
 from common import approval, startup, wiring
-from common.operations import lag, retention, stock
+from common.operations import lag, retention
 from common.web import replies
 from common.web.app import create_app, respond
 
@@ -29,7 +29,7 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
     sent = wiring.relay().sweep(SWEEP_SECONDS)
-    settled = stock.settle(
+    settled = retention.settle_holds(
         engine, wiring.optional_product(), settings.stock_settle_seconds
     )
     purged = retention.purge(engine, settings.event_retention_days)

@@ -14,7 +14,7 @@ from common.database.listening import Listener, listening
 from common.errors import ServiceError
 from common.messaging import outbox
 from common.messaging.relay import ANALYTICS_TIMEOUT_SECONDS
-from common.operations import lag, retention, stock
+from common.operations import lag, retention
 from common.telemetry import logs
 
 POLL_SECONDS = 2.0
@@ -86,7 +86,7 @@ class Worker:
         """Approve missed orders, settle stock, purge old rows, report the lag."""
         engine, settings = wiring.engine(), startup.settings()
         approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
-        settled = stock.settle(
+        settled = retention.settle_holds(
             engine, wiring.optional_product(), settings.stock_settle_seconds
         )
         purged = retention.purge(engine, settings.event_retention_days)

@@ -26,7 +26,7 @@ def test_a_cart_of_as_many_products_as_an_order_holds_is_ordered(
     assert service.sandbox.most_at_once("product") <= MAX_CONNECTIONS
 
 
-def test_two_waits_are_enough_for_a_cart_of_40_lines(
+def test_two_waits_are_enough_for_a_cart_of_128_lines(
     service: Service, user: str
 ) -> None:
     service.fill_cart(user, MAX_CONNECTIONS)

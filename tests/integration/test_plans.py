@@ -207,9 +207,11 @@ USES: dict[str, Use] = {
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),
-    "stock.confirm": Use(reads=40_000),
-    "stock.overdue": Use({"settle": 5}, reads=12_000),
-    "stock.settle": Use({"lines": "[]", "read_at": "2999-01-01", "settle": 5}),
+    "retention.confirm_holds": Use(reads=40_000),
+    "retention.overdue_holds": Use({"settle": 5}, reads=12_000),
+    "retention.settle_holds": Use(
+        {"lines": "[]", "read_at": "2999-01-01", "settle": 5}
+    ),
 }
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {

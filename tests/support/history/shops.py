@@ -31,7 +31,7 @@ class Shops:
         now = time.monotonic()
         if now - self._filled.get(user_id, 0) > STALE_SECONDS:
             cart.clear()
-        if not cart:
+        if not cart or self._chance.random() < 0.3:
             self._filled[user_id] = now
             for _ in range(self._chance.randint(1, 3)):
                 cart[next(self._lines)] = str(uuid.uuid4())
