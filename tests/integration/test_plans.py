@@ -209,9 +209,7 @@ USES: dict[str, Use] = {
     "store.save_new": Use(change(version=0)),
     "retention.confirm_holds": Use(reads=40_000),
     "retention.overdue_holds": Use({"settle": 5}, reads=12_000),
-    "retention.settle_holds": Use(
-        {"lines": "[]", "read_at": "2999-01-01", "settle": 5}
-    ),
+    "retention.settle_holds": Use({"lines": "[]", "read_at": "now", "settle": 5}),
 }
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {
