@@ -44,9 +44,11 @@ class Story:
         try:
             self._check_out()
             self._check_out_again()
+            self._check_out_more()
         finally:
             self._set_queue_paused("shopcart", paused=False)
         self._siblings_hear_of_it()
+        self._check_out_what_was_emptied()
         self._a_stranger_asks()
         self._ship_and_deliver()
         self._try_what_is_not_allowed()
@@ -122,12 +124,34 @@ class Story:
         with self._narrator.step(
             f"The same POST again answers with order {order_id} (200), no second one"
         ):
+            self._expect_replay()
+
+    def _check_out_more(self) -> None:
+        with self._narrator.step(
+            "One more poster before the cart is emptied: 409, nothing is ordered twice"
+        ):
+            line = {"product_variation_id": POSTER, "quantity": 1}
+            self._call("POST", "/sandbox/shopcart/api/mycart/items/", line)
             reply = self._call("POST", CHECKOUT)
-            self._expect("status", 200, reply.status_code)
-            replayed = reply.headers.get("Idempotency-Replayed")
-            self._expect("Idempotency-Replayed", "true", replayed)
-            self._expect("order_id", order_id, _json(reply).get("order_id"))
-            self._expect("orders of the buyer", [order_id], self._my_orders())
+            self._expect("status", 409, reply.status_code)
+            self._expect("type", "/problems/cart-settling", _json(reply).get("type"))
+            self._expect("orders", [self._order["id"]], self._my_orders())
+
+    def _check_out_what_was_emptied(self) -> None:
+        order_id = self._order["id"]
+        with self._narrator.step(
+            f"A click on the emptied cart answers with order {order_id} (200), too"
+        ):
+            self._expect_replay()
+
+    def _expect_replay(self) -> None:
+        order_id = self._order["id"]
+        reply = self._call("POST", CHECKOUT)
+        self._expect("status", 200, reply.status_code)
+        replayed = reply.headers.get("Idempotency-Replayed")
+        self._expect("Idempotency-Replayed", "true", replayed)
+        self._expect("order_id", order_id, _json(reply).get("order_id"))
+        self._expect("orders of the buyer", [order_id], self._my_orders())
 
     def _siblings_hear_of_it(self) -> None:
         with self._narrator.step(
