@@ -51,7 +51,7 @@ DIFFERENCES = {
     "cart-record-differs": "the cart record is about another order or owner",
     "cart-record-needless": "the order has a cart record, but is not from a cart",
     "hold-unknown": "stock is held for an event that belongs to no history entry",
-    "hold-unconfirmed": "stock is held for an event that is no longer pending",
+    "hold-unconfirmed": "stock is held for an event that was sent, as if it was not",
 }
 
 RANGE = "BETWEEN CAST(:low AS bigint) AND CAST(:high AS bigint)"

@@ -81,12 +81,13 @@ holds AS MATERIALIZED (
     confirmed_at IS NULL AND released_at IS NULL AS is_waiting
   FROM stock_holds WHERE order_id {RANGE}
 ),
-waiting AS MATERIALIZED (
+told AS MATERIALIZED (
   SELECT order_id, CAST(event_id AS text) AS event_id
-  FROM outbox WHERE order_id {RANGE}
-  UNION
-  SELECT order_id, event_id FROM dead_letters
-  WHERE order_id {RANGE} AND source = 'outbox' AND settled_as IS NULL
+  FROM sent_events WHERE order_id {RANGE}
+  EXCEPT
+  SELECT order_id, CAST(event_id AS text) FROM outbox WHERE order_id {RANGE}
+  EXCEPT
+  SELECT order_id, event_id FROM dead_letters WHERE order_id {RANGE}
 ),
 held AS (
   SELECT s.order_id, CASE WHEN h.id IS NULL THEN 'hold-unknown'
@@ -94,8 +95,11 @@ held AS (
     jsonb_build_object('item', s.item_id, 'event', s.event_id) AS details
   FROM holds s
   LEFT JOIN h ON h.order_id = s.order_id AND h.event_id = s.event_id
-  LEFT JOIN waiting w ON w.order_id = s.order_id AND w.event_id = s.event_id
-  WHERE h.id IS NULL OR (s.is_waiting AND w.order_id IS NULL)
+  LEFT JOIN told t ON t.order_id = s.order_id AND t.event_id = s.event_id
+  LEFT JOIN past p ON p.order_id = s.order_id
+  -- Orders that are older than the ledger may lack the entry.
+  WHERE (h.id IS NULL AND p.created_at > (SELECT since FROM kept))
+    OR (s.is_waiting AND t.order_id IS NOT NULL)
 )
 SELECT * FROM found UNION ALL SELECT * FROM recorded UNION ALL SELECT * FROM held
 """,  # noqa: S608 fragments of our own

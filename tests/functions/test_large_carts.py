@@ -30,8 +30,10 @@ def test_two_waits_are_enough_for_a_cart_of_128_lines(
     service: Service, user: str
 ) -> None:
     service.fill_cart(user, MAX_CONNECTIONS)
+    service.set(UPSTREAM_DEADLINE_SECONDS="60")
     service.sandbox.fault("shopcart", delay_seconds=0.5)
-    service.sandbox.fault("product", delay_seconds=0.5)
+    # Long enough for all calls to arrive before the first is answered.
+    service.sandbox.fault("product", delay_seconds=4)
     assert service.checkout(user).status_code == 201
     assert service.sandbox.waits("shopcart", "product") == 2
     assert service.sandbox.most_at_once("product") == MAX_CONNECTIONS

@@ -170,7 +170,7 @@ def test_it_finishes_the_batch_in_hand_and_leaves_nothing_in_doubt(
     service: Service, worker: Worker
 ) -> None:
     owe_many(service, 500)
-    service.sandbox.fault("sink", delay_seconds=0.005)  # or it is done before it hears
+    service.sandbox.fault("sink", delay_seconds=0.02)  # or it is done before it hears
     with worker() as running:
         eventually(lambda: len(service.sandbox.events) > 20)
         assert running.end() == 0

@@ -17,7 +17,7 @@ def test_where_nothing_differs_the_status_is_0(world: Tampering) -> None:
     heading, *_, last = said.out.splitlines()
     assert heading == "2 events may have gone out more than once:"
     assert last == (
-        f"{len(world.orders)} orders, 65 events: no differences"
+        f"{len(world.orders)} orders, 68 events: no differences"
         " (7 pending, 4 resent by operators, 2 ambiguous)"
     )
 

@@ -134,7 +134,7 @@ def test_a_chunk_is_seen_as_of_one_moment_and_is_only_read(world: Tampering) -> 
 def test_an_empty_database_has_no_difference(world: Tampering) -> None:
     world.spoil(
         "TRUNCATE orders, order_items, order_history, outbox, sent_events,"
-        " dead_letters, idempotency_records, ledger_seals"
+        " dead_letters, idempotency_records, ledger_seals, ordered_lines, stock_holds"
     )
     report = audit(world.engine)
     assert (report.orders, report.events, report.found) == (0, 0, 0)

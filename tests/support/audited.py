@@ -261,6 +261,10 @@ def made_world(postgres_url: str, template_database: str) -> Iterator[Made]:
         # What happened stays as it was written, but for tests.
         trigger = "DISABLE TRIGGER order_history_is_append_only"
         execute(url, f"ALTER TABLE order_history {trigger}")
+        # However long ago: the product service has lowered what it was told of.
+        execute(
+            url, "UPDATE stock_holds SET seen_at = now() WHERE confirmed_at < now()"
+        )
         yield Made(url, world.orders)
 
 

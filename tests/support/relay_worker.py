@@ -43,7 +43,7 @@ class Running:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end; answer its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(8)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
