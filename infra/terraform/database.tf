@@ -123,4 +123,7 @@ resource "google_sql_user" "function" {
   instance = google_sql_database_instance.orders.name
   name     = each.value
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
+
+  # PostgreSQL refuses to drop a login that has rights.
+  deletion_policy = "ABANDON"
 }

@@ -1,5 +1,6 @@
 # A Cloud Run service for each function: common settings in the resource, others in
-# `traits`.
+# `traits`. Nothing of Cloud Run is protected from deletion, here and in other files: what
+# failed at its first apply could not be replaced at the next.
 
 locals {
   traits = { for name, traits in local.traits_of_all : name => traits if name != "ops_console" || var.ops_console }
@@ -160,7 +161,7 @@ resource "google_cloud_run_v2_service" "function" {
   ingress              = each.value.ingress
   invoker_iam_disabled = false
   iap_enabled          = each.value.has_iap
-  deletion_protection  = var.deletion_protection
+  deletion_protection  = false
 
   template {
     service_account                  = google_service_account.function[each.key].email

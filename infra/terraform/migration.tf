@@ -11,7 +11,7 @@ resource "google_service_account" "migrations" {
 resource "google_cloud_run_v2_job" "migrate" {
   name                = "order-migrate"
   location            = var.region
-  deletion_protection = var.deletion_protection
+  deletion_protection = false
 
   template {
     template {

@@ -13,7 +13,7 @@ resource "google_service_account" "operator" {
 resource "google_cloud_run_v2_job" "orderctl" {
   name                = "orderctl"
   location            = var.region
-  deletion_protection = var.deletion_protection
+  deletion_protection = false
 
   template {
     template {

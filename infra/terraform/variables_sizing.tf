@@ -74,7 +74,7 @@ variable "database" {
 }
 
 variable "deletion_protection" {
-  description = "Whether database and services refuse to be destroyed."
+  description = "Whether the database refuses to be destroyed."
   type        = bool
   default     = true
   nullable    = false

@@ -1,5 +1,6 @@
 # Processes that are always on: the consumer of RabbitMQ's queue, and a relay that sends
-# events within moments. Off unless they have instances.
+# events within moments. Off unless they have instances; they stay, with none, so that
+# turning one off deletes neither it nor its login. Without RabbitMQ there is no consumer.
 
 locals {
   worker_threads = 4
@@ -13,7 +14,7 @@ locals {
         instances = var.approval_worker_instances
         script    = "functions/approval_handler/worker.py"
       }
-    } : name => worker if worker.instances > 0
+    } : name => worker if name != "approval_worker" || local.has_rabbitmq
   }
 
   # Of what is no function, yet sends events as they do; each adds its login.
@@ -40,7 +41,7 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
 
   name                = replace(each.key, "_", "-")
   location            = var.region
-  deletion_protection = var.deletion_protection
+  deletion_protection = false
 
   scaling {
     scaling_mode          = "MANUAL"

@@ -15,8 +15,13 @@ run "by_default" {
   }
 
   assert {
-    condition     = length(google_cloud_run_v2_worker_pool.worker) == 0
+    condition     = alltrue([for pool in google_cloud_run_v2_worker_pool.worker : pool.scaling[0].manual_instance_count == 0])
     error_message = "Workers are off unless an environment asks for them."
+  }
+
+  assert {
+    condition     = jsonencode(sort(keys(google_cloud_run_v2_worker_pool.worker))) == jsonencode(["approval_worker", "relay_worker"])
+    error_message = "A worker that is off is a pool without instances: turning it off deletes nothing."
   }
 
   assert {

@@ -40,6 +40,11 @@ run "database" {
   }
 
   assert {
+    condition     = alltrue([for each in google_sql_user.function : each.deletion_policy == "ABANDON"])
+    error_message = "A login is left behind when its function goes: PostgreSQL does not drop one that has rights."
+  }
+
+  assert {
     condition = jsonencode(sort([
       for each in google_cloud_run_v2_job.migrate.template[0].template[0].containers[0].args : each if strcontains(each, "=")
       ])) == jsonencode(sort([

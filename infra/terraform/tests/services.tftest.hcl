@@ -29,6 +29,17 @@ run "services" {
   }
 
   assert {
+    condition = alltrue([
+      for each in concat(
+        values(google_cloud_run_v2_service.function),
+        values(google_cloud_run_v2_worker_pool.worker),
+        [google_cloud_run_v2_job.migrate, google_cloud_run_v2_job.orderctl],
+      ) : each.deletion_protection == false
+    ])
+    error_message = "What holds no data can be replaced, so that a failed apply can be repeated."
+  }
+
+  assert {
     condition = alltrue(flatten([
       for service in google_cloud_run_v2_service.function : [
         for probe in [service.template[0].containers[0].startup_probe, service.template[0].containers[0].liveness_probe] :
