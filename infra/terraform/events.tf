@@ -69,9 +69,10 @@ resource "google_pubsub_subscription" "approvals" {
     maximum_backoff = "600s"
   }
 
+  # With these pauses about sixteen hours: an outage of ours is no fault of a message's.
   dead_letter_policy {
     dead_letter_topic     = google_pubsub_topic.dead_letters[0].id
-    max_delivery_attempts = 20
+    max_delivery_attempts = 100
   }
 
   # Never, however long nothing happens.

@@ -71,6 +71,15 @@ run "events" {
   }
 
   assert {
+    condition = alltrue([
+      for each in google_pubsub_subscription.approvals : sum([
+        for number in range(try(each.dead_letter_policy[0].max_delivery_attempts, 5) - 1) : min(10 * pow(2, number), 600)
+      ]) >= 12 * 3600
+    ])
+    error_message = "A delivery outlasts an outage of half a day before it is a dead letter."
+  }
+
+  assert {
     condition     = alltrue([for each in google_pubsub_subscription.approvals : each.enable_message_ordering == true])
     error_message = "An order's events arrive in their order."
   }
