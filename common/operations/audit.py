@@ -27,7 +27,7 @@ class LaterSchemaError(Exception):
     """A later release has migrated the database, and records more."""
 
     def __init__(self, revision: str) -> None:
-        """Say which."""
+        """Name the revision."""
         super().__init__(
             f"the schema is at {revision}, and this release knows none after"
             f" {readiness.NEWEST_REVISION}: audit with the later release's orderctl"
@@ -198,7 +198,7 @@ def _compare(
 def _split(
     differences: list[Difference], known: list[Acknowledgement]
 ) -> tuple[list[Difference], list[Acknowledgement]]:
-    """Tell the differences that count from those that were acknowledged."""
+    """Return the differences that count, and those that were acknowledged."""
     open_, acknowledged = [], []
     for difference in differences:
         same = [

@@ -13,7 +13,7 @@ from msgspec import Struct, json
 
 from common.clients import product
 from common.clients.batch import Upstream
-from common.database.engine import Engine, connect, named
+from common.database.engine import Connection, Engine, connect, named
 from common.errors import BusyError, ServiceError
 from common.json import encode
 from common.messaging import outbox
@@ -96,10 +96,8 @@ FROM (
   SELECT DISTINCT product_variation FROM (
     SELECT product_variation FROM (
       SELECT * FROM stock_holds ORDER BY id LIMIT {SAMPLE}) AS oldest
-    WHERE CASE WHEN seen_at IS NULL
-      THEN least(confirmed_at, released_at)
-        <= now() - make_interval(secs => CAST(:settle AS float8))
-      ELSE seen_at < now() - interval '{LONGEST_SECONDS}s' END
+    WHERE seen_at IS NULL AND least(confirmed_at, released_at)
+      <= now() - make_interval(secs => CAST(:settle AS float8))
     LIMIT {VARIATIONS}) AS holds) AS variations(v)
 """,  # noqa: S608 fragments of our own
 )
@@ -114,6 +112,20 @@ FROM (
   SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb))
     AS l(variation uuid, amount bigint)
   ORDER BY hashtextextended(CAST(l.variation AS text), 0) OFFSET 0) l
+""",  # noqa: S608 fragments of our own
+)
+# Those that have ended by time for every write, whatever its amount and its age.
+_PURGE_HOLDS = named(
+    "retention.purge_holds",
+    f"""
+DELETE FROM stock_holds WHERE id = ANY(ARRAY(
+  SELECT h.id
+  FROM (SELECT * FROM stock_holds ORDER BY id LIMIT {SAMPLE}) h
+  WHERE h.seen_at < now() - interval '{LONGEST_SECONDS}s'
+    OR h.confirmed_at < now() - interval '{CAP_SECONDS + LONGEST_SECONDS}s'
+    OR h.released_at < now()
+      - make_interval(secs => CAST(:settle AS float8) + {LONGEST_SECONDS})
+  LIMIT {BATCH} FOR UPDATE OF h SKIP LOCKED))
 """,  # noqa: S608 fragments of our own
 )
 # A relay of an earlier release sends events and confirms no holds.
@@ -152,6 +164,10 @@ def settle_holds(
     try:
         with connect(engine) as connection:
             connection.execute(_CONFIRM)
+            _purge_batches(
+                lambda _: _purge_holds(connection, settle_seconds),
+                time.monotonic() + SECONDS / 2,
+            )
             read_at, text = connection.execute(_OVERDUE, parameters).one()
         variations = json.decode(text, type=list[UUID])
         if not variations:
@@ -165,6 +181,13 @@ def settle_holds(
         log.warning("stock was not settled: the database is busy")
         return 0
     return len(variations)
+
+
+def _purge_holds(
+    connection: Connection, settle_seconds: float
+) -> tuple[int, int | None]:
+    found = connection.execute(_PURGE_HOLDS, {"settle": settle_seconds})
+    return found.rowcount, found.rowcount if found.rowcount == BATCH else None
 
 
 def _amounts(upstream: Upstream | None, variations: list[UUID]) -> dict[UUID, int]:

@@ -240,7 +240,7 @@ class _ClosingResponse(Response):
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Any:  # noqa: ANN401 as in werkzeug
-        """Tell gunicorn to close it, which ignores an app's `Connection` header."""
+        """Have gunicorn close it, which ignores an app's `Connection` header."""
         server: Any = getattr(start_response, "__self__", None)
         if hasattr(server, "force_close"):
             server.force_close()

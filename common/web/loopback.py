@@ -1,4 +1,4 @@
-"""Tell whether a request comes from this machine, and is meant for it.
+"""Whether a request comes from this machine, and is meant for it.
 
 A browser on this machine also carries the requests of strangers' pages, so the address
 that a request comes from is not enough.

@@ -107,6 +107,15 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
     assert not named
 
 
+def test_docstrings_say_what_a_function_does_in_plain_words() -> None:
+    """`Return …` and `Raise …`, not a dialect of the project's own."""
+    dialect = re.compile('"""' + r"(Answer|Tell|Say)\b|Surprise" + ":")
+    folders = ("common", "functions", "infra", "tests", "benchmarks")
+    files = [path for name in folders for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 100
+    assert [str(p) for p in files if dialect.search(p.read_text())] == []
+
+
 def test_make_alone_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

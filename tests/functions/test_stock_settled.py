@@ -137,3 +137,17 @@ def test_an_event_that_is_pending_or_a_dead_letter_confirms_nothing(
     service.sweep()
     [hold] = service.rows("SELECT confirmed_at FROM stock_holds")
     assert hold["confirmed_at"] is None
+
+
+def test_as_many_as_have_ended_are_deleted_in_one_sweep(service: Service) -> None:
+    """However few variations a sweep looks at."""
+    for _ in range(3):
+        sold_out(service)
+    service.rows(
+        "INSERT INTO stock_holds (order_id, item_id, event_id, product_variation,"
+        " quantity, expected, unsent, confirmed_at) SELECT 1, 1, gen_random_uuid(),"
+        " gen_random_uuid(), 1, 0, 0, now() - interval '1 day'"
+        " FROM generate_series(1, 300)"
+    )
+    service.sweep()
+    assert holds(service) == [False] * 3

@@ -208,6 +208,7 @@ USES: dict[str, Use] = {
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),
     "retention.confirm_holds": Use(reads=40_000),
+    "retention.purge_holds": Use({"settle": 5}, reads=12_000),
     "retention.overdue_holds": Use({"settle": 5}, reads=12_000),
     "retention.settle_holds": Use({"lines": "[]", "read_at": "now", "settle": 5}),
 }

@@ -55,7 +55,7 @@ async def read_message(
 
 
 async def serve(answer: Answer) -> asyncio.Server:
-    """Answer everybody on a free port, always with 200 and what `answer` returns."""
+    """Reply to everybody on a free port, always with 200 and what `answer` returns."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with (

@@ -1,4 +1,4 @@
-"""Tell people what was asked and heard, and what is wrong with it."""
+"""What was asked and heard, and what is wrong with it, in words for people."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
