@@ -13,7 +13,7 @@ from common.errors import DatabaseUnavailableError
 # The oldest schema with everything that this code uses; it runs on every later one.
 NEEDED_REVISION = "0012"
 # The newest that this release makes; a later one was made by a later release.
-NEWEST_REVISION = "0012"
+NEWEST_REVISION = "0013"
 
 REVISION = named(
     "readiness.revision", "SELECT coalesce(max(version_num), '') FROM alembic_version"

@@ -4,7 +4,7 @@ The product service owns the stock and lowers it when it hears `order.created`; 
 amount that is read before that is old. So each write holds what it takes, and counts
 what others hold, in its one statement: the database's function `hold_stock` locks the
 variations first, so that no two writes count at the same time. DECISIONS.md has the
-rule, `0011_stock_holds.py` the functions.
+rule, `0013_hold_totals.py` the function.
 """
 
 import math

@@ -101,7 +101,8 @@ class Holds:
         self._connection.run(
             "UPDATE stock_holds SET created_at = created_at - age,"
             " confirmed_at = confirmed_at - age, released_at = released_at - age,"
-            " seen_at = seen_at - age FROM make_interval(secs => :seconds) AS age"
+            " seen_at = seen_at - age, counted_at = counted_at - age"
+            " FROM make_interval(secs => :seconds) AS age"
             " WHERE product_variation = CAST(:variation AS uuid)",
             seconds=seconds,
             variation=self._variation,

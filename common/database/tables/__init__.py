@@ -315,8 +315,13 @@ stock_holds = Table(
     # An amount that was read then has shown that it is lowered: it counts no more, but
     # for writes that asked for the amount before.
     timestamp("seen_at", nullable=True),
+    # As of `counted_at`, and of later holds: the sum of the quantities that nobody has
+    # seen lowered, this one's included, and the highest `expected` of them.
+    Column("unseen", BigInteger),
+    Column("highest", BigInteger),
+    timestamp("counted_at", nullable=True),
     CheckConstraint("quantity > 0", name="quantity"),
-    Index(None, "product_variation", "seen_at"),
+    Index(None, "product_variation", "seen_at", "id"),
     Index(None, "order_id"),
 )
 

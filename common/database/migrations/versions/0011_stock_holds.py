@@ -72,7 +72,7 @@ BEGIN
 END $$;
 """
 
-_HOLD = """
+HOLD = """
 CREATE OR REPLACE FUNCTION hold_stock(holder bigint, asked jsonb)
 RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
@@ -167,7 +167,7 @@ def upgrade() -> None:
     """Apply."""
     op.execute(_TABLE)
     op.execute(_SETTLE)
-    op.execute(_HOLD)
+    op.execute(HOLD)
     _allow(f"{_KINDS}, 'item.taken'")
     with op.get_context().autocommit_block():
         _look_through()
