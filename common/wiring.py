@@ -16,6 +16,7 @@ from common.telemetry import tracing
 if TYPE_CHECKING:
     from common.clients.batch import Upstream
     from common.database.engine import Engine
+    from common.database.starting import Start
     from common.messaging.pending import Bus
     from common.messaging.relay import Relay
     from common.publishing.publisher import Publisher
@@ -138,7 +139,28 @@ def check_ready(function: str) -> None:
     readiness.check(engine(), function)
 
 
-_ALL: tuple[Once[Any], ...] = (settings, engine, shopcart, product, relay)
+@Once
+def start_of_process() -> "Start":
+    """Return the start of this process, which ends once the database has answered."""
+    from common.database.starting import Start
+
+    return Start()
+
+
+def check_start(_function: str) -> None:
+    """Raise ServiceError until the database has answered, or it took too long."""
+    start_of_process().check(engine())
+
+
+CHECKS = {"ready": check_ready, "start": check_start}
+_ALL: tuple[Once[Any], ...] = (
+    settings,
+    engine,
+    shopcart,
+    product,
+    relay,
+    start_of_process,
+)
 
 
 def forget() -> None:

@@ -36,7 +36,7 @@ log = logs.get("http")
 
 def create_app(
     name: str,
-    check_ready: Callable[[str], None] | None = None,
+    checks: Mapping[str, Callable[[str], None]] | None = None,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     kept_body_bytes: int | None = None,
@@ -44,9 +44,10 @@ def create_app(
 ) -> Flask:
     """Return an app with health routes, problem documents, log lines and request ids.
 
-    `check_ready` gets `name`, and raises ServiceError while the function cannot serve;
-    `headers` are added to every response. With `kept_body_bytes`, a longer body is
-    truncated, and `body_size` returns its size.
+    `checks` of "ready" and "start" get `name`, and raise ServiceError while the
+    function cannot serve, or should get no requests yet. `headers` are added to every
+    response. With `kept_body_bytes`, a longer body is truncated, and `body_size`
+    returns its size.
 
     Routes match with and without a trailing slash and never
     redirect, because a redirect would lose the gateway's prefix. Write rules without
@@ -66,7 +67,9 @@ def create_app(
     app.register_error_handler(HTTPException, http_problem)
     app.register_error_handler(Exception, _unexpected)
     app.add_url_rule("/health/live", "live", _live)
-    app.add_url_rule("/health/ready", "ready", partial(_ready, name, check_ready))
+    for check in ("ready", "start"):
+        checked = partial(_checked, name, (checks or {}).get(check))
+        app.add_url_rule(f"/health/{check}", check, checked)
     if flask.has_app_context():
         # The framework loads a function within the context of its own app, which does
         # not pass on every path: not /robots.txt, and none with a line break.
@@ -157,10 +160,10 @@ def _live() -> Response:
     return json_response({"status": "ok"})
 
 
-def _ready(name: str, check_ready: Callable[[str], None] | None) -> Response:
+def _checked(name: str, check: Callable[[str], None] | None) -> Response:
     try:
-        if check_ready is not None:
-            check_ready(name)
+        if check is not None:
+            check(name)
     except ServiceError as error:
         return problem(error, {"down": ["database"]})
     return json_response({"status": "ok"})

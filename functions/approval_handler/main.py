@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 wiring.start("DATABASE", "EVENT_BUS")
 app = create_app(
     "approval_handler",
-    wiring.check_ready,
+    wiring.CHECKS,
     max_body_bytes=MAX_BODY_BYTES,
     kept_body_bytes=envelopes.MAX_EVENT_BYTES,
 )

@@ -42,7 +42,7 @@ SPARE_ITEM_IDS = 100
 
 log = logs.get("checkout")
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "SHOPCART_SERVICE", "PRODUCT_SERVICE")
-app = create_app("create_order_from_cart", wiring.check_ready)
+app = create_app("create_order_from_cart", wiring.CHECKS)
 
 
 @app.post("/api/orders-from-shopcart")

@@ -28,7 +28,7 @@ from common.web.conditions import etag, if_match
 from common.web.identity import check_shop
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY")
-app = create_app("item_status", wiring.check_ready)
+app = create_app("item_status", wiring.CHECKS)
 
 
 @app.patch("/api/order-items/<id:item_id>/status")

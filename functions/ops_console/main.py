@@ -43,7 +43,7 @@ HEADERS = {
 }
 
 wiring.start("DATABASE", "EVENT_BUS", "OPS_IDENTITY", "PRODUCT_SERVICE")
-app = create_app("ops_console", wiring.check_ready, headers=HEADERS)
+app = create_app("ops_console", wiring.CHECKS, headers=HEADERS)
 templates = Templates(Path(__file__).parent / "pages")
 
 

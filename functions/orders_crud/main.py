@@ -34,7 +34,7 @@ from common.web.app import create_app, respond
 from common.web.conditions import etag, if_match
 
 wiring.start("DATABASE", "EVENT_BUS", "IDENTITY", "PRODUCT_SERVICE")
-app = create_app("orders_crud", wiring.check_ready)
+app = create_app("orders_crud", wiring.CHECKS)
 
 ORDER_FILTERS = {
     "is_approved": paging.parse_bool,

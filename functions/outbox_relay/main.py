@@ -19,7 +19,7 @@ APPROVE_SECONDS = 10.0
 SWEEP_SECONDS = 25.0
 
 wiring.start("DATABASE", "EVENT_BUS")
-app = create_app("outbox_relay", wiring.check_ready)
+app = create_app("outbox_relay", wiring.CHECKS)
 
 
 @app.post("/", defaults={"path": ""})

@@ -98,6 +98,20 @@ def test_a_process_loads_no_more_and_no_other_modules_than_its_budget(
     assert not among(loaded(process), unwanted - {*budget.get("at_load", ())})
 
 
+@pytest.mark.parametrize("process", [p for p in PROCESSES if "/main.py" in p])
+def test_the_way_to_cloud_sql_is_imported_before_the_port_opens(process: str) -> None:
+    # An instance starts with more CPU than it runs with.
+    environ = ENVIRON | {
+        "CLOUD_SQL_CONNECTION_NAME": "shop-42:europe-west1:orders",
+        "POSTGRES_DB": "orders",
+        "POSTGRES_USER": "orders@shop-42.iam",
+    }
+    del environ["DATABASE_URL"]
+    _, after = tell(process, environ, None)
+    has_database = process != "api_docs/main.py"
+    assert ("google.cloud.sql.connector" in after) == has_database
+
+
 READ = {"method": "GET", "path": "/api/orders/"}
 STATUS = {
     "method": "PATCH",

@@ -34,7 +34,7 @@ NAMES = sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py"))
 INTERNAL = {"approval_handler", "ops_console", "outbox_relay"}
 # What only the documentation's own pages load.
 NOT_FOR_CALLERS = {("get", "/api/schema/assets/{}")}
-HEALTH = {("get", "/health/live"), ("get", "/health/ready")}
+HEALTH = {("get", f"/health/{name}") for name in ("live", "ready", "start")}
 OPEN = ("/health", "/openapi", "/api/schema", "/problems")
 # Of the parent class of conflicts, which only operators meet.
 NEVER_RETURNED = {errors.ConflictError.slug}

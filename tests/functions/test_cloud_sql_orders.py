@@ -69,6 +69,7 @@ def test_a_function_is_ready_as_long_as_the_instance_is(
 ) -> None:
     monkeypatch.setattr(connector, "PAUSE_SECONDS", 0)
     instance.refusal = 403
+    assert service.call("orders_crud", "GET", "/health/start").status_code == 503
     for path, who in (("/health/ready", None), ("/api/orders/", user)):
         refused = service.call("orders_crud", "GET", path, user=who)
         assert refused.status_code == 503
@@ -77,6 +78,7 @@ def test_a_function_is_ready_as_long_as_the_instance_is(
         told = refused.get_data(as_text=True)
         assert not [word for word in ("403", "length", instance.name) if word in told]
     instance.refusal = None
+    assert service.call("orders_crud", "GET", "/health/start").status_code == 200
     for path, who in (("/health/ready", None), ("/api/orders/", user)):
         assert service.call("orders_crud", "GET", path, user=who).status_code == 200
 

@@ -62,7 +62,7 @@ ROUTES: dict[str, dict[str, set[str]]] = documented_routes() | {
         "/ops/do/move-item": {*READS, "POST"},
     },
 }
-HEALTH = {"/health/live": READS, "/health/ready": READS}
+HEALTH = {f"/health/{name}": READS for name in ("live", "ready", "start")}
 # Functions whose triggers call any path have no method but POST that is not for it.
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "TRACE", "BREW", "DELETE"]
 METHODS += ["PROPFIND", "QUERY", "CONNECT", "X" * 300]

@@ -1,10 +1,13 @@
 """The database away: an honest 503 from each function, and recovery by itself."""
 
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from werkzeug.test import TestResponse
 
+from common.database import starting
 from tests.support.bodies import status_event
 from tests.support.link import Link, link_to
 from tests.support.service import Service
@@ -97,6 +100,52 @@ def test_health_tells_a_process_that_lives_from_one_that_can_serve(
     assert linked.call(function, "GET", "/health/live").status_code == 200
     link.restore()
     assert linked.call(function, "GET", "/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_new_process_gets_requests_once_the_database_has_answered(
+    linked: Service, link: Link, function: str
+) -> None:
+    link.refuse()
+    waiting = linked.call(function, "GET", "/health/start")
+    assert waiting.status_code == 503
+    assert waiting.get_json()["down"] == ["database"]
+    link.restore()
+    assert linked.call(function, "GET", "/health/start").status_code == 200
+    link.refuse()
+    started = linked.call(function, "GET", "/health/start")
+    assert started.status_code == 200, "for good: an outage ends no instance"
+
+
+def test_a_new_process_gets_requests_after_its_longest_start_without_the_database(
+    linked: Service, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link.refuse()
+    assert linked.call("orders_crud", "GET", "/health/start").status_code == 503
+    monkeypatch.setattr(starting, "LONGEST_START_SECONDS", 0)
+    linked.restart()
+    assert linked.call("orders_crud", "GET", "/health/start").status_code == 200
+
+
+def test_a_server_that_refuses_the_login_has_answered(service: Service) -> None:
+    address = service.environ["DATABASE_URL"].rpartition("/")[0]
+    service.set(DATABASE_URL=f"{address}/none-such")
+    assert service.call("orders_crud", "GET", "/health/start").status_code == 200
+    assert service.call("orders_crud", "GET", "/health/ready").status_code == 503
+
+
+def test_a_probe_does_not_wait_for_another_one_s_connection(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        port = silent.getsockname()[1]
+        service.set(DATABASE_URL=f"postgresql://orders@127.0.0.1:{port}/orders")
+        client = service.client("orders_crud")
+        first = pool.submit(client.get, "/health/start")
+        waiting, _ = silent.accept()
+        with waiting:
+            second = service.client("orders_crud").get("/health/start")
+            assert second.status_code == 503
+            assert not first.done()
+        assert first.result().status_code == 503
 
 
 def test_health_live_makes_no_connection(linked: Service, link: Link) -> None:
