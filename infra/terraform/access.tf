@@ -7,14 +7,14 @@ locals {
     operator = google_service_account.operator
   })
 
-  with_database = {
+  with_database = merge({ migrations = google_service_account.migrations.member }, {
     for name, account in local.accounts : name => account.member if try(local.functions[name].has_database, true)
-  }
+  })
   with_bus = {
     for name, account in local.accounts : name => account.member if try(local.functions[name].publishes, true)
   }
   # To find the instance and open a tunnel to it; and to log in without a password.
-  database_roles = ["roles/cloudsql.client", "roles/cloudsql.instanceUser"]
+  database_roles = local.by_socket ? ["roles/cloudsql.client"] : ["roles/cloudsql.client", "roles/cloudsql.instanceUser"]
 
   read_secrets = merge(
     {
@@ -23,18 +23,21 @@ locals {
       ]) : "${pair.name}/${pair.secret}" => { secret = pair.secret, member = google_service_account.function[pair.name].member }
     },
     {
-      for pair in setproduct(concat(keys(local.workers), ["operator"]), values(local.secrets_of_bus)) :
-      "${pair[0]}/${pair[1]}" => { secret = pair[1], member = local.accounts[pair[0]].member }
+      for pair in flatten([
+        for name in concat(keys(local.workers), ["operator"]) : [
+          for secret in concat(values(local.secrets_of_bus), values(local.passwords[name])) : { name = name, secret = secret }
+        ]
+      ]) : "${pair.name}/${pair.secret}" => { secret = pair.secret, member = local.accounts[pair.name].member }
     },
-    { "migrate/order-migrations-password" = { secret = "order-migrations-password", member = google_service_account.migrations.member } },
+    { for secret in values(local.passwords["migrations"]) : "migrate/${secret}" => { secret = secret, member = google_service_account.migrations.member } },
   )
 
   invokers = merge(
-    var.gateway_service_account == null ? {} : {
+    var.gateway_service_account == null || local.has_balancer ? {} : {
       for name in ["api_docs", "create_order_from_cart", "orders_crud"] :
       "${name}/gateway" => { function = name, member = "serviceAccount:${var.gateway_service_account}" }
     },
-    var.shop_service_account == null ? {} : {
+    var.shop_service_account == null || local.has_balancer ? {} : {
       "item_status/shop" = { function = "item_status", member = "serviceAccount:${var.shop_service_account}" }
     },
     local.has_pubsub ? {
@@ -56,13 +59,6 @@ resource "google_project_iam_member" "database" {
   project = var.project_id
   role    = each.value.role
   member  = each.value.member
-}
-
-# It logs in with its password, so it only needs a tunnel.
-resource "google_project_iam_member" "migrations" {
-  project = var.project_id
-  role    = "roles/cloudsql.client"
-  member  = google_service_account.migrations.member
 }
 
 resource "google_pubsub_topic_iam_member" "publisher" {

@@ -1,6 +1,7 @@
-# Cloud SQL and its logins. Functions, workers and operators' orderctl log in as
-# their own service accounts, without a password. The migration job's login is made by
-# hand, because its password would stay in the state: README.md says how.
+# Cloud SQL and its logins. By Google's connector every process logs in as its own
+# service account, without a password. The socket that Cloud Run mounts takes passwords
+# only; those logins are made by hand, because a password would stay in the state
+# (docs/database.md).
 
 locals {
   # A process holds as many connections as it has threads, and during a deployment the
@@ -27,16 +28,37 @@ locals {
     operator        = "orderctl"
   }
 
-  # PostgreSQL's name of a service account: Cloud SQL cuts this ending off.
+  by_socket = var.database.connect == "socket"
+
+  # PostgreSQL's name of a service account: Cloud SQL cuts its last part off. With
+  # passwords functions and workers share a login, so that there are three to keep.
   logins = {
     for name, account in local.accounts :
-    name => "${account.account_id}@${var.project_id}.iam" if try(local.functions[name].has_database, true)
+    name => local.by_socket ? (name == "operator" ? "order-operator" : "orders") : "${account.account_id}@${var.project_id}.iam"
+    if try(local.functions[name].has_database, true)
   }
+  migrations_login = local.by_socket ? "order-migrations" : "${google_service_account.migrations.account_id}@${var.project_id}.iam"
+
+  # By what they are called: migrations grant each login the rights of its function.
+  grants = local.by_socket ? ["orders", "orderctl=order-operator"] : [
+    for name, login in local.logins : "${lookup(local.works_for, name, name)}=${login}"
+  ]
+
+  # The secret that holds each process's password, where there is one.
+  passwords = {
+    for name, login in merge(local.logins, { migrations = local.migrations_login }) :
+    name => local.by_socket ? { POSTGRES_PASSWORD = "${login}-password" } : {}
+  }
+
+  # Where the socket is mounted, in services, pools and jobs alike.
+  sockets = local.by_socket ? [google_sql_database_instance.orders.connection_name] : []
+
+  ip_types = { peering = "private", psc = "psc", public = "public" }
 }
 
 resource "google_sql_database_instance" "orders" {
   name                = var.database.instance
-  database_version    = "POSTGRES_16"
+  database_version    = var.database.version
   region              = var.region
   deletion_protection = var.deletion_protection
 
@@ -47,15 +69,26 @@ resource "google_sql_database_instance" "orders" {
     disk_type                   = "PD_SSD"
     disk_size                   = var.database.disk_gib
     disk_autoresize             = true
+    disk_autoresize_limit       = var.database.disk_limit_gib
     deletion_protection_enabled = var.deletion_protection
+    retain_backups_on_delete    = var.database.keeps_backups
 
-    # Clients without Cloud SQL's connector cannot even try to log in.
+    # Clients without Cloud SQL's connector or its proxy cannot even try to log in.
     connector_enforcement = "REQUIRED"
 
     ip_configuration {
-      ipv4_enabled    = false
-      private_network = google_compute_network.this.id
+      ipv4_enabled    = var.database.address == "public"
+      private_network = var.database.address == "peering" ? local.network : null
       ssl_mode        = "ENCRYPTED_ONLY"
+      server_ca_mode  = var.database.server_ca_mode
+
+      dynamic "psc_config" {
+        for_each = var.database.address == "psc" ? [var.project_id] : []
+        content {
+          psc_enabled               = true
+          allowed_consumer_projects = [psc_config.value]
+        }
+      }
     }
 
     backup_configuration {
@@ -97,6 +130,13 @@ resource "google_sql_database_instance" "orders" {
       name  = "idle_in_transaction_session_timeout"
       value = "600000"
     }
+    dynamic "database_flags" {
+      for_each = var.database.flags
+      content {
+        name  = database_flags.key
+        value = database_flags.value
+      }
+    }
   }
 
   lifecycle {
@@ -118,12 +158,23 @@ resource "google_sql_database" "orders" {
 }
 
 resource "google_sql_user" "function" {
-  for_each = local.logins
+  for_each = local.by_socket ? {} : local.logins
 
   instance = google_sql_database_instance.orders.name
   name     = each.value
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 
   # PostgreSQL refuses to drop a login that has rights.
+  deletion_policy = "ABANDON"
+}
+
+# Makes and owns the tables: the database belongs to this role of Cloud SQL's.
+resource "google_sql_user" "migrations" {
+  count = local.by_socket ? 0 : 1
+
+  instance        = google_sql_database_instance.orders.name
+  name            = local.migrations_login
+  type            = "CLOUD_IAM_SERVICE_ACCOUNT"
+  database_roles  = ["cloudsqlsuperuser"]
   deletion_policy = "ABANDON"
 }

@@ -10,6 +10,7 @@ locals {
     "cloudbuild.googleapis.com",
     "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
+    "dns.googleapis.com",
     "iam.googleapis.com",
     "iap.googleapis.com",
     "logging.googleapis.com",
@@ -25,7 +26,7 @@ locals {
   # Made here without a value: `gcloud secrets versions add` gives them one, and no
   # state ever holds it.
   secrets = toset(concat(
-    ["order-migrations-password"],
+    local.by_socket ? ["orders-password", "order-operator-password", "order-migrations-password"] : [],
     local.has_rabbitmq ? ["rabbitmq-password"] : [],
     var.identity_source == "header" ? ["gateway-jwt-secret"] : [],
   ))

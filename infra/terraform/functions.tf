@@ -3,17 +3,20 @@
 # failed at its first apply could not be replaced at the next.
 
 locals {
+  # Who calls past the balancer must be in the network.
+  gateway_ingress = local.has_balancer ? "INGRESS_TRAFFIC_INTERNAL_ONLY" : var.gateway_ingress
+
   traits = { for name, traits in local.traits_of_all : name => traits if name != "ops_console" || var.ops_console }
 
   traits_of_all = {
     create_order_from_cart = {
       siblings      = ["SHOPCART_SERVICE", "PRODUCT_SERVICE"]
-      ingress       = var.gateway_ingress
+      ingress       = local.gateway_ingress
       max_instances = 6
     }
     orders_crud = {
       siblings      = ["PRODUCT_SERVICE"]
-      ingress       = var.gateway_ingress
+      ingress       = local.gateway_ingress
       max_instances = 8
     }
     # Called by the shop service, past any gateway: its X-User-ID is what there is.
@@ -42,7 +45,7 @@ locals {
     }
     # Files and a document: no database, no events.
     api_docs = {
-      ingress       = var.gateway_ingress
+      ingress       = local.gateway_ingress
       has_users     = false
       has_database  = false
       has_bus       = false
@@ -98,12 +101,15 @@ locals {
     RUNNING_ON_CLOUDRUN = "true"
     LOG_LEVEL           = var.log_level
   })
-  settings_of_database = {
-    CLOUD_SQL_CONNECTION_NAME = google_sql_database_instance.orders.connection_name
-    CLOUD_SQL_IP_TYPE         = "private"
-    CLOUD_SQL_IAM_AUTH        = "true"
-    POSTGRES_DB               = google_sql_database.orders.name
-  }
+  settings_of_database = merge(
+    {
+      CLOUD_SQL_CONNECTION_NAME = google_sql_database_instance.orders.connection_name
+      CLOUD_SQL_CONNECT         = var.database.connect
+      CLOUD_SQL_IAM_AUTH        = tostring(!local.by_socket)
+      POSTGRES_DB               = google_sql_database.orders.name
+    },
+    local.by_socket ? {} : { CLOUD_SQL_IP_TYPE = local.ip_types[var.database.address] },
+  )
   settings_of_bus = merge(
     { EVENT_BUS = var.event_bus },
     local.has_pubsub ? {
@@ -139,6 +145,7 @@ locals {
   secret_settings = {
     for name, function in local.functions : name => merge(
       function.has_bus ? local.secrets_of_bus : {},
+      function.has_database ? local.passwords[name] : {},
       function.has_users && var.identity_source == "header" ? { GATEWAY_JWT_SECRET = "gateway-jwt-secret" } : {},
     )
   }
@@ -159,7 +166,7 @@ resource "google_cloud_run_v2_service" "function" {
   name                 = each.value.service
   location             = var.region
   ingress              = each.value.ingress
-  invoker_iam_disabled = false
+  invoker_iam_disabled = contains(local.balanced, each.key)
   iap_enabled          = each.value.has_iap
   deletion_protection  = false
 
@@ -173,12 +180,26 @@ resource "google_cloud_run_v2_service" "function" {
       max_instance_count = each.value.max_instances
     }
 
-    vpc_access {
-      egress = var.vpc_egress
+    # Without a database there is nothing in the network to reach.
+    dynamic "vpc_access" {
+      for_each = each.value.has_database ? [var.vpc_egress] : []
+      content {
+        egress = vpc_access.value
 
-      network_interfaces {
-        network    = google_compute_network.this.name
-        subnetwork = google_compute_subnetwork.functions.name
+        network_interfaces {
+          network    = local.network
+          subnetwork = local.subnet
+        }
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = each.value.has_database ? local.sockets : []
+      content {
+        name = "cloudsql"
+        cloud_sql_instance {
+          instances = [volumes.value]
+        }
       }
     }
 
@@ -213,15 +234,25 @@ resource "google_cloud_run_v2_service" "function" {
         }
       }
 
-      # Both check the process only: an unavailable database is no reason to end it.
+      dynamic "volume_mounts" {
+        for_each = each.value.has_database ? local.sockets : []
+        content {
+          name       = "cloudsql"
+          mount_path = "/cloudsql"
+        }
+      }
+
+      # A new instance's way into the network can take a minute, so requests wait until the
+      # database has answered, or 45 seconds have passed.
       startup_probe {
         period_seconds    = 1
         timeout_seconds   = 1
-        failure_threshold = 60
+        failure_threshold = 90
         http_get {
-          path = "/health/live"
+          path = "/health/start"
         }
       }
+      # An unavailable database is no reason to end a process.
       liveness_probe {
         period_seconds    = 30
         timeout_seconds   = 10

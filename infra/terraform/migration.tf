@@ -24,15 +24,25 @@ resource "google_cloud_run_v2_job" "migrate" {
         egress = var.vpc_egress
 
         network_interfaces {
-          network    = google_compute_network.this.name
-          subnetwork = google_compute_subnetwork.functions.name
+          network    = local.network
+          subnetwork = local.subnet
+        }
+      }
+
+      dynamic "volumes" {
+        for_each = local.sockets
+        content {
+          name = "cloudsql"
+          cloud_sql_instance {
+            instances = [volumes.value]
+          }
         }
       }
 
       containers {
         image   = var.image
         command = ["orderctl"]
-        args    = concat(["migrate"], flatten([for name, login in local.logins : ["--grant-to", "${lookup(local.works_for, name, name)}=${login}"]]))
+        args    = concat(["migrate"], flatten([for each in local.grants : ["--grant-to", each]]))
 
         resources {
           limits = { cpu = "1", memory = "512Mi" }
@@ -40,9 +50,8 @@ resource "google_cloud_run_v2_job" "migrate" {
 
         dynamic "env" {
           for_each = merge(local.settings_of_all, local.settings_of_database, {
-            CLOUD_SQL_IAM_AUTH = "false"
-            POSTGRES_USER      = "order_migrations"
-            THREADS            = "2"
+            POSTGRES_USER = local.migrations_login
+            THREADS       = "2"
           })
           content {
             name  = env.key
@@ -50,13 +59,24 @@ resource "google_cloud_run_v2_job" "migrate" {
           }
         }
 
-        env {
-          name = "POSTGRES_PASSWORD"
-          value_source {
-            secret_key_ref {
-              secret  = google_secret_manager_secret.this["order-migrations-password"].secret_id
-              version = "latest"
+        dynamic "env" {
+          for_each = local.passwords["migrations"]
+          content {
+            name = env.key
+            value_source {
+              secret_key_ref {
+                secret  = google_secret_manager_secret.this[env.value].secret_id
+                version = "latest"
+              }
             }
+          }
+        }
+
+        dynamic "volume_mounts" {
+          for_each = local.sockets
+          content {
+            name       = "cloudsql"
+            mount_path = "/cloudsql"
           }
         }
       }
@@ -71,8 +91,9 @@ resource "google_cloud_run_v2_job" "migrate" {
   }
 
   depends_on = [
-    google_project_iam_member.migrations,
+    google_project_iam_member.database,
     google_secret_manager_secret_iam_member.reader,
     google_sql_user.function,
+    google_sql_user.migrations,
   ]
 }

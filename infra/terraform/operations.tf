@@ -25,8 +25,18 @@ resource "google_cloud_run_v2_job" "orderctl" {
         egress = var.vpc_egress
 
         network_interfaces {
-          network    = google_compute_network.this.name
-          subnetwork = google_compute_subnetwork.functions.name
+          network    = local.network
+          subnetwork = local.subnet
+        }
+      }
+
+      dynamic "volumes" {
+        for_each = local.sockets
+        content {
+          name = "cloudsql"
+          cloud_sql_instance {
+            instances = [volumes.value]
+          }
         }
       }
 
@@ -48,7 +58,7 @@ resource "google_cloud_run_v2_job" "orderctl" {
         }
 
         dynamic "env" {
-          for_each = local.secrets_of_bus
+          for_each = merge(local.secrets_of_bus, local.passwords["operator"])
           content {
             name = env.key
             value_source {
@@ -57,6 +67,14 @@ resource "google_cloud_run_v2_job" "orderctl" {
                 version = "latest"
               }
             }
+          }
+        }
+
+        dynamic "volume_mounts" {
+          for_each = local.sockets
+          content {
+            name       = "cloudsql"
+            mount_path = "/cloudsql"
           }
         }
       }

@@ -61,5 +61,10 @@ output "connection_budget" {
 
 output "network" {
   description = "The network that RabbitMQ and siblings must be reachable from."
-  value       = google_compute_network.this.id
+  value       = local.network
+}
+
+output "hosts" {
+  description = "Where the gateway and the shop service call, without the load balancer none: http://HOST"
+  value       = local.hosts
 }

@@ -125,8 +125,9 @@ variable "siblings" {
 # Who calls
 
 variable "identity_source" {
-  description = "Whose word on the caller counts: apigateway (Google's) or header (the platform's own gateway, with its signed token)."
+  description = "Whose word on the caller counts: header (the platform's own gateway, with its signed token) or apigateway (Google's)."
   type        = string
+  default     = "header"
   nullable    = false
 
   validation {

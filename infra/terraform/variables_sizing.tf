@@ -60,6 +60,13 @@ variable "database" {
     reserved_connections = optional(number, 50)
     is_regional          = optional(bool, true)
     retained_backups     = optional(number, 30)
+    keeps_backups        = optional(bool, true)          # when the instance is deleted
+    connect              = optional(string, "connector") # or socket
+    address              = optional(string, "peering")   # or psc, or public
+    version              = optional(string, "POSTGRES_16")
+    flags                = optional(map(string), {})
+    disk_limit_gib       = optional(number, 0) # 0: it grows without a limit
+    server_ca_mode       = optional(string, "GOOGLE_MANAGED_CAS_CA")
   })
   nullable = false
 
@@ -70,6 +77,34 @@ variable "database" {
   validation {
     condition     = var.database.reserved_connections >= 20
     error_message = "database.reserved_connections is 20 at least: operators, migrations, Cloud SQL's own."
+  }
+  validation {
+    condition     = contains(["connector", "socket"], var.database.connect)
+    error_message = "database.connect is connector or socket."
+  }
+  validation {
+    condition     = contains(["peering", "psc", "public"], var.database.address)
+    error_message = "database.address is peering, psc or public."
+  }
+  validation {
+    condition     = var.database.connect == "connector" || var.database.address != "psc"
+    error_message = "database.connect: the socket that Cloud Run mounts leads to no Private Service Connect endpoint."
+  }
+  validation {
+    condition     = contains(["POSTGRES_16", "POSTGRES_17", "POSTGRES_18"], var.database.version)
+    error_message = "database.version is POSTGRES_16, POSTGRES_17 or POSTGRES_18."
+  }
+  validation {
+    condition     = contains(["GOOGLE_MANAGED_CAS_CA", "GOOGLE_MANAGED_INTERNAL_CA"], var.database.server_ca_mode)
+    error_message = "database.server_ca_mode is GOOGLE_MANAGED_CAS_CA (an authority for all instances of the region) or GOOGLE_MANAGED_INTERNAL_CA (one for each instance)."
+  }
+  validation {
+    condition     = var.database.disk_limit_gib == 0 || var.database.disk_limit_gib >= var.database.disk_gib
+    error_message = "database.disk_limit_gib is 0 (no limit), or not less than disk_gib."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.database.flags), ["cloudsql.iam_authentication", "idle_in_transaction_session_timeout", "max_connections"])) == 0
+    error_message = "database.flags: IAM logins, idle transactions and max_connections are set already."
   }
 }
 

@@ -55,8 +55,18 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
       egress = var.vpc_egress
 
       network_interfaces {
-        network    = google_compute_network.this.name
-        subnetwork = google_compute_subnetwork.functions.name
+        network    = local.network
+        subnetwork = local.subnet
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = local.sockets
+      content {
+        name = "cloudsql"
+        cloud_sql_instance {
+          instances = [volumes.value]
+        }
       }
     }
 
@@ -78,7 +88,7 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
       }
 
       dynamic "env" {
-        for_each = local.secrets_of_bus
+        for_each = merge(local.secrets_of_bus, local.passwords[each.key])
         content {
           name = env.key
           value_source {
@@ -87,6 +97,14 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
               version = "latest"
             }
           }
+        }
+      }
+
+      dynamic "volume_mounts" {
+        for_each = local.sockets
+        content {
+          name       = "cloudsql"
+          mount_path = "/cloudsql"
         }
       }
     }

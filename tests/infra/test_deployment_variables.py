@@ -34,7 +34,9 @@ def cloud(tmp_path: Path) -> Cloud:
     return make_cloud(folder, tmp_path / "dist", FUNCTIONS, REGISTRY)
 
 
-def planned(terraform: Terraform, cloud: Cloud, folder: Path, run: str) -> str:
+def planned(
+    terraform: Terraform, cloud: Cloud, folder: Path, run: str, **more: object
+) -> str:
     """Return what Terraform has against a plan with the last deployment's variables."""
     target = copied(folder)
     tests = target / "tests"
@@ -42,7 +44,8 @@ def planned(terraform: Terraform, cloud: Cloud, folder: Path, run: str) -> str:
         path.unlink()
     (tests / "deployment.tftest.hcl").write_text(TEST % run)
     shutil.copy(cloud.dist / "staging.tfvars.json", target)
-    files = ["environments/staging.tfvars", "staging.tfvars.json"]
+    (target / "more.tfvars.json").write_text(json.dumps(more))
+    files = ["environments/staging.tfvars", "staging.tfvars.json", "more.tfvars.json"]
     options = [f"-var-file={file}" for file in files]
     done = terraform.run(target, "test", *options)
     assert ("1 passed" in done.output) == (done.status == 0)
@@ -75,3 +78,39 @@ def test_everything_can_be_planned_and_is_made_of_the_images_that_were_built(
     )
     run = 'assert {\n    condition = %s\n    error_message = "they differ"\n  }'
     assert not planned(terraform, cloud, tmp_path / "a", run % condition)
+
+
+DATABASE = {"tier": "db-custom-1-3840", "max_connections": 150, "is_regional": False}
+WAYS = {
+    "connector": {"database": DATABASE},
+    "connector, by an endpoint": {"database": DATABASE | {"address": "psc"}},
+    "socket": {"database": DATABASE | {"connect": "socket"}},
+    "socket, public": {
+        "database": DATABASE | {"connect": "socket", "address": "public"}
+    },
+    "load balancer": {"load_balancer": {}},
+    "load balancer in a shared network": {
+        "load_balancer": {"domain": "orders.acme.internal"},
+        "network": {"name": "shared", "subnet": "orders", "project": "acme-network"},
+    },
+    "identity of Google's": {"load_balancer": None},
+    "Google's gateway": {"load_balancer": None, "identity_source": "apigateway"},
+    "a hosted broker": {
+        "private_endpoints": {
+            "rabbitmq": {
+                "target": "projects/broker/regions/europe-west1/serviceAttachments/a",
+                "host": "acme.rabbit.example",
+            }
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_database_and_siblings_can_be_planned(
+    terraform: Terraform, cloud: Cloud, tmp_path: Path, way: str
+) -> None:
+    dry = cloud.deploy("--dry-run")
+    assert "-var-file=environments/staging.tfvars" in dry.out
+    assert cloud.deploy("--yes").status == 0
+    assert not planned(terraform, cloud, tmp_path / "a", "", **WAYS[way])

@@ -1,7 +1,8 @@
 """Each rule of the configuration fails on a copy that breaks it, and has one.
 
-`broken.txt` has the copies: under each topic its rules, and below a rule in which file
-what becomes of what (`\\n` is the end of a line).
+`broken.txt`, and `broken_network.txt` for database and network, have the copies: under
+each topic its rules, and below a rule in which file what becomes of what (`\\n` is the
+end of a line).
 """
 
 import re
@@ -23,7 +24,8 @@ _EVERY_LINE = re.MULTILINE | re.DOTALL
 def broken() -> dict[str, dict[str, list[Change]]]:
     """Return the changes that break each rule of each topic."""
     found: dict[str, dict[str, list[Change]]] = {}
-    text = Path(__file__).with_name("broken.txt").read_text(encoding="utf-8")
+    files = sorted(Path(__file__).parent.glob("broken*.txt"))
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
     for topic, part in re.findall(r"^# (\w+)\n(.*?)(?=^# |\Z)", text, _EVERY_LINE):
         found[topic] = {
             rule: [

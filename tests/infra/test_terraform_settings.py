@@ -7,12 +7,16 @@ service's own check of its settings reads them.
 import json
 import re
 import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.config import settings as config
+from common.config.endpoints import CloudSql, Database
 from tests.support.terraform.terraform import attached
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +47,26 @@ VARIABLES: dict[str, Any] = {
     "database": {"tier": "db-custom-4-16384", "max_connections": 800},
 }
 KINDS = {
-    "behind Google's gateway": {"identity_source": "apigateway"},
-    "behind the platform's own": {"identity_source": "header"},
+    "behind Google's gateway": {
+        "identity_source": "apigateway",
+        "load_balancer": None,
+    },
+    "behind the platform's own": {"load_balancer": {}},
+    "by the socket": {
+        "database": {
+            "tier": "db-custom-4-16384",
+            "max_connections": 800,
+            "connect": "socket",
+            "address": "public",
+        },
+    },
+    "by an endpoint": {
+        "database": {
+            "tier": "db-custom-4-16384",
+            "max_connections": 800,
+            "address": "psc",
+        },
+    },
     "RabbitMQ alone": {"event_bus": "rabbitmq"},
     "Pub/Sub alone": {"event_bus": "pubsub", "approval_worker_instances": 0},
 }
@@ -82,6 +104,7 @@ run "tell_%(number)d" {
   }
 }
 """
+INSTANCE = "acme-orders-production:europe-west1:orders"
 Environments = dict[
     str, dict[str, str]
 ]  # of each process; a secret's value is `secret`
@@ -133,15 +156,30 @@ def needs(process: str) -> tuple[str, ...]:
     return tuple(re.findall(r'"(\w+)"', found[1]))
 
 
+@pytest.fixture(scope="module")
+def mounted() -> Iterator[str]:
+    """The folder in which Cloud Run mounts the instance's socket."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sql-") as folder,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        Path(folder, INSTANCE).mkdir()
+        server.bind(f"{folder}/{INSTANCE}/.s.PGSQL.5432")
+        yield folder
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_process_can_start_with_what_it_is_told(
-    told: dict[str, Environments], kind: str
+    told: dict[str, Environments], mounted: str, kind: str
 ) -> None:
     assert {*FUNCTIONS, *JOBS, "relay_worker"} <= told[kind].keys()
+    kinds = {Database} if kind == "by the socket" else {CloudSql}
     for process, environment in told[kind].items():
-        settings = config.load(environment, needs=needs(process))
+        mount = {"CLOUD_SQL_SOCKET_DIR": mounted}  # always there: it is not believed
+        settings = config.load(environment | mount, needs=needs(process))
         assert settings.pool_size == int(environment["THREADS"])
         assert (settings.database is None) == (process == "api_docs")
+        assert {type(settings.database)} <= kinds | {type(None)}
 
 
 def test_no_process_is_told_what_nobody_reads(told: dict[str, Environments]) -> None:
@@ -153,16 +191,32 @@ def test_no_process_is_told_what_nobody_reads(told: dict[str, Environments]) -> 
     assert {name for name in names if f'"{name}"' not in sources} == set()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_process_logs_in_as_itself_and_only_migrations_with_a_password(
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"by the socket"}))
+def test_each_process_logs_in_as_itself_without_a_password(
     told: dict[str, Environments], kind: str
 ) -> None:
-    passwords = {
-        name for name, each in told[kind].items() if "POSTGRES_PASSWORD" in each
-    }
-    assert passwords == {"migrate"}
+    assert not [each for each in told[kind].values() if "POSTGRES_PASSWORD" in each]
     logins = [each.get("POSTGRES_USER") for each in told[kind].values()]
     assert len(set(logins)) == len(logins)
+
+
+def test_by_the_socket_there_are_three_logins_with_passwords(
+    told: dict[str, Environments],
+) -> None:
+    logins: dict[str | None, set[str]] = {}
+    for process, each in told["by the socket"].items():
+        assert ("POSTGRES_PASSWORD" in each) == ("POSTGRES_USER" in each)
+        logins.setdefault(each.get("POSTGRES_USER"), set()).add(process)
+    assert logins.pop("orders") == {
+        *FUNCTIONS,
+        "relay_worker",
+        "approval_worker",
+    } - {"api_docs"}
+    assert logins == {
+        None: {"api_docs"},
+        "order-operator": {"orderctl"},
+        "order-migrations": {"migrate"},
+    }
 
 
 def test_item_status_believes_the_shop_service_also_behind_an_api_gateway(

@@ -64,6 +64,29 @@ def test_migrations_and_other_commands_work_over_it(
         assert (said.status, said.err) == (0, ""), arguments
 
 
+def test_an_iam_login_migrates_and_grants_as_a_member_of_the_database_s_owner(
+    instance: Instance, postgres_url: str, function: str
+) -> None:
+    owner = f"cloudsqlsuperuser-{uuid.uuid4().hex[:8]}"
+    with database(postgres_url) as url:
+        instance.database = url.rpartition("/")[2]
+        execute(postgres_url, f'CREATE ROLE "{owner}" CREATEDB CREATEROLE')
+        execute(
+            postgres_url, f'ALTER DATABASE "{instance.database}" OWNER TO "{owner}"'
+        )
+        execute(postgres_url, f'GRANT "{owner}" TO "{instance.iam_user}"')
+        name = function.replace(",", "")
+        said = by_name(instance, "migrate", "--grant-to", f"orders_crud={name}")
+        assert (said.status, said.err) == (0, "")
+        assert attempt(url, name, "SELECT * FROM orders", "DROP TABLE orders") == [
+            "",
+            DENIED,
+        ]
+        again = by_name(instance, "migrate", "--grant-to", f"orders_crud={name}")
+        assert (again.status, again.err) == (0, "")
+    execute(postgres_url, f'DROP ROLE "{owner}"')
+
+
 def test_the_doctor_tells_how_the_database_is_reached(
     instance: Instance,
 ) -> None:

@@ -17,9 +17,9 @@ siblings = {
   analytics = "https://analytics.production.internal"
 }
 
-identity_source         = "apigateway"
-gateway_service_account = "order-gateway@acme-orders-production.iam.gserviceaccount.com"
-shop_service_account    = "shop@acme-orders-production.iam.gserviceaccount.com"
+# The platform's own gateway and the shop service send no identity token of Google's: they
+# call http://gateway.orders.internal and http://shop.orders.internal.
+load_balancer = {}
 
 # Functions may take 400 connections, of 450 that are allowed (functions.tf, database.tf).
 database = {

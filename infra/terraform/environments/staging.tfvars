@@ -17,9 +17,9 @@ siblings = {
   analytics = "https://analytics.staging.internal"
 }
 
-identity_source         = "apigateway"
-gateway_service_account = "order-gateway@acme-orders-staging.iam.gserviceaccount.com"
-shop_service_account    = "shop@acme-orders-staging.iam.gserviceaccount.com"
+# The platform's own gateway and the shop service send no identity token of Google's: they
+# call http://gateway.orders.internal and http://shop.orders.internal.
+load_balancer = {}
 
 database = {
   tier             = "db-custom-1-3840"

@@ -11,6 +11,9 @@ run "services" {
 
   variables {
     event_bus                 = "rabbitmq,pubsub"
+    network                   = null
+    load_balancer             = null
+    identity_source           = "apigateway"
     relay_worker_instances    = 1
     approval_worker_instances = 1
   }
@@ -40,13 +43,21 @@ run "services" {
   }
 
   assert {
+    condition = alltrue([
+      for service in google_cloud_run_v2_service.function :
+      try(service.template[0].containers[0].liveness_probe[0].http_get[0].path, "") == "/health/live"
+    ])
+    error_message = "An instance's life is probed without the database."
+  }
+
+  assert {
     condition = alltrue(flatten([
       for service in google_cloud_run_v2_service.function : [
-        for probe in [service.template[0].containers[0].startup_probe, service.template[0].containers[0].liveness_probe] :
-        try(probe[0].http_get[0].path, "") == "/health/live"
+        for probe in service.template[0].containers[0].startup_probe :
+        try(probe.http_get[0].path, "") == "/health/start" && probe.failure_threshold * probe.period_seconds >= 60 && probe.period_seconds == 1
       ]
     ]))
-    error_message = "Start and life of each instance are probed, without the database."
+    error_message = "A new instance gets requests once the database has answered, and has a minute for that."
   }
 
   assert {
@@ -60,13 +71,18 @@ run "services" {
   assert {
     condition = alltrue([
       for template in concat(
-        [for each in google_cloud_run_v2_service.function : each.template[0]],
+        [for name, each in google_cloud_run_v2_service.function : each.template[0] if name != "api_docs"],
         [for each in google_cloud_run_v2_worker_pool.worker : each.template[0]],
         [for each in [google_cloud_run_v2_job.migrate, google_cloud_run_v2_job.orderctl] : each.template[0].template[0]],
       ) :
-      try(template.vpc_access[0].network_interfaces[0].subnetwork, null) == google_compute_subnetwork.functions.name
+      try(template.vpc_access[0].network_interfaces[0].subnetwork, null) == google_compute_subnetwork.functions[0].id
     ])
     error_message = "Functions, workers and migrations reach private addresses through the subnet."
+  }
+
+  assert {
+    condition     = length(google_cloud_run_v2_service.function["api_docs"].template[0].vpc_access) == 0
+    error_message = "Documents wait for no network."
   }
 
   assert {

@@ -14,11 +14,29 @@ mock_resource "google_cloud_run_v2_worker_pool" {}
 
 mock_resource "google_cloud_scheduler_job" {}
 
+mock_resource "google_compute_address" {}
+
+mock_resource "google_compute_forwarding_rule" {}
+
 mock_resource "google_compute_global_address" {}
 
 mock_resource "google_compute_network" {}
 
+mock_resource "google_compute_network_peering" {}
+
+mock_resource "google_compute_region_backend_service" {}
+
+mock_resource "google_compute_region_network_endpoint_group" {}
+
+mock_resource "google_compute_region_target_http_proxy" {}
+
+mock_resource "google_compute_region_url_map" {}
+
 mock_resource "google_compute_subnetwork" {}
+
+mock_resource "google_dns_managed_zone" {}
+
+mock_resource "google_dns_record_set" {}
 
 mock_resource "google_iap_web_cloud_run_service_iam_member" {}
 
