@@ -126,9 +126,9 @@ class Siblings:
         mark = b"\r\nx-user-id:"
         user = request.lower().split(mark, 1)[1].split(b"\r\n", 1)[0].strip()
         lines = ",".join(
-            f'{{"id":{next(self._line_ids)},"product_variation_id":'
-            f'"a0000000-0000-4000-8000-{number:012x}","quantity":2}}'
-            for number in range(int(user[:8], 16))
+            f'{{"id":{line_id},"product_variation_id":'
+            f'"a0000000-0000-4000-8000-{line_id % 2**48:012x}","quantity":2}}'
+            for line_id in itertools.islice(self._line_ids, int(user[:8], 16))
         )
         cart = f'{{"id":42,"user_uuid":"{user.decode()}","items":[{lines}]}}'
         return cart.encode()

@@ -125,7 +125,11 @@ class _HttpPublisher:
 
             return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
-        session = requests.Session()
+        class Session(requests.Session):
+            def get_redirect_target(self, _: requests.Response) -> None:
+                """Return None: a `Location` is not parsed, which may raise anything."""
+
+        session = Session()
         session.trust_env = False  # events must not pass through a proxy
         adapter: Any = session.get_adapter(self._url)
         adapter.poolmanager.pool_classes_by_scheme = {

@@ -294,8 +294,11 @@ def configure(options: Options) -> None:
             handler.close()
     _options = options
     logger.setLevel(options.level)
-    if options.level != "DEBUG":  # six lines about an unavailable broker; ours suffices
-        logging.getLogger("pika").setLevel(logging.CRITICAL)
+    if options.level != "DEBUG":
+        # Six lines about an unavailable broker, a traceback about a malformed header:
+        # our own line suffices.
+        for library in ("pika", "urllib3"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _output(options: Options) -> tuple[str | None, str | None]:

@@ -69,6 +69,7 @@ def test_an_event_arrives_as_a_binary_cloudevent_to_the_letter(
         (SinkPublisher, "202 Accepted", Result.SENT),
         (SinkPublisher, "204 No Content", Result.SENT),
         (SinkPublisher, "301 Moved\nLocation: /elsewhere", Result.REFUSED),
+        (SinkPublisher, "301 Moved\nLocation: //[", Result.REFUSED),
         (SinkPublisher, "307 Elsewhere\nLocation: /elsewhere", Result.REFUSED),
         (SinkPublisher, "400 Bad Request", Result.REFUSED),
         (SinkPublisher, "404 Not Found", Result.REFUSED),

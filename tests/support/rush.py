@@ -34,6 +34,7 @@ SETTLE_SECONDS = 1
 LATE_SECONDS = (0, 3)
 EARLY_KILLS = 10  # while there is something to sell
 DESTINATION = "http"
+STALE_SECONDS = 6  # longer than a request publishes and records
 
 
 @dataclass
@@ -112,10 +113,8 @@ class Rush:
     def settle(self) -> None:
         """Have everything be sent and heard, and the settle time pass."""
         self.service.sandbox.sink.set_delay("product", 0, 0)
-        for name in RELAYS:  # so that nobody is left whose claims are still good
-            self._nursery.kill(self._children[name])
-        self._expire_claims()
         for name in RELAYS:
+            self._nursery.kill(self._children[name])
             self._start(name)
         eventually(self._is_told, 60)
         eventually(lambda: not self.service.sandbox.pending(), 60)
@@ -182,14 +181,21 @@ class Rush:
             time.sleep(0.01)
 
     def _expire_claims(self) -> None:
-        """Let the claims of processes that were killed run out."""
+        """Let the claims of processes that were killed run out.
+
+        No other process is busy with what it claimed for as long as `STALE_SECONDS`.
+        """
         self.service.rows(
             "UPDATE outbox SET available_at = now() - interval '1 second'"
-            " WHERE held_since IS NULL AND available_at > now() RETURNING id"
+            " WHERE held_since IS NULL AND available_at > now()"
+            " AND coalesce(sending_since, '-infinity')"
+            " < now() - make_interval(secs => :stale) RETURNING id",
+            stale=STALE_SECONDS,
         )
 
     def _is_told(self) -> bool:
         """Decide what is held as an operator does; return whether nothing is owed."""
+        self._expire_claims()
         held = self.service.rows(
             "SELECT CAST(event_id AS text) AS event_id, order_id FROM outbox"
             " WHERE held_since IS NOT NULL"

@@ -197,3 +197,4 @@ def test_only_our_own_loggers_are_touched_and_only_once() -> None:
 def test_a_library_that_says_at_length_what_we_say_in_a_line_is_quiet() -> None:
     logs.configure(logs.Options())
     assert not logging.getLogger("pika.adapters").isEnabledFor(logging.ERROR)
+    assert not logging.getLogger("urllib3.connection").isEnabledFor(logging.ERROR)
