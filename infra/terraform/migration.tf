@@ -90,7 +90,10 @@ resource "google_cloud_run_v2_job" "migrate" {
     }
   }
 
+  # It is the first that needs the database, so it waits for the way there, too.
   depends_on = [
+    google_compute_forwarding_rule.endpoint,
+    google_dns_record_set.endpoint,
     google_project_iam_member.database,
     google_secret_manager_secret_iam_member.reader,
     google_sql_user.function,

@@ -114,3 +114,21 @@ def test_every_way_to_database_and_siblings_can_be_planned(
     assert "-var-file=environments/staging.tfvars" in dry.out
     assert cloud.deploy("--yes").status == 0
     assert not planned(terraform, cloud, tmp_path / "a", "", **WAYS[way])
+
+
+def test_migrations_find_the_database_s_endpoint(
+    terraform: Terraform, cloud: Cloud, tmp_path: Path
+) -> None:
+    assert cloud.deploy("--yes").status == 0
+    run = """plan_options {
+    target = [%s]
+  }
+  assert {
+    condition = (
+      length(google_dns_record_set.endpoint) == 1
+      && length(google_compute_forwarding_rule.endpoint) == 1
+    )
+    error_message = "there is none"
+  }"""
+    way = WAYS["connector, by an endpoint"]
+    assert not planned(terraform, cloud, tmp_path / "a", run % MIGRATION_JOB, **way)
