@@ -81,7 +81,7 @@ def _measure(engine: Engine, url: str, dead: int) -> None:
             execute(url, ONE.format(order_id))
             timed("an order's events", lambda: _send(connection, order_id))  # noqa: B023 called at once
             timed("claim of a relay", lambda: outbox.claim_any(connection, BUS))
-        timed("doctor", lambda: diagnosis.examine(connection, [BUS]))
+        timed("doctor", lambda: diagnosis.examine(connection))
     timed("each minute's line", lambda: lag.report(engine, 0))
     timed("a part of the search", lambda: marks.search(engine))
     [[size]] = execute(url, "SELECT pg_total_relation_size('outbox') / 1048576")

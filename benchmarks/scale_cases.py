@@ -15,10 +15,11 @@ from msgspec import Struct
 from benchmarks.fill_statements import HEAVY
 from common import approval
 from common.database.engine import Connection, Engine, Statement, connect, transaction
-from common.messaging import dead_letters, outbox
+from common.messaging import outbox
 from common.messaging.relay import Relay
-from common.operations import diagnosis, event_log, retention
+from common.operations import diagnosis, retention
 from common.operations.audit import audit
+from common.operations.lookup import events, letters
 from common.publishing.publisher import Message, Outcome, Result
 from common.store import reads
 from common.store.paging import DEFAULT_LIMIT, ListQuery
@@ -182,8 +183,8 @@ def _operators(engine: Engine, connection: Connection, around: Around) -> list[C
     order_id = around.newest // 10 * 5
 
     def listed(**query: object) -> Callable[[], object]:
-        asked = event_log.Query(limit=50, **query)  # type: ignore[arg-type]
-        return lambda: event_log.read_many(connection, asked)
+        asked = events.Query(limit=50, **query)  # type: ignore[arg-type]
+        return lambda: events.read_many(connection, asked)
 
     return [
         Case(
@@ -203,9 +204,9 @@ def _operators(engine: Engine, connection: Connection, around: Around) -> list[C
         Case("orderctl events list --sent", listed(place="sent")),
         Case(
             "orderctl dead-letters list",
-            lambda: dead_letters.read_many(connection, limit=50),
+            lambda: letters.read_many(connection, letters.Query(limit=50)),
         ),
-        Case("orderctl doctor", lambda: diagnosis.examine(connection, {BUS})),
+        Case("orderctl doctor", lambda: diagnosis.examine(connection)),
     ]
 
 

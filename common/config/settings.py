@@ -48,6 +48,7 @@ class Console:
 
     A header is believed on this machine only. Addresses are lower case. `operators`
     None: everyone who is let in may act, except `viewers`, who may only look.
+    `user_url` is where a user is shown, with `{id}` in place of the user's id.
     """
 
     identity: str
@@ -55,6 +56,7 @@ class Console:
     iap_keys_url: str = IAP_KEYS_URL
     operators: frozenset[str] | None = None
     viewers: frozenset[str] = frozenset()
+    user_url: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +290,16 @@ def _console(env: Mapping[str, str]) -> Console | None:
         iap_keys_url=url(env, "OPS_IAP_KEYS_URL") or IAP_KEYS_URL,
         operators=_addresses(env, "OPS_OPERATORS") if "OPS_OPERATORS" in env else None,
         viewers=_addresses(env, "OPS_VIEWERS"),
+        user_url=_user_url(env),
     )
+
+
+def _user_url(env: Mapping[str, str]) -> str | None:
+    """Return the address of a user's page elsewhere, None if it is not set."""
+    text = env.get("OPS_USER_URL")
+    if text is not None and not re.fullmatch(r"https?://[!-~]*\{id\}[!-~]*", text):
+        raise ConfigError("OPS_USER_URL is malformed: https://admin.example/users/{id}")
+    return text
 
 
 def _addresses(env: Mapping[str, str], name: str) -> frozenset[str]:

@@ -40,6 +40,12 @@ class Operator(Struct, frozen=True):
         """The id that stands for the address in an order's history."""
         return operator_id(self.email)
 
+    def acting(self) -> "Operator":
+        """Return the operator; raise ForbiddenError for a viewer."""
+        if not self.may_act:
+            raise ForbiddenError(f"{self.email} may only view.")
+        return self
+
 
 def operator_id(email: str) -> UUID:
     """Return the id for an operator's address, always the same one."""
@@ -190,15 +196,18 @@ def sign(form: Form, cookie: str) -> str:
     return _signer(form, cookie).dumps(uuid4().hex)
 
 
-def check(token: str, form: Form, cookie: str | None) -> UUID:
-    """Return the form's id from its token; raise ForbiddenError."""
+def check(token: str, form: Form, cookie: str | None) -> UUID | None:
+    """Return the form's id from its token, None if it is too old.
+
+    Raise ForbiddenError if it is not valid.
+    """
     invalid = ForbiddenError("This form is not valid for you: open it again.")
     if cookie is None or not is_cookie(cookie):
         raise invalid
     try:
         return UUID(_signer(form, cookie).loads(token, max_age=FORM_SECONDS))
-    except SignatureExpired as error:
-        raise ForbiddenError("This form is too old: open it again.") from error
+    except SignatureExpired:
+        return None
     except BadData as error:
         raise invalid from error
 

@@ -1,7 +1,6 @@
-"""Operators' actions: the same rules and writes as callers', with a recorded reason.
+"""What an operator's action is: its values, each checked, and what it does with them.
 
-The rules for shops hold for operators, too: a final status stays final, because
-siblings and approval rely on it.
+The actions themselves are in `catalogue.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,28 +8,24 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+from msgspec import Struct
 from werkzeug.datastructures import MultiDict
 
-from common import approval
 from common.database.engine import Engine, connect
-from common.domain import orders
-from common.domain.approval import patch_order
-from common.domain.commands import (
-    MAX_KEY_CHARACTERS,
-    MAX_VALUE_CHARACTERS,
-    OrderPatch,
-)
+from common.domain.commands import MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS
 from common.domain.model import (
+    MAX_ID,
     MAX_QUANTITY,
     OPERATOR,
     Actor,
     Change,
+    Item,
+    ItemStatus,
     Snapshot,
 )
 from common.errors import InvalidRequestError
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
-from common.operations import event_log
 from common.store.orders import Target, load
 from common.store.paging import parse_id, parse_status, parse_text, parse_uuid_filter
 
@@ -38,15 +33,24 @@ MAX_REASON = 500
 T = TypeVar("T")
 
 Values = Mapping[str, str]
-Rule = Callable[[Snapshot, Values, Actor], Change | None]
+
+
+class Added(Struct, frozen=True):
+    """An item that an action adds, as the product service has it."""
+
+    item: Item
+    title: str | None
+
+
+Rule = Callable[[Snapshot, Values, Actor, Added | None], Change | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
     """Something an operator can do; `values` names the values that it needs.
 
-    Either `rule` decides on a change of an order, or `run` does something to an event
-    or a dead letter and returns the outcome.
+    `title` is a format with these values. Either `rule` decides on a change of an
+    order, or `run` does something to events or dead letters and returns the outcome.
     """
 
     name: str
@@ -55,6 +59,31 @@ class Action:
     values: tuple[str, ...]
     rule: Rule | None = None
     run: Callable[[Engine, Bus, Values], str] | None = None
+
+
+# What the operator enters; the other values are those of the page before.
+ENTERED = ("variation", "quantity", "key", "value")
+
+
+class _Known(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
+_STATUS_TITLES = {
+    ItemStatus.PROCESSING: "Set item {item} back to Processing",
+    ItemStatus.SHIPPED: "Mark item {item} as shipped",
+    ItemStatus.DELIVERED: "Mark item {item} as delivered",
+    ItemStatus.CANCELLED: "Cancel item {item}",
+}
+
+
+def title(action: Action, values: Values) -> str:
+    """Return what an action does with these values, as its button says it."""
+    text = action.title
+    if action.name == "move-item" and values.get("status", "") in ("1", "2", "3", "4"):
+        text = _STATUS_TITLES[ItemStatus(int(values["status"]))]
+    return text.format_map(_Known(values))
 
 
 def check_reason(text: str) -> str:
@@ -74,22 +103,32 @@ def target(values: Values) -> Target:
 
 
 def decide(
-    action: Action, values: Values, operator_id: UUID, snapshot: Snapshot
+    action: Action,
+    values: Values,
+    operator_id: UUID,
+    snapshot: Snapshot,
+    added: Added | None = None,
 ) -> Change | None:
     """Return what the action changes in the order; raise what its rule raises."""
     assert action.rule is not None
-    return action.rule(snapshot, values, Actor(operator_id, OPERATOR))
+    return action.rule(snapshot, values, Actor(operator_id, OPERATOR), added)
 
 
-def preview(
-    engine: Engine, action: Action, values: Values, operator_id: UUID
-) -> tuple[Snapshot, Change | None]:
-    """Return an order and what the action would change in it; raise what it would."""
+def read_order(engine: Engine, values: Values) -> Snapshot:
+    """Return the order that an action is about; raise what its change would raise."""
     order = target(values)
     with connect(engine) as connection:
         snapshot = load(connection, order)
     order.check(snapshot)
-    return snapshot, decide(action, values, operator_id, snapshot)
+    return snapshot
+
+
+def at_current_version(engine: Engine, values: Values) -> dict[str, str]:
+    """Return the values for the order as it is now; raise NotFoundError."""
+    with connect(engine) as connection:
+        order = Target(order_id=read(values, "order", parse_id))
+        version = load(connection, order).version
+    return {**values, "version": str(version)}
 
 
 def take_values(action: Action, arguments: MultiDict[str, str]) -> dict[str, str]:
@@ -128,22 +167,30 @@ def read_quantity(values: Values) -> int:
 
 
 def _parse_quantity(text: str) -> int:
-    number = parse_id(text)
-    if number > MAX_QUANTITY:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))
+    if not is_number or not 1 <= int(text) <= MAX_QUANTITY:
         raise ValueError(f"must be a whole number from 1 to {MAX_QUANTITY}")
-    return number
+    return int(text)
 
 
-def _parse_key(text: str) -> str:
+def parse_key(text: str) -> str:
+    """Return a key of metadata."""
     if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
         raise ValueError(f"must be 1 to {MAX_KEY_CHARACTERS} characters")
     return parse_text(text)
 
 
-def _parse_value(text: str) -> str:
+def parse_value(text: str) -> str:
+    """Return a value of metadata."""
     if len(text) > MAX_VALUE_CHARACTERS:
         raise ValueError(f"must be at most {MAX_VALUE_CHARACTERS} characters")
     return parse_text(text)
+
+
+def _parse_source(text: str) -> str:
+    if text not in dead_letters.SOURCES:
+        raise ValueError(f"must be {' or '.join(dead_letters.SOURCES)}")
+    return text
 
 
 _PARSERS: Mapping[str, Callable[[str], object]] = {
@@ -152,157 +199,13 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "item": parse_id,
     "status": parse_status,
     "quantity": _parse_quantity,
-    "key": _parse_key,
-    "value": _parse_value,
+    "variation": parse_uuid_filter,
+    "key": parse_key,
+    "value": parse_value,
     "event": parse_uuid_filter,
     "destination": parse_text,
     "letter": parse_id,
-}
-
-
-# Orders
-
-
-def _item(values: Values) -> int:
-    return read(values, "item", parse_id)
-
-
-def _set_status(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    status = read(values, "status", parse_status)
-    return orders.set_status(snapshot, _item(values), status, actor)
-
-
-def _set_quantity(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    return orders.set_quantity(snapshot, _item(values), read_quantity(values), actor)
-
-
-def _remove(snapshot: Snapshot, values: Values, actor: Actor) -> Change:
-    return orders.remove_item(snapshot, _item(values), actor)
-
-
-def _set_metadata(snapshot: Snapshot, values: Values, actor: Actor) -> Change | None:
-    key = read(values, "key", _parse_key)
-    value = read(values, "value", _parse_value)
-    return orders.set_metadata(snapshot, {key: value or None}, actor)
-
-
-def _approve(snapshot: Snapshot, _values: Values, actor: Actor) -> Change | None:
-    return patch_order(snapshot, OrderPatch(is_approved=True), actor)
-
-
-def _delete(snapshot: Snapshot, _values: Values, actor: Actor) -> Change:
-    return orders.delete_order(snapshot, actor)
-
-
-# Events and dead letters
-
-
-def _event(values: Values) -> UUID:
-    return UUID(read(values, "event", parse_uuid_filter))
-
-
-def _resend(engine: Engine, _bus: Bus, values: Values) -> str:
-    order_id = read(values, "order", parse_id)
-    done = event_log.resend(engine, _event(values), order_id, values["destination"])
-    return ", ".join(f"{one.destination}: {one.action}" for one in done)
-
-
-def _confirm(engine: Engine, _bus: Bus, values: Values) -> str:
-    order_id = read(values, "order", parse_id)
-    done = event_log.confirm(engine, _event(values), order_id, values["destination"])
-    return f"{done.destination}: {done.action}"
-
-
-_ALREADY_SETTLED = "another operator was faster"
-
-
-def _replay(engine: Engine, bus: Bus, values: Values) -> str:
-    def take(headers: Mapping[str, str], body: bytes) -> object:
-        return approval.take(engine, headers, body, bus)
-
-    dead_letter_id = read(values, "letter", parse_id)
-    is_replayed = dead_letters.replay(engine, dead_letter_id, take)
-    return "replayed" if is_replayed else _ALREADY_SETTLED
-
-
-def _discard(engine: Engine, _bus: Bus, values: Values) -> str:
-    is_discarded = dead_letters.discard(engine, read(values, "letter", parse_id))
-    return "discarded" if is_discarded else _ALREADY_SETTLED
-
-
-_OF_ITEM = ("order", "version", "item")
-ACTIONS = {
-    action.name: action
-    for action in (
-        Action(
-            name="move-item",
-            title="Change an item's status",
-            warning="Delivered and Cancelled are final: they cannot be undone.",
-            values=(*_OF_ITEM, "status"),
-            rule=_set_status,
-        ),
-        Action(
-            name="set-quantity",
-            title="Change an item's quantity",
-            warning="The price stays. More lowers the stock; less does not raise it.",
-            values=(*_OF_ITEM, "quantity"),
-            rule=_set_quantity,
-        ),
-        Action(
-            name="remove-item",
-            title="Remove an item",
-            warning="It is removed for good; other services see it as Cancelled.",
-            values=_OF_ITEM,
-            rule=_remove,
-        ),
-        Action(
-            name="set-metadata",
-            title="Change metadata",
-            warning="An empty value removes the key.",
-            values=("order", "version", "key", "value"),
-            rule=_set_metadata,
-        ),
-        Action(
-            name="approve",
-            title="Approve the order",
-            warning="An approved order no longer changes. Analytics is notified.",
-            values=("order", "version"),
-            rule=_approve,
-        ),
-        Action(
-            name="delete-order",
-            title="Delete the order",
-            warning="It is deleted for good, with its items; its history stays.",
-            values=("order", "version"),
-            rule=_delete,
-        ),
-        Action(
-            name="resend-event",
-            title="Send an event again",
-            warning="Consumers may count it twice: product lowers its stock again.",
-            values=("order", "event", "destination"),
-            run=_resend,
-        ),
-        Action(
-            name="confirm-event",
-            title="Record a held event as sent",
-            warning="Only if you know that it arrived: it is not sent again.",
-            values=("order", "event", "destination"),
-            run=_confirm,
-        ),
-        Action(
-            name="replay-letter",
-            title="Replay a dead letter",
-            warning="Consumers may see the same event once more.",
-            values=("letter",),
-            run=_replay,
-        ),
-        Action(
-            name="discard-letter",
-            title="Discard a dead letter",
-            warning="It is not sent any more. It stays readable for a while.",
-            values=("letter",),
-            run=_discard,
-        ),
-    )
+    "source": _parse_source,
+    "cause": parse_text,
+    "up_to": parse_id,
 }

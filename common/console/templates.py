@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
@@ -12,11 +12,30 @@ from typing import Any
 import jinja2
 from flask import Response
 
+from common.console import access
 from common.console.access import Operator
+from common.console.actions import ENTERED, Action, Values, title
+from common.console.catalogue import title_of
+from common.console.lists import path_back
 from common.domain.model import ItemStatus
+from common.errors import ServiceError
+from common.operations.lookup.charts import Chart
+from common.operations.lookup.find import Count
+from common.store.paging import MAX_ROWS_SCANNED
 from common.telemetry import logs
 
 HTML = "text/html; charset=utf-8"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:;"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # Not `no-referrer`: browsers would then leave out a form's origin.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class Templates:
@@ -32,7 +51,12 @@ class Templates:
             undefined=jinja2.StrictUndefined,
         )
         self._templates.filters.update(
-            moment=_moment, iso=datetime.isoformat, age=_age, price=_price
+            moment=_moment,
+            iso=datetime.isoformat,
+            age=_age,
+            price=_price,
+            counted=_counted,
+            title_of=title_of,
         )
         self._templates.globals["statuses"] = {each: each.label for each in ItemStatus}
 
@@ -63,12 +87,56 @@ class Templates:
         headers = {"Cache-Control": "no-store"}
         return Response(text, headers=headers, content_type=HTML)
 
-    def draw(
-        self, title: str, labels: Sequence[str], series: Mapping[str, Sequence[int]]
+    def render_form(  # noqa: PLR0913 all that a form shows
+        self,
+        operator: Operator,
+        action: Action,
+        values: Values,
+        *,
+        changes: Sequence[str],
+        error: ServiceError | None,
+        reason: str,
+        cookie: tuple[str, str | None],
     ) -> Response:
+        """Return the form of an action, signed for this browser's cookie.
+
+        Without `changes` it cannot be sent, but what was entered can be corrected.
+        """
+        name, secret = cookie
+        is_new = not access.is_cookie(secret)
+        if is_new or secret is None:
+            secret = access.new_cookie()
+        response = self.render(
+            "confirm",
+            operator,
+            action=action,
+            title=title(action, values),
+            values=values,
+            entered=[each for each in action.values if each in ENTERED],
+            effects=changes,
+            error=error,
+            reason=reason,
+            token=access.sign(access.Form(operator.email, action.name, values), secret),
+            back=path_back(values),
+        )
+        if error is not None:
+            response.status_code = error.status
+        if is_new:
+            response.set_cookie(
+                name,
+                secret,
+                secure=name.startswith("__Host-"),
+                httponly=True,
+                samesite="Strict",
+            )
+        return response
+
+    def draw(self, chart: Chart) -> Response:
         """Return a bar chart as an image, with a bar of each series at each label."""
+        labels, values = zip(*chart.rows, strict=True)
+        series = dict(zip(chart.series, zip(*values, strict=True), strict=True))
         image = self._templates.get_template("chart.svg").render(
-            title=title,
+            title=chart.title,
             labels=labels,
             series=series,
             ticks=_ticks(max(map(max, series.values()))),
@@ -113,4 +181,13 @@ def _age(seconds: int) -> str:
 
 
 def _price(minor: int) -> str:
-    return f"{minor // 100}.{minor % 100:02}"
+    return f"{minor // 100:,}.{minor % 100:02}"
+
+
+def _counted(count: Count) -> str:
+    """Return how many there are; of a long list, among how many that is."""
+    if count.is_whole:
+        return f"{count.number:,}"
+    if count.number >= MAX_ROWS_SCANNED:
+        return f"{count.number:,} or more"
+    return f"{count.number:,} among {MAX_ROWS_SCANNED:,}"

@@ -11,10 +11,11 @@ from uuid import UUID
 from msgspec import Struct
 
 from common.console.access import operator_id
-from common.console.reads import RecordedAction
+from common.console.catalogue import title_of
 from common.domain.events import ANALYTICS
 from common.domain.model import status_label
 from common.messaging.event_rows import EventRow
+from common.operations.lookup.actions import RecordedAction
 from common.store.timeline import Step, Timeline
 
 
@@ -118,7 +119,7 @@ def _action(action: RecordedAction) -> TimelineRow:
     return TimelineRow(
         at=action.at,
         kind="action",
-        title=f"Operator: {action.action}, {action.outcome}",
+        title=f"Operator: {title_of(action)}: {action.outcome}",
         who=action.operator,
         request_id=action.request_id,
         details=action.reason,

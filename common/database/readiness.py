@@ -11,9 +11,9 @@ from common.database.engine import Engine, connect, named, read
 from common.errors import DatabaseUnavailableError
 
 # The oldest schema with everything that this code uses; it runs on every later one.
-NEEDED_REVISION = "0012"
+NEEDED_REVISION = "0014"
 # The newest that this release makes; a later one was made by a later release.
-NEWEST_REVISION = "0013"
+NEWEST_REVISION = "0014"
 
 REVISION = named(
     "readiness.revision", "SELECT coalesce(max(version_num), '') FROM alembic_version"
@@ -70,6 +70,7 @@ _RELAY = _together(
     {
         "order_history": "r",
         "outbox_marks": "raw",
+        "destination_reports": "raw",
         "sent_events": "rd",
         "dead_letters": "rd",
         "idempotency_records": "rd",
@@ -87,6 +88,8 @@ _CONSOLE = _together(
         "order_history": "r",
         "sent_events": "r",
         "dead_letters": "rw",
+        "destination_reports": "r",
+        "deleted_items": "r",
         "operator_actions": "raw",
     },
 )
@@ -134,6 +137,7 @@ SEQUENCES: Mapping[str, Mapping[str, str]] = {
     "create_order_from_cart": _NEW_IDS,
     "orders_crud": _NEW_IDS,
     "outbox_relay": {"outbox_id_seq": "USAGE"},
+    "ops_console": {"order_items_id_seq": "USAGE"},  # of an item that is added
     # After a restore it moves each of them.
     "orderctl": {
         f"{table}_id_seq": "USAGE, UPDATE"

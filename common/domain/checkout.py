@@ -128,7 +128,9 @@ def check_line(  # noqa: PLR0911 a return for each check, in the contract's orde
     available = max(0, min(variation.amount, MAX_QUANTITY) - taken)
     if available < quantity:
         return Problem("insufficient_stock", title, available)
-    return Line(variation.id, quantity, variation.product_id, product.shop_id, price)
+    return Line(
+        variation.id, quantity, variation.product_id, product.shop_id, price, title
+    )
 
 
 def preview(

@@ -108,6 +108,7 @@ class Line(Struct, frozen=True):
     product_id: UUID | None
     shop_id: UUID | None
     price: int
+    title: str | None = None
 
 
 class Hold(Struct, frozen=True):
@@ -185,6 +186,7 @@ class Change:
     `order` is the order after the change. `version` is the one before it, 0 for a new
     order. Entries of `history` and their events are recorded in this order. `holds` are
     taken from stock, as it was known at `stock_read_at` or, if that is None, at `at`.
+    `titles` are those of the products of added items, by the item's id.
     """
 
     order: Order
@@ -199,6 +201,7 @@ class Change:
     actor: Actor
     cart_id: int | None = None
     holds: list[Hold] = dataclasses.field(default_factory=list)
+    titles: dict[int, str] = dataclasses.field(default_factory=dict)
     stock_read_at: str | None = None
 
     @property

@@ -69,6 +69,9 @@ def new_order(  # noqa: PLR0913 all that there is to know of an order
         added=order.items,
         actor=Actor(user_id),
         cart_id=cart_id,
+        titles=_titles(
+            (item.id, line.title) for item, line in zip(order.items, lines, strict=True)
+        ),
     )
     taken = [(item, item.quantity) for item in order.items]
     change.history = [
@@ -92,6 +95,13 @@ def new_item(order_id: int, item_id: int, line: Line) -> Item:
     )
 
 
+_MAX_TITLE = 200  # a title may be far longer than what anybody reads
+
+
+def _titles(added: Iterable[tuple[int, str | None]]) -> dict[int, str]:
+    return {item_id: title[:_MAX_TITLE] for item_id, title in added if title}
+
+
 def check_not_approved(snapshot: Snapshot) -> None:
     """Raise OrderApprovedError if the order is approved, and so no longer changes."""
     if snapshot.order.is_approved:
@@ -107,12 +117,15 @@ def check_size(items: int) -> None:
         )
 
 
-def add_item(snapshot: Snapshot, item: Item, actor: Actor, stock: Stock) -> Change:
+def add_item(
+    snapshot: Snapshot, item: Item, actor: Actor, stock: Stock, title: str | None = None
+) -> Change:
     """Add an item to an order that is not approved, and announce it to its shop."""
     check_not_approved(snapshot)
     check_size(len(snapshot.order.items) + 1)
     change = _change(snapshot, [*snapshot.order.items, item], actor)
     change.added = [item]
+    change.titles = _titles([(item.id, title)])
     taken = take(change, [(item, item.quantity)], stock)
     change.history = [
         _added(change.order, item),

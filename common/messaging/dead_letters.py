@@ -1,9 +1,11 @@
-"""Dead letters: keep messages that can never succeed, list, replay and discard them.
+"""Dead letters: keep messages that can never succeed, replay and discard them.
 
 Bodies are kept as bytes, because a broken one need not be text.
 """
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -55,7 +57,12 @@ def keep(connection: Connection, dead_letter: DeadLetter) -> None:
         "event_type": dead_letter.event_type and _storable(dead_letter.event_type),
     }
     connection.execute(_INSERT, parameters)
-    fields = {"source": dead_letter.source, "reason": dead_letter.reason}
+    fields = {
+        "source": dead_letter.source,
+        "reason": dead_letter.reason,
+        "event_id": dead_letter.event_id,
+        "event_type": dead_letter.event_type,
+    }
     log.error("a message became a dead letter", extra={"fields": fields})
 
 
@@ -84,41 +91,14 @@ class Kept(Struct, frozen=True):
     body: bytes | None = None
 
 
-_COLUMNS = """id, source, reason, destination, order_id, event_id, event_type,
+COLUMNS = """id, source, reason, destination, order_id, event_id, event_type,
   created_at, settled_as, settled_at"""
-# Two statements, so that the first can use the partial index of open ones.
-_OPEN, _ALL = (
-    named(
-        f"dead_letters.{name}",
-        f"""
-SELECT {_COLUMNS} FROM dead_letters
-WHERE {condition} AND id > CAST(:after AS bigint)
-  AND (CAST(:source AS text) IS NULL OR source = CAST(:source AS text))
-ORDER BY id LIMIT CAST(:limit AS int)
-""",  # noqa: S608 fragments of our own
-    )
-    for name, condition in (("open", "settled_as IS NULL"), ("all", "true"))
-)
 _ONE = named(
     "dead_letters.one",
     f"""
-SELECT {_COLUMNS}, headers, body FROM dead_letters WHERE id = CAST(:id AS bigint)
+SELECT {COLUMNS}, headers, body FROM dead_letters WHERE id = CAST(:id AS bigint)
 """,  # noqa: S608 fragments of our own
 )
-
-
-def read_many(
-    connection: Connection,
-    *,
-    limit: int,
-    source: str | None = None,
-    with_settled: bool = False,
-    after: int = 0,
-) -> list[Kept]:
-    """Return dead letters by id, starting after `after`, without headers and bodies."""
-    parameters = {"limit": limit, "source": source, "after": after}
-    rows = connection.execute(_ALL if with_settled else _OPEN, parameters)
-    return [Kept(*row) for row in rows]
 
 
 def read(connection: Connection, dead_letter_id: int) -> Kept:
@@ -233,15 +213,32 @@ def _is_event(dead_letter: Kept) -> bool:
     return False
 
 
-def open_ids(
-    engine: Engine, *, source: str | None = None, batch: int = 1000
-) -> Sequence[int]:
-    """Return the ids of all open dead letters, oldest first."""
-    ids: list[int] = []
-    while True:
-        with connect(engine) as connection:
-            after = ids[-1] if ids else 0
-            rows = read_many(connection, limit=batch, source=source, after=after)
-        ids += [row.id for row in rows]
-        if len(rows) < batch:
-            return ids
+class Settled(Struct, frozen=True):
+    """The dead letters that were settled, why others were not, and how many are left.
+
+    Of those that are left none was tried, because the time was over.
+    """
+
+    done: list[int]
+    failed: dict[int, str]
+    left: int
+
+
+def settle_each(
+    ids: Sequence[int], settle: Callable[[int], bool], seconds: float = math.inf
+) -> Settled:
+    """Replay or discard each; one that cannot be does not stop the others."""
+    done: list[int] = []
+    failed: dict[int, str] = {}
+    deadline = time.monotonic() + seconds
+    for id_ in dict.fromkeys(ids):
+        if time.monotonic() > deadline:
+            break
+        try:
+            if settle(id_):
+                done.append(id_)
+            else:
+                failed[id_] = f"Another operator was faster with dead letter {id_}."
+        except (ConflictError, NotFoundError) as error:
+            failed[id_] = error.detail
+    return Settled(done, failed, len(set(ids)) - len(done) - len(failed))

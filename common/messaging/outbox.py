@@ -213,7 +213,8 @@ released AS (
       sending_since = NULL,
       doubts = o.doubts + CASE WHEN d.is_doubtful THEN 1 ELSE 0 END,
       held_since = CASE WHEN d.is_held THEN now() END,
-      last_error = coalesce(d.reason, o.last_error)
+      last_error = coalesce(d.reason, o.last_error),
+      failed_at = CASE WHEN d.reason IS NULL THEN o.failed_at ELSE now() END
   FROM valid d
   WHERE o.id = ANY(ARRAY(SELECT id FROM valid WHERE NOT is_dead)) AND o.id = d.id
   RETURNING o.available_at

@@ -4,20 +4,19 @@ If the write has already claimed its events, publishing takes a single statement
 records the results.
 """
 
-import contextvars
 import random
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from concurrent.futures import Future, wait
 
 from common.database.engine import Engine, connect
 from common.domain import events
 from common.errors import ServiceError
 from common.messaging import deliveries, outbox
-from common.messaging.destination import Destination
+from common.messaging.destination import Destination, Reports, in_parallel
 from common.messaging.marks import Marks
 from common.messaging.outbox import MAX_BACKOFF_SECONDS, Claimed, RetryDecision
 from common.messaging.pending import PendingEvents
@@ -25,7 +24,6 @@ from common.publishing.publisher import THROUGH, Message, Outcome, Publisher, Re
 from common.telemetry import logs
 
 log = logs.get("relay")
-T = TypeVar("T")
 
 # Claimed events are started within 15 seconds. Analytics then has a minute to respond,
 # and results are recorded within 10 seconds more: all before the claim runs out.
@@ -53,6 +51,7 @@ class Relay:
         self._engine = engine
         self._hold = hold_doubtful_order_created
         self._marks = Marks()
+        self._reports = Reports()
         self._destinations = {
             name: Destination(name, publisher) for name, publisher in publishers.items()
         }
@@ -110,9 +109,7 @@ class Relay:
             return self._publish(destination, messages, timeout)
 
         due = {message.destination for message in claimed}
-        results, slow = _in_parallel(
-            publish, [d for d in destinations if d.name in due]
-        )
+        results, slow = in_parallel(publish, [d for d in destinations if d.name in due])
         outcomes = [outcome for batch in results for outcome in batch]
         if slow is not None:
             wait([slow], max(0.0, deadline - time.monotonic()))
@@ -161,9 +158,11 @@ class Relay:
         timeout: float = SWEEP_TIMEOUT_SECONDS,
         analytics_timeout: float = ANALYTICS_TIMEOUT_SECONDS,
         should_stop: Callable[[], bool] = lambda: False,
+        served_by: str | None = None,
     ) -> dict[str, int]:
         """Send due events until none is left, `seconds` have passed, or `should_stop`.
 
+        With `served_by`, the name of a process, the pass is reported to operators.
         Destinations are swept in parallel, each at its own pace. Batches in progress
         are finished, which takes `timeout` seconds at most. Wait `analytics_timeout`
         seconds for analytics, which then goes on in the background. Return the number
@@ -177,6 +176,7 @@ class Relay:
 
         def sweep(destination: Destination) -> Counter[str]:
             counts: Counter[str] = Counter()
+            self._report(served_by, destination)  # a call of analytics may take long
             try:
                 while time.monotonic() < deadline and not should_stop():
                     longest = min(timeout, max(1.0, deadline - time.monotonic()))
@@ -195,15 +195,21 @@ class Relay:
                 busy.discard(destination.name)
                 if not busy:
                     all_idle.set()
+            self._report(served_by, destination)
             return counts
 
-        counts, slow = _in_parallel(sweep, list(self._destinations.values()))
+        counts, slow = in_parallel(sweep, list(self._destinations.values()))
         if slow is not None:
             if wait([slow], analytics_timeout).done:
                 counts.append(slow.result())
             else:
                 slow.add_done_callback(_log_failure)
         return dict(sum(counts, Counter()))
+
+    def _report(self, served_by: str | None, destination: Destination) -> None:
+        if served_by is not None:
+            where = f"{served_by} on {socket.gethostname()}"
+            self._reports.write(self._engine, where, destination)
 
     def _sweep_once(self, destination: Destination, timeout: float) -> list[Outcome]:
         """Send a batch to one destination; return no outcomes if nothing is due."""
@@ -274,26 +280,6 @@ def _hold_back(
     return held_outcomes
 
 
-def _in_parallel(
-    call: Callable[[Destination], T], destinations: Sequence[Destination]
-) -> "tuple[list[T], Future[T] | None]":
-    """Call for all at once, so that one that does not respond delays no other.
-
-    Wait for all but analytics; return their results, and the future of analytics.
-    """
-    names = [destination.name for destination in destinations]
-    if len(names) < 2 and events.ANALYTICS not in names:  # noqa: PLR2004 a single one
-        return [call(destination) for destination in destinations], None
-    pool = ThreadPoolExecutor(len(names), "relay")
-    running = {
-        destination.name: pool.submit(contextvars.copy_context().run, call, destination)
-        for destination in destinations
-    }
-    pool.shutdown(wait=False)
-    slow = running.pop(events.ANALYTICS, None)
-    return [each.result() for each in running.values()], slow
-
-
 def _log_failure(late: "Future[Counter[str]]") -> None:
     if error := late.exception():
         log.warning("the sweep for analytics did not finish: %s", error)
@@ -314,8 +300,13 @@ def decide_retry(message: Message, outcome: Outcome) -> RetryDecision:
     result = outcome.result
     is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
     is_dead = is_exhausted or result is Result.UNROUTABLE
-    if is_exhausted:
-        fields = {"event_id": message.event_id, "order_id": message.order_id}
+    if is_dead:
+        fields = {
+            "event_id": message.event_id,
+            "event_type": message.type,
+            "order_id": message.order_id,
+            "reason": outcome.reason,
+        }
         log.error("an event became a dead letter", extra={"fields": fields})
     return RetryDecision(
         id=message.id,

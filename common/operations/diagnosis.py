@@ -3,10 +3,10 @@
 Anything younger than the grace period counts as in progress.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from msgspec import Raw, Struct, json, structs
+from msgspec import Raw, Struct, json
 
 from common import approval
 from common.database import snapshots
@@ -14,14 +14,16 @@ from common.database.engine import Connection, Engine, connect, named
 from common.database.snapshots import Snapshot
 from common.domain.events import ANALYTICS
 from common.errors import BusyError
-from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED, waiting
+from common.messaging.destination import read_reports
+from common.messaging.event_rows import CLAIMABLE, DESTINATIONS, DUE, POSTPONED
 from common.messaging.marks import AHEAD
 from common.messaging.relay import Relay
+from common.operations.lookup import destinations
+from common.operations.lookup.destinations import MAX_COUNTED, Backlog, Cause, Finding
 
 GRACE_SECONDS = 120
 STUCK_ATTEMPTS = 3
 MAX_LISTED = 20  # of each kind
-MAX_COUNTED = 100_000
 _SAMPLE = 10_000  # rows of a destination that are looked at one by one
 
 
@@ -59,19 +61,6 @@ class Unapproved(Struct, frozen=True):
     seconds: int
 
 
-class Backlog(Struct, frozen=True):
-    """The pending events of one destination, counted to 100,000.
-
-    `since` is when the oldest was recorded. `is_served`: this process sends to it.
-    """
-
-    destination: str
-    pending: int
-    since: datetime
-    seconds: int
-    is_served: bool = False
-
-
 class OverdueHold(Struct, frozen=True):
     """Stock held for an order, `since` its event was confirmed, and not lowered yet."""
 
@@ -84,7 +73,7 @@ class OverdueHold(Struct, frozen=True):
 
 
 class Diagnosis(Struct, kw_only=True):
-    """The oldest of each kind of problem, and a sentence on each kind in `findings`.
+    """The oldest of each kind of problem, and what is found of each kind.
 
     `stuck`: events whose attempts failed, and which block their orders. `leased`:
     events with an attempt that never recorded its result. `ahead`: recorded,
@@ -102,8 +91,9 @@ class Diagnosis(Struct, kw_only=True):
     unapproved: list[Unapproved]
     overdue_holds: list[OverdueHold]
     backlog: list[Backlog]
+    causes: list[Cause]
     snapshots: list[Snapshot] = []
-    findings: list[str] = []
+    findings: list[Finding] = []
 
 
 _AGE = """'since', {since},
@@ -132,7 +122,8 @@ _EVENTS = named(
 WITH {DESTINATIONS},
 sample AS MATERIALIZED (
   SELECT id, order_id, event_id, event_type, destination, created_at, available_at,
-    attempts, doubts, is_resend, last_error AS reason, sending_since, held_since
+    attempts, doubts, is_resend, last_error AS reason, failed_at, sending_since,
+    held_since
   FROM outbox WHERE id = ANY(ARRAY(
     SELECT e.id FROM destinations d CROSS JOIN LATERAL (
       (SELECT x.id {_DUE} ORDER BY x.available_at, x.id LIMIT {_SAMPLE})
@@ -154,6 +145,7 @@ SELECT CAST(json_build_object(
   'held', {_listing("heads", "e.held_since", "e.held_since IS NOT NULL")},
   'leased', {_listing("sample", "e.sending_since", _LEASE_EXPIRED)},
   'ahead', {_listing("sample", "e.created_at", AHEAD.format("e"))},
+  'causes', {destinations.CAUSES},
   'analytics', {
         _listing(
             "sample",
@@ -190,24 +182,13 @@ SELECT CAST(json_build_object(
      WHERE settled_as IS NULL LIMIT {MAX_COUNTED}) AS counted),
   'unapproved', {_listing("unapproved", "e.since", f"e.since < {_GRACE_BEGAN}")},
   'overdue_holds', {_listing("holds", "e.confirmed_at")},
-  'backlog', (SELECT coalesce(json_agg(json_build_object('destination', d.name,
-     'pending', o.pending, {_AGE.format(since="o.created_at")}) ORDER BY d.name), '[]')
-   FROM destinations d CROSS JOIN LATERAL (
-     -- A resend keeps the event's first time, which says nothing about its wait.
-     SELECT least(count(*), {MAX_COUNTED}) AS pending,
-       coalesce(min(created_at) FILTER (WHERE NOT is_resend), now()) AS created_at
-     FROM ({waiting("x.created_at, x.is_resend", MAX_COUNTED, _SINCE)}) x) o
-   WHERE o.pending > 0)) AS text)
+  'backlog', {destinations.backlog(_AGE, _SINCE)}) AS text)
 """,  # noqa: S608 fragments of our own
 )
 
 
-def examine(
-    connection: Connection,
-    served: Collection[str],
-    grace_seconds: int = GRACE_SECONDS,
-) -> Diagnosis:
-    """Return what is wrong; `served` are the destinations this process sends to."""
+def examine(connection: Connection, grace_seconds: int = GRACE_SECONDS) -> Diagnosis:
+    """Return what is wrong."""
     held = snapshots.read(connection, grace_seconds)
     parameters = {"grace_seconds": grace_seconds, "is_whole": not held}
     try:
@@ -216,10 +197,9 @@ def examine(
         texts = _texts(connection, parameters | {"is_whole": False})
     members = [json.decode(text, type=dict[str, Raw]) for text in texts]
     diagnosis = json.decode(json.encode(members[0] | members[1]), type=Diagnosis)
-    diagnosis.backlog = [
-        structs.replace(backlog, is_served=backlog.destination in served)
-        for backlog in diagnosis.backlog
-    ]
+    diagnosis.backlog = destinations.join(
+        diagnosis.backlog, diagnosis.causes, read_reports(connection)
+    )
     diagnosis.snapshots = held[:MAX_LISTED]
     diagnosis.findings = _findings(diagnosis, grace_seconds)
     return diagnosis
@@ -229,8 +209,9 @@ def _texts(connection: Connection, parameters: dict[str, int]) -> list[str]:
     return [connection.execute(s, parameters).scalar_one() for s in (_EVENTS, _REST)]
 
 
-def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
-    """Return a sentence for each kind of problem, with what to do about it."""
+def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[Finding]:
+    """Return what is wrong: with destinations first, as other problems follow."""
+    findings = destinations.findings(diagnosis.backlog, grace_seconds)
     kinds: list[tuple[Sequence[Struct], str, str]] = [
         (diagnosis.stuck, "failing events that block their orders", "events show"),
         (diagnosis.held, "held events", "events confirm, or events resend"),
@@ -252,33 +233,21 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[str]:
             "does it consume order.created, and has the relay PRODUCT_SERVICE?",
         ),
     ]
-    findings = [
-        f"{what}: {_count(len(listed))}; {remedy}"
+    findings += [
+        Finding(f"{what}: {_count(len(listed))}", remedy)
         for listed, what, remedy in kinds
         if listed
     ]
     if diagnosis.open_dead_letters:
         number = _count(diagnosis.open_dead_letters, MAX_COUNTED)
-        findings.append(f"open dead letters: {number}; dead-letters list")
-    for backlog in diagnosis.backlog:
-        if not backlog.is_served:
-            is_analytics = backlog.destination == ANALYTICS
-            setting = "ANALYTIC_SERVICE" if is_analytics else "EVENT_BUS"
-            findings.append(
-                f"events for {backlog.destination}, which is not configured here:"
-                f" {_count(backlog.pending, MAX_COUNTED)}; {setting}"
-            )
-        elif backlog.seconds > grace_seconds:
-            findings.append(
-                f"the oldest event for {backlog.destination} has been pending for"
-                f" {backlog.seconds} seconds; is the relay running?"
-            )
+        findings.append(Finding(f"open dead letters: {number}", "dead-letters list"))
     for oldest in diagnosis.snapshots[:1]:
         age = f"{oldest.seconds} seconds" if oldest.seconds is not None else "long"
-        findings.append(
+        text = (
             f"a snapshot has been held for {age} by {oldest.owner}, and dead rows stay"
-            f" until it ends; {oldest.remedy}, or wait"
+            " until it ends"
         )
+        findings.append(Finding(text, f"{oldest.remedy}, or wait"))
     return findings
 
 

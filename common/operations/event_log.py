@@ -1,7 +1,7 @@
-"""Find events for an operator, send one again, or confirm one that is held.
+"""Read an event, send it again, or confirm one that is held.
 
-No index holds event ids, because every write would pay for it: without an order id, an
-event is searched for in short steps from the newest to the oldest.
+The history has the order of each event id. An event that it does not know is searched
+for in short steps, from the newest to the oldest.
 """
 
 from collections.abc import Iterable
@@ -12,85 +12,12 @@ from msgspec import Struct, json
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
 from common.messaging.event_rows import (
-    AVAILABLE_AT,
     ROW,
     EventRow,
     confirmed_holds,
     found,
 )
 from common.messaging.outbox import ARCHIVE, NOTIFY
-
-NEWEST = 100_000  # sent events that a list without an order looks at
-
-_PENDING = f"""to_jsonb(e) - 'body' || jsonb_build_object('reason', e.last_error,
-  'place', CASE WHEN e.held_since IS NULL THEN 'pending' ELSE 'held' END,
-  {AVAILABLE_AT.format("e")})"""
-_SENT = "to_jsonb(e) - 'body' || jsonb_build_object('place', 'sent')"
-
-_FILTERS = """
-  (CAST(:type AS text) IS NULL OR e.event_type = CAST(:type AS text))
-  AND (CAST(:destination AS text) IS NULL
-    OR e.destination = CAST(:destination AS text))"""
-_LIST = """
-SELECT CAST(coalesce(json_agg(row ORDER BY at {direction}), '[]') AS text) FROM (
-  {source} {condition}
-  ORDER BY e.id {direction} LIMIT CAST(:limit AS int)) AS page(row, at)
-"""
-_HELD = " AND e.held_since IS NOT NULL"
-_SOURCES = {
-    "pending": f"SELECT {_PENDING}, e.id FROM outbox e WHERE",  # noqa: S608 fragments of our own
-    "pending_of_order": f"""SELECT {_PENDING}, e.id FROM (
-        SELECT * FROM outbox WHERE order_id = CAST(:order_id AS bigint) OFFSET 0) e
-      WHERE""",  # noqa: S608 fragments of our own
-    "sent": f"""SELECT {_SENT}, e.id FROM (
-      SELECT * FROM sent_events ORDER BY id DESC LIMIT {NEWEST}) e WHERE""",  # noqa: S608 fragments of our own
-    "sent_of_order": f"""SELECT {_SENT}, e.id FROM sent_events e
-      WHERE e.order_id = CAST(:order_id AS bigint) AND""",  # noqa: S608 fragments of our own
-}
-_LISTS = {
-    (name, only_held): named(
-        f"backlog.{name}",
-        _LIST.format(
-            source=source,
-            condition=_FILTERS + (_HELD if only_held else ""),
-            direction="DESC" if name.startswith("sent") else "",
-        ),
-    )
-    for name, source in _SOURCES.items()
-    for only_held in (False, True)
-    if not (only_held and name.startswith("sent"))
-}
-
-
-class Query(Struct, frozen=True, kw_only=True):
-    """Which events to list; `place`: 'pending' (including held), 'held' or 'sent'."""
-
-    limit: int
-    place: str = "pending"
-    order_id: int | None = None
-    destination: str | None = None
-    event_type: str | None = None
-
-
-def read_many(connection: Connection, query: Query) -> list[EventRow]:
-    """Return the events that `query` asks for.
-
-    Pending ones come oldest first. Sent ones come newest first and, unless an order is
-    named, from among the newest 100,000.
-    """
-    name = "sent" if query.place == "sent" else "pending"
-    parameters: dict[str, object] = {
-        "limit": query.limit,
-        "destination": query.destination,
-        "type": query.event_type,
-    }
-    if query.order_id is not None:
-        name += "_of_order"
-        parameters["order_id"] = query.order_id
-    statement = _LISTS[name, query.place == "held"]
-    text = connection.execute(statement, parameters).scalar_one()
-    return json.decode(text, type=list[EventRow])
-
 
 _EVENT = named(
     "backlog.event",
@@ -111,6 +38,12 @@ def read(connection: Connection, event_id: UUID, order_id: int) -> list[EventRow
     return rows
 
 
+_ORDER = named(
+    "backlog.order_of_event",
+    """
+SELECT order_id FROM order_history WHERE event_id = CAST(:event_id AS uuid) LIMIT 1
+""",
+)
 STEP = 50_000  # rows searched by one statement
 # The lowest id of the rows searched, and the event's order if it is among them.
 _SLICE = """
@@ -134,7 +67,11 @@ _SLICES = [
 
 
 def find_order(engine: Engine, event_id: UUID) -> int:
-    """Return the order that an event is about, by searching; raise NotFoundError."""
+    """Return the order that an event is about; raise NotFoundError."""
+    with connect(engine) as connection:
+        known = connection.execute(_ORDER, {"event_id": str(event_id)})
+        if (order_id := known.scalar_one_or_none()) is not None:
+            return int(order_id)
     for statement in _SLICES:
         before: int | None = 2**63 - 1
         while before is not None:
@@ -226,6 +163,34 @@ def _resend(connection: Connection, rows: list[EventRow]) -> str:
             connection.execute(_COPY_TO_OUTBOX, {"id": row.id})
             return "resent"
     raise ConflictError(f"For {rows[0].destination} it was discarded as a dead letter.")
+
+
+DUE_BATCH = 5000
+_DUE_NOW = named(
+    "backlog.due_now",
+    f"""
+UPDATE outbox SET available_at = now() WHERE id = ANY(ARRAY(
+  SELECT id FROM outbox
+  WHERE destination = CAST(:destination AS text) AND held_since IS NULL
+    AND available_at > now() AND sending_since IS NULL
+  ORDER BY available_at, id LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED))
+""",  # noqa: S608 fragments of our own
+)
+
+
+def make_due(engine: Engine, destination: str) -> int:
+    """Have all that waits for its next attempt at a destination tried now.
+
+    Return how many events that were. Held ones stay held.
+    """
+    total, changed = 0, DUE_BATCH
+    with connect(engine) as connection:
+        while changed == DUE_BATCH:
+            given = {"destination": destination}
+            changed = connection.execute(_DUE_NOW, given).rowcount
+            total += changed
+        connection.execute(NOTIFY)
+    return total
 
 
 # One attempt fewer is in doubt.

@@ -82,6 +82,15 @@ def next_query(query: ListQuery, after: int) -> str:
     """
     limit = {} if query.limit == DEFAULT_LIMIT else {"limit": query.limit}
     parameters = limit | query.filters | {"cursor": _encode_cursor(after)}
+    return _query_string(parameters)
+
+
+def filters_query(query: ListQuery) -> str:
+    """Return the query string of the filters alone."""
+    return _query_string(query.filters)
+
+
+def _query_string(parameters: Mapping[str, Any]) -> str:
     return urlencode({name: _text(value) for name, value in parameters.items()})
 
 

@@ -32,7 +32,7 @@ change AS MATERIALIZED (
     order_id bigint, version bigint, user_id uuid, at timestamptz,
     is_complete boolean, is_approved boolean, metadata jsonb, actor uuid,
     actor_kind text, request_id text, traceparent text, cart_id bigint, holds jsonb,
-    released bigint[], changed jsonb,
+    released bigint[], changed jsonb, titles jsonb,
     added jsonb, removed bigint[], history jsonb, events jsonb, records jsonb)
 )"""
 _TARGET = f"""
@@ -42,9 +42,9 @@ target AS MATERIALIZED (
 _ADDED = """
 added AS (
   INSERT INTO order_items (id, order_id, user_id, status, quantity,
-    product_variation, product_id, shop_id, price)
+    product_variation, product_id, shop_id, price, title)
   SELECT a.id, t.id, d.user_id, a.status, a.quantity, a.product_variation,
-    a.product_id, a.shop_id, a.price
+    a.product_id, a.shop_id, a.price, d.titles ->> CAST(a.id AS text)
   FROM target t, change d, jsonb_to_recordset(d.added) AS a(
     id bigint, status smallint, quantity int, product_variation uuid,
     product_id uuid, shop_id uuid, price bigint)
@@ -233,6 +233,7 @@ def _document(
         "released": holds.released(change),
         "changed": change.changed,
         "added": change.added,
+        "titles": change.titles,
         "removed": change.removed,
         "history": [
             _history_row(position, entry, bus)

@@ -92,14 +92,17 @@ def set_order_id(order_id: int) -> None:
 
 def set_user_id(user_id: object) -> None:
     """Add the caller's id to every further line of this request, as settings allow."""
-    kind = _options.user_ids
-    if kind == "none" or not (context := _current.get()):
-        return
+    if _options.user_ids != "none" and (context := _current.get()):
+        context.user = name_of_user(user_id)
+
+
+def name_of_user(user_id: object) -> str | None:
+    """Return what log lines call a user, None if they do not name any."""
     name = str(user_id)
-    if kind == "hashed":
+    if _options.user_ids == "hashed":
         key = (_options.user_id_key or "").encode()
-        name = hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32]
-    context.user = name
+        return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32]
+    return name if _options.user_ids == "plain" else None
 
 
 @contextmanager

@@ -3,44 +3,58 @@
 An action takes two requests: a page that shows what will happen, and its form.
 """
 
+import itertools
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
 from uuid import UUID
 
 import functions_framework
 from flask import Request, Response, request
-from werkzeug.datastructures import MultiDict
 
 from common import startup, wiring
-from common.console import access, audit, effects, pages, reads
+from common.config.settings import Console
+from common.console import (
+    access,
+    audit,
+    catalogue,
+    effects,
+    lists,
+    order_page,
+)
 from common.console.access import Form, Operator
-from common.console.actions import ACTIONS, Action, check_reason, preview, take_values
+from common.console.actions import (
+    ENTERED,
+    Action,
+    Values,
+    at_current_version,
+    check_reason,
+    take_values,
+)
 from common.console.audit import SentForm
-from common.console.templates import Templates
+from common.console.templates import HEADERS, Templates
 from common.console.timeline import entries
 from common.database.engine import connect
-from common.domain.events import ANALYTICS
-from common.domain.orders import TRANSITIONS
-from common.errors import ForbiddenError, NotFoundError
+from common.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionFailedError,
+    ServiceError,
+)
 from common.messaging import dead_letters
 from common.messaging.pending import Bus
 from common.operations import diagnosis, event_log
+from common.operations.lookup import actions as action_log
+from common.operations.lookup import charts, letters, search, takeaway
 from common.store import orders, paging, timeline
 from common.web.app import create_app, respond
 from common.web.problems import PROBLEM_JSON
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:;"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    # Not `no-referrer`: browsers would then leave out a form's origin.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+REFRESH_SECONDS = 30
+LISTED = f"any({', '.join(lists.LISTS)})"  # in a path
 
 wiring.start("DATABASE", "EVENT_BUS", "OPS_IDENTITY", "PRODUCT_SERVICE")
 app = create_app("ops_console", wiring.CHECKS, headers=HEADERS)
@@ -74,58 +88,92 @@ def style() -> Response:
 
 @app.get("/ops")
 def home() -> Response:
-    """Show what needs attention, the backlog, and charts."""
+    """Show what needs attention, each destination, and charts; refresh unless told."""
     operator = _operator()
-    served = {*startup.settings().bus, ANALYTICS}
+    is_refreshed = request.args.get("refresh") != "off"
     with connect(wiring.engine()) as connection:
-        diagnosed = diagnosis.examine(connection, served)
-    return templates.render(
+        diagnosed = diagnosis.examine(connection)
+    response = templates.render(
         "home",
         operator,
         here="",
         diagnosis=diagnosed,
-        # Without the commands of `orderctl`, which follow a semicolon.
-        findings=[line.partition(";")[0] for line in diagnosed.findings],
         max_listed=diagnosis.MAX_LISTED,
+        charts=charts.TITLES,
+        refresh_seconds=REFRESH_SECONDS if is_refreshed else None,
+        now=datetime.now(UTC),
     )
+    if is_refreshed:
+        response.headers["Refresh"] = str(REFRESH_SECONDS)
+    return response
+
+
+@app.get("/ops/search")
+def find_anything() -> Response:
+    """Find what a number, a UUID or a text names; redirect to a single hit."""
+    operator = _operator()
+    text = request.args.get("q", "").strip()
+    with connect(wiring.engine()) as connection:
+        hits = search.search(connection, text)
+    if len(hits) == 1:
+        return _see_other(f"/ops/{hits[0].path}")
+    return templates.render("search", operator, here="search/", text=text, hits=hits)
 
 
 @app.get("/ops/charts/<name>.svg")
 def draw_chart(name: str) -> Response:
     """Return a chart as an image."""
     _operator()
-    chart = _chart(name)
-    labels, *series = zip(*chart.rows, strict=True)
-    named = zip(("orders", "approvals", "dead letters"), series, strict=True)
-    return templates.draw(chart.title, labels, dict(named))
+    return templates.draw(charts.chart(wiring.engine(), name))
 
 
 @app.get("/ops/charts/<name>")
 def show_chart(name: str) -> Response:
     """Show a chart with its numbers."""
-    return templates.render("chart", _operator(), chart=_chart(name))
-
-
-@app.get("/ops/orders")
-def find_orders() -> Response:
-    """Find orders; redirect to an order whose id is entered."""
-    operator, arguments = _operator(), pages.filled(request.args)
-    if "id" in arguments:
-        query = paging.parse_query(arguments, {"id": paging.parse_id})
-        return _see_other(f"/ops/orders/{query.filters['id']}/")
-    query = paging.parse_query(arguments, pages.ORDER_FILTERS)
-    with connect(wiring.engine()) as connection:
-        page = reads.find(
-            connection, query.filters, limit=query.limit, after=query.after
-        )
     return templates.render(
-        "orders",
-        operator,
-        here="orders/",
-        page=page,
-        fields={n: arguments.get(n, "") for n in ("id", *pages.ORDER_FILTERS)},
-        older=page.next_after and paging.next_query(query, page.next_after),
+        "chart", _operator(), chart=charts.chart(wiring.engine(), name)
     )
+
+
+@app.get(f"/ops/<{LISTED}:name>")
+def show_list(name: str) -> Response:
+    """Show a page of a list: orders, events, dead letters, or what operators did."""
+    operator, listing = _operator(), lists.LISTS[name]
+    query = listing.query(request.args)
+    with connect(wiring.engine()) as connection:
+        page = listing.read(connection, query)
+        counted = listing.count(connection, query)
+        groups = letters.groups(connection) if name == "letters" else []
+    return templates.render(
+        name,
+        operator,
+        here=f"{name}/",
+        page=page,
+        counted=counted,
+        groups=groups,
+        fields=listing.fields(request.args),
+        chosen=paging.filters_query(query),
+        next_page=page.next_after and paging.next_query(query, page.next_after),
+    )
+
+
+@app.get(f"/ops/<{LISTED}:name>.<any({', '.join(takeaway.FORMATS)}):form>")
+def take_away(name: str, form: str) -> Response:
+    """Return a whole list as CSV or as lines of JSON; `resume` is the last id seen."""
+    _operator()
+    arguments = lists.filled(request.args)
+    query = lists.LISTS[name].query(arguments)
+    resume = paging.parse_parameters(arguments, {"resume": paging.parse_id})
+    text = takeaway.stream(
+        wiring.engine(), lists.LISTS[name].take_away(query), form, **resume
+    )
+    first = next(text)  # which may fail, while there is a status to say so
+    kind = "text/csv" if form == "csv" else "application/x-ndjson"
+    response = Response(itertools.chain([first], text), mimetype=kind)
+    file = f'attachment; filename="{name}.{form}"'
+    response.headers["Content-Disposition"] = file
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @app.get("/ops/orders/<id:order_id>")
@@ -133,12 +181,13 @@ def show_order(order_id: int) -> Response:
     """Show one order, even a deleted one, with a page of its timeline."""
     operator = _operator()
     before = paging.parse_query(
-        pages.filled(request.args), {"before": paging.parse_id}
+        lists.filled(request.args), {"before": paging.parse_id}
     ).filters
     snapshot = None
     with connect(wiring.engine()) as connection:
         page = timeline.read_whole(connection, order_id, **before)
-        actions = reads.read_actions_of_order(connection, order_id)
+        done = action_log.read_of_order(connection, order_id)
+        titles = order_page.titles(connection, order_id)
         with suppress(NotFoundError):
             snapshot = orders.load(connection, orders.Target(order_id=order_id))
     return templates.render(
@@ -146,20 +195,13 @@ def show_order(order_id: int) -> Response:
         operator,
         id=order_id,
         snapshot=snapshot,
-        timeline=entries(page, actions),
+        titles=titles,
+        total=snapshot and order_page.total_minor(snapshot),
+        choices=snapshot and order_page.choices(snapshot, operator.id),
+        timeline=entries(page, done),
         page=page,
-        transitions=TRANSITIONS,
+        user_url=_console().user_url,
     )
-
-
-@app.get("/ops/events")
-def list_events() -> Response:
-    """List events that are pending, held or sent."""
-    operator = _operator()
-    query = pages.events_query(pages.filled(request.args))
-    with connect(wiring.engine()) as connection:
-        rows = event_log.read_many(connection, query)
-    return templates.render("events", operator, here="events/", rows=rows, query=query)
 
 
 @app.get("/ops/events/<id:order_id>/<uuid:event_id>")
@@ -171,33 +213,6 @@ def show_event(order_id: int, event_id: UUID) -> Response:
     return templates.render("event", operator, rows=rows)
 
 
-LISTED = 50  # dead letters or actions on a page
-
-
-@app.get("/ops/letters")
-def list_dead_letters() -> Response:
-    """List dead letters, oldest first."""
-    operator = _operator()
-    parsers = {"after": paging.parse_id, "all": paging.parse_bool}
-    filters = paging.parse_query(pages.filled(request.args), parsers).filters
-    with_settled = filters.get("all", False)
-    with connect(wiring.engine()) as connection:
-        found = dead_letters.read_many(
-            connection,
-            limit=LISTED,
-            with_settled=with_settled,
-            after=filters.get("after", 0),
-        )
-    return templates.render(
-        "dead_letters",
-        operator,
-        here="letters/",
-        dead_letters=found,
-        with_settled=with_settled,
-        after=found[-1].id if len(found) == LISTED else None,
-    )
-
-
 @app.get("/ops/letters/<id:dead_letter_id>")
 def show_dead_letter(dead_letter_id: int) -> Response:
     """Show one dead letter, with its headers and body."""
@@ -205,25 +220,7 @@ def show_dead_letter(dead_letter_id: int) -> Response:
     with connect(wiring.engine()) as connection:
         found = dead_letters.read(connection, dead_letter_id)
     return templates.render(
-        "dead_letter", operator, dead_letter=found, **pages.contents(found)
-    )
-
-
-@app.get("/ops/actions")
-def list_actions() -> Response:
-    """List what operators did, newest first."""
-    operator = _operator()
-    filters = paging.parse_query(
-        pages.filled(request.args), {"up_to": paging.parse_id}
-    ).filters
-    with connect(wiring.engine()) as connection:
-        found = reads.read_actions(connection, limit=LISTED + 1, **filters)
-    return templates.render(
-        "actions",
-        operator,
-        here="actions/",
-        actions=found[:LISTED],
-        up_to=found[LISTED].id if len(found) > LISTED else None,
+        "dead_letter", operator, dead_letter=found, **lists.contents(found)
     )
 
 
@@ -232,63 +229,57 @@ def show_action(action_id: int) -> Response:
     """Show one action, and its outcome."""
     operator = _operator()
     with connect(wiring.engine()) as connection:
-        found = reads.read_actions(connection, limit=1, up_to=action_id)
+        found = action_log.read_many(connection, limit=1, up_to=action_id)
     if not found or found[0].id != action_id:
         raise NotFoundError(f"There is no action {action_id}.")
-    title = ACTIONS[found[0].action].title if found[0].action in ACTIONS else ""
-    return templates.render("action", operator, action=found[0], title=title)
+    return templates.render("action", operator, action=found[0])
 
 
 @app.get("/ops/do/<name>")
 def confirm(name: str) -> Response:
     """Show what an action will do, and ask for the reason. Nothing is done."""
-    operator = _acting_operator()
-    action, values = _action(name, request.args)
-    cookie = request.cookies.get(_cookie_name())
-    is_new = not access.is_cookie(cookie)
-    secret = access.new_cookie() if is_new or cookie is None else cookie
-    response = templates.render(
-        "confirm",
-        operator,
-        action=action,
-        values=values,
-        effects=_effects(action, values, operator),
-        token=access.sign(Form(operator.email, name, values), secret),
-        back=pages.path_back(values),
-    )
-    if is_new:
-        response.set_cookie(
-            _cookie_name(),
-            secret,
-            secure=_cookie_name().startswith("__Host-"),
-            httponly=True,
-            samesite="Strict",
-        )
-    return response
+    operator, action = _operator().acting(), catalogue.action(name)
+    values = {value: request.args.get(value, "").strip() for value in action.values}
+    try:
+        values = take_values(action, request.args)
+        changes = _effects(action, values, operator)
+    except InvalidRequestError as error:
+        if not (error.errors or {}).keys() <= set(ENTERED):
+            raise
+        return _form(operator, action, values, error=error)
+    return _form(operator, action, values, changes=changes)
 
 
 @app.post("/ops/do/<name>")
 def act(name: str) -> Response:
-    """Do the action, once, and redirect to its entry."""
-    operator = _acting_operator()
+    """Do the action, once, and redirect to its entry; else show its form again."""
+    operator, action = _operator().acting(), catalogue.action(name)
     access.check_origin(request.headers, request.host)
-    action, values = _action(name, request.form)
+    values = take_values(action, request.form)
     form_id = access.check(
         request.form.get("token", ""),
         Form(operator.email, name, values),
         request.cookies.get(_cookie_name()),
     )
-    form = SentForm(
-        form_id=form_id,
-        operator=operator.email,
-        operator_id=operator.id,
-        reason=check_reason(request.form.get("reason", "")),
-        values=values,
-    )
-    engine = wiring.engine()
-    if name == "set-quantity" and audit.is_new(engine, form_id):
-        _effects(action, values, operator)  # the stock may have changed meanwhile
-    entry_id = audit.perform(engine, Bus(startup.settings().bus), action, form)
+    try:
+        if form_id is None:
+            raise ForbiddenError("This form is too old: look again, and send it.")
+        form = SentForm(
+            form_id=form_id,
+            operator=operator.email,
+            operator_id=operator.id,
+            reason=check_reason(request.form.get("reason", "")),
+            values=values,
+        )
+        engine, added = wiring.engine(), None
+        if audit.is_new(engine, form_id):  # the stock may have changed meanwhile
+            added = effects.prepare(engine, _siblings(), action, values)
+        bus = Bus(startup.settings().bus)
+        entry_id = audit.perform(engine, bus, action, form, added)
+    except ServiceError as error:
+        if error.status >= INTERNAL_SERVER_ERROR:
+            raise  # perhaps it was done
+        return _form_again(operator, action, values, error)
     return _see_other(f"/ops/actions/{entry_id}/")
 
 
@@ -298,47 +289,60 @@ def ops_console(request: Request) -> Response:
     return respond(app, request)
 
 
-def _operator() -> Operator:
+def _console() -> Console:
     console = startup.settings().console
     assert console is not None, "checked at start"
-    return access.identify(request, console)
+    return console
 
 
-def _acting_operator() -> Operator:
-    """Return the operator; raise ForbiddenError for a viewer."""
-    operator = _operator()
-    if not operator.may_act:
-        raise ForbiddenError(f"{operator.email} may only view.")
-    return operator
+def _operator() -> Operator:
+    return access.identify(request, _console())
 
 
-def _chart(name: str) -> pages.Chart:
-    with connect(wiring.engine()) as connection:
-        return pages.chart(connection, name, datetime.now(UTC))
+def _siblings() -> effects.Siblings:
+    settings = startup.settings()
+    return effects.Siblings(wiring.product(), settings.upstream_deadline_seconds)
 
 
-def _action(name: str, arguments: MultiDict[str, str]) -> tuple[Action, dict[str, str]]:
-    """Return the action and its values; raise NotFoundError or InvalidRequestError."""
-    if name not in ACTIONS:
-        raise NotFoundError
-    return ACTIONS[name], take_values(ACTIONS[name], arguments)
+def _effects(action: Action, values: Values, operator: Operator) -> list[str]:
+    bus = startup.settings().bus
+    engine = wiring.engine()
+    return effects.describe(engine, _siblings(), bus, action, values, operator.id)
 
 
-def _effects(action: Action, values: dict[str, str], operator: Operator) -> list[str]:
-    """Return what the action would do, a sentence each; raise what it would raise."""
-    if action.rule is None:
-        with connect(wiring.engine()) as connection:
-            return effects.describe_event(connection, values)
-    snapshot, change = preview(wiring.engine(), action, values, operator.id)
-    if action.name == "set-quantity":
-        seconds = startup.settings().upstream_deadline_seconds
-        effects.check_stock(snapshot, values, wiring.product(), seconds)
-    return effects.describe_change(snapshot, change, startup.settings().bus)
+def _form(
+    operator: Operator,
+    action: Action,
+    values: Values,
+    changes: Sequence[str] = (),
+    error: ServiceError | None = None,
+) -> Response:
+    """Return the form of an action, which can be sent if its changes are known."""
+    return templates.render_form(
+        operator,
+        action,
+        values,
+        changes=changes,
+        error=error,
+        reason=request.form.get("reason", ""),
+        cookie=(_cookie_name(), request.cookies.get(_cookie_name())),
+    )
+
+
+def _form_again(
+    operator: Operator, action: Action, values: Values, error: ServiceError
+) -> Response:
+    """Return the form with what was entered, for the order as it is now."""
+    if isinstance(error, PreconditionFailedError):
+        values = at_current_version(wiring.engine(), values)
+    changes: list[str] = []
+    with suppress(ServiceError):
+        changes = _effects(action, values, operator)
+    return _form(operator, action, values, changes, error)
 
 
 def _cookie_name() -> str:
-    console = startup.settings().console
-    return "__Host-ops" if console and console.identity == "iap" else "ops"
+    return "__Host-ops" if _console().identity == "iap" else "ops"
 
 
 def _see_other(path: str) -> Response:

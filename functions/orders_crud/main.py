@@ -162,6 +162,7 @@ def create_item() -> Response:
             item=item,
             actor=Actor(user_id),
             stock=Stock(variations, before.read_at),
+            title=line.title,
         )
         pending = add_item(wiring.engine(), before, rule, wiring.bus(), claims, created)
     except AlreadyProcessedError as earlier:

@@ -28,7 +28,7 @@ def sweep(path: str) -> Response:  # noqa: ARG001 schedulers call any path
     """Approve, publish, settle stock, purge old rows, and report the lag."""
     engine, settings = wiring.engine(), startup.settings()
     approved = approval.sweep(engine, settings.bus, APPROVE_SECONDS)
-    sent = wiring.relay().sweep(SWEEP_SECONDS)
+    sent = wiring.relay().sweep(SWEEP_SECONDS, served_by="outbox_relay")
     settled = retention.settle_holds(
         engine, wiring.optional_product(), settings.stock_settle_seconds
     )

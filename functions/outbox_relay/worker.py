@@ -77,6 +77,7 @@ class Worker:
             timeout=BATCH_SECONDS,
             analytics_timeout=analytics_timeout,
             should_stop=lambda: self._is_stopping,
+            served_by="outbox_relay worker",
         )
         if counts:
             log.info("relay pass done", extra={"fields": {"events": counts}})

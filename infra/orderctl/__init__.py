@@ -22,7 +22,9 @@ from infra.orderctl import (
     doctor,
     event_commands,
     maintenance,
+    order_commands,
     restoring,
+    user_commands,
 )
 from infra.orderctl.output import Printed, UsageError, show
 
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         doctor,
         event_commands,
         dead_letters,
+        order_commands,
+        user_commands,
     ):
         module.add_to(commands)
     return parser

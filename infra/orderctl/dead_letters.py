@@ -5,16 +5,17 @@ Each is handled separately: one that cannot be replayed does not stop the others
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
 from common import approval, startup, wiring
 from common.database.engine import connect
-from common.errors import ConflictError, NotFoundError
 from common.messaging import dead_letters
-from common.messaging.dead_letters import Kept
+from common.messaging.dead_letters import Kept, Settled
 from common.messaging.pending import Bus
+from common.operations.lookup import letters
+from infra.orderctl import exporting
 from infra.orderctl.output import (
     Commands,
     Printed,
@@ -22,10 +23,13 @@ from infra.orderctl.output import (
     add_command,
     add_group,
     add_limit,
+    add_reason,
     as_rows,
+    check_reason,
     confirm,
     facts,
     positive,
+    recorded,
     table,
 )
 
@@ -57,7 +61,7 @@ def add_to(commands: Commands) -> None:
     listing.add_argument(
         "--all", action="store_true", help="also those replayed or discarded"
     )
-    _add_source(listing)
+    _add_filters(listing)
     listing.add_argument(
         "--after", type=int, default=0, metavar="ID", help="only later ones"
     )
@@ -81,36 +85,44 @@ def add_to(commands: Commands) -> None:
     )
     replayed.add_argument("ids", type=positive, metavar="ID", nargs="*", help="which")
     replayed.add_argument("--all", action="store_true", help="all that are open")
-    _add_source(replayed)
+    _add_filters(replayed)
+    add_reason(replayed)
     discarded = add_command(
         group,
         "discard",
         _discard,
         help="discard dead letters for good; they stay readable for a while",
-        epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters discard 7 8 --yes",
+        epilog=f"{_DONE_KEYS}\nExample: orderctl dead-letters discard 7 8 --yes"
+        " --reason 'orders of a test'",
     )
-    discarded.add_argument("ids", type=positive, metavar="ID", nargs="+", help="which")
+    discarded.add_argument("ids", type=positive, metavar="ID", nargs="*", help="which")
+    discarded.add_argument("--all", action="store_true", help="all that are open")
+    _add_filters(discarded)
     discarded.add_argument("--yes", action="store_true", help="do not ask")
+    add_reason(discarded, is_required=True)
+    exporting.add_to(group, "letters", "all=true")
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         choices=dead_letters.SOURCES,
         help="outbox: events that a destination refused; approval: unreadable messages",
     )
+    parser.add_argument("--cause", metavar="TEXT", help="only with exactly this reason")
 
 
 def _list(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE")
     with connect(wiring.engine()) as connection:
-        found = dead_letters.read_many(
-            connection,
+        query = letters.Query(
             limit=arguments.limit,
             source=arguments.source,
+            reason=arguments.cause,
             with_settled=arguments.all,
             after=arguments.after,
         )
+        found = letters.read_many(connection, query)
     settled_as = ("settled_as",) if arguments.all else ()
     columns = (*_COLUMNS, *settled_as, "reason")
     lines = table(as_rows(found), columns, nothing="no dead letters")
@@ -152,46 +164,92 @@ def _text(body: bytes) -> str | None:
 
 
 def _replay(arguments: argparse.Namespace) -> Printed:
-    if bool(arguments.ids) == arguments.all:
-        raise UsageError("name dead letters by id, or all open ones with --all")
-    if arguments.source and not arguments.all:
-        raise UsageError("--source goes with --all, not with ids")
+    _check_chosen(arguments)
     wiring.use("DATABASE", "EVENT_BUS")
     engine, bus = wiring.engine(), Bus(startup.settings().bus)
-    ids = arguments.ids
-    if arguments.all:
-        ids = dead_letters.open_ids(engine, source=arguments.source)
 
     def take(headers: Mapping[str, str], body: bytes) -> object:
         return approval.take(engine, headers, body, bus)
 
-    return _each(ids, lambda id_: dead_letters.replay(engine, id_, take), "replayed")
-
-
-def _discard(arguments: argparse.Namespace) -> Printed:
-    wiring.use("DATABASE")
-    count = len(arguments.ids)
-    confirm(f"Discard {count} dead letters for good?", is_sure=arguments.yes)
-    engine = wiring.engine()
-    return _each(
-        arguments.ids, lambda id_: dead_letters.discard(engine, id_), "discarded"
+    return _settle(
+        arguments,
+        _chosen(arguments),
+        lambda id_: dead_letters.replay(engine, id_, take),
+        Verb("replay", "replayed"),
     )
 
 
-def _each(ids: Sequence[int], act: Callable[[int], bool], participle: str) -> Printed:
-    """Act on each dead letter; report failures and go on."""
-    done: list[int] = []
-    failed: list[dict[str, Any]] = []
-    for id_ in dict.fromkeys(ids):
-        try:
-            if act(id_):
-                done.append(id_)
-            else:
-                reason = f"Another operator was faster with dead letter {id_}."
-                failed.append({"id": id_, "reason": reason})
-        except (ConflictError, NotFoundError) as error:
-            failed.append({"id": id_, "reason": error.detail})
-    lines = [f"{participle} {len(done)} of {len(done) + len(failed)} dead letters"]
-    lines += [f"! {failure['reason']}" for failure in failed]
-    data = {"done": done, "failed": failed}
+def _discard(arguments: argparse.Namespace) -> Printed:
+    _check_chosen(arguments)
+    wiring.use("DATABASE")
+    ids = _chosen(arguments)
+    confirm(f"Discard {len(ids)} dead letters for good?", is_sure=arguments.yes)
+    engine = wiring.engine()
+    return _settle(
+        arguments,
+        ids,
+        lambda id_: dead_letters.discard(engine, id_),
+        Verb("discard", "discarded"),
+    )
+
+
+def _check_chosen(arguments: argparse.Namespace) -> None:
+    check_reason(arguments)
+    if bool(arguments.ids) == arguments.all:
+        raise UsageError("name dead letters by id, or all open ones with --all")
+    if (arguments.source or arguments.cause) and not arguments.all:
+        raise UsageError("--source and --cause go with --all, not with ids")
+
+
+def _chosen(arguments: argparse.Namespace) -> Sequence[int]:
+    if not arguments.all:
+        return list(arguments.ids)
+    query = letters.Query(limit=1000, source=arguments.source, reason=arguments.cause)
+    return letters.open_ids(wiring.engine(), query)
+
+
+class Verb(NamedTuple):
+    """What is done to dead letters."""
+
+    infinitive: str
+    participle: str
+
+
+def _settle(
+    arguments: argparse.Namespace,
+    ids: Sequence[int],
+    settle: Callable[[int], bool],
+    verb: Verb,
+) -> Printed:
+    """Act on each dead letter, and record it: those of --all as one action."""
+    if arguments.all:
+        given = {"source": arguments.source or "any", "cause": arguments.cause or "any"}
+        with recorded(arguments, f"{verb.infinitive}-letters", given) as outcome:
+            settled = dead_letters.settle_each(ids, settle)
+            outcome.text = _summed_up(settled, verb)
+    else:
+        settled = dead_letters.settle_each(
+            ids, lambda id_: _settle_one(arguments, id_, settle, verb)
+        )
+    failed = [{"id": id_, "reason": why} for id_, why in settled.failed.items()]
+    lines = [
+        _summed_up(settled, verb),
+        *(f"! {why}" for why in settled.failed.values()),
+    ]
+    data = {"done": settled.done, "failed": failed}
     return Printed(data, lines, is_failure=bool(failed))
+
+
+def _settle_one(
+    arguments: argparse.Namespace, id_: int, settle: Callable[[int], bool], verb: Verb
+) -> bool:
+    given = {"letter": id_}
+    with recorded(arguments, f"{verb.infinitive}-letter", given, letter=id_) as outcome:
+        is_settled = settle(id_)
+        outcome.text = verb.participle if is_settled else "another operator was faster"
+    return is_settled
+
+
+def _summed_up(settled: Settled, verb: Verb) -> str:
+    total = len(settled.done) + len(settled.failed)
+    return f"{verb.participle} {len(settled.done)} of {total} dead letters"

@@ -12,21 +12,32 @@ from common import startup, wiring
 from common.config.endpoints import CloudSql
 from common.config.settings import Settings
 from common.database.engine import connect, ping
-from common.domain.events import ANALYTICS
 from common.operations import diagnosis
 from common.operations.diagnosis import Diagnosis, Repairs
 from infra.orderctl.output import (
     Commands,
     Printed,
     add_command,
+    add_reason,
     as_rows,
     positive,
+    recorded,
     table,
 )
 
 _EVENT = ("order_id", "event_type", "destination", "attempts", "age", "reason")
 _SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "backlog": ("Waiting", ("destination", "pending", "is_served", "age")),
+    "backlog": (
+        "Destinations",
+        (
+            *("destination", "pending", "age", "failed_at", "next_try_at"),
+            *("served_by", "last_error"),
+        ),
+    ),
+    "causes": (
+        "Why events wait",
+        ("destination", "events", "failed_at", "next_try_at", "reason"),
+    ),
     "stuck": ("Stuck", (*_EVENT[:-1], "event_id", "reason")),
     "held": ("Held", (*_EVENT[:-1], "event_id", "reason")),
     "leased": ("Unfinished attempts", _EVENT),
@@ -58,9 +69,12 @@ def add_to(commands: Commands) -> None:
         epilog="Exit status 1: something needs attention.\n"
         "Keys of --json: is_well, complaints, database (where, login; null but\n"
         "for Cloud SQL), schema (at, head), repairs (approved, released, events; null\n"
-        "without --fix), open_dead_letters (their number), and the oldest of each\n"
-        "kind: stuck, held, leased, analytics, ahead, dead_letters, unapproved,\n"
-        "overdue_holds, backlog, snapshots.\n"
+        "without --fix), open_dead_letters (their number), backlog (of each\n"
+        "destination: pending, since, seconds, causes, last_error, failed_at,\n"
+        "next_try_at, served_by, served_at, is_served), causes (destination, reason,\n"
+        "events, failed_at, next_try_at), and the oldest of each kind: stuck, held,\n"
+        "leased, analytics, ahead, dead_letters, unapproved, overdue_holds and\n"
+        "snapshots.\n"
         "Example: orderctl doctor --fix",
     )
     parser.add_argument(
@@ -69,6 +83,7 @@ def add_to(commands: Commands) -> None:
         help="approve complete orders, send due events, release expired leases; held"
         " events and dead letters are left to you",
     )
+    add_reason(parser)
     parser.add_argument(
         "--patience",
         type=positive,
@@ -97,12 +112,16 @@ def _doctor(arguments: argparse.Namespace) -> Printed:
         heading += [f"The schema is at {at}, a later release's, not {head}.", ""]
     repairs = None
     if arguments.fix:
-        repairs = diagnosis.repair(wiring.engine(), wiring.relay(), settings.bus)
-    served = [*settings.bus, *([ANALYTICS] if settings.analytics_url else [])]
+        with recorded(arguments, "doctor-fix", {}) as outcome:
+            repairs = diagnosis.repair(wiring.engine(), wiring.relay(), settings.bus)
+            outcome.text = (
+                f"approved {len(repairs.approved)}, released {repairs.released},"
+                f" sent {repairs.events.get('sent', 0)}"
+            )
     with connect(wiring.engine()) as connection:
-        diagnosed = diagnosis.examine(connection, served, arguments.patience)
+        diagnosed = diagnosis.examine(connection, arguments.patience)
     kinds = structs.asdict(diagnosed)
-    findings = kinds.pop("findings")
+    findings = [finding.sentence for finding in kinds.pop("findings")]
     data = {"is_well": not findings, "complaints": findings, "repairs": repairs}
     lines = [*heading, *_lines(diagnosed, repairs)]
     return Printed(data | about | kinds, lines, is_failure=bool(findings))
@@ -139,7 +158,7 @@ def _lines(diagnosed: Diagnosis, repairs: Repairs | None) -> Iterator[str]:
             yield from table(as_rows(listed), columns, nothing="")
             yield ""
     for finding in diagnosed.findings:
-        yield f"! {finding}"
+        yield f"! {finding.sentence}"
     if not diagnosed.findings:
         yield "all is well"
 

@@ -6,7 +6,15 @@ import time
 from common import approval, startup, wiring
 from common.database.engine import ping
 from common.operations import retention
-from infra.orderctl.output import Commands, Printed, UsageError, add_command, facts
+from infra.orderctl.output import (
+    Commands,
+    Printed,
+    UsageError,
+    add_command,
+    add_reason,
+    facts,
+    recorded,
+)
 
 
 def add_to(commands: Commands) -> None:
@@ -46,6 +54,7 @@ def add_to(commands: Commands) -> None:
         default=60.0,
         help="at most this long (default: %(default)s)",
     )
+    add_reason(relay)
 
 
 def _names(text: str) -> list[str]:
@@ -76,18 +85,24 @@ def _migrate(arguments: argparse.Namespace) -> Printed:
 
 def _relay(arguments: argparse.Namespace) -> Printed:
     wiring.use("DATABASE", "EVENT_BUS")
-    deadline = time.monotonic() + arguments.seconds
+    with recorded(arguments, "relay-once", {}) as outcome:
+        counts = _sweep(arguments.seconds)
+        outcome.text = f"approved {counts['approved']}, sent {counts.get('sent', 0)}"
+    return Printed(counts, facts(counts))
+
+
+def _sweep(seconds: float) -> dict[str, int]:
+    deadline = time.monotonic() + seconds
     approved = approval.sweep(wiring.engine(), startup.settings().bus)
-    sent = wiring.relay().sweep(arguments.seconds)
+    sent = wiring.relay().sweep(seconds)
     purged = retention.purge(
         wiring.engine(),
         startup.settings().event_retention_days,
         max(0.0, deadline - time.monotonic()),
     )
-    counts = {
+    return {
         "approved": len(approved),
         **sent,
         "purged_events": purged.events,
         "purged_keys": purged.keys,
     }
-    return Printed(counts, facts(counts))

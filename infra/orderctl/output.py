@@ -7,12 +7,16 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
 
+from common import wiring
+from common.operations.lookup import actions
+from common.operations.lookup.actions import NewAction, Outcome
 from common.telemetry.printable import printable
 
 # What add_subparsers() returns; argparse has no public name for it.
@@ -90,6 +94,50 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most this many (default: %(default)s)",
     )
+
+
+NO_REASON = "no reason given"
+
+
+def add_reason(parser: argparse.ArgumentParser, *, is_required: bool = False) -> None:
+    """Add --reason and --operator to a command that changes something."""
+    parser.add_argument(
+        "--reason",
+        required=is_required,
+        default=NO_REASON,
+        help="why; it is recorded, as in the console",
+    )
+    parser.add_argument(
+        "--operator", help="who does it (default: the login at the database)"
+    )
+
+
+def check_reason(arguments: argparse.Namespace) -> str:
+    """Return the reason that was given; raise UsageError if it is empty."""
+    reason = str(arguments.reason).strip()
+    if not reason or "\0" in reason:
+        raise UsageError("--reason is empty")
+    return reason
+
+
+def recorded(
+    arguments: argparse.Namespace,
+    action: str,
+    given: Mapping[str, object],
+    *,
+    order_id: int | None = None,
+    letter: int | None = None,
+) -> AbstractContextManager[Outcome]:
+    """Return what records an action as the console's are; raise UsageError."""
+    reason = check_reason(arguments)
+    new = NewAction(
+        action=action,
+        reason=reason,
+        given={name: str(value) for name, value in given.items()},
+        operator=arguments.operator,
+        order_id=order_id,
+    )
+    return actions.recorded(wiring.engine(), new, letter)
 
 
 def confirm(question: str, *, is_sure: bool) -> None:

@@ -9,6 +9,7 @@ locals {
     },
     length(var.ops_operators) == 0 ? {} : { OPS_OPERATORS = join(",", var.ops_operators) },
     length(var.ops_viewers) == 0 ? {} : { OPS_VIEWERS = join(",", var.ops_viewers) },
+    var.ops_user_url == null ? {} : { OPS_USER_URL = var.ops_user_url },
   )
 }
 

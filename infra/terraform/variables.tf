@@ -200,6 +200,17 @@ variable "ops_viewers" {
   }
 }
 
+variable "ops_user_url" {
+  description = "Where the console links a user to, with {id} for the user's id: https://admin.example/users/{id}."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ops_user_url == null || can(regex("^https?://.*{id}", var.ops_user_url))
+    error_message = "ops_user_url is an address that contains {id}."
+  }
+}
+
 variable "gateway_ingress" {
   description = "Where calls of the gateway may come from. Google's API Gateway comes from outside; the account that may invoke guards it then."
   type        = string

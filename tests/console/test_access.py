@@ -148,7 +148,7 @@ def forged(iap: Iap) -> dict[str, dict[str, str]]:
 
 def test_whoever_nobody_vouches_for_is_kept_out(guarded: Console, iap: Iap) -> None:
     for name, headers in forged(iap).items():
-        for path in ("", "orders/", "charts/hours.svg", "do/approve/?order=1"):
+        for path in ("", "orders/", "charts/orders-hours.svg", "do/approve/?order=1"):
             response = guarded.get(path, **headers)
             assert response.status_code == 401, (name, path)
             assert OPERATOR not in response.get_data(as_text=True)
@@ -221,8 +221,8 @@ def test_only_listed_operators_act_viewers_look(service: Service, user: str) -> 
     operator = Console(service)
     viewer = Console(service, "vera@example.com")
     stranger = Console(service, "stranger@example.com")
-    assert "Delete…" in operator.text(path)
-    assert "Delete…" not in viewer.text(path)
+    assert "Delete the order…" in operator.text(path)
+    assert "Delete the order…" not in viewer.text(path)
     assert viewer.get(asked).status_code == 403
     assert stranger.get(path).status_code == 403
     fields = operator.form("delete-order", order=order["id"], version=1)

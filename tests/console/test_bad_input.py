@@ -9,8 +9,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common.console import access, audit
-from common.console.actions import ACTIONS
+from common.console.catalogue import ACTIONS
+from common.console.lists import LISTS
 from common.errors import DatabaseUnavailableError
+from infra.local.sandbox.catalogue import MUG
 from tests.support.console import OPERATOR, ORIGIN, Console, read
 from tests.support.service import Service, new_user
 
@@ -25,26 +27,29 @@ NASTY = (
     *("00000000-0000-0000-0000-000000000000", "f" * 32, "true", "TRUE", "null", "{}"),
     *("%3Cscript%3E", "'%20OR%201=1--", "%25", "..%2F..", "%E2%80%AE", "x" * 5000),
 )
-MOMENTS = ("created_after", "created_before")
+PAGED = ("limit", "cursor")
 QUERIES = {
     "": (),
     "console.css": ("v",),
-    "charts/hours/": (),
-    "charts/hours.svg": (),
-    "orders/": (
-        *("id", "user_id", "shop_id", "status", "is_approved", *MOMENTS),
-        *("limit", "cursor"),
-    ),
+    "search/": ("q",),
+    "charts/orders-hours/": (),
+    "charts/orders-hours.svg": (),
+    "orders/": (*LISTS["orders"].filters, *PAGED),
+    "events/": (*LISTS["events"].filters, *PAGED),
+    "letters/": (*LISTS["letters"].filters, *PAGED),
+    "actions/": (*LISTS["actions"].filters, *PAGED),
+    "orders.csv": (*LISTS["orders"].filters, *PAGED, "resume"),
+    "events.ndjson": (*LISTS["events"].filters, *PAGED, "resume"),
     "orders/1/": ("before", "limit", "cursor"),
-    "events/": ("order", "place", "destination", "type", "limit", "cursor"),
-    "letters/": ("after", "all", "limit", "cursor"),
-    "actions/": ("up_to", "limit", "cursor"),
     "do/approve/": (),  # its values are those of the actions, below
 }
 ID = "00000000-0000-0000-0000-00000000000f"
 PATHS = {  # and what they would match
-    "charts/{}/": "hours",
-    "charts/{}.svg": "hours",
+    "charts/{}/": "orders-hours",
+    "charts/{}.svg": "orders-hours",
+    "{}/": "orders",
+    "{}.csv": "orders",
+    "orders.{}": "csv",
     "orders/{}/": "1",
     "events/{}/" + ID: "1",
     "events/1/{}/": ID,
@@ -114,6 +119,10 @@ def target(shared: Service) -> Target:
         "event": row["event_id"],
         "destination": row["destination"],
         "letter": letter["id"],
+        "variation": MUG,
+        "source": "approval",
+        "cause": "a test",
+        "up_to": letter["id"],
     }
     made = {name: str(value) for name, value in values.items()}
     return Target(shared, Console(shared), made)
@@ -122,7 +131,8 @@ def target(shared: Service) -> Target:
 def failure(response: TestResponse) -> Any:
     """Return what is wrong with a response, None if it is a page of 2xx to 4xx."""
     text = response.get_data(as_text=True)
-    is_page = response.mimetype in ("text/html", "text/css", "image/svg+xml")
+    kinds = ("text/html", "text/css", "image/svg+xml", "text/csv")
+    is_page = response.mimetype in (*kinds, "application/x-ndjson")
     if response.status_code == 303 or (response.status_code < 500 and is_page):
         return None
     return response.status_code, text[:300]

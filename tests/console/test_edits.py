@@ -55,7 +55,7 @@ def test_status_moves_with_history_event_and_entry(
     assert (told["event_type"], told["status"]) == ("order.item.status.updated", 2)
     timeline = console.text(f"orders/{order['id']}/")
     assert f"by {OPERATOR}" in timeline
-    assert "Operator: move-item, done" in timeline
+    assert f"Operator: Mark item {asked['item']} as shipped: done" in timeline
     listed = console.text("actions/")
     assert OPERATOR in listed
     assert "a customer called" in console.text(f"actions/{made['id']}/")
@@ -197,7 +197,7 @@ def test_order_is_deleted_and_its_entry_stays(
     assert response.status_code == 303
     assert service.crud("GET", f"/api/orders/{order['id']}/", user).status_code == 404
     assert announced(service, order["id"])[-1]["event_type"] == "order.deleted"
-    assert "Operator: delete-order, done" in console.text(f"orders/{order['id']}/")
+    assert "Operator: Delete the order: done" in console.text(f"orders/{order['id']}/")
 
 
 def test_metadata_is_set_and_removed(

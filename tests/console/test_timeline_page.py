@@ -142,7 +142,7 @@ def test_order_that_is_deleted_keeps_operators_actions_and_deliveries(
     text = " ".join(lines(console, f"orders/{order['id']}/"))
     assert f"Order deleted by {OPERATOR}" in text
     assert "This order was deleted" in console.text(f"orders/{order['id']}/")
-    assert "Operator: delete-order, done" in text
+    assert "Operator: Delete the order: done" in text
     assert "Event order.created to http: sent" in text
     assert f"by {user}" in text
 

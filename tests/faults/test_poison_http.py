@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from common import wiring
-from common.messaging import dead_letters, envelopes
+from common.messaging import envelopes
+from common.operations.lookup import letters
 from tests.support.approvals import ENVELOPES, kept, sendable, spoiled
 from tests.support.bodies import status_event
 from tests.support.books import audited
@@ -152,7 +153,7 @@ def test_poison_is_kept_once_each_and_keeps_no_good_delivery_from_its_order(
     rows = service.rows("SELECT body FROM dead_letters")
     found = Counter(bytes(row["body"]) for row in rows)
     assert found == Counter(kept(delivery.body) for delivery in poison)
-    assert len(dead_letters.open_ids(wiring.engine())) == len(poison) > JUNK
+    assert len(letters.open_ids(wiring.engine())) == len(poison) > JUNK
     approved = service.rows("SELECT id FROM orders WHERE is_approved ORDER BY id")
     assert [row["id"] for row in approved] == orders
     settle(service)

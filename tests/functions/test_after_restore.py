@@ -286,7 +286,7 @@ def test_what_lowers_stock_is_not_sent_again_before_an_operator_says_so(
     assert held["event_type"] == "order.created"
     restored.ctl(
         *("events", "confirm", held["event_id"]),
-        *("--destination", "http", "--yes"),
+        *("--destination", "http", "--yes", "--reason", "the sink has it"),
     )
     sweep(restored)
     assert len(heard("order.created")) == 1

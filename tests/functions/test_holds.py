@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from common import wiring
 from common.messaging import dead_letters
+from common.operations.lookup import letters
 from infra.local.sandbox.catalogue import MUG
 from tests.support import bodies
 from tests.support.observed import announced, nothing_written
@@ -214,11 +215,11 @@ def test_a_dead_letter_keeps_its_hold_until_an_operator_decides(
     for _ in range(2):
         service.rows("UPDATE outbox SET attempts = 19, available_at = now()")
         service.sweep()
-    letters = dead_letters.open_ids(wiring.engine())
-    assert len(letters) == 2
+    ids = letters.open_ids(wiring.engine())
+    assert len(ids) == 2
     assert held(service) == [(3, "open")]
     service.sandbox.mend()
-    for letter in letters:
+    for letter in ids:
         if settle == "discard":
             assert dead_letters.discard(wiring.engine(), letter)
         else:

@@ -52,8 +52,8 @@ ROUTES: dict[str, dict[str, set[str]]] = documented_routes() | {
     "ops_console": {
         "/ops": READS,
         "/ops/console.css": READS,
-        "/ops/charts/hours": READS,
-        "/ops/charts/hours.svg": READS,
+        "/ops/charts/orders-hours": READS,
+        "/ops/charts/orders-hours.svg": READS,
         "/ops/orders": READS,
         "/ops/orders/{order}": READS,
         "/ops/events": READS,

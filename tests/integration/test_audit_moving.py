@@ -14,7 +14,8 @@ from common.errors import ConflictError, NotFoundError
 from common.messaging import dead_letters, outbox
 from common.operations import event_log
 from common.operations.audit import audit
-from common.operations.event_log import Query
+from common.operations.lookup import events, letters
+from common.operations.lookup.events import Query
 from common.store import idempotency
 from tests.support.audited import never
 from tests.support.database import execute
@@ -91,13 +92,13 @@ class Life:
 
     def operate(self, chance: random.Random) -> None:
         """Replay or discard letters, and send again what was sent."""
-        for letter_id in dead_letters.open_ids(self.engine)[:3]:
+        for letter_id in letters.open_ids(self.engine)[:3]:
             if chance.random() < 0.8:
                 dead_letters.replay(self.engine, letter_id, never)
             else:
                 dead_letters.discard(self.engine, letter_id)
         with connect(self.engine) as connection:
-            sent = event_log.read_many(connection, Query(limit=20, place="sent"))
+            sent = events.read_many(connection, Query(limit=20, place="sent"))
         for row in chance.sample(sent, min(2, len(sent))):
             event_id = UUID(row.event_id)
             try:

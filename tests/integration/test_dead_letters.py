@@ -13,6 +13,7 @@ from common.errors import BusyError
 from common.messaging import dead_letters
 from common.messaging.dead_letters import DeadLetter, keep
 from common.messaging.pending import Bus
+from common.operations.lookup import letters as lookup
 from tests.support.audited import SINK, Tampering, never
 from tests.support.bodies import status_event
 from tests.support.database import execute
@@ -37,8 +38,11 @@ def settled(url: str, *arguments: object) -> tuple[list[int], list[int]]:
     return said.json["done"], failed
 
 
+SURE = ["--yes", "--reason", "a test"]
+
+
 def open_ids(world: Tampering) -> list[int]:
-    return list(dead_letters.open_ids(world.engine))
+    return list(lookup.open_ids(world.engine))
 
 
 def message(world: Tampering, order_id: object, **changes: object) -> int:
@@ -110,7 +114,7 @@ def test_a_body_that_is_no_text_is_shown_in_hexadecimal(
 def test_a_letter_that_does_not_exist_is_told_in_a_line(
     world: Tampering, command: str
 ) -> None:
-    yes = ["--yes"] if command == "discard" else []
+    yes = SURE if command == "discard" else []
     said = letters(world.url, command, 999, *yes)
     assert said.status == 1
     assert "There is no dead letter 999." in said.out + said.err
@@ -218,7 +222,7 @@ def test_all_open_letters_are_replayed_and_failures_hold_up_no_other(
 def test_many_letters_are_found_in_steps(world: Tampering) -> None:
     for _ in range(3):
         message(world, 4)
-    found = dead_letters.open_ids(world.engine, batch=2)
+    found = lookup.open_ids(world.engine, lookup.Query(limit=2))
     assert list(found) == open_ids(world)
     assert len(found) == 5
 
@@ -238,7 +242,7 @@ def test_which_letters_are_meant_must_be_said(
 
 def test_a_discarded_letter_is_settled_and_can_still_be_read(world: Tampering) -> None:
     first, second = open_ids(world)
-    assert settled(world.url, "discard", first, "--yes") == ([first], [])
+    assert settled(world.url, "discard", first, *SURE) == ([first], [])
     assert open_ids(world) == [second]
     assert letters(world.url, "show", first, "--json").json["settled_as"] == "discarded"
     assert world.differences() == set()
@@ -251,12 +255,14 @@ def test_letters_are_discarded_only_where_somebody_says_yes(
     world: Tampering, answer: str | None, status: int
 ) -> None:
     ids = open_ids(world)
-    said = orderctl(world.url, "dead-letters", "discard", *ids, answer=answer)
+    said = orderctl(
+        world.url, "dead-letters", "discard", *ids, *SURE[1:], answer=answer
+    )
     assert said.status == status
     assert open_ids(world) == ([] if status == 0 else ids)
 
 
-@pytest.mark.parametrize("command", [["replay"], ["discard", "--yes"]])
+@pytest.mark.parametrize("command", [["replay"], ["discard", *SURE]])
 def test_what_is_settled_is_not_settled_again(
     world: Tampering, command: list[str]
 ) -> None:
@@ -303,7 +309,7 @@ def test_who_comes_second_changes_nothing(
     assert not dead_letters.replay(world.engine, first, never)
     after = world.run("SELECT CAST(d AS text) FROM dead_letters d ORDER BY id")
     assert after == before
-    assert letters(world.url, "discard", first, "--yes", "--json").json["failed"] == [
+    assert letters(world.url, "discard", first, *SURE, "--json").json["failed"] == [
         {
             "id": first,
             "reason": f"Another operator was faster with dead letter {first}.",

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from common.database import migrations
-from common.messaging import dead_letters
 from common.operations import retention
+from common.operations.lookup import letters
 from infra.orderctl import main
 from tests.support.database import database, execute, plain_engine
 from tests.support.orderctl import COMMANDS, NOBODY
@@ -49,6 +49,7 @@ def test_migrate_says_from_where_to_where_and_may_be_run_again(
     ]
 
 
+GROUPS = [["events"], ["dead-letters"], ["orders"], ["actions"], ["users"]]
 named = pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
 
 
@@ -61,8 +62,7 @@ def words(command: Sequence[str]) -> list[str]:
     "command",
     [
         [],
-        ["events"],
-        ["dead-letters"],
+        *GROUPS,
         *([w for w in words(c) if not w.startswith("--")] for c in COMMANDS),
     ],
     ids="-".join,
@@ -76,7 +76,7 @@ def test_every_command_explains_itself_with_an_example(
     told = capsys.readouterr().out
     assert f"usage: {' '.join(['orderctl', *command])}" in told
     assert f"Example: {' '.join(['orderctl', *command])}" in " ".join(told.split())
-    is_group = command in ([], ["events"], ["dead-letters"])
+    is_group = command == [] or command in GROUPS
     assert is_group or "--json" in told
 
 
@@ -145,6 +145,9 @@ def test_a_schema_that_is_older_is_one_line(
     older_schemas: dict[str | None, str], arguments: list[str], revision: str | None
 ) -> None:
     said = ctl(older_schemas[revision], *arguments)
+    if revision and arguments in (["orders", "find"], ["orders", "export"]):
+        assert said.status == 0  # it had all that these read
+        return
     assert (said.status, said.out) == (1, "")
     [line] = said.err.splitlines()
     assert line.endswith("run orderctl migrate")
@@ -159,7 +162,7 @@ def older_schemas(postgres_url: str) -> Iterator[dict[str | None, str]]:
 
 
 def test_a_defect_of_ours_is_not_called_an_old_schema(database_url: str) -> None:
-    broken = mock.patch.object(dead_letters, "read_many", side_effect=ZeroDivisionError)
+    broken = mock.patch.object(letters, "read_many", side_effect=ZeroDivisionError)
     with broken, pytest.raises(ZeroDivisionError):
         ctl(database_url, "dead-letters", "list")
 

@@ -8,33 +8,19 @@ import functools
 import itertools
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from benchmarks.fill import Plan, fill
 from benchmarks.fill_statements import HEAVY
-from common.console import reads as console_reads
 from common.database.engine import STATEMENTS
-from common.operations import audit_checks, event_log
 from common.store import orders, reads
 from common.store.orders import Target
-from tests.support.database import connect, database, execute
 from tests.support.modules import import_all
-from tests.support.plans import MORE_ROWS, explain, nodes, prepared, rows_sorted
-from tests.support.plans import rows_read as read_of
+from tests.support.plans import GONE, PENDING, SENT, Use, complaint, filled
 
-ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
-BIG = (
-    *("orders", "order_items", "deleted_items", "order_history", "outbox"),
-    *("sent_events", "idempotency_records", "ordered_lines", "dead_letters"),
-    *("operator_actions", "stock_holds"),
-)
 BUS = "rabbitmq"
-PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
 LOOKED_AT = 300  # instead of what a filtered page may look at
 NEW = 10**9
 EVENT = str(uuid.UUID(int=7))
@@ -81,19 +67,14 @@ CLAIMS = [
 DECISIONS = [{"id": PENDING * 16 + 1, "attempts": 0, "retry_seconds": 2.0}]
 
 
-@dataclass(frozen=True)
-class Use:
-    """A statement's values, and how many rows of big tables it may read and sort."""
-
-    values: Mapping[str, object] = field(default_factory=dict)
-    reads: int = 1000
-    sorts: int = 250
-    # The audit's own settings come first.
-    is_audit: bool = False
-
-
 def change(**members: Any) -> dict[str, object]:
     return {"change": json.dumps(CHANGE | members)}
+
+
+def used(name: str) -> dict[str, object]:
+    """Return those of a user's values that a statement has."""
+    import_all({"common.database.migrations"})
+    return {key: v for key, v in OF_USER.items() if f":{key}" in STATEMENTS[name]}
 
 
 def audited(low: int) -> Use:
@@ -101,14 +82,14 @@ def audited(low: int) -> Use:
     return Use({"low": low, "high": low + 49}, reads=4000, sorts=1500, is_audit=True)
 
 
-LISTED: dict[str, object] = {"limit": 50, "destination": None, "type": None}
 SEARCHED: dict[str, object] = {"before": 2**63 - 1, "step": 200, "event_id": EVENT}
-COUNTED: dict[str, object] = {"unit": "day", "down_to": 18_000, "since": "2020-01-01"}
 OF_EVENT = {"order_id": SENT, "event_id": EVENT}
 # A doctor looks at both ends of the queue, ten thousand rows each.
 SAMPLED = {"reads": 60_000, "sorts": 20_000}
 RECORDED = {"operator": "o", "reason": "r", "differences": "[]"}
 SEALED = {"low": 12_288, "high": 14_335}
+# Of no order: what is not being erased is append-only.
+OF_USER = {"user_id": HEAVY, "erased": EVENT, "id": NEW}
 OF_NOTHING = (
     *("audit.begin", "audit.plan", "db.ping", "listening.hear", "outbox.notify"),
     *("readiness.revision", "restore.sequences", "signals.measure"),
@@ -131,31 +112,27 @@ USES: dict[str, Use] = {
     "backlog.event": Use(OF_EVENT),
     "backlog.make_due": Use({"id": PENDING * 16 + 1}),
     "backlog.lock_event": Use({"event_id": "x"}),
-    "backlog.pending": Use(LISTED),
-    "backlog.pending_of_order": Use(LISTED | {"order_id": PENDING}),
     "backlog.search_dead_letters": Use(SEARCHED),
     "backlog.search_outbox": Use(SEARCHED),
     "backlog.search_sent_events": Use(SEARCHED),
-    "backlog.sent": Use(LISTED),
-    "backlog.sent_of_order": Use(LISTED | {"order_id": SENT}),
     "cancelled.item": Use({"id": SENT * 3}),
-    "console.actions": Use({"up_to": 2**62, "limit": 50}),
-    "console.actions_of_order": Use({"order_id": SENT}),
     "console.begin": Use(
         {"form_id": EVENT, "operator": "o", "action": "a", "order_id": SENT}
         | {"given": "{}", "reason": "r", "request_id": "r"}
     ),
-    # A chart counts what it shows, to a bound.
-    "console.count": Use(COUNTED, reads=30_000, sorts=30_000),
     "console.earlier": Use({"form_id": EVENT}),
-    "console.edge": Use({"moment": "2025-12-01T10:00:00Z"}),
     "console.end": Use({"outcome": "done", "letter": 77, "id": 77}),
-    "dead_letters.all": Use({"after": 100, "source": None, "limit": 50}),
     "dead_letters.insert": Use(
         {"source": "approval", "reason": "no", "body": "x", "headers": "{}"}
         | {"event_id": None, "event_type": None, "order_id": 5}
     ),
-    "dead_letters.open": Use({"after": 100, "source": None, "limit": 50}),
+    "backlog.due_now": Use({"destination": BUS}, reads=12_000),
+    "backlog.order_of_event": Use({"event_id": EVENT}),
+    "reports.read": Use(),
+    "reports.write": Use(
+        {"destination": BUS, "served_by": "x", "error": None, "failed_at": None}
+        | {"next_try_seconds": 1.0}
+    ),
     "diagnosis.events": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
     "diagnosis.rest": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),
@@ -207,13 +184,39 @@ USES: dict[str, Use] = {
     "store.save_changed": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_deleted": Use(change(order_id=SENT, version=5, added=[])),
     "store.save_new": Use(change(version=0)),
+    "users.count_keys": Use({"user_id": HEAVY}, reads=6000),
+    "users.deleted_orders": Use({"user_id": HEAVY, "after": 0, "step": 200}),
+    "users.erase_keys": Use({"user_id": HEAVY}, reads=6000),
+    "users.keys": Use({"user_id": HEAVY}, reads=6000, sorts=6000),
+    "users.obstacles": Use({"id": SENT}),
+    "users.order": Use({"id": SENT}),
+    "users.orders": Use({"user_id": HEAVY}, reads=6000),  # all of a user's
+    **{
+        f"users.erase_{name}": Use(used(f"users.erase_{name}"))
+        for name in (
+            *("actions", "cart", "dead_letters", "events", "history", "items"),
+            *("begin", "lines", "order"),
+        )
+    },
     "retention.confirm_holds": Use(reads=40_000),
     "retention.purge_holds": Use({"settle": 5}, reads=12_000),
     "retention.overdue_holds": Use({"settle": 5}, reads=12_000),
     "retention.settle_holds": Use({"lines": "[]", "read_at": "now", "settle": 5}),
 }
+# Those of operators' lists, searches and charts: `test_plans_operators.py`.
+OPERATORS = (
+    *("backlog.count_pending", "backlog.count_pending_of_order", "backlog.count_sent"),
+    *("backlog.count_sent_of_order", "backlog.pending", "backlog.pending_of_order"),
+    *("backlog.sent", "backlog.sent_of_order", "console.actions"),
+    *("console.actions_of_order", "console.count", "console.count_actions"),
+    *("console.count_backlog", "console.count_latency"),
+    *("console.edge", "console.titles", "dead_letters.all"),
+    *("dead_letters.count_all", "dead_letters.count_open", "dead_letters.groups"),
+    *("dead_letters.open", "search.number", "search.text", "search.uuid"),
+)
 # One name, many statements: each combination of filters, of conditions.
 OF_MANY = {
+    "console.count_found",
     "console.find",
     "reads.page_of_orders",
     "reads.page_of_order_items",
@@ -249,25 +252,6 @@ def pages() -> Iterator[tuple[str, str, Use]]:
                     yield f"{label} {depth}", statement.text, use
 
 
-def finds() -> Iterator[tuple[str, str, Use]]:
-    """Return every statement of the console's search."""
-    given: dict[str, object] = {
-        "created_after": "2020-01-01",
-        "created_before": "2024-01-01",  # older than all
-        "is_approved": False,
-        "shop_id": HEAVY,  # nobody's
-        "status": 4,
-        "user_id": HEAVY,
-    }
-    for count in (0, 1, 2, len(given)):
-        for names in itertools.combinations(sorted(given), count):
-            text = console_reads._find_statement(names, LOOKED_AT).text
-            asked = {name: given[name] for name in names} | {"limit": 50}
-            for depth, up_to in (("first", 2**63 - 1), ("deep", GONE)):
-                use = Use(asked | {"up_to": up_to, "down_to": 1}, reads=2500, sorts=400)
-                yield f"console.find({', '.join(names)}) {depth}", text, use
-
-
 def loads() -> Iterator[tuple[str, str, Use]]:
     for target in (
         Target(order_id=SENT),
@@ -280,20 +264,11 @@ def loads() -> Iterator[tuple[str, str, Use]]:
             yield f"{made.__name__} {where}", made(where).text, Use(values)
 
 
-def held() -> Iterator[tuple[str, str, Use]]:
-    for name, use in (
-        ("pending", LISTED),
-        ("pending_of_order", LISTED | {"order_id": PENDING}),
-    ):
-        text = event_log._LISTS[name, True].text
-        yield f"backlog.{name} (held)", text, Use(use)
-
-
 @functools.cache
 def all_statements() -> dict[str, tuple[str, Use]]:
     import_all({"common.database.migrations"})
     found = {name: (STATEMENTS[name], use) for name, use in USES.items()}
-    for label, sql, use in (*pages(), *finds(), *loads(), *held()):
+    for label, sql, use in (*pages(), *loads()):
         found[label] = (sql.partition("\n")[2], use)  # without its name
     return {name: each for name, each in found.items() if has_plan(each[0])}
 
@@ -305,46 +280,23 @@ def has_plan(sql: str) -> bool:
 
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> Iterator[str]:
-    """A database as two years leave it behind, analysed."""
-    with database(postgres_url) as url:
-        fill(url, Plan(orders=ORDERS, days=120, pending=8000))
-        for rows in MORE_ROWS:
-            execute(url, rows)
-        with closing(connect(url)) as connection:
-            connection.run("VACUUM ANALYZE")
+    with filled(postgres_url) as url:
         yield url
 
 
 def test_every_statement_is_looked_at() -> None:
     all_statements()
-    missing = STATEMENTS.keys() - OF_MANY - USES.keys()
+    missing = STATEMENTS.keys() - OF_MANY - USES.keys() - set(OPERATORS)
     assert not missing, (
         f"add each to USES, with values that the filled tables have: {missing}"
     )
-    assert not USES.keys() - STATEMENTS.keys(), "USES has statements that are gone"
+    gone = {*USES, *OPERATORS} - STATEMENTS.keys()
+    assert not gone, f"these statements are gone: {gone}"
 
 
 def test_no_statement_reads_or_sorts_more_than_it_needs(url: str) -> None:
     wrong = {}
     for name, (sql, use) in all_statements().items():
-        if complaint := _complaint(url, sql, use):
-            wrong[name] = complaint
+        if found := complaint(url, sql, use):
+            wrong[name] = found
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
-
-
-def _complaint(url: str, sql: str, use: Use) -> str:
-    with prepared(url, sql, list(use.values)) as connection:
-        if use.is_audit:
-            connection.run(str(audit_checks.PLAN.text))
-        plan = explain(connection, use.values, "ANALYZE, TIMING OFF, BUFFERS OFF")
-    whole = sorted(
-        {n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan"}
-        & set(BIG)
-    )
-    read = sum(read_of(plan, table) for table in BIG)
-    complaints = [
-        f"reads all of {', '.join(whole)}" if whole else "",
-        f"reads {read} rows" if read > use.reads else "",
-        f"sorts {n} rows" if (n := rows_sorted(plan)) > use.sorts else "",
-    ]
-    return "; ".join(filter(None, complaints))

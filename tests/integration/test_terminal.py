@@ -72,7 +72,8 @@ def test_a_terminal_gets_nothing_but_print_from_any_command(world: Tampering) ->
             said = orderctl(world.url, *arguments)
             assert raw(said.out + said.err) == set(), arguments
             assert "\nforged" not in said.out + said.err, arguments
-            if arguments != command and said.out and NASTY in strings(said.json):
+            is_json = arguments != command and said.out and "export" not in command
+            if is_json and NASTY in strings(said.json):
                 shown.add(" ".join(command[:2]))
     assert shown >= {
         *("doctor", "doctor --fix", "audit"),

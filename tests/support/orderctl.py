@@ -14,6 +14,7 @@ from common import wiring
 from infra.orderctl import main
 
 NOBODY = "00000000-0000-4000-8000-000000000009"
+SURE = ["--yes", "--reason", "why"]
 COMMANDS = [
     ["migrate"],
     ["relay", "--once"],
@@ -23,11 +24,20 @@ COMMANDS = [
     ["events", "list"],
     ["events", "show", NOBODY],
     ["events", "resend", NOBODY, "--yes"],
-    ["events", "confirm", NOBODY, "--destination", "http", "--yes"],
+    ["events", "confirm", NOBODY, "--destination", "http", *SURE],
+    ["events", "hurry", "--destination", "http"],
+    ["events", "export"],
     ["dead-letters", "list"],
     ["dead-letters", "show", "1"],
     ["dead-letters", "replay", "1"],
-    ["dead-letters", "discard", "1", "--yes"],
+    ["dead-letters", "discard", "1", *SURE],
+    ["dead-letters", "export"],
+    ["orders", "show", "1"],
+    ["orders", "find"],
+    ["orders", "export"],
+    ["actions", "export"],
+    ["users", "export", NOBODY],
+    ["users", "erase", NOBODY, *SURE],
 ]
 
 

@@ -4,13 +4,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pg8000.native
 
+from benchmarks import fill
 from common.database.sessions import PLANNING
-from tests.support.database import connect
+from common.operations import audit_checks
+from tests.support.database import connect, database, execute
 
+ORDERS = 24_000  # a fifth of them one customer's, the newest 2,000 all pending
+PENDING, SENT, GONE = 23_995, 21_995, 11_000  # orders of the heavy customer
+BIG = (
+    *("orders", "order_items", "deleted_items", "order_history", "outbox"),
+    *("sent_events", "idempotency_records", "ordered_lines", "dead_letters"),
+    *("operator_actions", "stock_holds"),
+)
 # For tables that `benchmarks.fill` leaves nearly empty.
 MORE_ROWS = (
     """
@@ -109,3 +119,45 @@ def rows_sorted(plan: Plan) -> int:
         ),
         default=0,
     )
+
+
+@dataclass(frozen=True)
+class Use:
+    """A statement's values, and how many rows of big tables it may read and sort."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    reads: int = 1000
+    sorts: int = 250
+    # The audit's own settings come first.
+    is_audit: bool = False
+
+
+@contextmanager
+def filled(postgres_url: str) -> Iterator[str]:
+    """Yield a database as two years leave it behind, analysed."""
+    with database(postgres_url) as url:
+        fill.fill(url, fill.Plan(orders=ORDERS, days=120, pending=8000))
+        for rows in MORE_ROWS:
+            execute(url, rows)
+        with closing(connect(url)) as connection:
+            connection.run("VACUUM ANALYZE")
+        yield url
+
+
+def complaint(url: str, sql: str, use: Use) -> str:
+    """Return what is wrong with a statement's plan, nothing if it is well."""
+    with prepared(url, sql, list(use.values)) as connection:
+        if use.is_audit:
+            connection.run(str(audit_checks.PLAN.text))
+        plan = explain(connection, use.values, "ANALYZE, TIMING OFF, BUFFERS OFF")
+    whole = sorted(
+        {n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan"}
+        & set(BIG)
+    )
+    read = sum(rows_read(plan, table) for table in BIG)
+    complaints = [
+        f"reads all of {', '.join(whole)}" if whole else "",
+        f"reads {read} rows" if read > use.reads else "",
+        f"sorts {n} rows" if (n := rows_sorted(plan)) > use.sorts else "",
+    ]
+    return "; ".join(filter(None, complaints))

@@ -25,6 +25,7 @@ from common.errors import BusyError, ServiceError
 LOCK_WAIT_MILLISECONDS = 500
 PAUSE_SECONDS = (1.0, 2.0)  # and then they have their turn
 GIVE_UP_SECONDS = 300
+POLL_SECONDS = 0.25  # for another one that migrates
 
 _LOCK_NOT_AVAILABLE, _NOT_ALLOWED = "55P03", "42501"
 _NOT_OWNED = "only the tables' owner can grant: run it as who migrates"
@@ -173,7 +174,11 @@ def _locked(engine: Engine) -> Iterator[sqlalchemy.Connection]:
         _patient(engine, "AUTOCOMMIT") as guard,
         _patient(engine, "READ COMMITTED") as connection,
     ):
-        guard.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+        # No statement waits for it: an index that is built CONCURRENTLY waits for all.
+        while not guard.exec_driver_sql(
+            f"SELECT pg_try_advisory_lock({LOCK})"
+        ).scalar():
+            time.sleep(POLL_SECONDS)
         yield connection
 
 

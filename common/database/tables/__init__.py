@@ -18,7 +18,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     false,
     text,
@@ -26,6 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB
 
 from common.database.tables.columns import identity, metadata, order_id, timestamp
+from common.database.tables.operators import (  # noqa: F401 the rest of the tables
+    destination_reports,
+    operator_actions,
+)
 
 orders = Table(
     "orders",
@@ -48,6 +51,12 @@ orders = Table(
     CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata"),
     Index(None, "user_id", "id"),  # a caller's list, newest first
     Index(None, "user_id", "is_approved", "id"),  # the same of (un)approved ones
+    Index(  # an operator's search
+        None,
+        "metadata",
+        postgresql_using="gin",
+        postgresql_where=text("metadata <> '{}'"),
+    ),
     Index(  # the sweep: complete, but not approved
         "orders_unapproved_idx",
         "id",
@@ -69,12 +78,15 @@ order_items = Table(
     Column("shop_id", Uuid),
     Column("price", BigInteger, nullable=False),  # minor units
     Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("title", Text),  # the product's, when it was ordered; for operators
     CheckConstraint("status BETWEEN 1 AND 4", name="status"),
     CheckConstraint("quantity BETWEEN 1 AND 10000", name="quantity"),
     CheckConstraint("price >= 0", name="price"),
     CheckConstraint("version > 0", name="version"),
     Index(None, "order_id", "id"),
     Index(None, "user_id", "id"),
+    Index(None, "shop_id", "order_id"),  # an operator's search, as the next one
+    Index(None, "product_variation", "order_id"),
 )
 
 # Items as they were when they, or their orders, were deleted: the shops still have rows
@@ -137,6 +149,8 @@ order_history = Table(
     CheckConstraint("to_quantity BETWEEN 1 AND 10000", name="to_quantity"),
     CheckConstraint("(event_id IS NULL) = (destinations = '{}')", name="destinations"),
     Index(None, "order_id", "id"),
+    Index(None, "event_id", postgresql_using="hash"),  # an operator's search
+    Index(None, "request_id", postgresql_using="hash"),
 )
 
 
@@ -169,6 +183,7 @@ outbox = Table(
     # In doubt, and left to an operator; the order's later events wait behind it.
     timestamp("held_since", nullable=True),
     Column("last_error", Text),
+    timestamp("failed_at", nullable=True),  # when the last attempt did
     # Each condition that statements use fits one of the indexes and no other: by order,
     # by what is due, by id. While a snapshot is held, dead rows stay, and statistics
     # say that the table is empty; every index then looks equally cheap to the planner,
@@ -182,6 +197,7 @@ outbox = Table(
         postgresql_where=text("held_since IS NULL"),
     ),
     Index("outbox_held_idx", "id", postgresql_where=text("held_since IS NOT NULL")),
+    Index("outbox_failed_idx", "id", postgresql_where=text("last_error IS NOT NULL")),
 )
 
 # From when on rows of a destination may be due: what is older was sent, or is held. So
@@ -293,6 +309,7 @@ dead_letters = Table(
         None, "settled_at", postgresql_where=text("settled_at IS NOT NULL")
     ),
     Index(None, "order_id", postgresql_where=text("order_id IS NOT NULL")),
+    Index(None, "event_id", postgresql_using="hash"),  # an operator's search
 )
 
 # What orders took of a stock that the product service may not have lowered yet:
@@ -323,27 +340,4 @@ stock_holds = Table(
     CheckConstraint("quantity > 0", name="quantity"),
     Index(None, "product_variation", "seen_at", "id"),
     Index(None, "order_id"),
-)
-
-# What operators did in the console, and why. Never updated once the outcome is known,
-# and never deleted; without foreign keys, so that it outlives orders and dead letters.
-operator_actions = Table(
-    "operator_actions",
-    metadata,
-    identity(),
-    Column("form_id", Uuid, nullable=False),  # one form, one action
-    timestamp("at"),
-    Column("operator", Text, nullable=False),  # an e-mail address
-    Column("action", Text, nullable=False),
-    Column("order_id", BigInteger),
-    # The action's arguments: item, dead letter, event, the new value.
-    Column("given", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("reason", Text, nullable=False),
-    Column("request_id", Text),
-    # 'begun' if it is unknown how it ended.
-    Column("outcome", Text, nullable=False, server_default=text("'begun'")),
-    CheckConstraint("jsonb_typeof(given) = 'object'", name="given"),
-    CheckConstraint("reason <> ''", name="reason"),
-    Index(None, "order_id", "id", postgresql_where=text("order_id IS NOT NULL")),
-    UniqueConstraint("form_id"),
 )

@@ -66,7 +66,7 @@ def held_event(verb: str) -> Callable[[World], Case]:
     def prepare(world: World) -> Case:
         case = ordered(world, 1)
         world.service.rows(_PUT_BACK, id=case.order["id"])
-        where = ("--destination", "rabbitmq", "--yes")
+        where = ("--destination", "rabbitmq", "--yes", "--reason", "why")
         case.arguments = ("events", verb, *_event_of(world, case), *where)
         return case
 
@@ -86,6 +86,44 @@ def pending_event(world: World) -> Case:
     case = _unsent_order(world)
     case.arguments = ("events", "resend", *_event_of(world, case), "--yes")
     return case
+
+
+def postponed_event(world: World) -> Case:
+    """An event that waits for its next attempt."""
+    case = _unsent_order(world)
+    world.service.rows(
+        "UPDATE outbox SET available_at = now() + interval '1 hour',"
+        " sending_since = NULL WHERE order_id = :id",
+        id=case.order["id"],
+    )
+    case.arguments = ("events", "hurry", "--destination", "rabbitmq")
+    return case
+
+
+def is_due(world: World, case: Case) -> None:
+    later = "SELECT id FROM outbox WHERE order_id = :id AND available_at > now()"
+    assert world.service.rows(later, id=case.order["id"]) == []
+
+
+def former_user(world: World) -> Case:
+    """A user whose only order is deleted, and who is to be erased."""
+    case = ordered(world, 1)
+    path = f"/api/orders/{case.order['id']}/"
+    assert world.service.crud("DELETE", path, case.user).status_code == 204
+    sure = ("--yes", "--reason", "asked to")
+    case.arguments = ("users", "erase", case.user, *sure)
+    return case
+
+
+def is_erased(world: World, case: Case) -> None:
+    left = (
+        "SELECT id FROM order_history WHERE order_id = :id"
+        " AND CAST(changed_by AS text) = :user UNION ALL"
+        " SELECT id FROM sent_events WHERE order_id = :id"
+        " AND strpos(body, :user) > 0"
+    )
+    rows = world.service.rows(left, id=case.order["id"], user=case.user)
+    assert rows == []
 
 
 def restored(world: World) -> Case:

@@ -104,7 +104,7 @@ TAKE_EVENT, STATUS = "approval_handler.take_event", "item_status.set_status"
 ORDER, ITEM = "/api/orders/{order}/", "/api/order-items/{item}/"
 _shipped = request("PATCH", f"{ITEM}status/", {"status": 2})
 _is_shipped = has_items((2, 1), (1, 2))
-_discard = operations.dead_message("discard", "--yes")
+_discard = operations.dead_message("discard", "--yes", "--reason", "why")
 
 _BY_NAME = {
     "checkout": _http(CHECKOUT, full_cart, one_order_with(1, 2), OK, CREATED),
@@ -194,6 +194,10 @@ _BY_NAME = {
     ),
     "orderctl dead-letters replay": _orderctl(operations.dead_event, is_settled, 0, 1),
     "orderctl dead-letters discard": _orderctl(_discard, is_settled, 0, 1),
+    "orderctl events hurry": _orderctl(operations.postponed_event, operations.is_due),
+    "orderctl users erase": _orderctl(
+        operations.former_user, operations.is_erased, 0, 1
+    ),
     "orderctl audit --acknowledge": _orderctl(
         operations.different, operations.is_acknowledged
     ),

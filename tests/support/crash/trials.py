@@ -180,6 +180,7 @@ def decide_what_is_held(world: World) -> None:
         child = world.start(
             "orderctl",
             *("events", command, event_id, "--destination", "rabbitmq", "--yes"),
+            *("--reason", "why"),
         )
         assert world.nursery.wait(child) == 0, child.log.read_text()
     world.settle()

@@ -1,0 +1,1 @@
+"""Find orders and events for operators, list and count them, take them away."""
