@@ -34,6 +34,15 @@ def cloud(tmp_path: Path) -> Cloud:
     return make_cloud(folder, tmp_path / "dist", FUNCTIONS, REGISTRY)
 
 
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """A cloud that everything was deployed to, once."""
+    folder, dist = tmp_path_factory.mktemp("cloud"), tmp_path_factory.mktemp("dist")
+    cloud = make_cloud(folder, dist, FUNCTIONS, REGISTRY)
+    assert cloud.deploy("--yes").status == 0
+    return cloud
+
+
 def planned(
     terraform: Terraform, cloud: Cloud, folder: Path, run: str, **more: object
 ) -> str:
@@ -108,18 +117,15 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_database_and_siblings_can_be_planned(
-    terraform: Terraform, cloud: Cloud, tmp_path: Path, way: str
+    terraform: Terraform, deployed: Cloud, tmp_path: Path, way: str
 ) -> None:
-    dry = cloud.deploy("--dry-run")
-    assert "-var-file=environments/staging.tfvars" in dry.out
-    assert cloud.deploy("--yes").status == 0
-    assert not planned(terraform, cloud, tmp_path / "a", "", **WAYS[way])
+    assert "-var-file=environments/staging.tfvars" in deployed.deploy("--dry-run").out
+    assert not planned(terraform, deployed, tmp_path / "a", "", **WAYS[way])
 
 
 def test_migrations_find_the_database_s_endpoint(
-    terraform: Terraform, cloud: Cloud, tmp_path: Path
+    terraform: Terraform, deployed: Cloud, tmp_path: Path
 ) -> None:
-    assert cloud.deploy("--yes").status == 0
     run = """plan_options {
     target = [%s]
   }
@@ -131,4 +137,4 @@ def test_migrations_find_the_database_s_endpoint(
     error_message = "there is none"
   }"""
     way = WAYS["connector, by an endpoint"]
-    assert not planned(terraform, cloud, tmp_path / "a", run % MIGRATION_JOB, **way)
+    assert not planned(terraform, deployed, tmp_path / "a", run % MIGRATION_JOB, **way)
