@@ -33,7 +33,7 @@ PROBE_TIMEOUT_SECONDS = 1.0  # of a request, after a failure
 SLOW_SECONDS = 2.0
 # How long an unavailable destination is left alone, doubled with each failure.
 PAUSE_SECONDS = 1.0
-MAX_PAUSE_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 8.0
 
 log = logs.get("relay")
 T = TypeVar("T")

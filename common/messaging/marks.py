@@ -1,16 +1,25 @@
-"""Where claims begin: from when on events of each destination may be due.
+"""Where claims begin, and which postponed events are tried before their time.
 
 What was sent stays in the index for as long as somebody holds a snapshot. A claim that
-began at the oldest would pass over all of it, each time.
+began at the oldest would pass over all of it, each time. An event that failed is
+postponed, for up to an hour; its destination may be well again long before that.
 """
 
 import threading
 import time
 
+from msgspec import json
+
 from common.database.engine import Connection, Engine, connect, named
+from common.domain.events import ORDER_CREATED
 from common.domain.model import MAX_ID
 from common.errors import BusyError
-from common.messaging.outbox import CLAIM_SECONDS, MAX_BACKOFF_SECONDS
+from common.messaging.outbox import (
+    CLAIM_SECONDS,
+    CLAIMED,
+    MAX_BACKOFF_SECONDS,
+    Claimed,
+)
 
 ADVANCE_SECONDS = 10.0
 # A write's statement ends within this time. What was committed later, or while the
@@ -137,3 +146,97 @@ class Marks:
                 self._high, self._slice = None, SLICE
                 break
         return found
+
+
+PROBE_SECONDS = 4.0
+# Events whose time comes sooner are no probes: their own next attempt is one.
+_SOON = "now() + interval '5s'"
+_PROBES = 3
+_LOOKED_AT = 500  # postponed events
+
+# Any, since some may fail for a reason of their own; each is its order's oldest.
+# An `order.created` in doubt could lower stock once more with each attempt.
+_CLAIM_PROBES = named(
+    "probes.claim",
+    f"""
+WITH probes AS (
+  SELECT o.id, o.available_at FROM outbox o
+  WHERE o.id = ANY(ARRAY(
+      SELECT x.id FROM outbox x
+      WHERE x.destination = CAST(:destination AS text) AND x.held_since IS NULL
+        AND x.available_at > {_SOON}
+      ORDER BY x.available_at, x.id LIMIT {_LOOKED_AT}))
+    AND o.held_since IS NULL AND o.available_at > {_SOON}
+    AND o.sending_since IS NULL AND o.last_error IS NOT NULL
+    AND NOT (o.event_type = '{ORDER_CREATED}' AND o.doubts > 0)
+    AND (SELECT older.id FROM outbox older
+      WHERE older.destination = o.destination AND older.order_id = o.order_id
+        AND older.id + 0 < o.id LIMIT 1) IS NULL
+  ORDER BY random() LIMIT {_PROBES}
+  FOR UPDATE OF o SKIP LOCKED
+),
+claimed AS (
+  UPDATE outbox o
+  SET available_at = now() + interval '{CLAIM_SECONDS}s', sending_since = now(),
+      attempts = o.attempts + 1
+  WHERE o.id = ANY(ARRAY(SELECT id FROM probes))
+  RETURNING o.*
+)
+SELECT CAST(coalesce(json_agg(json_build_object({CLAIMED}, 'wait_seconds', (
+  SELECT extract(epoch FROM p.available_at - now()) FROM probes p
+  WHERE p.id = claimed.id)) ORDER BY id), '[]') AS text)
+FROM claimed
+""",  # noqa: S608 fragments of our own
+)
+# This attempt, which is not the event's own, brings it no nearer to a dead letter.
+_RELEASE = named(
+    "probes.release",
+    """
+UPDATE outbox
+SET available_at = now(), attempts = greatest(attempts - 1, 0)
+WHERE id = ANY(ARRAY(
+  SELECT x.id FROM outbox x
+  WHERE x.destination = CAST(:destination AS text) AND x.held_since IS NULL
+    AND x.available_at > now() AND x.sending_since IS NULL
+  ORDER BY x.available_at, x.id LIMIT 50000
+  FOR UPDATE OF x SKIP LOCKED))
+""",
+)
+
+
+class Probe(Claimed, frozen=True):
+    """A postponed event that is tried before its time comes in `wait_seconds`.
+
+    If it fails, it is as if it had not been tried.
+    """
+
+    wait_seconds: float
+
+
+class Probes:
+    """Finds out whether a destination that made events fail is well again.
+
+    Once nothing has failed for a few seconds, a few events are tried; as soon as one of
+    them goes through, all are due.
+    """
+
+    def __init__(self) -> None:
+        self._probe_at: dict[str, float] = {}
+
+    def claim(self, connection: Connection, destination: str) -> list[Probe]:
+        """Claim the next events to try, none if it is not time."""
+        if time.monotonic() < self._probe_at.get(destination, 0.0):
+            return []
+        self.wait(destination)
+        given = {"destination": destination}
+        rows = connection.execute(_CLAIM_PROBES, given).scalar_one()
+        return json.decode(rows, type=list[Probe])
+
+    def wait(self, destination: str) -> None:
+        """Try no event before its time for a few seconds."""
+        self._probe_at[destination] = time.monotonic() + PROBE_SECONDS
+
+    def release(self, connection: Connection, destination: str) -> None:
+        """Make all postponed events due now, and look again at the next opportunity."""
+        connection.execute(_RELEASE, {"destination": destination})
+        self._probe_at.pop(destination, None)

@@ -29,6 +29,13 @@ class Claimed(Message, frozen=True):
     destination: str
 
 
+# A claimed row as the JSON of a `Claimed`.
+CLAIMED = """
+  'id', id, 'destination', destination, 'event_id', event_id, 'type', event_type,
+  'order_id', order_id, 'body', body, 'traceparent', traceparent,
+  'created_at', created_at, 'attempts', attempts,
+  'is_doubtful', doubts > 0 AND NOT is_resend"""
+
 # An order's events for one destination are claimed from the oldest on, by whichever
 # relay locks the oldest row. No other relay can then claim a later one.
 #
@@ -68,11 +75,7 @@ claimed AS (
   WHERE o.id = ANY(ARRAY(SELECT id FROM due))
   RETURNING o.*
 )
-SELECT CAST(coalesce(json_agg(json_build_object(
-  'id', id, 'destination', destination, 'event_id', event_id, 'type', event_type,
-  'order_id', order_id, 'body', body, 'traceparent', traceparent,
-  'created_at', created_at, 'attempts', attempts,
-  'is_doubtful', doubts > 0 AND NOT is_resend) ORDER BY id), '[]') AS text)
+SELECT CAST(coalesce(json_agg(json_build_object({claimed}) ORDER BY id), '[]') AS text)
 FROM claimed
 """
 _OLDEST = {
@@ -106,7 +109,8 @@ _OLDEST = {
 @functools.lru_cache(maxsize=8)
 def _claim_statement(name: str, batch: int) -> Statement:
     oldest = _OLDEST[name].format(batch=batch)
-    return named(name, _CLAIM.format(oldest=oldest, batch=batch))
+    text = _CLAIM.format(oldest=oldest, batch=batch, claimed=CLAIMED)
+    return named(name, text)
 
 
 for _name in _OLDEST:  # in `STATEMENTS` from the start, like every other statement

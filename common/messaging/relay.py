@@ -17,7 +17,7 @@ from common.domain import events
 from common.errors import ServiceError
 from common.messaging import deliveries, outbox
 from common.messaging.destination import Destination, Reports, in_parallel
-from common.messaging.marks import Marks
+from common.messaging.marks import Marks, Probe, Probes
 from common.messaging.outbox import MAX_BACKOFF_SECONDS, Claimed, RetryDecision
 from common.messaging.pending import PendingEvents
 from common.publishing.publisher import THROUGH, Message, Outcome, Publisher, Result
@@ -52,6 +52,7 @@ class Relay:
         self._hold = hold_doubtful_order_created
         self._marks = Marks()
         self._reports = Reports()
+        self._probes = Probes()
         self._destinations = {
             name: Destination(name, publisher) for name, publisher in publishers.items()
         }
@@ -212,19 +213,25 @@ class Relay:
             self._reports.write(self._engine, where, destination)
 
     def _sweep_once(self, destination: Destination, timeout: float) -> list[Outcome]:
-        """Send a batch to one destination; return no outcomes if nothing is due."""
+        """Send a batch to one destination, or probe it; return no outcomes if idle."""
         if not destination.allow_attempt():
             return []
         with connect(self._engine) as connection:
             self._marks.advance(connection, destination.name)
-            claimed = outbox.claim_any(connection, destination.name)
-        if not claimed:
+            claimed: Sequence[Claimed] = outbox.claim_any(connection, destination.name)
+            probes = [] if claimed else self._probes.claim(connection, destination.name)
+        if not (claimed := claimed or probes):
             return []
         outcomes: list[Outcome] = []
         try:
             outcomes = self._publish(destination, claimed, timeout)
         finally:
             self._record_results(claimed, outcomes)
+        if not all(outcome.result in THROUGH for outcome in outcomes):
+            self._probes.wait(destination.name)
+        if probes and any(outcome.result is Result.SENT for outcome in outcomes):
+            with connect(self._engine) as connection:
+                self._probes.release(connection, destination.name)
         return outcomes
 
     def close(self) -> None:
@@ -299,6 +306,10 @@ def decide_retry(message: Message, outcome: Outcome) -> RetryDecision:
     """Return what to do with an event that was not sent."""
     result = outcome.result
     is_exhausted = result is Result.REFUSED and message.attempts >= MAX_ATTEMPTS
+    is_counted = result in _IS_COUNTED
+    retry_seconds = _backoff_seconds(result, message.attempts)
+    if isinstance(message, Probe):
+        is_exhausted, is_counted, retry_seconds = False, False, message.wait_seconds
     is_dead = is_exhausted or result is Result.UNROUTABLE
     if is_dead:
         fields = {
@@ -312,8 +323,8 @@ def decide_retry(message: Message, outcome: Outcome) -> RetryDecision:
         id=message.id,
         attempts=message.attempts,
         reason=outcome.reason,
-        retry_seconds=_backoff_seconds(result, message.attempts),
-        is_counted=result in _IS_COUNTED,
+        retry_seconds=retry_seconds,
+        is_counted=is_counted,
         is_doubtful=result is Result.UNCONFIRMED,
         is_held=result is Result.HELD,
         is_dead=is_dead,

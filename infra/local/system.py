@@ -30,7 +30,7 @@ from infra.local.traces import Traces
 CHECKOUT = Path(__file__).parents[2]
 THREADS = "16"
 ELSEWHERE = {"POSTGRES_HOST", "CLOUD_SQL_CONNECTION_NAME"}  # the database, if set
-SWEEP_SECONDS = 5  # a scheduler does it once a minute on the real platform
+SWEEP_SECONDS = 2  # a scheduler does it once a minute on the real platform
 NOT_YET_KNOWN = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 logger = logging.getLogger(__name__)

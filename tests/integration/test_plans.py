@@ -161,12 +161,11 @@ USES: dict[str, Use] = {
     "timeline.of_owner": Use({"id": SENT, "user_id": HEAVY, "after": 0, "limit": 50}),
     "timeline.whole": Use({"id": PENDING, "before": 2**63 - 1, "limit": 200}),
     "reads.order": Use({"id": GONE, "user_id": HEAVY}),
+    "probes.claim": Use({"destination": BUS}, reads=600, sorts=500),
+    "probes.release": Use({"destination": BUS}, reads=60_000),  # after an outage only
     "readiness.check": Use(
-        {
-            "tables": "{orders,outbox}",
-            "rights": "{SELECT,DELETE}",
-            "sequences": "{orders_id_seq}",
-        }
+        {"tables": "{orders,outbox}", "rights": "{SELECT,DELETE}"}
+        | {"sequences": "{orders_id_seq}"}
     ),
     "restore.backlog": Use(reads=15_000, sorts=10_000),  # rare, as all of these
     "restore.doubt": Use({"after": 0, "up_to": 2**62}, reads=15_000, sorts=5000),
