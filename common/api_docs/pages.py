@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 TEMPLATES = documents.FOLDER / "templates"
 ASSETS = {
+    "viewer.js": "text/javascript",
     "swagger_bundle.js": "text/javascript",
     "swagger_style.css": "text/css",
     "swagger-ui-page.js": "text/javascript",
     "redoc.js": "text/javascript",
     "redoc-page.js": "text/javascript",
 }
+# Of a local run: its front page, and the user that its documents and buttons name.
+LOCAL_HOME = "/"
+LOCAL_USER = "d0d0d0d0-0000-4000-8000-000000000001"
 # The only file that ReDoc loads from another host, its makers' logo.
 OUTSIDE_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
@@ -71,13 +75,17 @@ def problem_json(name: str | None) -> Content:
 
 
 @functools.cache
-def page(template: str, root: str, problem: str | None = None) -> Content:
-    """Return a page whose links start at `root`."""
+def page(
+    template: str, root: str, problem: str | None = None, *, is_local: bool = False
+) -> Content:
+    """Return a page whose links start at `root`; in a local run also one to there."""
     text = (
         _templates()
         .get_template(template)
         .render(
             root=root,
+            home=LOCAL_HOME if is_local else None,
+            user=LOCAL_USER if is_local else None,
             events=documents.parsed("asyncapi"),
             problems=problems(),
             problem=problems()[problem] if problem else None,

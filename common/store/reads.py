@@ -17,17 +17,21 @@ from common.store.paging import MAX_ROWS_SCANNED, ListQuery
 MOMENT = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 # Concatenated text costs PostgreSQL half as much as json_build_object. Quoted values
-# are UUIDs and times, which need no escapes; metadata is jsonb, which is JSON as text.
-# concat() skips nulls.
+# are UUIDs and times, which need no escapes; metadata is jsonb, whose text has spaces
+# that no other response has. concat() skips nulls.
 ITEM_JSON = """concat('{"id":', i.id, ',"order":', i.order_id, ',"status":', i.status,
   ',"quantity":', i.quantity, ',"product_variation":"', i.product_variation,
   '","product_id":', coalesce('"' || i.product_id || '"', 'null'),
   ',"shop_id":', coalesce('"' || i.shop_id || '"', 'null'),
   ',"price":', i.price, '}')"""
 
+_METADATA = """CASE WHEN o.metadata = '{}' THEN '{}' ELSE (
+    SELECT concat('{', string_agg(concat(to_json(m.key), ':', m.value), ','), '}')
+    FROM jsonb_each(o.metadata) m) END"""
+
 ORDER_JSON = f"""concat('{{"id":', o.id, ',"user_id":"', o.user_id,
   '","created_at":"', {MOMENT.format("o.created_at")}, '","is_approved":',
-  CASE WHEN o.is_approved THEN 'true' ELSE 'false' END, ',"metadata":', o.metadata,
+  CASE WHEN o.is_approved THEN 'true' ELSE 'false' END, ',"metadata":', {_METADATA},
   ',"items":[', (
     SELECT string_agg({ITEM_JSON}, ',' ORDER BY i.id)
     FROM order_items i WHERE i.order_id = o.id), ']}}')"""  # noqa: S608 fragments of our own

@@ -103,7 +103,8 @@ def read_page(
         "limit": query.limit,
         "after": query.after or 0,
     }
-    body, next_after = unique(connection, _OF_OWNER, parameters)
+    spaced, next_after = unique(connection, _OF_OWNER, parameters)
+    body = json.format(spaced, indent=-1)  # without spaces, as every other response
     digest = hashlib.blake2b(body.encode(), digest_size=12).hexdigest()
     return Document(body, digest), next_after
 

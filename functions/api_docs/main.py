@@ -21,6 +21,7 @@ from common.errors import (
 )
 from common.web import replies
 from common.web.app import create_app, respond
+from common.web.loopback import is_local
 
 HTML = "text/html"
 YAML = "application/yaml"
@@ -67,7 +68,7 @@ def get_events() -> Response:
     """Return the event document as JSON or YAML, or a page for people."""
     media_type = _requested(EVENT_TYPES)
     if media_type == HTML:
-        return _negotiated(pages.page("events.html", _up()), HTML)
+        return _negotiated(_page("events.html", _up()), HTML)
     return _negotiated(pages.document("asyncapi", EVENT_TYPES[media_type]), media_type)
 
 
@@ -75,7 +76,7 @@ def get_events() -> Response:
 @app.get("/api/schema/redoc", defaults={"name": "redoc"})
 def get_page(name: str) -> Response:
     """Return a page for people."""
-    return _reply(pages.page(f"{name}.html", _up()), HTML)
+    return _reply(_page(f"{name}.html", _up()), HTML)
 
 
 @app.get("/api/schema/assets/<name>")
@@ -98,7 +99,13 @@ def get_problem_types(name: str | None) -> Response:
     if _acceptable((HTML, replies.JSON)) == replies.JSON:
         return _negotiated(pages.problem_json(name), replies.JSON)
     root = _up() if name else ("./" if request.path.endswith("/") else "problems/")
-    return _negotiated(pages.page("problems.html", root, name), HTML)
+    return _negotiated(_page("problems.html", root, name), HTML)
+
+
+def _page(template: str, root: str, problem: str | None = None) -> Content:
+    """Return a page, with a link to the front page where there is one."""
+    is_run = is_local(request) and "X-Local-Run" in request.headers
+    return pages.page(template, root, problem, is_local=is_run)
 
 
 def _up() -> str:

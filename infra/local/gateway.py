@@ -55,6 +55,8 @@ class Gateway:
         environ.pop("HTTP_X_FORWARDED_PREFIX", None)
         # In place of identity-aware access, which identifies the console's operator.
         environ["HTTP_X_OPS_OPERATOR"] = OPERATOR
+        # Documents link to the front page, and fill in its user.
+        environ["HTTP_X_LOCAL_RUN"] = "true"
         path = environ["PATH_INFO"]
         if path == "/":
             return front_page(environ, start_response)

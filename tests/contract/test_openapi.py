@@ -40,7 +40,7 @@ OPEN = ("/health", "/openapi", "/api/schema", "/problems")
 NEVER_RETURNED = {errors.ConflictError.slug}
 # Replies that no struct describes, held by the tests of those replies.
 WITHOUT_STRUCT = {"CartRepair", "ProblemType"}
-WITHOUT_STRUCT |= {"Problem", "CartRepairedProblem", "NotReadyProblem"}
+WITHOUT_STRUCT |= {"Problem", "OrderedLine", "CartRepairedProblem", "NotReadyProblem"}
 ENVIRON = {"DATABASE_URL": DATABASE_URL, "EVENT_BUS": "http", "LOG_LEVEL": "WARNING"}
 ENVIRON |= SINK | SERVICES | {"OPS_IDENTITY": "header"}
 

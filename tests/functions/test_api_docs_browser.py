@@ -12,10 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from common.api_docs.documents import operations, parsed
+from common.api_docs.pages import LOCAL_USER
 from infra.local.gateway import Gateway
 from infra.local.http_server import HttpServer
 from tests.support.browser import Watched, running_browser, watched_page
-from tests.support.service import Service, new_user
+from tests.support.service import Service
 
 FUNCTIONS = ("api_docs", "orders_crud", "create_order_from_cart", "item_status")
 
@@ -55,17 +56,12 @@ def test_a_page_shows_every_operation(browser: Browser, url: str, name: str) -> 
 def test_an_order_is_made_from_swagger_ui_through_the_prefix(
     browser: Browser, url: str, service: Service
 ) -> None:
-    user, article = new_user(), service.sandbox.add_article(amount=5)
+    """As the local run's user, who is filled in."""
+    article = service.sandbox.add_article(amount=5)
     with watched_page(browser) as watched:
         page = watched.page
         page.set_default_timeout(60_000)
         page.goto(f"{url}/api/schema/swagger-ui/")
-        page.get_by_role("button", name="Authorize").first.click()
-        page.locator("#api_key_value").fill(user)
-        form = page.locator("form", has=page.locator("#api_key_value"))
-        form.get_by_role("button", name="Apply credentials").click()
-        page.get_by_role("button", name="Close").first.click()
-
         made = page.locator("#operations-Orders-create_order")
         made.locator("button.opblock-summary-control").click()
         body = f'{{"items": [{{"product_variation": "{article}", "quantity": 2}}]}}'
@@ -74,7 +70,7 @@ def test_an_order_is_made_from_swagger_ui_through_the_prefix(
         answer = made.locator(".live-responses-table .response-col_status")
         expect(answer.nth(1)).to_contain_text("201")
         hold(watched, url)
-    [order] = service.crud("GET", "/api/orders/", user).get_json()
+    [order] = service.crud("GET", "/api/orders/", LOCAL_USER).get_json()
     assert order["items"][0]["product_variation"] == article
 
 

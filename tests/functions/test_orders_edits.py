@@ -1,5 +1,6 @@
 """PATCH and DELETE /api/orders/{id}/: metadata, approval, and what siblings hear."""
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,25 @@ def test_metadata_is_merged_key_by_key(service: Service, user: str) -> None:
     expected = order | {"metadata": {"kept": "1", "replaced": "ä", "new": ""}}
     assert response.get_json() == expected
     assert read(service, user, order) == expected
+
+
+def test_every_response_is_json_without_spaces(service: Service, user: str) -> None:
+    metadata = {"note": 'a: "b", {c}', "a b": "\\ ü \n", "empty": ""}
+    made = service.crud("POST", "/api/orders/", user, json={"metadata": metadata})
+    path = f"/api/orders/{made.get_json()['id']}/"
+    responses = [
+        made,
+        service.crud("GET", path, user),
+        service.crud("GET", "/api/orders/", user),
+        service.crud("PATCH", path, user, json={"metadata": {"new": "1, 2"}}),
+        service.crud("GET", f"{path}timeline/", user),
+        service.crud("GET", "/api/orders/0/", user),
+    ]
+    for response in responses:
+        body = response.get_json()
+        compact = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        assert response.text == compact
+    assert responses[1].get_json()["metadata"] == metadata
 
 
 def test_null_for_metadata_removes_all_of_it(service: Service, user: str) -> None:

@@ -5,9 +5,10 @@ Half of the articles cannot be ordered, each for another reason.
 
 from dataclasses import dataclass
 
+from common.api_docs.pages import LOCAL_USER
 from infra.local.sandbox.store import Store
 
-DEMO_USER = "d0d0d0d0-0000-4000-8000-000000000001"
+DEMO_USER = LOCAL_USER
 POTTERY = "50000000-0000-4000-8000-000000000001"
 WORKSHOP = "50000000-0000-4000-8000-000000000002"
 
