@@ -1,7 +1,8 @@
 # Every command of the project. `make` alone lists them.
 #
 # One virtual environment for each Python: `.venv` for python3, `.venv-3.13` for
-# PYTHON=python3.13. Its stamp is as new as what was installed, so a second start
+# PYTHON=python3.13. What runs the platform gets what that needs; what tests, checks or
+# builds adds the tools. A stamp is as new as what was installed, so a second start
 # installs nothing. Variables given to make (PORT=9000) reach the commands too.
 # Kept to what GNU make 3.81 knows: macOS ships no other.
 
@@ -13,10 +14,20 @@ JOBS ?= 4
 # In the order of their names, which puts the longest (faults) to the front.
 PYTEST := -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifeq ($(filter 3.11 3.12 3.13 3.14,$(VERSION)),)
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+THERE := $(foreach n,3.14 3.13 3.12 3.11,$(wildcard $(addsuffix /python$n,$(subst :, ,$(PATH)))))
+$(error $(PYTHON) is $(if $(VERSION),Python $(VERSION),not there), and Python 3.11 to 3.14 is needed: \
+make $(firstword $(MAKECMDGOALS)) PYTHON=$(notdir $(or $(firstword $(THERE)),python3.13)))
+endif
+endif
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# An environment with all tools also runs the platform.
+LOCAL := $(VENV)/.installed-local
+READY := $(if $(wildcard $(STAMP)),$(STAMP),$(LOCAL))
 # A venv whose Python is gone (an upgrade, a moved checkout) is built anew.
 BROKEN := $(shell $(BIN)/python -c '' 2>/dev/null || echo broken)
 
@@ -27,18 +38,21 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test crashtest oversell history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo reset test crashtest oversell history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo 'Options: PYTHON=python3.13, ARGS="..." for the command behind a target,'
 	@echo 'and any setting of the service: make run PORT=9000 EVENT_BUS=rabbitmq ...'
 
-run: $(STAMP) ## start the whole platform on this machine (PORT=8080)
+run: $(READY) ## start the whole platform on this machine (PORT=8080)
 	@$(BIN)/python -m infra.local.run $(ARGS)
 
-demo: $(STAMP) ## tell the story of an order against it, checking every step
+demo: $(READY) ## tell the story of an order against it, checking every step
 	@$(BIN)/python -m infra.local.demo $(ARGS)
+
+reset: ## forget the data of make run, keep what is installed
+	@$(PYTHON) -m infra.local.reset $(ARGS)
 
 test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
 	@$(BIN)/python $(PYTEST) $(ARGS)
@@ -162,7 +176,7 @@ deploy: $(STAMP) ## deploy to Google Cloud (ENV=staging FUNCTION=item_status ARG
 	@$(BIN)/python -m infra.deploy $(FUNCTION) \
 		$(if $(filter command,$(origin ENV)),--environment $(ENV)) $(ARGS)
 
-migrate: $(STAMP) ## bring the database of DATABASE_URL to the newest schema
+migrate: $(READY) ## bring the database of DATABASE_URL to the newest schema
 	@$(BIN)/orderctl migrate $(ARGS)
 
 lock: ## pin the newest allowed requirements, with hashes (ARGS=--upgrade)
@@ -171,36 +185,24 @@ lock: ## pin the newest allowed requirements, with hashes (ARGS=--upgrade)
 	"$$folder/bin/python" -m pip install -qq '$(UV)'; \
 	PATH="$$folder/bin:$$PATH"; \
 	$(COMPILE) pyproject.toml $(ARGS) --output-file requirements/runtime.txt; \
+	$(COMPILE) pyproject.toml $(ARGS) --extra local --extra otel \
+		--constraint requirements/runtime.txt --output-file requirements/local.txt; \
 	$(COMPILE) pyproject.toml $(ARGS) --all-extras \
-		--constraint requirements/runtime.txt --output-file requirements/dev.txt; \
+		--constraint requirements/local.txt --output-file requirements/dev.txt; \
 	$(COMPILE) requirements/terraform.in $(ARGS) \
 		--output-file requirements/terraform.txt
 
 clean: ## remove environments, local data and caches
 	@set -e; elsewhere=.local/postgres/elsewhere; \
 	if [ -L $$elsewhere ]; then rm -rf "$$(readlink $$elsewhere)"; fi
-	@rm -rf .venv .venv-* .local .coverage .coverage.* htmlcov build dist *.egg-info
+	@rm -rf .venv .venv-* .venv*.lock .local .coverage .coverage.* htmlcov build dist *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv: $(STAMP) ## install what the other commands need, and nothing else
 
 $(STAMP): requirements/dev.txt pyproject.toml $(BROKEN)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
-		echo 'Python 3.11 to 3.14 is needed: make $(MAKECMDGOALS) PYTHON=python3.13' >&2; \
-		exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo 'This Python comes without venv. On Debian and Ubuntu:' \
-			'apt-get install python3-venv (or python$(VERSION)-venv)' >&2; \
-		exit 1; }
-	@echo 'Installing what is needed into $(VENV) (once)' >&2
-	@if [ -n '$(BROKEN)' ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
-	@# The lock names everything. Asked to resolve, pip would look at newer releases,
-	@# too, and refuse one that an extra (coverage[toml]) brings without a pin.
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-		--no-deps --require-hashes --only-binary :all: -r requirements/dev.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-		--no-deps --no-build-isolation -e .
-	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { \
-		echo 'requirements/dev.txt is incomplete: make lock' >&2; exit 1; }
-	@touch $@
+	@$(PYTHON) -m infra.environment $(VENV) dev
+
+$(LOCAL): requirements/local.txt pyproject.toml $(BROKEN)
+	@$(PYTHON) -m infra.environment $(VENV) local

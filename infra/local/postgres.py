@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from infra.local.postgres_binaries import (
     EmbeddedPostgresError,
@@ -28,6 +29,7 @@ from infra.local.postgres_binaries import (
     within_reach,
 )
 
+URL_FILE = "url"  # in the folder: where the server is, or was
 START_SECONDS = 30
 STOP_SECONDS = 20
 
@@ -71,22 +73,28 @@ def postgres_server(
     """Serve the cluster in `folder` and yield its URL; stop it at the end.
 
     A folder that is absent is created, one that is there is used again. The port is
-    free, on loopback, another at each start; the password stays. `durable=False`
-    trades safety against a power cut for speed. Raise EmbeddedPostgresError, one
-    line, when it cannot be had or another process is serving this folder.
+    on loopback; it and the password stay, unless another program has taken the port.
+    The URL is also in the folder's file `url`. `durable=False` trades safety against a
+    power cut for speed. Raise EmbeddedPostgresError, one line, when it cannot be had
+    or another process is serving this folder.
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with _claim(folder):
+    kept = folder / URL_FILE
+    with claim(folder):
         installation, home = within_reach(find_installation(), folder)
         cluster = _Cluster(folder=home / "cluster", installation=installation)
         try:
             _initialise(cluster, durable=durable)
             _stop_leftover(cluster)
-            server, port = _start(cluster, max_connections, durable=durable)
+            port = _kept_port(kept)
+            server, port = _start(cluster, port, max_connections, durable=durable)
             try:
                 password = cluster.password.read_text()
-                yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+                url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+                kept.touch(mode=0o600)
+                kept.write_text(url)
+                yield url
             finally:
                 _stop(server)
         finally:
@@ -95,7 +103,7 @@ def postgres_server(
 
 
 @contextmanager
-def _claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock ends with it, however it ends."""
     with (folder / "lock").open("a") as lock:
         try:
@@ -115,7 +123,7 @@ def _initialise(cluster: _Cluster, *, durable: bool) -> None:
         if found != str(major):
             raise EmbeddedPostgresError(
                 f"{cluster.folder} was made by PostgreSQL {found}, but this is"
-                f" {major}: remove it (make clean) or set DATABASE_URL"
+                f" {major}: remove it (make reset) or set DATABASE_URL"
             )
         return
     # Without PG_VERSION, what is there is the rest of an interrupted attempt.
@@ -183,15 +191,31 @@ def _serves(pid: int, data: Path) -> bool:
     return f"-D {data} " in done.stdout
 
 
+def _kept_port(kept: Path) -> int:
+    """Return the port of the last start, 0 if there was none."""
+    with suppress(FileNotFoundError, ValueError):
+        return urlsplit(kept.read_text()).port or 0
+    return 0
+
+
+def _free_port(wanted: int) -> int:
+    """Return the port that is wanted, or any other if it is taken or 0."""
+    try:
+        with socket.create_server(("127.0.0.1", wanted)) as probe:
+            port: int = probe.getsockname()[1]
+    except OSError:
+        return _free_port(0)
+    return port
+
+
 def _start(
-    cluster: _Cluster, max_connections: int, *, durable: bool
+    cluster: _Cluster, wanted: int, max_connections: int, *, durable: bool
 ) -> tuple["subprocess.Popen[bytes]", int]:
     """Start the server; return it with its port once it takes connections."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         # Another process may take the port before the server does: then try again.
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port: int = probe.getsockname()[1]
+        port = _free_port(wanted)
         server = _launch(cluster, port, max_connections, durable=durable)
         try:
             if _is_up(server, cluster, deadline):

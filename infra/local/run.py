@@ -90,16 +90,19 @@ def _serve(port: int, folder: Path, *, durable: bool) -> None:
         signal.signal(number, signal.default_int_handler)
     is_ours = not {"DATABASE_URL", *ELSEWHERE} & os.environ.keys()
     with running_system(port, folder, say, durable=durable) as url:
-        database = f"Its database is at        {os.environ['DATABASE_URL']}\n"
+        # A configured address may hold a password.
+        database = os.environ["DATABASE_URL"] if is_ours else "the one that you named"
         say(
-            f"\nThe order service is at {url}/ (what is here, with links)\n"
-            f"Its documentation is at   {url}/api/schema/swagger-ui/\n"
-            # A configured address may hold a password.
-            f"{database if is_ours else ''}\n"
+            f"\nThe order service is at {url}/ (with buttons to try it)\n\n"
+            f"  console        {url}/ops/\n"
+            f"  documentation  {url}/api/schema/swagger-ui/\n"
+            f"  traces         {url}/traces/\n"
+            f"  sandbox        {url}/sandbox/ (makes siblings late, absent or rude)\n"
+            f"  database       {database}\n\n"
             "To fill a cart and check out, paste:\n\n"
             f"{ready_made_request(url)}\n\n"
             "`make demo` tells the whole story. Ctrl-C stops everything"
-            + ("; data is kept until `make clean`." if durable else ".")
+            + ("; data is kept until `make reset`." if durable else ".")
         )
         try:
             threading.Event().wait()

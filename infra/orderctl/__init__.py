@@ -1,12 +1,15 @@
 """`orderctl`: operators' commands in a terminal.
 
-It reads the functions' environment, so it acts on the database and broker named there.
+It reads the functions' environment, so it acts on the database and broker named there;
+where that names no database, on the one of `make run` in this folder.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from common import startup, wiring
 from common.config.endpoints import CloudSql
@@ -28,6 +31,9 @@ from infra.orderctl import (
 )
 from infra.orderctl.output import Printed, UsageError, show
 
+LOCAL_RUN = Path(".local/postgres/url")
+NAMED = ("DATABASE_URL", "POSTGRES_", "CLOUD_SQL_", "RUNNING_ON_CLOUDRUN")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0 done, 1 failed, 2 wrong usage.
@@ -35,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     A command that looks for problems also returns 1 if it finds any.
     """
     arguments = _parser().parse_args(argv)
+    _find_local_run()
     try:
         result: Printed = arguments.run(arguments)
         show(result, as_json=arguments.json)
@@ -51,6 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         wiring.close()
     return int(result.is_failure)
+
+
+def _find_local_run() -> None:
+    """Name the database of `make run` in the environment, if that names none."""
+    if any(name.startswith(NAMED) for name, value in os.environ.items() if value):
+        return
+    with suppress(OSError):
+        os.environ["DATABASE_URL"] = LOCAL_RUN.read_text()
+        if sys.stderr.isatty():  # nobody should take it for another one
+            print(f"orderctl: the database of make run, {LOCAL_RUN}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> str | None:

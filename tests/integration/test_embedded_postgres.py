@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from infra.local.postgres import postgres_server
+from infra.local import reset
+from infra.local.postgres import URL_FILE, postgres_server
 from infra.local.postgres_binaries import (
     EmbeddedPostgresError,
     find_installation,
@@ -115,7 +118,7 @@ def test_a_pid_file_of_another_program_is_dropped_and_another_version_s_data_ref
         assert execute(url, "SELECT 1") == [[1]]
     (folder / "cluster/data/PG_VERSION").write_text("11\n")
     with (
-        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 11.*clean"),
+        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 11.*reset"),
         postgres_server(folder),
     ):
         pass
@@ -178,3 +181,39 @@ def test_root_copies_the_programs_that_nobody_can_enter(
             )
     finally:
         remove_elsewhere(folder)
+
+
+def test_the_address_stays_and_is_kept_for_orderctl(folder: Path) -> None:
+    with postgres_server(folder, durable=False) as first:
+        assert (folder / URL_FILE).read_text() == first
+    assert stat.S_IMODE((folder / URL_FILE).stat().st_mode) == 0o600
+    with postgres_server(folder, durable=False) as second:
+        assert second == first
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced(folder: Path) -> None:
+    with postgres_server(folder, durable=False) as first:
+        port = urlsplit(first).port or 0
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        postgres_server(folder, durable=False) as second,
+    ):
+        assert urlsplit(second).port != port
+        assert execute(second, "SELECT 1") == [[1]]
+        assert (folder / URL_FILE).read_text() == second
+
+
+def test_a_reset_forgets_the_data_but_not_while_somebody_uses_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    postgres = folder / "postgres"
+    with postgres_server(postgres, durable=False) as url:
+        execute(url, "CREATE TABLE kept ()")
+        assert reset.main(["--folder", str(folder)]) == 1
+        assert "another process is serving" in capsys.readouterr().err
+        assert execute(url, "SELECT count(*) FROM kept") == [[0]]
+    assert reset.main(["--folder", str(folder)]) == 0
+    assert not folder.exists()
+    assert reset.main(["--folder", str(folder)]) == 0
+    with postgres_server(postgres, durable=False) as url:
+        assert execute(url, "SELECT to_regclass('kept')") == [[None]]

@@ -88,21 +88,38 @@ def test_a_missing_setting_is_one_line_that_names_it(arguments: list[str]) -> No
     assert line.startswith("orderctl: DATABASE_URL is not set")
 
 
-def test_a_process_says_so_too() -> None:
-    done = run([sys.executable, "-m", "infra.orderctl", "doctor"])
+def test_the_database_of_the_local_run_is_found_if_none_is_named(
+    database_url: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "url"
+    kept.write_text(database_url)
+    said = ctl("", "events", "list", local_run=kept)
+    assert (said.status, said.err) == (0, "")
+    assert "no pending events" in said.out
+    for name in ("DATABASE_URL", "POSTGRES_HOST", "CLOUD_SQL_CONNECTION_NAME"):
+        elsewhere = ctl("", "events", "list", local_run=kept, **{name: "elsewhere"})
+        assert elsewhere.status == 2
+
+
+def test_a_process_says_so_too(tmp_path: Path) -> None:
+    # Not in the checkout, where there may be a local run.
+    command = [sys.executable, "-m", "infra.orderctl", "doctor"]
+    done = run(command, folder=tmp_path, PYTHONPATH=str(CHECKOUT))
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("orderctl: DATABASE_URL is not set")
 
 
-def run(command: list[str], **settings: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    command: list[str], folder: Path = CHECKOUT, **settings: str
+) -> "subprocess.CompletedProcess[str]":
     """Run it with nothing of the environment but what a process needs."""
     return subprocess.run(
         command,
         check=False,
         capture_output=True,
         text=True,
-        cwd=CHECKOUT,
+        cwd=folder,
         timeout=60,
         env={"PATH": os.environ.get("PATH", os.defpath)} | settings,
     )

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -63,10 +64,15 @@ class Terminal(io.StringIO):
 
 
 def orderctl(
-    url: str, *arguments: object, answer: str | None = None, **settings: str
+    url: str,
+    *arguments: object,
+    answer: str | None = None,
+    local_run: Path = Path("none"),
+    **settings: str,
 ) -> Said:
     """Run it on a database; `answer` is what somebody at the terminal types.
 
+    `local_run` is where a local run says where its database is, if there is one.
     A sink that does not exist is the event bus, unless `settings` say otherwise.
     """
     environ = {
@@ -81,6 +87,7 @@ def orderctl(
     wiring.close()
     with (
         mock.patch.dict(os.environ, environ, clear=True),
+        mock.patch("infra.orderctl.LOCAL_RUN", local_run),
         mock.patch("sys.stdin", stdin),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
