@@ -16,6 +16,7 @@ EXEMPT = {
     ROOT / "DECISIONS.md",
     ROOT / "common" / "api_docs" / "asyncapi.yaml",
     ROOT / "common" / "api_docs" / "openapi.yaml",
+    ROOT / "tests" / "clients" / "typescript" / "package-lock.json",
     ROOT / "tests" / "support" / "terraform" / "google_schema.json",
 }
 LONGEST_FILE = 350
