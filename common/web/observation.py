@@ -60,6 +60,7 @@ class Observation:
                     ),
                 }
                 sdk.request_seconds.record(seconds, metric_attributes)
+            attributes["request.id"] = context.request_id
             if context.order_id is not None:
                 attributes["order.id"] = context.order_id
             self._span.end(

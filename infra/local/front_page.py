@@ -1,4 +1,4 @@
-"""The page at `/` of a local run: what is here, with links, for people.
+"""The page at `/` of a local run: what is here, and buttons to try it, for people.
 
 Nothing on it (`pages/front.html`) comes from outside, so it works without a network.
 """
@@ -31,5 +31,7 @@ def front_page(
 ) -> Iterable[bytes]:
     """Return the page."""
     url = Request(environ).host_url.rstrip("/")
-    page = render("front", request=ready_made_request(url), url=url)
+    page = render(
+        "front", request=ready_made_request(url), url=url, user=DEMO_USER, mug=MUG
+    )
     return Response(page, mimetype="text/html")(environ, start_response)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from common.web.loopback import HOST_NAME
+from infra.local.cors import shared
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,21 +25,23 @@ _OWN_PAGES = re.compile(r"(/order)?/(ops|functions|traces|events)(?![^/])")
 
 
 def guarded(
-    app: "WSGIApplication", *, names: Collection[str] = ()
+    app: "WSGIApplication", *, names: Collection[str] = (), is_shared: bool = False
 ) -> "WSGIApplication":
     """Return `app` for this machine's own names and pages only.
 
     The host must be a loopback name, or one of `names`, with the port that is served;
     else it is a 421. A browser's request must come from a page of the same origin or,
     but for the console and what is internal, of any port of this machine; else it is a
-    403. Clients that are no browsers send no origin.
+    403. Clients that are no browsers send no origin. Where it `is_shared`, pages of
+    other ports may read responses, too.
     """
+    behind = shared(app, _is_own_page) if is_shared else app
 
     def guard(
         environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         refused = _refusal(Request(environ), names)
-        return (refused or app)(environ, start_response)
+        return (refused or behind)(environ, start_response)
 
     return guard
 
@@ -70,7 +73,7 @@ def _is_known(request: Request, host: str) -> bool:
     """Return whether a request is of no browser, or of a page that may send it."""
     headers = request.headers
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-    is_own_page = _OWN_PAGES.match(request.path) is not None
+    is_own_page = _is_own_page(request)
     if origin is not None:
         if is_own_page:
             return origin == f"http://{host}" and site in (None, "same-origin")
@@ -81,6 +84,10 @@ def _is_known(request: Request, host: str) -> bool:
     if request.method in ("GET", "HEAD") and _is_navigation(headers.get):
         return True
     return site == "same-site" and not is_own_page
+
+
+def _is_own_page(request: Request) -> bool:
+    return _OWN_PAGES.match(request.path) is not None
 
 
 def _is_navigation(header: Callable[[str], str | None]) -> bool:

@@ -48,7 +48,8 @@ def _gateway(arguments: argparse.Namespace) -> Iterator[HttpServer]:
     gateway.functions = {name: forward_to(url) for name, url in where.items()}
     # It serves its own host names only, as the gateway does.
     gateway.sandbox = forward_to(arguments.sandbox, keeps_host=False)
-    server = HttpServer(guarded(gateway), arguments.port, arguments.host)
+    app = guarded(gateway, is_shared=True)
+    server = HttpServer(app, arguments.port, arguments.host)
     try:
         yield server
     finally:

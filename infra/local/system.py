@@ -56,7 +56,7 @@ def running_system(
     with contextlib.ExitStack() as stack:
         gateway = Gateway()
         server = HttpServer(
-            guarded(gateway), port
+            guarded(gateway, is_shared=True), port
         )  # takes the port, serves nothing yet
         stack.callback(server.stop)
         settings = _check(_fill(environ, server.url, NOT_YET_KNOWN))

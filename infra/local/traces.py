@@ -1,6 +1,6 @@
 """Collect a local run's spans over OTLP, and show them at `/traces/`.
 
-Only the newest spans are kept, in memory; sweeps and health checks are not listed.
+Only the newest spans are kept, in memory; what is routine is not listed.
 """
 
 import gzip
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 KEPT = 20_000  # spans
 LISTED = 100  # traces
+SLOW_MILLISECONDS = 100.0
 MAX_BYTES = 16 * 1024 * 1024
 _KINDS = ("", "", "server", "client", "producer", "consumer")
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+    ),
     "Cache-Control": "no-store",
 }
 
@@ -51,6 +54,58 @@ class Span:
         return (self.ended_ns - self.began_ns) / 1e6
 
 
+class Trace:
+    """The spans of one trace: the request that began it, and what came of it later.
+
+    `own` are those that began before the request's response, `later` the others.
+    """
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        known = {span.span_id for span in spans}
+        tops = [span for span in spans if span.parent_id not in known]
+        self.spans = spans
+        self.request = next((s for s in tops if s.kind == "server"), spans[0])
+        self.began = datetime.fromtimestamp(self.request.began_ns / 1e9, UTC)
+        self.own = [s for s in spans if s.began_ns <= self.request.ended_ns]
+        self.later = [s for s in spans if s.began_ns > self.request.ended_ns]
+        self.status = self._attribute("http.response.status_code")
+        self.order_id = self._attribute("order.id")
+        self.request_id = self._attribute("request.id")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything of the request failed."""
+        return any(span.is_error for span in self.own)
+
+    @property
+    def has_failed_later(self) -> bool:
+        """Whether anything failed after the response."""
+        return any(span.is_error for span in self.later)
+
+    def until_ns(self, spans: Sequence[Span]) -> int:
+        """Return how long it took until the last of these spans ended."""
+        return max(span.ended_ns for span in spans) - self.spans[0].began_ns or 1
+
+    def is_like(self, query: str, only: str) -> bool:
+        """Return whether it is of an order, or has an id or a name, that is asked for.
+
+        `only` is 'failed', 'slow' or ''.
+        """
+        if only == "failed" and not (self.has_failed or self.has_failed_later):
+            return False
+        if only == "slow" and self.request.milliseconds < SLOW_MILLISECONDS:
+            return False
+        if query.isdecimal():
+            return any(s.attributes.get("order.id") == query for s in self.spans)
+        is_named = query.lower() in self.request.name.lower()
+        return is_named or query in (self.request.trace_id, self.request_id)
+
+    def _attribute(self, name: str) -> str:
+        """Return an attribute of the request, or else of the first span that has it."""
+        spans = (self.request, *self.spans)
+        return next((s.attributes[name] for s in spans if name in s.attributes), "")
+
+
 class Traces:
     """A WSGI app: a collector at `/traces/v1/traces`, pages at `/traces/`."""
 
@@ -70,7 +125,7 @@ class Traces:
         found = re.fullmatch(r"/traces(?:/(?:([0-9a-f]{32})/?)?)?", request.path)
         if found is None or request.method not in ("GET", "HEAD"):
             return Response("not found\n", 404)
-        page = self._one(found[1]) if found[1] else self._list()
+        page = self._one(found[1]) if found[1] else self._list(request)
         if page is None:
             return Response("This trace is not known, or no longer.\n", 404)
         return Response(page, mimetype="text/html", headers=_HEADERS)
@@ -93,21 +148,24 @@ class Traces:
             self._spans.extend(_decoded(body))
         return Response(b"", mimetype="application/x-protobuf")
 
-    def _list(self) -> str:
-        traces: dict[str, list[Span]] = {}
+    def _list(self, request: Request) -> str:
+        query = request.args.get("q", "").strip()
+        only = request.args.get("only", "")
+        by_id: dict[str, list[Span]] = {}
         for span in self.spans():
-            traces.setdefault(span.trace_id, []).append(span)
-        listed = [spans for spans in traces.values() if not _is_routine(spans)]
-        return render("traces", traces=[_row(each) for each in listed[-LISTED:][::-1]])
+            by_id.setdefault(span.trace_id, []).append(span)
+        traces = [Trace(spans) for spans in by_id.values() if not _is_routine(spans)]
+        found = [trace for trace in traces if trace.is_like(query, only)]
+        newest = found[-LISTED:][::-1]
+        return render("traces", traces=newest, query=query, only=only)
 
     def _one(self, trace_id: str) -> str | None:
         spans = self.spans(trace_id)
         if not spans:
             return None
-        began = spans[0].began_ns
-        whole = max(span.ended_ns for span in spans) - began or 1
-        rows = list(_tree(spans))
-        return render("trace", id=trace_id, rows=rows, began=began, whole=whole)
+        trace = Trace(spans)
+        own, later = list(_tree(trace.own)), list(_tree(trace.later))
+        return render("trace", trace=trace, own=own, later=later)
 
 
 def _decoded(body: bytes) -> Iterator[Span]:
@@ -143,9 +201,10 @@ def _texts(attributes: Iterable[Any]) -> dict[str, str]:
 
 
 def _is_routine(spans: Sequence[Span]) -> bool:
-    """Return whether a trace is a sweep that sent nothing, or a health check."""
+    """Return whether it is a sweep that sent nothing, a health check, or a document."""
     return all(
-        span.service == "outbox_relay" or "/health/" in span.name for span in spans
+        span.service in ("outbox_relay", "api_docs") or "/health/" in span.name
+        for span in spans
     ) and not any(span.kind == "producer" for span in spans)
 
 
@@ -162,17 +221,3 @@ def _tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
         yield span, depth
         below = children.get(span.span_id, ())
         pending += [(child, depth + 1) for child in reversed(below)]
-
-
-def _row(spans: Sequence[Span]) -> dict[str, object]:
-    first = spans[0]
-    moment = datetime.fromtimestamp(first.began_ns / 1e9, UTC)
-    return {
-        "began": f"{moment:%H:%M:%S}",
-        "id": first.trace_id,
-        "name": first.name,
-        "is_error": any(span.is_error for span in spans),
-        "milliseconds": (max(s.ended_ns for s in spans) - first.began_ns) / 1e6,
-        "spans": len(spans),
-        "services": list(dict.fromkeys(span.service for span in spans)),
-    }

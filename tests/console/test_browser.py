@@ -191,7 +191,7 @@ def test_the_front_page_of_a_local_run_leads_here(browser: Browser, url: str) ->
     with watched_page(browser) as watched:
         page = watched.page
         page.goto(url)
-        page.get_by_role("link", name="/ops/").click()
+        page.get_by_role("main").get_by_role("link", name="Console").first.click()
         page.wait_for_url("**/ops/")
         assert "Status" in page.inner_text("h1")
 
