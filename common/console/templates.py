@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from flask import Response
+from flask import Response, request
 
 from common.console import access
 from common.console.access import Operator
@@ -83,6 +83,7 @@ class Templates:
             here=here,
             request_id=request_id,
             style_tag=self.style[1],
+            has_traces="X-Local-Run" in request.headers,  # a page of its gateway
         )
         headers = {"Cache-Control": "no-store"}
         return Response(text, headers=headers, content_type=HTML)

@@ -159,6 +159,24 @@ def test_traces_are_found_by_order_request_and_failure(
         expect(page.locator("main")).to_contain_text("None of those")
 
 
+def test_the_console_leads_to_the_traces_of_an_order_and_of_a_request(
+    browser: Browser, url: str
+) -> None:
+    with watched_page(browser) as watched:
+        page = watched.page
+        order_id = check_out(page, url)
+        show_traces(page, url, order_id)
+        page.goto(f"{url}/ops/orders/{order_id}/")
+        page.get_by_role("link", name="what its requests did").click()
+        page.wait_for_url(f"**/traces/?q={order_id}")
+        page.go_back()
+        of_request = page.locator(".timeline a[href*='/traces/']").first
+        request_id = of_request.inner_text()
+        of_request.click()
+        page.wait_for_url(f"**/traces/?q={request_id}")
+        assert "POST /api/orders-from-shopcart" in page.inner_text("tbody")
+
+
 def test_a_page_of_another_port_uses_the_api(browser: Browser, url: str) -> None:
     """As a front end that somebody develops on this machine."""
     front_end = Response(
