@@ -19,6 +19,7 @@ PAGES = [
     ROOT / "docs" / "rollout.md",
     ROOT / "docs" / "gateway.md",
     ROOT / "docs" / "runbook.md",
+    ROOT / "docs" / "own-machines.md",
     TERRAFORM / "README.md",
 ]
 # Variables that nothing here uses, and `cd` that may fail: both are before the reader.

@@ -4,6 +4,7 @@ import json
 import uuid
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -204,3 +205,21 @@ def test_history_is_changed_by_nothing_else(world: Tampering, change: str) -> No
             " UPDATE order_history SET to_quantity = 9 FROM s"
             " WHERE order_id = {approved}"
         )
+
+
+def test_only_the_tables_owner_may_erase(world: Tampering) -> None:
+    user, login = owner(world, "approved"), f"o{uuid.uuid4().hex}"
+    world.run(f"CREATE ROLE {login} LOGIN PASSWORD 'x'")
+    try:
+        migrate = orderctl(world.url, "migrate", "--grant-to", f"orderctl={login}")
+        assert migrate.status == 0, migrate.err
+        parts = urlsplit(world.url)
+        netloc = f"{login}:x@{parts.hostname}:{parts.port}"
+        url = parts._replace(netloc=netloc).geturl()
+        said = orderctl(url, "users", "erase", user, "--yes", *WHY)
+        assert (said.status, said.out) == (2, "")
+        assert "not yet: only the tables' owner may erase" in said.err
+        assert orderctl(url, "users", "export", user).status == 0
+    finally:
+        world.run(f"DROP OWNED BY {login}; DROP ROLE {login}")
+    assert user in everything(world.url)

@@ -104,7 +104,8 @@ deleted_items = Table(
 )
 
 # What happened to an order, and which event announced it where: `orderctl audit`
-# compares everything else with it. Never updated; without foreign keys, so that it
+# compares everything else with it. Never updated, but for who a user was when they are
+# erased (`operations/lookup/users.py`); without foreign keys, so that it
 # outlives the order.
 order_history = Table(
     "order_history",

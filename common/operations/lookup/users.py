@@ -124,7 +124,8 @@ SELECT (SELECT count(*) FROM outbox WHERE order_id = CAST(:id AS bigint)),
 _COUNT_KEYS = named(
     "users.count_keys",
     """
-SELECT count(*) FROM idempotency_records WHERE user_id = CAST(:user_id AS uuid)
+SELECT count(*), has_table_privilege('order_history', 'UPDATE')
+FROM idempotency_records WHERE user_id = CAST(:user_id AS uuid)
 """,
 )
 
@@ -136,7 +137,9 @@ def preview(engine: Engine, user_id: UUID) -> Preview:
     told: dict[str, int] = {}
     with connect(engine) as connection:
         given = {"user_id": str(user_id)}
-        keys = connection.execute(_COUNT_KEYS, given).scalar_one()
+        keys, is_owner = connection.execute(_COUNT_KEYS, given).one()
+        if not is_owner:
+            obstacles.append("only the tables' owner may erase: run it as who migrates")
         for order_id in orders:
             pending, dead, open_, sent = connection.execute(
                 _OBSTACLES, {"id": order_id}
