@@ -88,16 +88,21 @@ def pending_event(world: World) -> Case:
     return case
 
 
-def postponed_event(world: World) -> Case:
-    """An event that waits for its next attempt."""
-    case = _unsent_order(world)
-    world.service.rows(
-        "UPDATE outbox SET available_at = now() + interval '1 hour',"
-        " sending_since = NULL WHERE order_id = :id",
-        id=case.order["id"],
-    )
-    case.arguments = ("events", "hurry", "--destination", "rabbitmq")
-    return case
+def postponed_event(*words: str) -> Callable[[World], Case]:
+    """Return what leaves events that wait for their next attempt, and a command."""
+
+    def prepare(world: World) -> Case:
+        case = _unsent_order(world)
+        world.service.rows(
+            "UPDATE outbox SET available_at = now() + interval '1 hour',"
+            " sending_since = NULL, attempts = 5, last_error = 'away'"
+            " WHERE order_id = :id",
+            id=case.order["id"],
+        )
+        case.arguments = words
+        return case
+
+    return prepare
 
 
 def is_due(world: World, case: Case) -> None:

@@ -194,7 +194,13 @@ _BY_NAME = {
     ),
     "orderctl dead-letters replay": _orderctl(operations.dead_event, is_settled, 0, 1),
     "orderctl dead-letters discard": _orderctl(_discard, is_settled, 0, 1),
-    "orderctl events hurry": _orderctl(operations.postponed_event, operations.is_due),
+    "orderctl events hurry": _orderctl(
+        operations.postponed_event("events", "hurry", "--destination", "rabbitmq"),
+        operations.is_due,
+    ),
+    "orderctl relay, of what is postponed": _orderctl(
+        operations.postponed_event("relay", "--once"), operations.is_due
+    ),
     "orderctl users erase": _orderctl(
         operations.former_user, operations.is_erased, 0, 1
     ),
