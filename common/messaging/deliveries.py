@@ -25,7 +25,11 @@ def log_attempts(
     outcomes: Sequence[Outcome],
     seconds: float,
 ) -> None:
-    """Log a line for each event that was tried, a warning if it was not sent."""
+    """Log a line for each event that was tried, a warning if it was not sent.
+
+    An event that is sent at once is the rule, and logged at DEBUG only: a line for each
+    would be half of all that is logged.
+    """
     if not log.isEnabledFor(logging.WARNING):
         return
     by_id = {message.id: message for message in messages}
@@ -33,10 +37,12 @@ def log_attempts(
         is_ok = outcome.reason is None
         if outcome.result is Result.NOT_TRIED and is_ok:
             continue
-        level = logging.INFO if is_ok else logging.WARNING
+        message = by_id[outcome.id]
+        level = logging.WARNING
+        if is_ok:
+            level = logging.INFO if message.attempts > 1 else logging.DEBUG
         if not log.isEnabledFor(level):
             continue
-        message = by_id[outcome.id]
         fields = {
             "event_id": message.event_id,
             "event_type": message.type,

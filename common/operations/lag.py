@@ -15,7 +15,7 @@ from common.errors import BusyError
 from common.messaging.event_rows import DESTINATIONS, waiting
 from common.telemetry import logs, tracing
 
-log = logs.get("signals")
+log = logs.get(logs.SIGNALS)
 
 MESSAGE = "backlog"
 

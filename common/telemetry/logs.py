@@ -27,6 +27,7 @@ from msgspec import Struct, field
 from common.telemetry.printable import printable, printable_lines
 
 _OWN = "orders"
+SIGNALS = "signals"  # whose lines alerts are made of: written at any level
 STANDARD_ERROR = 2
 _VALID_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -297,6 +298,7 @@ def configure(options: Options) -> None:
             handler.close()
     _options = options
     logger.setLevel(options.level)
+    get(SIGNALS).setLevel(min(logging.INFO, logger.level))
     if options.level != "DEBUG":
         # Six lines about an unavailable broker, a traceback about a malformed header:
         # our own line suffices.

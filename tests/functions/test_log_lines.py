@@ -88,6 +88,17 @@ def test_delivery_is_in_its_trace(service: Service, user: str, tmp_path: Path) -
     assert all(line["milliseconds"] > 0 for line in (failed, sent))
 
 
+def test_delivery_at_once_is_the_rule_and_no_line(
+    service: Service, user: str, tmp_path: Path
+) -> None:
+    with logged(service, tmp_path / "log"):
+        service.ordered(user)
+        service.set(LOG_LEVEL="DEBUG")
+        service.ordered(user)
+    sent = lines(tmp_path / "log", "an event was sent")
+    assert [line["severity"] for line in sent] == ["DEBUG"] * 2
+
+
 @pytest.mark.parametrize("user_ids", ["none", "hashed"])
 def test_a_whole_story_leaves_no_body_no_token_and_no_user_in_the_log(
     service: Service, tmp_path: Path, user_ids: str

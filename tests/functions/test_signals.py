@@ -72,6 +72,15 @@ def test_pass_with_nothing_left_says_so(swept: Callable[[], dict[str, Any]]) -> 
     assert told(line) == CALM
 
 
+def test_it_is_said_even_where_only_errors_are_logged(
+    service: Service, tmp_path: Path
+) -> None:
+    service.call("approval_handler", "POST", "/", data=b"junk")
+    with relay_worker(service, tmp_path / "log", LOG_LEVEL="ERROR") as running:
+        eventually(lambda: "backlog" in running.messages())
+        assert set(running.messages()) == {"backlog"}
+
+
 def test_the_oldest_event_tells_its_age_and_where_it_should_have_gone(
     service: Service, user: str, swept: Callable[[], dict[str, Any]]
 ) -> None:

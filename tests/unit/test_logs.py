@@ -198,3 +198,15 @@ def test_a_library_that_says_at_length_what_we_say_in_a_line_is_quiet() -> None:
     logs.configure(logs.Options())
     assert not logging.getLogger("pika.adapters").isEnabledFor(logging.ERROR)
     assert not logging.getLogger("urllib3.connection").isEnabledFor(logging.ERROR)
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_signals_are_written_at_any_level(level: str) -> None:
+    before = (logs._options, logs.get("http").getEffectiveLevel())
+    try:
+        logs.configure(logs.Options(level=level))
+        assert logs.get(logs.SIGNALS).isEnabledFor(logging.INFO)
+        assert logs.get("http").getEffectiveLevel() == getattr(logging, level)
+    finally:
+        logs.configure(before[0])
+        logging.getLogger("orders").setLevel(before[1])
