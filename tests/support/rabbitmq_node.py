@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -35,7 +35,13 @@ DEBIANS = Path("/usr/lib/rabbitmq/bin")  # those on the path insist on their own
 class OwnBroker:
     """One node in `folder`; the same node, port and data at every start."""
 
-    def __init__(self, folder: Path, definitions: Path | None, conf: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        definitions: Path | None,
+        conf: str,
+        plugins: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self._programs = _programs()
         port, distribution, self._epmd_port = free_ports(3)
@@ -51,7 +57,7 @@ class OwnBroker:
             (folder / name).mkdir(exist_ok=True)
         (folder / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
         (folder / "rabbitmq-env.conf").touch()  # instead of the machine's
-        (folder / "plugins").write_text("[].\n")
+        (folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -207,14 +213,17 @@ class OwnBroker:
 
 @contextmanager
 def own_broker(
-    folder: Path, definitions: Path | None = None, conf: str = ""
+    folder: Path,
+    definitions: Path | None = None,
+    conf: str = "",
+    plugins: Sequence[str] = (),
 ) -> Iterator[OwnBroker]:
     """Yield a node that serves, with its data in `folder`; `conf` adds settings.
 
     Raise NoRabbitMQError where none can be had.
     """
     install()
-    node = OwnBroker(folder, definitions, conf)
+    node = OwnBroker(folder, definitions, conf, plugins)
     try:
         node.start()
         yield node
@@ -224,12 +233,15 @@ def own_broker(
 
 @contextmanager
 def needed_broker(
-    folder: Path, definitions: Path | None = None, conf: str = ""
+    folder: Path,
+    definitions: Path | None = None,
+    conf: str = "",
+    plugins: Sequence[str] = (),
 ) -> Iterator[OwnBroker]:
     """Yield an `own_broker`, or skip what needs it: fail, where services are needed."""
     with ExitStack() as stack:
         try:
-            node = stack.enter_context(own_broker(folder, definitions, conf))
+            node = stack.enter_context(own_broker(folder, definitions, conf, plugins))
         except NoRabbitMQError as error:
             cannot_have(error)
         yield node
