@@ -189,6 +189,8 @@ lock: ## pin the newest allowed requirements, with hashes (ARGS=--upgrade)
 		--constraint requirements/runtime.txt --output-file requirements/local.txt; \
 	$(COMPILE) pyproject.toml $(ARGS) --all-extras \
 		--constraint requirements/local.txt --output-file requirements/dev.txt; \
+	$(COMPILE) pyproject.toml $(ARGS) --extra otel \
+		--constraint requirements/dev.txt --output-file requirements/workers.txt; \
 	$(COMPILE) requirements/terraform.in $(ARGS) \
 		--output-file requirements/terraform.txt
 

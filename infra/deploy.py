@@ -14,16 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from infra import deploy_steps, locks
-from infra.deploy_steps import Deployment, Step, function_image, package_object
+from infra.deploy_images import Deployment, Step, function_image, package_object
 from infra.package import CHECKOUT, NEEDS, Package, PackageError, build
 
 ENVIRONMENTS = CHECKOUT / "infra" / "terraform" / "environments"
 PROGRAMS = ("gcloud", "terraform")
 USAGE_STATUS = 2
+LONGEST_UNPATCHED_DAYS = 45
 STDERR = 2
 EPILOG = """\
 Steps that are done stay done if a later one fails; the same command may be repeated.
@@ -63,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         deployment = _deployment(arguments)
+        text = _file(arguments)
         packages = build(
-            arguments.dist, arguments.functions or functions(_file(arguments))
+            arguments.dist,
+            arguments.functions or functions(text),
+            has_otel=has_collector(text),
         )
         if not arguments.dry_run:
             _find_programs()
@@ -188,7 +193,7 @@ def _report(
     functions = [
         {
             "function": each.function,
-            "package": package_object(each),
+            "package": package_object(deployment, each),
             "image": function_image(deployment, each),
             **services.get(each.function, {}),
         }
@@ -209,6 +214,11 @@ def functions(text: str) -> list[str]:
     return [name for name in sorted(NEEDS) if name != "ops_console" or has_console]
 
 
+def has_collector(text: str) -> bool:
+    """Return whether an environment's file names a collector to send spans to."""
+    return bool(re.search(r"^collector\s*=\s*\"", text, re.MULTILINE))
+
+
 def _file(arguments: argparse.Namespace) -> str:
     """Return the text of the environment's file; raise DeployError."""
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
@@ -222,9 +232,21 @@ def _deployment(arguments: argparse.Namespace) -> Deployment:
     text = _file(arguments)
     path = ENVIRONMENTS / f"{arguments.environment}.tfvars"
     found = dict(re.findall(r'^(\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))
-    for name in ("project_id", "region", "package_bucket"):
+    for name in ("project_id", "region", "package_bucket", "patched_on"):
         if not found.get(name):
             raise DeployError(f"{path.relative_to(CHECKOUT)} does not say {name}")
+    try:
+        patched_on = date.fromisoformat(found["patched_on"])
+    except ValueError as error:
+        raise DeployError(
+            f"patched_on is no date: {found['patched_on']}; write it as 2026-12-01"
+        ) from error
+    if (date.today() - patched_on).days > LONGEST_UNPATCHED_DAYS:  # noqa: DTZ011 a note
+        print(
+            f"deploy: images have the patches of {patched_on}; for those of today set"
+            f" patched_on in {path.relative_to(CHECKOUT)}",
+            file=sys.stderr,
+        )
     project = arguments.project or found["project_id"]
     return Deployment(
         environment=arguments.environment,
@@ -232,6 +254,7 @@ def _deployment(arguments: argparse.Namespace) -> Deployment:
         region=found["region"],
         bucket=found["package_bucket"],
         state_bucket=arguments.state_bucket or f"{project}-state",
+        patched_on=patched_on.isoformat(),
         folder=os.path.relpath(arguments.dist, CHECKOUT),
         asks=not arguments.yes,
     )

@@ -50,7 +50,7 @@ def deployed_packages(outputs: Mapping[str, Any]) -> dict[str, str]:
         raise KeptError("nothing is deployed yet: deploy all functions first")
     found = {}
     for name, image in images.items():
-        tag = re.search(r":([0-9a-f]{64})$", image)
+        tag = re.search(r":([0-9a-f]{64}(?:-\d{4}-\d\d-\d\d)?)$", image)
         if tag is None:
             raise KeptError(f"{name}'s image {image} is not named by its package")
         found[name] = f"{name}/{tag[1]}.zip"

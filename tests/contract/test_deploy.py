@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import deploy_steps, package
+from infra import deploy, deploy_images, package
 from infra.deploy import main
 from tests.support import image
 from tests.support.cloud import DIGEST, OLD, ROOT, Cloud, Done, make_cloud, words_of
@@ -20,6 +20,12 @@ FUNCTIONS = sorted(package.NEEDS.keys() - {"ops_console"})  # off there
 PROJECT = "acme-orders-staging"
 BUCKET = "acme-orders-staging-packages"
 REGISTRY = f"europe-west1-docker.pkg.dev/{PROJECT}/order-service"
+
+[PATCHED_ON] = re.findall(
+    r'^patched_on = "(.*)"$',
+    (deploy.ENVIRONMENTS / "staging.tfvars").read_text(),
+    re.MULTILINE,
+)
 
 NewCloud = Callable[[], Cloud]
 
@@ -89,11 +95,19 @@ def test_everything_is_done_in_the_order_in_which_it_is_needed(
     cloud, done = whole
     assert done.status == 0, done.err
     built = ["gcloud artifacts docker images describe", "gcloud builds submit"]
-    assert kinds(cloud.calls) == [
+    of_functions = [w for w in cloud.calls if "infra/cloudbuild/function.yaml" in w]
+    assert len(of_functions) == len(FUNCTIONS)
+    found = kinds(cloud.calls)
+    start, end = (
+        found.index(built[0]),
+        found.index("terraform apply -target=google_cloud_run_v2_job.migrate"),
+    )
+    assert set(found[start : end - 3]) == set(built)  # at once, in any order
+    assert found[:start] + found[end - 3 :] == [
         "terraform init",
         "terraform apply -target=terraform_data.foundation",
         "gcloud storage cp",
-        *built * (len(FUNCTIONS) + 1),
+        *built,
         "gcloud artifacts docker images describe",
         "terraform apply -target=google_cloud_run_v2_job.migrate",
         "gcloud run jobs execute",
@@ -120,12 +134,14 @@ def test_the_bucket_gets_the_packages_that_make_package_makes(
     }
     assert sorted(shas) == FUNCTIONS
     assert shas["item_status"] == made.sha256
-    assert uploaded.keys() == {f"{name}/{sha}.zip" for name, sha in shas.items()}
+    names = {f"{name}/{sha}-{PATCHED_ON}.zip" for name, sha in shas.items()}
+    assert uploaded.keys() == names
     said = cloud.told
     assert sorted(said["packages"].values()) == sorted(uploaded)
     assert said["image"] == f"{REGISTRY}/tools@{DIGEST}"
     for name, sha in shas.items():
-        assert f"{REGISTRY}/{name.replace('_', '-')}:{sha}" in cloud.images
+        image = f"{REGISTRY}/{name.replace('_', '-')}:{sha}-{PATCHED_ON}"
+        assert image in cloud.images
 
 
 @pytest.mark.parametrize(
@@ -137,10 +153,10 @@ def test_a_dry_run_runs_nothing_and_prints_what_is_run(
     dry = cloud.deploy("--dry-run", "--yes", *arguments)
     promised = promises(dry)
     assert cloud.calls == []
-    assert promised == request.getfixturevalue(deployed)[0].calls
+    assert sorted(promised) == sorted(request.getfixturevalue(deployed)[0].calls)
     # As a script it does the same.
     cloud.paste(dry.out)
-    assert cloud.calls == promised
+    assert sorted(cloud.calls) == sorted(promised)
 
 
 def test_one_function_is_deployed_and_all_others_stay_what_they_are(
@@ -301,16 +317,16 @@ def test_make_passes_function_and_environment_on() -> None:
 
 
 def test_a_change_of_what_the_image_holds_is_another_tag() -> None:
-    named = {path.relative_to(ROOT).as_posix() for path in deploy_steps._image_files()}
+    named = {path.relative_to(ROOT).as_posix() for path in deploy_images._image_files()}
     for path in sorted(ROOT.glob("infra/**/*.py")):
         name = path.relative_to(ROOT).as_posix()
         assert (name in named) is image.is_sent(name), name
     assert {
         "infra/Dockerfile",
-        "requirements/runtime.txt",
+        "requirements/workers.txt",
         "common/database/engine.py",
     } <= named
-    assert re.fullmatch(r"[0-9a-f]{64}", deploy_steps.tools_tag())
+    assert re.fullmatch(r"[0-9a-f]{64}", deploy_images.tools_tag())
 
 
 def test_each_build_is_told_every_substitution_that_it_names_and_as_whom_to_run(

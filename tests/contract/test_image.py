@@ -69,7 +69,7 @@ def test_packages_come_from_the_lock_by_hash_and_as_wheels() -> None:
     assert install.stage == 0
     for option in ("--require-hashes", "--no-deps", "--only-binary :all:"):
         assert option in install.rest
-    assert ("requirements/runtime.txt", "/tmp/runtime.txt") in image.copies()
+    assert ("requirements/workers.txt", "/tmp/workers.txt") in image.copies()
 
 
 def test_the_last_stage_has_no_installer_and_no_compiler() -> None:

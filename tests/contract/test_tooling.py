@@ -76,7 +76,10 @@ def test_the_locks_hold_all_that_the_project_asks_for() -> None:
     assert asked <= runtime.keys()
     assert asked | optional <= everything.keys()
     versions = {name: pin.split()[0] for name, pin in everything.items()}
-    for name, pin in runtime.items():
+    workers = requirements(ROOT / "requirements" / "workers.txt")
+    otel = project["optional-dependencies"]["otel"]
+    assert runtime.keys() | {normalised(each) for each in otel} <= workers.keys()
+    for name, pin in (runtime | workers).items():
         assert versions[name] == pin.split()[0]
 
 

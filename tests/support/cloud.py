@@ -63,9 +63,11 @@ elif " cp " in line:
 
 
 @functools.cache
-def _build(folder: Path, *functions: str) -> list[package.Package]:
+def _build(
+    folder: Path, *functions: str, has_otel: bool = False
+) -> list[package.Package]:
     """Make these packages as a deployment does, once in each folder."""
-    return package.build(folder, functions)
+    return package.build(folder, functions, has_otel=has_otel)
 
 
 class Done(NamedTuple):
@@ -144,7 +146,7 @@ class Cloud:
         with (
             mock.patch.dict(os.environ, PATH=path),
             mock.patch("sys.stdin", io.StringIO()),
-            mock.patch.object(deploy, "build", lambda at, each: _build(at, *each)),
+            mock.patch.object(deploy, "build", lambda at, e, **k: _build(at, *e, **k)),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -174,9 +176,11 @@ def make_cloud(folder: Path, dist: Path, functions: list[str], registry: str) ->
 def words_of(command: str) -> list[list[str]]:
     """Return the words of each program's call in a step's line."""
     found: list[list[str]] = [[]]
-    for word in shlex.split(command):
-        if word == "||":
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;{}")
+    lexer.whitespace_split = True
+    for word in lexer:
+        if set(word) <= set("|&;{}"):
             found.append([])
-        elif not word.startswith((">", "2>")):
+        elif not word.startswith((">", "2>", "pids=")):
             found[-1].append(word)
-    return found
+    return [each for each in found if each]

@@ -24,14 +24,14 @@ def deployed(**images: str) -> dict[str, object]:
 
 
 def test_what_is_named_replaces_what_is_kept(tmp_path: Path) -> None:
-    kept = deployed(a=f"host/a:{OLD}", b_c=f"host/b-c:{OLD}")
+    kept = deployed(a=f"host/a:{OLD}-2026-12-01", b_c=f"host/b-c:{OLD}")
     image = tmp_path / "image"
     image.write_text(f"{IMAGE}\n")
     out = tmp_path / "deep" / "told.json"
     new = ["--keep", outputs(tmp_path, kept), "--package", f"b_c=b_c/{NEW}.zip"]
     assert main(["--out", str(out), "--image-in", str(image), *new]) == 0
     assert json.loads(out.read_text()) == {
-        "packages": {"a": f"a/{OLD}.zip", "b_c": f"b_c/{NEW}.zip"},
+        "packages": {"a": f"a/{OLD}-2026-12-01.zip", "b_c": f"b_c/{NEW}.zip"},
         "image": IMAGE,
     }
 

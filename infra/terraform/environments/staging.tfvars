@@ -5,6 +5,9 @@ region         = "europe-west1"
 environment    = "staging"
 package_bucket = "acme-orders-staging-packages"
 
+# Set it to today each month, or for a fix, and deploy: all images are built anew.
+patched_on = "2026-12-01"
+
 event_bus = "rabbitmq,pubsub"
 rabbitmq = {
   host = "rabbitmq.staging.internal"
