@@ -19,13 +19,15 @@ locals {
   read_secrets = merge(
     {
       for pair in flatten([
-        for name, secrets in local.secret_settings : [for secret in values(secrets) : { name = name, secret = secret }]
+        for name, secrets in local.secret_settings : [
+          for secret in concat(values(secrets), local.functions[name].has_bus ? keys(local.files_of_bus) : []) : { name = name, secret = secret }
+        ]
       ]) : "${pair.name}/${pair.secret}" => { secret = pair.secret, member = google_service_account.function[pair.name].member }
     },
     {
       for pair in flatten([
         for name in concat(keys(local.workers), ["operator"]) : [
-          for secret in concat(values(local.secrets_of_bus), values(local.passwords[name])) : { name = name, secret = secret }
+          for secret in concat(values(local.secrets_of_bus), keys(local.files_of_bus), values(local.passwords[name])) : { name = name, secret = secret }
         ]
       ]) : "${pair.name}/${pair.secret}" => { secret = pair.secret, member = local.accounts[pair.name].member }
     },

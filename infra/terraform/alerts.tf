@@ -1,20 +1,11 @@
-# Alerts. Those on the backlog read a line that the relay logs each minute
-# (common/operations/lag.py); a test compares the names here with those there.
+# Alerts. Those on the backlog read the numbers of logs.tf; a policy has at most six
+# conditions.
 
 locals {
-  # The line's numbers that are followed.
-  signals = {
-    oldest_event_seconds      = { unit = "s", what = "Age of the oldest event that is still owed" }
-    oldest_unapproved_seconds = { unit = "s", what = "Age of the oldest complete order that is not approved" }
-    open_dead_letters         = { unit = "1", what = "Dead letters that nobody has dealt with" }
-    oldest_snapshot_seconds   = { unit = "s", what = "Age of the oldest snapshot that somebody holds" }
-    approved_by_sweep         = { unit = "1", what = "Orders that the sweep approved because no trigger did" }
-  }
-
-  of_relay = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${local.functions.outbox_relay.service}\""
   of_users = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = one_of(${join(", ", [
     for function in local.functions : "\"${function.service}\"" if function.has_users
   ])})"
+  of_jobs     = "resource.type = \"cloud_run_job\" AND resource.labels.job_name = one_of(\"${google_cloud_run_v2_job.migrate.name}\", \"${google_cloud_run_v2_job.orderctl.name}\")"
   of_database = "resource.type = \"cloudsql_database\" AND resource.labels.database_id = \"${var.project_id}:${var.database.instance}\""
 
   signal_filters = {
@@ -24,8 +15,17 @@ locals {
   requests  = "metric.type = \"run.googleapis.com/request_count\" AND ${local.of_users}"
   latencies = "metric.type = \"run.googleapis.com/request_latencies\" AND ${local.of_users}"
 
+  server_errors = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
+
+  # A share of few requests says nothing, so that there must be some of them, too.
+  count_of_five_minutes = { period = 300, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", group_by = local.of_service, duration = 300 }
+
   # One line a minute and relay: the mean of two minutes is what they say.
   mean = { period = 120, aligner = "ALIGN_DELTA", reducer = "REDUCE_MEAN", group_by = [] }
+
+  # All instances that there may be take half of the budget, the other half is for
+  # deployments: more than a deployment's worth is a leak, or nearly too many.
+  alarming_connections = floor(local.most_connections * 0.75)
 
   alerts = {
     oldest_event = {
@@ -39,12 +39,13 @@ locals {
           threshold = var.alert_thresholds.oldest_event_seconds
           duration  = 120
         }),
-        merge(local.mean, {
-          title     = "No word from the relay"
-          filter    = local.signal_filters.oldest_event_seconds
-          is_absent = true
-          duration  = 600
-        }),
+        # Also of a relay that has never said anything, which no condition on an absent
+        # series notices.
+        {
+          title    = "No word from the relay"
+          query    = "absent_over_time(logging_googleapis_com:user_orders_oldest_event_seconds_count{monitored_resource=\"cloud_run_revision\"}[10m])"
+          duration = 300
+        },
       ]
     }
     dead_letters = {
@@ -75,32 +76,72 @@ locals {
       title    = "Orders: requests fail"
       severity = "CRITICAL"
       advice   = "Too many answers are 5xx. Log lines of the service with severity ERROR name the cause; a canary goes back by percent = 0 (docs/rollout.md)."
-      conditions = [{
-        title       = "Share of 5xx"
-        filter      = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
-        denominator = local.requests
-        threshold   = var.alert_thresholds.error_ratio
-        duration    = 300
-        period      = 300
-        aligner     = "ALIGN_RATE"
-        reducer     = "REDUCE_SUM"
-        group_by    = ["resource.label.service_name"]
-      }]
+      combiner = "AND_WITH_MATCHING_RESOURCE"
+      conditions = [
+        {
+          title       = "Share of 5xx"
+          filter      = local.server_errors
+          denominator = local.requests
+          threshold   = var.alert_thresholds.error_ratio
+          duration    = 300
+          period      = 300
+          aligner     = "ALIGN_RATE"
+          reducer     = "REDUCE_SUM"
+          group_by    = local.of_service
+        },
+        merge(local.count_of_five_minutes, {
+          title     = "Enough of them"
+          filter    = local.server_errors
+          threshold = var.alert_thresholds.least_errors - 1
+        }),
+      ]
     }
     latency = {
       title    = "Orders: requests are slow"
       severity = "WARNING"
       advice   = "Look at the dashboard: database and siblings first, then instances at their most (`scaling`)."
-      conditions = [{
-        title     = "95th percentile"
-        filter    = local.latencies
-        threshold = var.alert_thresholds.p95_milliseconds
-        duration  = 300
-        period    = 300
-        aligner   = "ALIGN_DELTA"
-        reducer   = "REDUCE_PERCENTILE_95"
-        group_by  = ["resource.label.service_name"]
-      }]
+      combiner = "AND_WITH_MATCHING_RESOURCE"
+      conditions = [
+        {
+          title     = "95th percentile"
+          filter    = local.latencies
+          threshold = var.alert_thresholds.p95_milliseconds
+          duration  = 300
+          period    = 300
+          aligner   = "ALIGN_DELTA"
+          reducer   = "REDUCE_PERCENTILE_95"
+          group_by  = local.of_service
+        },
+        merge(local.count_of_five_minutes, {
+          title     = "Enough requests to tell"
+          filter    = local.requests
+          threshold = var.alert_thresholds.least_requests - 1
+        }),
+      ]
+    }
+    saturation = {
+      title    = "Orders: no more instances"
+      severity = "ERROR"
+      advice   = "Google turns requests away (429, \"no available instance\"), or a function has run at its most instances for ten minutes. Raise `scaling` as far as `terraform output connection_budget` allows, then look for what is slow: database and siblings."
+      conditions = concat(
+        [merge(local.count_of_five_minutes, {
+          title     = "Requests turned away"
+          filter    = "metric.type = \"run.googleapis.com/request_count\" AND ${local.of_services} AND metric.labels.response_code = \"429\""
+          threshold = 0
+          duration  = 0
+        })],
+        # Of each revision, because at a deployment two have as many each.
+        [for name, function in local.functions : {
+          title     = "All instances of ${function.service} are busy"
+          filter    = "metric.type = \"run.googleapis.com/container/instance_count\" AND resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${function.service}\" AND metric.labels.state = \"active\""
+          threshold = function.max_instances - 1
+          duration  = 600
+          period    = 60
+          aligner   = "ALIGN_MAX"
+          reducer   = "REDUCE_SUM"
+          group_by  = ["resource.label.revision_name"]
+        } if function.has_users || name == "approval_handler"],
+      )
     }
     approvals = {
       title    = "Orders: approvals are late"
@@ -129,12 +170,26 @@ locals {
       title    = "Orders: a snapshot is held"
       severity = "WARNING"
       advice   = "Somebody holds a transaction open, so no dead row can be removed. `orderctl doctor` names whose it is and how to end it, as does `oldest_snapshot_owner` in the relay's line."
-      conditions = [merge(local.mean, {
-        title     = "Oldest snapshot"
-        filter    = local.signal_filters.oldest_snapshot_seconds
-        threshold = var.alert_thresholds.snapshot_seconds
-        duration  = 0
-      })]
+      conditions = [
+        merge(local.mean, {
+          title     = "Oldest snapshot"
+          filter    = local.signal_filters.oldest_snapshot_seconds
+          threshold = var.alert_thresholds.snapshot_seconds
+          duration  = 0
+        }),
+        # Cloud SQL's own count, in transactions: also while no relay runs, and of what it
+        # cannot see. At twice as many PostgreSQL begins to freeze whole tables.
+        {
+          title     = "Oldest transaction"
+          filter    = "metric.type = \"cloudsql.googleapis.com/database/postgresql/vacuum/oldest_transaction_age\" AND ${local.of_database}"
+          threshold = 100000000
+          duration  = 600
+          period    = 60
+          aligner   = "ALIGN_MAX"
+          reducer   = "REDUCE_MAX"
+          group_by  = []
+        },
+      ]
     }
     database = {
       title    = "Orders: the database is at its limits"
@@ -144,7 +199,7 @@ locals {
         {
           title     = "Connections"
           filter    = "metric.type = \"cloudsql.googleapis.com/database/postgresql/num_backends\" AND ${local.of_database}"
-          threshold = floor(local.allowed_connections * 0.9)
+          threshold = local.alarming_connections
           duration  = 300
           period    = 60
           aligner   = "ALIGN_MAX"
@@ -161,35 +216,35 @@ locals {
           reducer   = "REDUCE_MAX"
           group_by  = []
         },
+        # It grows by itself, so this means that it cannot, or not as fast as it fills.
+        {
+          title     = "Disk"
+          filter    = "metric.type = \"cloudsql.googleapis.com/database/disk/utilization\" AND ${local.of_database}"
+          threshold = 0.9
+          duration  = 600
+          period    = 60
+          aligner   = "ALIGN_MEAN"
+          reducer   = "REDUCE_MAX"
+          group_by  = []
+        },
       ]
     }
-  }
-}
-
-resource "google_logging_metric" "signal" {
-  for_each = local.signals
-
-  name            = "orders/${each.key}"
-  description     = "${each.value.what}."
-  filter          = "${local.of_relay} AND jsonPayload.logger = \"orders.signals\" AND jsonPayload.message = \"backlog\""
-  value_extractor = "EXTRACT(jsonPayload.${each.key})"
-
-  metric_descriptor {
-    metric_kind  = "DELTA"
-    value_type   = "DISTRIBUTION"
-    unit         = each.value.unit
-    display_name = each.value.what
-  }
-
-  bucket_options {
-    exponential_buckets {
-      num_finite_buckets = 40
-      growth_factor      = 1.5
-      scale              = 1
+    jobs = {
+      title    = "Orders: a job has failed"
+      severity = "WARNING"
+      advice   = "Migrations have stopped, or `orderctl doctor` or `orderctl audit` has found something, which they report by failing. The job's log says what."
+      conditions = [{
+        title     = "Failed executions"
+        filter    = "metric.type = \"run.googleapis.com/job/completed_execution_count\" AND ${local.of_jobs} AND metric.labels.result = \"failed\""
+        threshold = 0
+        duration  = 0
+        period    = 300
+        aligner   = "ALIGN_DELTA"
+        reducer   = "REDUCE_SUM"
+        group_by  = ["resource.label.job_name"]
+      }]
     }
   }
-
-  depends_on = [google_project_service.enabled]
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -207,7 +262,7 @@ resource "google_monitoring_alert_policy" "alert" {
 
   display_name          = each.value.title
   severity              = each.value.severity
-  combiner              = "OR"
+  combiner              = try(each.value.combiner, "OR")
   notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
 
   documentation {
@@ -221,22 +276,19 @@ resource "google_monitoring_alert_policy" "alert" {
     content {
       display_name = condition.value.title
 
-      dynamic "condition_absent" {
-        for_each = try(condition.value.is_absent, false) ? [condition.value] : []
-        iterator = absent
+      dynamic "condition_prometheus_query_language" {
+        for_each = can(condition.value.query) ? [condition.value] : []
+        iterator = queried
         content {
-          filter   = absent.value.filter
-          duration = "${absent.value.duration}s"
-          aggregations {
-            alignment_period     = "${absent.value.period}s"
-            per_series_aligner   = absent.value.aligner
-            cross_series_reducer = absent.value.reducer
-          }
+          query                     = queried.value.query
+          duration                  = "${queried.value.duration}s"
+          evaluation_interval       = "60s"
+          disable_metric_validation = true
         }
       }
 
       dynamic "condition_threshold" {
-        for_each = try(condition.value.is_absent, false) ? [] : [condition.value]
+        for_each = can(condition.value.query) ? [] : [condition.value]
         iterator = above
         content {
           filter             = above.value.filter

@@ -28,6 +28,8 @@ locals {
   secrets = toset(concat(
     local.by_socket ? ["orders-password", "order-operator-password", "order-migrations-password"] : [],
     local.has_rabbitmq ? ["rabbitmq-password"] : [],
+    keys(local.files_of_bus),
+    contains([for each in concat([var.settings], values(var.function_settings)) : lookup(each, "LOG_USER_IDS", "none")], "hashed") ? ["log-user-id-key"] : [],
     var.identity_source == "header" ? ["gateway-jwt-secret"] : [],
   ))
 
@@ -53,9 +55,26 @@ resource "google_artifact_registry_repository" "images" {
   format        = "DOCKER"
   description   = "An image for each package of a function, and the container of workers and migrations."
 
-  # A tag is its package's sha256: the same tag is the same image, also for a rollback.
+  # Tags may be moved, although nobody does, because Google deletes no image that has a
+  # tag which may not. Ten of each stay for a roll-back; what serves is among them.
   docker_config {
-    immutable_tags = true
+    immutable_tags = false
+  }
+
+  cleanup_policies {
+    id     = "keep-the-newest"
+    action = "KEEP"
+    most_recent_versions {
+      keep_count = 10
+    }
+  }
+  cleanup_policies {
+    id     = "delete-the-old"
+    action = "DELETE"
+    condition {
+      tag_state  = "ANY"
+      older_than = "7776000s" # 90 days
+    }
   }
 
   depends_on = [google_project_service.enabled]
@@ -103,6 +122,7 @@ resource "google_storage_bucket_iam_member" "build_packages" {
 resource "terraform_data" "foundation" {
   depends_on = [
     google_artifact_registry_repository_iam_member.build_images,
+    google_logging_metric.signal,
     google_project_iam_member.build_logs,
     google_project_service.enabled,
     google_secret_manager_secret.this,

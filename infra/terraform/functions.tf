@@ -27,7 +27,6 @@ locals {
     }
     # Takes messages of up to 32 MiB, several at a time.
     approval_handler = {
-      siblings        = ["ANALYTIC_SERVICE"]
       ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
       has_users       = false
       memory          = "1Gi"
@@ -86,6 +85,7 @@ locals {
       memory          = coalesce(try(var.scaling[name].memory, null), try(traits.memory, "512Mi"))
       min_instances   = coalesce(try(var.scaling[name].min_instances, null), 0)
       max_instances   = coalesce(try(var.scaling[name].max_instances, null), traits.max_instances)
+      cpu_idle        = coalesce(try(var.scaling[name].cpu_idle, null), true)
       image           = "${local.repository}/${replace(name, "_", "-")}:${trimsuffix(basename(var.packages[name]), ".zip")}"
     }
   }
@@ -97,10 +97,10 @@ locals {
   }
 
   # Settings, as common/config/settings.py reads them. Secrets are never among these.
-  settings_of_all = merge(var.settings, {
-    RUNNING_ON_CLOUDRUN = "true"
-    LOG_LEVEL           = var.log_level
-  })
+  settings_of_all = merge(
+    { for name, value in var.settings : name => value if name != "LOG_USER_IDS" },
+    { RUNNING_ON_CLOUDRUN = "true", LOG_LEVEL = var.log_level },
+  )
   settings_of_database = merge(
     {
       CLOUD_SQL_CONNECTION_NAME = google_sql_database_instance.orders.connection_name
@@ -123,7 +123,10 @@ locals {
       RABBITMQ_VHOST = var.rabbitmq.vhost
       RABBITMQ_TLS   = tostring(var.rabbitmq.tls)
     } : {},
+    { for name, path in local.files_of_bus : "RABBITMQ_CA_FILE" => path },
   )
+  # Secrets that are files: where each is mounted.
+  files_of_bus   = local.has_rabbitmq && try(var.rabbitmq.private_ca, false) ? { "rabbitmq-ca" = "/secrets/rabbitmq/ca.pem" } : {}
   secrets_of_bus = local.has_rabbitmq ? { RABBITMQ_PASS = "rabbitmq-password" } : {}
 
   settings = {
@@ -136,8 +139,11 @@ locals {
       function.has_users ? merge(
         { IDENTITY_SOURCE = function.identity_source },
         var.public_path_prefix == "" ? {} : { PUBLIC_PATH_PREFIX = var.public_path_prefix },
+        { for name, value in var.settings : name => value if name == "LOG_USER_IDS" },
       ) : {},
       function.has_iap ? local.settings_of_console : {},
+      local.settings_of_collector,
+      lookup(var.function_settings, name, {}),
     )
   }
 
@@ -147,6 +153,7 @@ locals {
       function.has_bus ? local.secrets_of_bus : {},
       function.has_database ? local.passwords[name] : {},
       function.has_users && var.identity_source == "header" ? { GATEWAY_JWT_SECRET = "gateway-jwt-secret" } : {},
+      lookup(local.settings[name], "LOG_USER_IDS", "none") == "hashed" ? { LOG_USER_ID_KEY = "log-user-id-key" } : {},
     )
   }
 }
@@ -203,13 +210,44 @@ resource "google_cloud_run_v2_service" "function" {
       }
     }
 
+    dynamic "volumes" {
+      for_each = each.value.has_bus ? local.files_of_bus : {}
+      iterator = file
+      content {
+        name = file.key
+        secret {
+          secret = google_secret_manager_secret.this[file.key].secret_id
+          items {
+            path    = basename(file.value)
+            version = "latest"
+          }
+        }
+      }
+    }
+
     containers {
-      image = each.value.image
+      name       = "function"
+      image      = each.value.image
+      depends_on = [for collector in local.collectors : "collector"]
+
+      # Requests go to the one container that names a port.
+      ports {
+        container_port = 8080
+      }
+
+      dynamic "volume_mounts" {
+        for_each = each.value.has_bus ? local.files_of_bus : {}
+        iterator = file
+        content {
+          name       = file.key
+          mount_path = dirname(file.value)
+        }
+      }
 
       # One CPU: one process of Python is slower on two.
       resources {
         limits            = { cpu = "1", memory = each.value.memory }
-        cpu_idle          = true
+        cpu_idle          = each.value.cpu_idle
         startup_cpu_boost = true
       }
 
@@ -259,6 +297,33 @@ resource "google_cloud_run_v2_service" "function" {
         failure_threshold = 3
         http_get {
           path = "/health/live"
+        }
+      }
+    }
+
+    dynamic "containers" {
+      for_each = local.collectors
+      iterator = collector
+      content {
+        name  = "collector"
+        image = collector.value.image
+        args  = ["--config=env:COLLECTOR_CONFIG"]
+
+        resources {
+          limits   = { cpu = collector.value.cpu, memory = collector.value.memory }
+          cpu_idle = each.value.cpu_idle
+        }
+        env {
+          name  = "COLLECTOR_CONFIG"
+          value = collector.value.config
+        }
+        startup_probe {
+          period_seconds    = 1
+          failure_threshold = 30
+          http_get {
+            path = "/"
+            port = 13133
+          }
         }
       }
     }

@@ -40,6 +40,21 @@ resource "google_cloud_run_v2_job" "orderctl" {
         }
       }
 
+      dynamic "volumes" {
+        for_each = local.files_of_bus
+        iterator = file
+        content {
+          name = file.key
+          secret {
+            secret = google_secret_manager_secret.this[file.key].secret_id
+            items {
+              path    = basename(file.value)
+              version = "latest"
+            }
+          }
+        }
+      }
+
       containers {
         image   = var.image
         command = ["orderctl"]
@@ -49,8 +64,21 @@ resource "google_cloud_run_v2_job" "orderctl" {
           limits = { cpu = "1", memory = "512Mi" }
         }
 
+        dynamic "volume_mounts" {
+          for_each = local.files_of_bus
+          iterator = file
+          content {
+            name       = file.key
+            mount_path = dirname(file.value)
+          }
+        }
+
         dynamic "env" {
-          for_each = merge(local.settings_of_processes, { POSTGRES_USER = local.logins.operator })
+          for_each = merge(
+            local.settings_of_processes,
+            lookup(var.function_settings, "orderctl", {}),
+            { POSTGRES_USER = local.logins.operator },
+          )
           content {
             name  = env.key
             value = env.value

@@ -47,7 +47,7 @@ variable "package_bucket" {
 }
 
 variable "packages" {
-  description = "The package of each function: an object of package_bucket, FUNCTION/SHA256.zip. Its image has the sha256 as its tag."
+  description = "The package of each function: an object of package_bucket, FUNCTION/SHA256-DATE.zip. Its image has the same tag, without .zip."
   type        = map(string)
   nullable    = false
 
@@ -58,8 +58,19 @@ variable "packages" {
     error_message = "packages names each function once: api_docs, approval_handler, create_order_from_cart, item_status, orders_crud, outbox_relay, and ops_console if that is on."
   }
   validation {
-    condition     = alltrue([for name, object in var.packages : can(regex("^${name}/[0-9a-f]{64}\\.zip$", object))])
-    error_message = "Each of packages is FUNCTION/SHA256.zip, with that function's name."
+    condition     = alltrue([for name, object in var.packages : can(regex("^${name}/[0-9a-f]{64}(-[0-9]{4}-[0-9]{2}-[0-9]{2})?\\.zip$", object))])
+    error_message = "Each of packages is FUNCTION/SHA256-DATE.zip, with that function's name."
+  }
+}
+
+variable "patched_on" {
+  description = "The day whose patches images have, of the base, of Python and of the builder. `make deploy` puts it into their tags: a later day has all of them built anew."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", var.patched_on))
+    error_message = "patched_on is a day, such as 2026-12-01."
   }
 }
 
@@ -91,11 +102,12 @@ variable "event_bus" {
 variable "rabbitmq" {
   description = "The siblings' broker, reachable from the network. Its password is a secret."
   type = object({
-    host  = string
-    port  = optional(number, 5671)
-    user  = string
-    vhost = optional(string, "/")
-    tls   = optional(bool, true)
+    host       = string
+    port       = optional(number, 5671)
+    user       = string
+    vhost      = optional(string, "/")
+    tls        = optional(bool, true)
+    private_ca = optional(bool, false) # the secret rabbitmq-ca has its certificate
   })
   default = null
 
@@ -232,18 +244,6 @@ variable "public_path_prefix" {
   validation {
     condition     = var.public_path_prefix == "" || can(regex("^(/[A-Za-z0-9._~-]+)+$", var.public_path_prefix))
     error_message = "public_path_prefix begins with / and does not end with one."
-  }
-}
-
-variable "settings" {
-  description = "More settings of the service (docs/configuration.md): EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT, UPSTREAM_DEADLINE_SECONDS."
-  type        = map(string)
-  default     = {}
-  nullable    = false
-
-  validation {
-    condition     = length(setsubtract(keys(var.settings), ["EVENT_RETENTION_DAYS", "ORDER_CREATED_ON_DOUBT", "UPSTREAM_DEADLINE_SECONDS"])) == 0
-    error_message = "settings may say EVENT_RETENTION_DAYS, ORDER_CREATED_ON_DOUBT and UPSTREAM_DEADLINE_SECONDS; all else has a variable, or is a secret."
   }
 }
 

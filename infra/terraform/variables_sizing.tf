@@ -2,12 +2,13 @@
 # default is in functions.tf.
 
 variable "scaling" {
-  description = "Of functions that differ from their defaults in functions.tf: instances, requests at a time (threads), memory."
+  description = "Of functions that differ from their defaults in functions.tf: instances, requests at a time (threads), memory, billing."
   type = map(object({
     min_instances = optional(number)
     max_instances = optional(number)
     threads       = optional(number)
     memory        = optional(string)
+    cpu_idle      = optional(bool) # false: instances are paid for, and requests are not
   }))
   default  = {}
   nullable = false
@@ -153,6 +154,10 @@ variable "alert_emails" {
     condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+$", address))])
     error_message = "Each of alert_emails is an e-mail address."
   }
+  validation {
+    condition     = length(var.alert_emails) > 0 || var.environment != "production"
+    error_message = "alert_emails names nobody: in production somebody must hear of alerts."
+  }
 }
 
 variable "alert_thresholds" {
@@ -162,7 +167,9 @@ variable "alert_thresholds" {
     approval_seconds     = optional(number, 300)
     snapshot_seconds     = optional(number, 3600)
     error_ratio          = optional(number, 0.01)
+    least_errors         = optional(number, 5)
     p95_milliseconds     = optional(number, 1500)
+    least_requests       = optional(number, 20)
   })
   default  = {}
   nullable = false
@@ -178,13 +185,37 @@ variable "alert_thresholds" {
 }
 
 variable "log_level" {
-  description = "DEBUG, INFO, WARNING or ERROR. Alerts read lines of INFO."
+  description = "DEBUG, INFO, WARNING or ERROR. The line that alerts read is written at any of them."
   type        = string
   default     = "INFO"
   nullable    = false
 
   validation {
-    condition     = contains(["DEBUG", "INFO"], var.log_level)
-    error_message = "log_level is INFO or DEBUG: with less the lines that alerts read are not written."
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "log_level is DEBUG, INFO, WARNING or ERROR."
+  }
+}
+
+variable "logged_requests_percent" {
+  description = "Of how many of 100 requests that succeed the line is kept; of all others it always is (docs/costs.md)."
+  type        = number
+  default     = 100
+  nullable    = false
+
+  validation {
+    condition     = var.logged_requests_percent >= 0 && var.logged_requests_percent <= 100
+    error_message = "logged_requests_percent is 0 to 100."
+  }
+}
+
+variable "log_retention_days" {
+  description = "For how long lines are kept: 30 days cost nothing, more does. The project's whole log bucket _Default."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.log_retention_days >= 1 && var.log_retention_days <= 3650
+    error_message = "log_retention_days is 1 to 3650."
   }
 }

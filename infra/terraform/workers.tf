@@ -70,7 +70,23 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
       }
     }
 
+    dynamic "volumes" {
+      for_each = local.files_of_bus
+      iterator = file
+      content {
+        name = file.key
+        secret {
+          secret = google_secret_manager_secret.this[file.key].secret_id
+          items {
+            path    = basename(file.value)
+            version = "latest"
+          }
+        }
+      }
+    }
+
     containers {
+      name    = "worker"
       image   = var.image
       command = ["python"]
       args    = [each.value.script]
@@ -79,8 +95,22 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
         limits = { cpu = "1", memory = "512Mi" }
       }
 
+      dynamic "volume_mounts" {
+        for_each = local.files_of_bus
+        iterator = file
+        content {
+          name       = file.key
+          mount_path = dirname(file.value)
+        }
+      }
+
       dynamic "env" {
-        for_each = merge(local.settings_of_processes, { POSTGRES_USER = local.logins[each.key] })
+        for_each = merge(
+          local.settings_of_processes,
+          local.settings_of_collector,
+          lookup(var.function_settings, each.key, {}),
+          { POSTGRES_USER = local.logins[each.key] },
+        )
         content {
           name  = env.key
           value = env.value
@@ -105,6 +135,24 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
         content {
           name       = "cloudsql"
           mount_path = "/cloudsql"
+        }
+      }
+    }
+
+    dynamic "containers" {
+      for_each = local.collectors
+      iterator = collector
+      content {
+        name  = "collector"
+        image = collector.value.image
+        args  = ["--config=env:COLLECTOR_CONFIG"]
+
+        resources {
+          limits = { cpu = collector.value.cpu, memory = collector.value.memory }
+        }
+        env {
+          name  = "COLLECTOR_CONFIG"
+          value = collector.value.config
         }
       }
     }

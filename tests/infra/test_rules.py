@@ -1,8 +1,7 @@
 """Each rule of the configuration fails on a copy that breaks it, and has one.
 
-`broken.txt`, and `broken_network.txt` for database and network, have the copies: under
-each topic its rules, and below a rule in which file what becomes of what (`\\n` is the
-end of a line).
+`broken*.txt` have them: under each topic its rules, and below a rule in which file
+what becomes of what (`\\n` is the end of a line).
 """
 
 import re
@@ -25,7 +24,7 @@ def broken() -> dict[str, dict[str, list[Change]]]:
     """Return the changes that break each rule of each topic."""
     found: dict[str, dict[str, list[Change]]] = {}
     files = sorted(Path(__file__).parent.glob("broken*.txt"))
-    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     for topic, part in re.findall(r"^# (\w+)\n(.*?)(?=^# |\Z)", text, _EVERY_LINE):
         found[topic] = {
             rule: [

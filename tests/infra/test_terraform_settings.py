@@ -68,6 +68,11 @@ KINDS = {
         },
     },
     "RabbitMQ alone": {"event_bus": "rabbitmq"},
+    "with all there is to set": {
+        "identity_source": "header",
+        "settings": {"LOG_USER_IDS": "hashed", "STOCK_SETTLE_SECONDS": "8"},
+        "function_settings": {"item_status": {"STATUS_REQUIRE_SHOP_CLAIM": "true"}},
+    },
     "Pub/Sub alone": {"event_bus": "pubsub", "approval_worker_instances": 0},
 }
 CLOUD = """
@@ -105,9 +110,10 @@ run "tell_%(number)d" {
 }
 """
 INSTANCE = "acme-orders-production:europe-west1:orders"
+SECRET = "a-secret-of-some-length"
 Environments = dict[
     str, dict[str, str]
-]  # of each process; a secret's value is `secret`
+]  # of each process; a secret's value is `SECRET`
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +146,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environments]:
 
 def _values(listed: list[dict[str, Any]]) -> dict[str, str]:
     return {
-        each["name"]: "secret" if each["value_source"] else each["value"]
+        each["name"]: SECRET if each["value_source"] else each["value"]
         for each in listed
     }
 
@@ -229,3 +235,40 @@ def test_item_status_believes_the_shop_service_also_behind_an_api_gateway(
         "item_status": "header",
         "orders_crud": "apigateway",
     }
+
+
+# Settings that Terraform's own replace, or that the platform sets.
+REPLACED = {
+    "CLOUD_SQL_API_ENDPOINT",
+    "CLOUD_SQL_SOCKET_DIR",
+    "DATABASE_URL",
+    "K_SERVICE",
+    "K_SINK",
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "RABBITMQ_URL",
+}
+
+
+def test_every_setting_can_be_set() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (`[A-Z].*?) \|", page.split("## Removed settings")[0], re.MULTILINE
+    )
+    documented = {
+        name for row in rows for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row)
+    }
+    text = (TERRAFORM / "variables_settings.tf").read_text(encoding="utf-8")
+    [own] = re.findall(r"own_settings = concat\((.*?)\n  \)", text, re.DOTALL)
+    [prefixes] = re.findall(r'own_prefixes = "(.*)"', text)
+    refused = {
+        name for name in documented if f'"{name}"' in own or re.match(prefixes, name)
+    }
+    sources = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in TERRAFORM.glob("*.tf")
+        if path.name != "variables_settings.tf"
+    )
+    unset = {name for name in refused if not re.search(rf"\b{name}\b", sources)}
+    assert len(documented) > 40
+    assert unset <= REPLACED

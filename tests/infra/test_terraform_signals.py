@@ -14,12 +14,13 @@ from infra import orderctl
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "infra" / "terraform"
 ALERTS = (TERRAFORM / "alerts.tf").read_text(encoding="utf-8")
+LOGS = (TERRAFORM / "logs.tf").read_text(encoding="utf-8")
 ADVISING = [TERRAFORM / "alerts.tf", ROOT / "docs" / "rollout.md"]
 
 
 def followed() -> list[str]:
     """Return the fields that become metrics."""
-    found = re.search(r"^  signals = \{\n(.*?)^  \}", ALERTS, re.MULTILINE | re.DOTALL)
+    found = re.search(r"^  signals = \{\n(.*?)^  \}", LOGS, re.MULTILINE | re.DOTALL)
     assert found
     return re.findall(r"^    (\w+) += \{", found[1], re.MULTILINE)
 
@@ -30,15 +31,18 @@ def test_every_metric_is_a_number_of_the_line_that_the_relay_writes() -> None:
 
 
 def test_the_line_is_found_by_the_name_of_its_logger_and_by_its_message() -> None:
-    assert f'jsonPayload.logger = \\"{lag.log.name}\\"' in ALERTS
-    assert f'jsonPayload.message = \\"{lag.MESSAGE}\\"' in ALERTS
-    assert 'value_extractor = "EXTRACT(jsonPayload.${each.key})"' in ALERTS
+    assert f'jsonPayload.logger = \\"{lag.log.name}\\"' in LOGS
+    assert f'jsonPayload.message = \\"{lag.MESSAGE}\\"' in LOGS
+    assert 'value_extractor = "EXTRACT(jsonPayload.${each.key})"' in LOGS
 
 
 def test_alerts_use_no_signal_that_there_is_none_of() -> None:
     used = set(re.findall(r"local\.signal_filters\.(\w+)", ALERTS))
     assert used
     assert used <= set(followed())
+    queried = re.findall(r"user_orders_(\w+)_count", ALERTS)
+    assert queried
+    assert set(queried) <= set(followed())
 
 
 def test_the_push_subscription_asks_for_the_event_that_may_complete_an_order() -> None:

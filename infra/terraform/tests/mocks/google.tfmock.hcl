@@ -42,6 +42,10 @@ mock_resource "google_iap_web_cloud_run_service_iam_member" {}
 
 mock_resource "google_logging_metric" {}
 
+mock_resource "google_logging_project_bucket_config" {}
+
+mock_resource "google_logging_project_exclusion" {}
+
 mock_resource "google_monitoring_alert_policy" {}
 
 mock_resource "google_monitoring_dashboard" {}
