@@ -16,6 +16,9 @@ from tests.support.pages import ROOT
 TERRAFORM = ROOT / "infra" / "terraform"
 PAGES = [
     ROOT / "docs" / "operations.md",
+    ROOT / "docs" / "day-by-day.md",
+    ROOT / "docs" / "incidents.md",
+    ROOT / "docs" / "rabbitmq.md",
     ROOT / "docs" / "rollout.md",
     ROOT / "docs" / "gateway.md",
     ROOT / "docs" / "runbook.md",
@@ -78,6 +81,12 @@ def test_what_a_block_uses_was_set_before(page: Path) -> None:
 
 
 @every_page
+def test_what_asks_is_the_last_of_its_block(page: Path) -> None:
+    """A block is pasted whole, and what asks reads the next line as its answer."""
+    assert not pages.asking_too_early(page)
+
+
+@every_page
 def test_every_target_of_make_is_there(page: Path) -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
@@ -127,8 +136,11 @@ def test_services_and_jobs_and_secrets_are_those_that_terraform_makes(
         assert re.search(rf'\bname += "{job}"', text), job
     for verb in ("add", "list"):
         for secret, *_ in calls(page, "gcloud", "secrets", "versions", verb):
-            assert f'"{secret}"' in text, secret
+            is_made_here = f"gcloud secrets create {secret}" in page.read_text()
+            assert is_made_here or f'"{secret}"' in text, secret
     for account in re.findall(r"(order-\w+)@\$PROJECT\.iam", page.read_text()):
+        if f"gcloud iam service-accounts create {account}" in page.read_text():
+            continue
         assert re.search(rf'account_id += "{account}"', text), account
 
 

@@ -92,3 +92,24 @@ def links(page: Path) -> list[Path]:
     """Return the files that a page links to."""
     found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
     return [page.parent / each for each in found if "://" not in each]
+
+
+# What waits for a person at the terminal.
+_ASKING = re.compile(
+    r"^(read -|gcloud auth (application-default )?login|gcloud projects delete"
+    r"|terraform .*\b(apply|destroy)\b(?!.*-auto-approve)|rabbitmqctl add_user"
+    r"|make deploy\b(?!.*(--dry-run|--yes))|\$\{EDITOR|docker compose .*\bup$)"
+)
+
+
+def asking_too_early(page: Path) -> list[str]:
+    """Return the commands that ask although their block goes on after them."""
+    found = []
+    for block in shell_blocks(page):
+        lines = [
+            re.sub(r"\s#.*", "", line).strip()
+            for line in block.replace("\\\n", " ").splitlines()
+            if line.strip() and not line.startswith("#")
+        ]
+        found += [line for line in lines[:-1] if _ASKING.match(line)]
+    return found
