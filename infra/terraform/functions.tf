@@ -204,9 +204,7 @@ resource "google_cloud_run_v2_service" "function" {
       for_each = each.value.has_database ? local.sockets : []
       content {
         name = "cloudsql"
-        cloud_sql_instance {
-          instances = [volumes.value]
-        }
+        cloud_sql_instance { instances = [volumes.value] }
       }
     }
 
@@ -231,9 +229,7 @@ resource "google_cloud_run_v2_service" "function" {
       depends_on = [for collector in local.collectors : "collector"]
 
       # Requests go to the one container that names a port.
-      ports {
-        container_port = 8080
-      }
+      ports { container_port = 8080 }
 
       dynamic "volume_mounts" {
         for_each = each.value.has_bus ? local.files_of_bus : {}
