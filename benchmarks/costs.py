@@ -64,7 +64,7 @@ class Costs:
         busy += SWEEPS * self._assumed["billed_seconds"]
         memory = busy * self._assumed["memory_gib"]
         idle = max(0.0, self._scenario["min_instances"] * SECONDS - busy)
-        return (
+        return float(
             max(0.0, busy - run["free_cpu_seconds"]) * run["cpu_second"]
             + max(0.0, memory - run["free_memory_gib_seconds"])
             * run["memory_gib_second"]
