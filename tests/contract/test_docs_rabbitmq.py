@@ -16,7 +16,7 @@ from tests.support.worker import worker_module
 
 PAGE = ROOT / "docs" / "rabbitmq.md"
 FOLDER = ROOT / "infra" / "rabbitmq"
-ADMIN, ADMIN_PASSWORD, PASSWORD = "root", "r00t", "s3cret"
+ADMIN, ADMIN_PASSWORD, PASSWORD = "root", "local", "s3cret"
 
 
 @pytest.fixture(scope="module")

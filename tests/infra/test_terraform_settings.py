@@ -110,7 +110,7 @@ run "tell_%(number)d" {
 }
 """
 INSTANCE = "acme-orders-production:europe-west1:orders"
-SECRET = "a-secret-of-some-length"
+SECRET = "gateway-secret-of-at-least-64-bytes-so-that-any-hmac-takes-it-gladly"
 Environments = dict[
     str, dict[str, str]
 ]  # of each process; a secret's value is `SECRET`
