@@ -58,16 +58,8 @@ class Relay:
         }
 
     def available_destinations(self) -> tuple[str, ...]:
-        """Return the destinations to which a request may send now.
-
-        Analytics is never one of them: it may take a minute to respond, so that only
-        sweeps notify it.
-        """
-        return tuple(
-            destination.name
-            for destination in self._destinations.values()
-            if destination.name != events.ANALYTICS and destination.allow_attempt()
-        )
+        """Return the destinations to which an attempt is allowed now."""
+        return tuple(d.name for d in self._destinations.values() if d.allow_attempt())
 
     def send(self, pending: PendingEvents | None) -> None:
         """Publish a write's events right after its commit, for a short time at most.
@@ -106,7 +98,11 @@ class Relay:
         destinations: Sequence[Destination],
         claimed: Sequence[Claimed],
     ) -> bool:
-        """Send claimed events of one order; return whether it has more to send now."""
+        """Send claimed events of one order; return whether it has more to send now.
+
+        When analytics takes longer than the others, its call goes on in the background.
+        """
+        deadline = time.monotonic() + PUBLISH_TIMEOUT_SECONDS
 
         def publish(destination: Destination) -> list[Outcome]:
             messages = [m for m in claimed if m.destination == destination.name]
@@ -114,8 +110,14 @@ class Relay:
             return self._publish(destination, messages, timeout)
 
         due = {message.destination for message in claimed}
-        results, _ = in_parallel(publish, [d for d in destinations if d.name in due])
+        results, slow = in_parallel(publish, [d for d in destinations if d.name in due])
         outcomes = [outcome for batch in results for outcome in batch]
+        if slow is not None:
+            wait([slow], max(0.0, deadline - time.monotonic()))
+            if slow.done():
+                outcomes += slow.result()
+            else:
+                slow.add_done_callback(lambda late: self._record_late(claimed, late))
         names = [destination.name for destination in destinations]
         has_more = self._record_results(claimed, outcomes, order_id, names)
         return has_more and all(o.result in THROUGH for o in outcomes)
@@ -138,6 +140,16 @@ class Relay:
         with connect(self._engine, RECORD_TIMEOUT_SECONDS) as connection:
             return outbox.record_results(
                 connection, sent, decisions, order_id=order_id, destinations=names
+            )
+
+    def _record_late(
+        self, claimed: Sequence[Claimed], late: "Future[list[Outcome]]"
+    ) -> None:
+        try:
+            self._record_results(claimed, late.result())
+        except ServiceError as error:  # the claim runs out, and the event is sent again
+            log.warning(
+                "it is unknown whether analytics was notified: %s", error.detail
             )
 
     def sweep(

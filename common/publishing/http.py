@@ -7,7 +7,6 @@ notifications wait in the outbox while it is down.
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT_SECONDS = 1.0
-ANALYTICS_CONNECTIONS = 8  # as many requests at once; each may take a minute
 MAX_RESPONSE_BYTES = 64 * 1024  # read only to keep the connection
 _MEANINGS = {
     # This event alone may be the cause, so others pass, and it is retried for ever.
@@ -150,59 +148,25 @@ class SinkPublisher(_HttpPublisher):
         return super()._headers(message) | cloud_event_attributes(message, "ce-")
 
 
-class _AnalyticsConnection(_HttpPublisher):
-    """One of the connections of `AnalyticsPublisher`."""
+class AnalyticsPublisher(_HttpPublisher):
+    """Report completed orders to analytics, until it responds with 200 or 201.
 
+    It is idempotent by order id, so a 500 is retried for ever.
+    """
+
+    longest_seconds = 60.0  # it reads the product service once for each line
     _meanings = _MEANINGS | {
         200: Result.SENT,
         201: Result.SENT,
         500: Result.DEFERRED,
     }
 
-    def __init__(self, url: str, longest_seconds: float) -> None:
-        super().__init__(url)
-        self.longest_seconds = longest_seconds
+    def __init__(self, base_url: str) -> None:
+        super().__init__(f"{base_url}/api/analitic-order-completed/")
 
     def _send(self, message: Message, _seconds: float) -> tuple[Result, str | None]:
         # Once started, a request gets its full time, however little the batch has left.
         return super()._send(message, self.longest_seconds)
-
-
-class AnalyticsPublisher:
-    """Report completed orders to analytics, until it responds with 200 or 201.
-
-    It is idempotent by order id, so a 500 is retried for ever. It takes long and there
-    is one message an order, so several are sent at once.
-    """
-
-    longest_seconds = 60.0  # it reads the product service once for each line
-
-    def __init__(self, base_url: str) -> None:
-        url = f"{base_url}/api/analitic-order-completed/"
-        self._connections = [
-            _AnalyticsConnection(url, self.longest_seconds)
-            for _ in range(ANALYTICS_CONNECTIONS)
-        ]
-
-    def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
-        """Send, those of one order in order; see `Publisher.publish`."""
-        parts: dict[int, list[Message]] = {}
-        for message in messages:
-            number = message.order_id % ANALYTICS_CONNECTIONS
-            parts.setdefault(number, []).append(message)
-        if not parts:
-            return []
-        with ThreadPoolExecutor(len(parts), "analytics") as pool:
-            published = pool.map(
-                lambda part: self._connections[part[0]].publish(part[1], deadline),
-                parts.items(),
-            )
-            return [outcome for outcomes in published for outcome in outcomes]
-
-    def close(self) -> None:
-        """Close the kept-alive connections."""
-        for connection in self._connections:
-            connection.close()
 
 
 def _meaning_of(error: "requests.RequestException") -> Result:

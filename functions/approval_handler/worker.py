@@ -49,6 +49,7 @@ settings, from the environment:
   RABBITMQ_URL         or RABBITMQ_HOST, _PORT, _USER, _PASS, _VHOST, _TLS
   RABBITMQ_CA_FILE     the authority that signed the broker's certificate
   EVENT_BUS            where approvals are published, and that bus's own settings
+  ANALYTIC_SERVICE     if set, notified of an approval at once, else by the relay
   LOG_LEVEL            DEBUG, INFO, WARNING or ERROR
 
 SIGTERM and SIGINT stop it once the current message is processed.

@@ -115,7 +115,6 @@ def test_doubled_reversed_and_late_deliveries_approve_and_announce_once(
     deliver(handler, both(wrap, late[::-1]), clients=4)
     assert published.times("order.approved") == 1
     assert published.events() == late
-    service.sweep()
     [heard] = [
         o for o in service.sandbox.completed_orders if int(o["id"]) == order["id"]
     ]

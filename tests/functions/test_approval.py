@@ -55,7 +55,6 @@ def test_analytics_gets_delivered_items_and_prices(service: Service, user: str) 
     service.move(delivered["id"], DELIVERED)
     service.move(cancelled["id"], CANCELLED)
     service.trigger_approval(order["id"])
-    service.sweep()
     [call] = service.sandbox.calls_to("analytics")
     assert call.path == "/api/analitic-order-completed/"
     assert call.json == {
@@ -77,7 +76,6 @@ def test_lost_answer_of_analytics_is_asked_again(service: Service, user: str) ->
     order = completed(service, user, DELIVERED)
     service.sandbox.fault("analytics", hang_up=True, after_work=True, times=1)
     service.trigger_approval(order["id"])
-    service.sweep()
     service.rows("UPDATE outbox SET available_at = now()")
     service.restart()
     service.sweep()

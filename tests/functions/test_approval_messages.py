@@ -58,7 +58,6 @@ def test_the_recorded_order_is_approved_whatever_envelope_its_event_is_in(
     response = post(service, *recorded(name))
     assert (response.status_code, response.get_data()) == (204, b"")
     assert is_approved(service, RECORDED_ORDER)
-    service.sweep()
     assert len(service.sandbox.completed_orders) == 1
     assert dead_letters(service) == []
 

@@ -137,7 +137,6 @@ def test_complete_order_is_approved_by_its_owner(service: Service, user: str) ->
     assert response.get_json() == found
     assert (found["is_approved"], found["metadata"]) == (True, {"a": "1"})
     assert response.headers["ETag"] == '"3"'
-    service.sweep()
     heard = [each["id"] for each in service.sandbox.completed_orders]
     assert heard.count(str(order["id"])) == 1
     [event] = announced(service, order["id"])[told:]
