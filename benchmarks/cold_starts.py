@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.serving import free_port
+from tests.support.processes import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 60.0

@@ -36,8 +36,11 @@ class World:
 
 
 @contextlib.contextmanager
-def world() -> Iterator[World]:
-    """Yield it on TEST_DATABASE_URL's server or on an embedded PostgreSQL."""
+def own_service() -> Iterator[tuple[Service, str]]:
+    """Yield a service on a new database, and that one's URL.
+
+    It is on TEST_DATABASE_URL's server or on an embedded PostgreSQL.
+    """
     with contextlib.ExitStack() as stack:
         server = os.environ.get("TEST_DATABASE_URL")
         if server is None:
@@ -47,8 +50,15 @@ def world() -> Iterator[World]:
         with database.plain_engine(url) as engine:
             migrations.upgrade(engine)
         sandbox = stack.enter_context(running_sandbox(deliver=False))
-        service = Service(url, sandbox)
-        stack.callback(service.close)
+        with contextlib.closing(Service(url, sandbox)) as service:
+            yield service, url
+
+
+@contextlib.contextmanager
+def world() -> Iterator[World]:
+    """Yield it."""
+    with contextlib.ExitStack() as stack:
+        service, url = stack.enter_context(own_service())
         requests = _FirstRequests(service)
         environ = service.environ | {"LOG_LEVEL": "INFO", "THREADS": "8"}
         databases = {"url": {"DATABASE_URL": environ.pop("DATABASE_URL")}}

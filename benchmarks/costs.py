@@ -179,11 +179,17 @@ LOGGING: dict[str, Callable[[Costs], float]] = {
 }
 
 
+def _prices() -> Table:
+    return tomllib.loads((HERE / "costs.toml").read_text(encoding="utf-8"))
+
+
+def _results(name: str) -> Any:  # noqa: ANN401 each file has a form of its own
+    return json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def scenarios() -> dict[str, Costs]:
     """Return the costs of each scenario, by its name."""
-    prices = tomllib.loads((HERE / "costs.toml").read_text(encoding="utf-8"))
-    log = json.loads((HERE / "results" / "order_log.json").read_text(encoding="utf-8"))
-    bench = json.loads((HERE / "results" / "bench.json").read_text(encoding="utf-8"))
+    prices, log, bench = _prices(), _results("order_log"), _results("bench")
     cpu_ms = {
         row["operation"]: row["cpu_ms"]
         for row in bench["rows"]
@@ -196,9 +202,7 @@ def scenarios() -> dict[str, Costs]:
 
 def tables() -> str:
     """Return the page's tables as Markdown."""
-    log = json.loads((HERE / "results" / "order_log.json").read_text(encoding="utf-8"))
-    prices = tomllib.loads((HERE / "costs.toml").read_text(encoding="utf-8"))
-    found = scenarios()
+    log, prices, found = _results("order_log"), _prices(), scenarios()
     order, deliveries = log["order"], log["deliveries"]
     requests = ", ".join(f"{n} of `{name}`" for name, n in log["requests"].items())
     said = (

@@ -4,7 +4,6 @@ The result is kept in `results/order_log.json`, from which `costs.py` computes.
 """
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -13,16 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.database import migrations
-from infra.local.postgres import postgres_server
-from tests.support import database
-from tests.support.sandbox import running_sandbox
+from benchmarks.cold_world import own_service
+from common.domain.model import ItemStatus
 from tests.support.service import Service, new_user
 
 RESULTS = Path(__file__).parent / "results" / "order_log.json"
 ITEMS = 3
 READS = 3  # of the order, by its owner
-SHIPPED, DELIVERED = 2, 3
 # Names as long as real ones: a line names the project of its trace.
 PROJECT = "acme-orders-production"
 
@@ -63,7 +59,7 @@ def _live(service: Service) -> dict[str, int]:
         found = service.crud("GET", f"/api/orders/{order['id']}/", user)
         assert found.status_code == 200, found.get_data(as_text=True)
         requests["orders_crud"] += 1
-    for status in (SHIPPED, DELIVERED):
+    for status in (ItemStatus.SHIPPED, ItemStatus.DELIVERED):
         for item in order["items"]:
             moved = service.move(item["id"], status)
             assert moved.status_code == 200, moved.get_data(as_text=True)
@@ -90,17 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="(default: results)")
     arguments = parser.parse_args(argv)
-    with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(database.scratch_folder())
-        server = stack.enter_context(postgres_server(scratch, durable=False))
-        url = stack.enter_context(database.database(server))
-        with database.plain_engine(url) as engine:
-            migrations.upgrade(engine)
-        sandbox = stack.enter_context(running_sandbox(deliver=False))
-        service = Service(url, sandbox)
-        stack.callback(service.close)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        measured = measure(service, folder)
+    with own_service() as (service, _), tempfile.TemporaryDirectory() as folder:
+        measured = measure(service, Path(folder))
     arguments.out.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=2))
     return 0

@@ -16,8 +16,9 @@ from pathlib import Path
 from benchmarks.bus import own_exchange
 from infra.local.postgres import postgres_server
 from tests.support import database
+from tests.support.processes import free_port
 from tests.support.rabbitmq import Broker, trouble
-from tests.support.serving import free_port, until_it_answers
+from tests.support.serving import until_it_answers
 
 HERE = Path(__file__).parent
 STOP_SECONDS = 20

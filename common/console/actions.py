@@ -70,19 +70,19 @@ class _Known(dict[str, str]):
         return "?"
 
 
-_STATUS_TITLES = {
-    ItemStatus.PROCESSING: "Set item {item} back to Processing",
-    ItemStatus.SHIPPED: "Mark item {item} as shipped",
-    ItemStatus.DELIVERED: "Mark item {item} as delivered",
-    ItemStatus.CANCELLED: "Cancel item {item}",
+_STATUS_TITLES = {  # by the value of `status`
+    str(int(ItemStatus.PROCESSING)): "Set item {item} back to Processing",
+    str(int(ItemStatus.SHIPPED)): "Mark item {item} as shipped",
+    str(int(ItemStatus.DELIVERED)): "Mark item {item} as delivered",
+    str(int(ItemStatus.CANCELLED)): "Cancel item {item}",
 }
 
 
 def title(action: Action, values: Values) -> str:
     """Return what an action does with these values, as its button says it."""
     text = action.title
-    if action.name == "move-item" and values.get("status", "") in ("1", "2", "3", "4"):
-        text = _STATUS_TITLES[ItemStatus(int(values["status"]))]
+    if action.name == "move-item":
+        text = _STATUS_TITLES.get(values.get("status", ""), text)
     return text.format_map(_Known(values))
 
 

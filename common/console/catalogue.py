@@ -111,9 +111,6 @@ def _send_due(engine: Engine, _bus: Bus, values: Values) -> str:
     return f"{number} events are due now"
 
 
-_ALREADY_SETTLED = "another operator was faster"
-
-
 def _taker(engine: Engine, bus: Bus) -> dead_letters.Take:
     def take(headers: Mapping[str, str], body: bytes) -> object:
         return approval.take(engine, headers, body, bus)
@@ -124,12 +121,12 @@ def _taker(engine: Engine, bus: Bus) -> dead_letters.Take:
 def _replay(engine: Engine, bus: Bus, values: Values) -> str:
     dead_letter_id = read(values, "letter", parse_id)
     is_replayed = dead_letters.replay(engine, dead_letter_id, _taker(engine, bus))
-    return "replayed" if is_replayed else _ALREADY_SETTLED
+    return "replayed" if is_replayed else dead_letters.ALREADY_SETTLED
 
 
 def _discard(engine: Engine, _bus: Bus, values: Values) -> str:
     is_discarded = dead_letters.discard(engine, read(values, "letter", parse_id))
-    return "discarded" if is_discarded else _ALREADY_SETTLED
+    return "discarded" if is_discarded else dead_letters.ALREADY_SETTLED
 
 
 def group(values: Values) -> letters.Query:

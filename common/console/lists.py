@@ -1,18 +1,17 @@
 """The console's lists: their filters, their pages, and the same to take away."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from msgspec import Struct, json
+from msgspec import json
 from werkzeug.datastructures import MultiDict
 
 from common.database.engine import Connection
 from common.domain.commands import MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS
 from common.messaging import dead_letters
 from common.operations.lookup import actions, events, find, letters, takeaway
-from common.operations.lookup.find import Count
+from common.operations.lookup.find import Count, Page
 from common.store import paging
 from common.store.paging import ListQuery
 
@@ -60,13 +59,6 @@ def _metadata(value: str) -> str:
     return paging.parse_text(value)
 
 
-class Page(Struct, frozen=True):
-    """Rows of a list, and the id after which the next page begins."""
-
-    rows: Sequence[Any]
-    next_after: int | None
-
-
 @dataclass(frozen=True)
 class Listing:
     """A list: its filters, and how to read, to count and to take away what passes."""
@@ -93,12 +85,6 @@ def filled(arguments: MultiDict[str, str]) -> MultiDict[str, str]:
 
 
 def _orders() -> Listing:
-    def read(connection: Connection, query: ListQuery) -> Page:
-        page = find.find(
-            connection, query.filters, limit=query.limit, after=query.after
-        )
-        return Page(page.orders, page.next_after)
-
     return Listing(
         filters={
             "user_id": paging.parse_uuid_filter,
@@ -111,7 +97,9 @@ def _orders() -> Listing:
             "created_after": _moment_or_local,
             "created_before": _moment_or_local,
         },
-        read=read,
+        read=lambda connection, query: find.find(
+            connection, query.filters, limit=query.limit, after=query.after
+        ),
         count=lambda connection, query: find.count(connection, query.filters),
         take_away=lambda query: takeaway.orders(query.filters),
     )
@@ -132,10 +120,6 @@ def _events() -> Listing:
             is_newest_first=None if sort is None else sort == "newest",
         )
 
-    def read(connection: Connection, query: ListQuery) -> Page:
-        page = events.read_page(connection, query_of(query))
-        return Page(page.rows, page.next_after)
-
     return Listing(
         filters={
             "place": _choice(*events.PLACES),
@@ -145,7 +129,7 @@ def _events() -> Listing:
             "reason": paging.parse_text,
             "sort": _choice("oldest", "newest"),
         },
-        read=read,
+        read=lambda connection, query: events.read_page(connection, query_of(query)),
         count=lambda connection, query: events.count(connection, query_of(query)),
         take_away=lambda query: takeaway.pending_or_sent(query_of(query)),
     )
@@ -164,10 +148,6 @@ def _letters() -> Listing:
             is_newest_first=chosen.get("sort") == "newest",
         )
 
-    def read(connection: Connection, query: ListQuery) -> Page:
-        found = letters.read_many(connection, query_of(query))
-        return Page(found, _last(found, query))
-
     return Listing(
         filters={
             "all": paging.parse_bool,
@@ -176,24 +156,21 @@ def _letters() -> Listing:
             "reason": paging.parse_text,
             "sort": _choice("oldest", "newest"),
         },
-        read=read,
+        read=lambda connection, query: letters.read_page(connection, query_of(query)),
         count=lambda connection, query: letters.count(connection, query_of(query)),
         take_away=lambda query: takeaway.dead_letters(query_of(query)),
     )
 
 
 def _actions() -> Listing:
-    def chosen(query: ListQuery) -> actions.Filter:
-        return actions.Filter(
+    def query_of(query: ListQuery) -> actions.Query:
+        return actions.Query(
+            limit=query.limit,
+            after=query.after,
             operator=query.filters.get("operator"),
             action=query.filters.get("action"),
             order_id=query.filters.get("order"),
         )
-
-    def read(connection: Connection, query: ListQuery) -> Page:
-        below = {} if query.after is None else {"up_to": query.after - 1}
-        found = actions.read_many(connection, chosen(query), limit=query.limit, **below)
-        return Page(found, _last(found, query))
 
     return Listing(
         filters={
@@ -201,14 +178,10 @@ def _actions() -> Listing:
             "action": paging.parse_text,
             "order": paging.parse_id,
         },
-        read=read,
-        count=lambda connection, query: actions.count(connection, chosen(query)),
-        take_away=lambda query: takeaway.operator_actions(chosen(query)),
+        read=lambda connection, query: actions.read_page(connection, query_of(query)),
+        count=lambda connection, query: actions.count(connection, query_of(query)),
+        take_away=lambda query: takeaway.operator_actions(query_of(query)),
     )
-
-
-def _last(found: Sequence[Any], query: ListQuery) -> int | None:
-    return found[-1].id if len(found) == query.limit else None
 
 
 LISTS = {

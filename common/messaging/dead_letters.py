@@ -213,6 +213,9 @@ def _is_event(dead_letter: Kept) -> bool:
     return False
 
 
+ALREADY_SETTLED = "another operator was faster"  # of one that is no longer open
+
+
 class Settled(Struct, frozen=True):
     """The dead letters that were settled, why others were not, and how many are left.
 

@@ -102,6 +102,14 @@ DUE = """FROM outbox x
     AND x.available_at <= now()"""
 POSTPONED = """FROM outbox x
   WHERE x.destination = d.name AND x.held_since IS NULL AND x.available_at > now()"""
+# As a condition on the rows of an UPDATE: what waits for its next attempt at a
+# destination, and nobody sends just now. The first `limit` of it.
+POSTPONED_ROWS = """id = ANY(ARRAY(
+  SELECT x.id FROM outbox x
+  WHERE x.destination = CAST(:destination AS text) AND x.held_since IS NULL
+    AND x.available_at > now() AND x.sending_since IS NULL
+  ORDER BY x.available_at, x.id LIMIT {limit}
+  FOR UPDATE OF x SKIP LOCKED))"""
 _HELD = "FROM outbox x WHERE x.destination = d.name AND x.held_since IS NOT NULL"
 
 

@@ -14,6 +14,7 @@ from common.database.engine import Connection, Engine, connect, named
 from common.domain.events import ORDER_CREATED
 from common.domain.model import MAX_ID
 from common.errors import BusyError
+from common.messaging.event_rows import POSTPONED_ROWS
 from common.messaging.outbox import (
     CLAIM_SECONDS,
     CLAIMED,
@@ -191,16 +192,11 @@ FROM claimed
 # This attempt, which is not the event's own, brings it no nearer to a dead letter.
 _RELEASE = named(
     "probes.release",
-    """
+    f"""
 UPDATE outbox
 SET available_at = now(), attempts = greatest(attempts - 1, 0)
-WHERE id = ANY(ARRAY(
-  SELECT x.id FROM outbox x
-  WHERE x.destination = CAST(:destination AS text) AND x.held_since IS NULL
-    AND x.available_at > now() AND x.sending_since IS NULL
-  ORDER BY x.available_at, x.id LIMIT 50000
-  FOR UPDATE OF x SKIP LOCKED))
-""",
+WHERE {POSTPONED_ROWS.format(limit=50_000)}
+""",  # noqa: S608 fragments of our own
 )
 
 

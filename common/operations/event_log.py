@@ -12,6 +12,7 @@ from msgspec import Struct, json
 from common.database.engine import Connection, Engine, connect, named, transaction
 from common.errors import ConflictError, NotFoundError
 from common.messaging.event_rows import (
+    POSTPONED_ROWS,
     ROW,
     EventRow,
     confirmed_holds,
@@ -169,11 +170,8 @@ DUE_BATCH = 5000
 _DUE_NOW = named(
     "backlog.due_now",
     f"""
-UPDATE outbox SET available_at = now() WHERE id = ANY(ARRAY(
-  SELECT id FROM outbox
-  WHERE destination = CAST(:destination AS text) AND held_since IS NULL
-    AND available_at > now() AND sending_since IS NULL
-  ORDER BY available_at, id LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED))
+UPDATE outbox SET available_at = now()
+WHERE {POSTPONED_ROWS.format(limit=DUE_BATCH)}
 """,  # noqa: S608 fragments of our own
 )
 

@@ -229,7 +229,8 @@ def show_action(action_id: int) -> Response:
     """Show one action, and its outcome."""
     operator = _operator()
     with connect(wiring.engine()) as connection:
-        found = action_log.read_many(connection, limit=1, up_to=action_id)
+        query = action_log.Query(limit=1, after=action_id + 1)
+        found = action_log.read_page(connection, query).rows
     if not found or found[0].id != action_id:
         raise NotFoundError(f"There is no action {action_id}.")
     return templates.render("action", operator, action=found[0])

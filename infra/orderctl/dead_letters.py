@@ -246,7 +246,7 @@ def _settle_one(
     given = {"letter": id_}
     with recorded(arguments, f"{verb.infinitive}-letter", given, letter=id_) as outcome:
         is_settled = settle(id_)
-        outcome.text = verb.participle if is_settled else "another operator was faster"
+        outcome.text = verb.participle if is_settled else dead_letters.ALREADY_SETTLED
     return is_settled
 
 

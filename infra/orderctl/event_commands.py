@@ -13,7 +13,8 @@ from common.operations import event_log
 from common.operations.event_log import Done
 from common.operations.lookup import events
 from common.operations.lookup.actions import Outcome
-from common.operations.lookup.events import PLACES, Page, Query
+from common.operations.lookup.events import PLACES, Query
+from common.operations.lookup.find import Page
 from infra.orderctl import exporting
 from infra.orderctl.output import (
     Commands,

@@ -26,6 +26,7 @@ from infra.orderctl.output import (
     add_limit,
     facts,
     positive,
+    price,
     table,
 )
 
@@ -110,13 +111,13 @@ def _shown(
                 "user": order.user_id,
                 "created": order.created_at,
                 "approved": order.is_approved,
-                "total": f"{order_page.total_minor(snapshot) / 100:.2f}",
+                "total": price(order_page.total_minor(snapshot)),
                 **{f"metadata {key}": value for key, value in order.metadata.items()},
             }
         )
         items = [
             structs.asdict(item)
-            | {"status": status_label(item.status), "price": f"{item.price / 100:.2f}"}
+            | {"status": status_label(item.status), "price": price(item.price)}
             | {"title": titles.get(item.id) or str(item.product_variation)}
             for item in order.items
         ]
@@ -158,6 +159,6 @@ def _row(order: ListedOrder) -> dict[str, object]:
     items = (f"{n} {status_label(s)}" for s, n in sorted(order.statuses.items()))
     return structs.asdict(order) | {
         "approved": order.is_approved,
-        "total": f"{order.total_minor / 100:.2f}",
+        "total": price(order.total_minor),
         "items": ", ".join(items),
     }

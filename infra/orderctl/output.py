@@ -197,6 +197,11 @@ def moment(value: datetime) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
+def price(minor: int) -> str:
+    """Return 1999 as '19.99'."""
+    return f"{minor / 100:.2f}"
+
+
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 

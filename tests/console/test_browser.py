@@ -15,12 +15,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from infra.local.sandbox.catalogue import MUG
-from infra.local.system import running_system
 from tests.support import database
-from tests.support.browser import Watched, running_browser, watched_page
+from tests.support.browser import DESK, PHONE, Watched, running_browser, watched_page
+from tests.support.local_system import local_system
 from tests.support.service import new_user
 
-PHONE, DESK = 375, 1280
 REFRESH_SECONDS = 30
 # Made by others, who have these to mend: labels, nesting, colours of their own parts.
 OTHERS = {
@@ -65,18 +64,13 @@ def url(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """A running system with one order, a dead letter and a held event."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        database.database(postgres_url, template=template_database) as database_url,
-    ):
-        patch.setenv("DATABASE_URL", database_url)
-        folder = tmp_path_factory.mktemp("console")
-        with running_system(0, folder, lambda _: None) as url:
-            order(url)
-            database.execute(database_url, LETTER)
-            database.execute(database_url, HELD)
-            database.execute(database_url, BROKEN)
-            yield url
+    folder = tmp_path_factory.mktemp("console")
+    with local_system(postgres_url, template_database, folder) as (url, database_url):
+        order(url)
+        database.execute(database_url, LETTER)
+        database.execute(database_url, HELD)
+        database.execute(database_url, BROKEN)
+        yield url
 
 
 def order(url: str) -> int:

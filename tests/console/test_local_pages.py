@@ -11,11 +11,9 @@ from werkzeug.wrappers import Response
 
 from infra.local.http_server import serving
 from infra.local.sandbox.catalogue import DEMO_USER
-from infra.local.system import running_system
-from tests.support import database
-from tests.support.browser import Watched, running_browser, watched_page
+from tests.support.browser import DESK, PHONE, Watched, running_browser, watched_page
+from tests.support.local_system import local_system
 
-PHONE, DESK = 375, 1280
 LOOKS = pytest.mark.parametrize(
     ("is_dark", "width"),
     [(True, PHONE), (False, PHONE), (True, DESK), (False, DESK)],
@@ -37,14 +35,9 @@ def url(
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        database.database(postgres_url, template=template_database) as database_url,
-    ):
-        patch.setenv("DATABASE_URL", database_url)
-        folder = tmp_path_factory.mktemp("local")
-        with running_system(0, folder, lambda _: None) as url:
-            yield url
+    folder = tmp_path_factory.mktemp("local")
+    with local_system(postgres_url, template_database, folder) as (url, _):
+        yield url
 
 
 def check_out(page: Page, url: str) -> int:

@@ -129,7 +129,7 @@ def test_search_without_an_index_is_in_steps(service: Service, user: str) -> Non
     with connect(wiring.engine()) as connection:
         while steps < 3:
             page = find.find(connection, filters, limit=50, after=after, most=1)
-            assert page.orders == []
+            assert page.rows == []
             after, steps = page.next_after, steps + 1
             seen.append(after)
     assert seen == ids[::-1]

@@ -16,8 +16,8 @@ import pytest
 
 from common.api_docs.documents import FOLDER
 from infra.local.sandbox.catalogue import MUG
-from infra.local.system import running_system
-from tests.support import database, debian
+from tests.support import debian
+from tests.support.local_system import local_system
 from tests.support.service import new_user
 
 CLIENTS = Path(__file__).parents[1] / "clients"
@@ -33,14 +33,9 @@ def url(
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        database.database(postgres_url, template=template_database) as database_url,
-    ):
-        patch.setenv("DATABASE_URL", database_url)
-        folder = tmp_path_factory.mktemp("system")
-        with running_system(0, folder, lambda _: None) as url:
-            yield url
+    folder = tmp_path_factory.mktemp("system")
+    with local_system(postgres_url, template_database, folder) as (url, _):
+        yield url
 
 
 def run(*command: str | Path, folder: Path, **environ: str) -> str:

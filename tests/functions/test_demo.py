@@ -18,8 +18,8 @@ from infra.local import demo
 from infra.local.postgres_binaries import remove_elsewhere
 from infra.local.sandbox.catalogue import DEMO_USER, MUG
 from infra.local.system import CHECKOUT, running_system
+from tests.support.processes import free_port
 from tests.support.rabbitmq import Broker
-from tests.support.serving import free_port
 
 RUN = (sys.executable, "-m", "infra.local.run")
 CALLER = {"X-User-ID": DEMO_USER}

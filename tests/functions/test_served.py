@@ -10,13 +10,13 @@ import pytest
 from common import wiring
 from tests.support.approvals import DELIVERED, completed, is_approved
 from tests.support.bodies import status_event
+from tests.support.processes import free_port
 from tests.support.service import FUNCTIONS, Service, new_user
 from tests.support.serving import (
     CHECKOUT,
     START_SECONDS,
     command,
     environment,
-    free_port,
     send,
     served,
 )

@@ -17,6 +17,8 @@ from tests.support import debian
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MOST_TABS = 120
 
+PHONE, DESK = 375, 1280  # widths of a page, in pixels
+
 
 def chromium() -> str:
     """Return the browser's program; skip where there is none, nor can it be had."""
@@ -73,7 +75,7 @@ class Watched:
 
 @contextmanager
 def watched_page(
-    browser: Browser, *, is_dark: bool = False, width: int = 1280
+    browser: Browser, *, is_dark: bool = False, width: int = DESK
 ) -> Iterator[Watched]:
     """Yield a new page in a browser context of its own."""
     context = browser.new_context(

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.support.image import ROOT, Image
-from tests.support.serving import free_port
+from tests.support.processes import free_port
 
 COMPOSE = ROOT / "compose.yaml"
 INSIDE = 8080  # where each container of ours listens

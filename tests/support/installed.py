@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.support.serving import free_port, until_it_answers
+from tests.support.processes import free_port
+from tests.support.serving import until_it_answers
 
 INSTALL_SECONDS = 150
 START_SECONDS = 60

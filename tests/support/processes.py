@@ -52,6 +52,11 @@ def free_ports(count: int) -> list[int]:
     return list(found)
 
 
+def free_port() -> int:
+    """Return one of them."""
+    return free_ports(1)[0]
+
+
 def guard(command: str, *arguments: str) -> "subprocess.Popen[bytes]":
     """Have a shell run `command` when this process ends, however it does."""
     # Then the guard's input ends, too.

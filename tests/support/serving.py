@@ -1,7 +1,6 @@
 """Run a function in the functions framework's own server process."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from tests.support.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 START_SECONDS = 60
@@ -29,13 +30,6 @@ def environment(**settings: str) -> dict[str, str]:
     """Return an environment of these settings and what any program needs."""
     kept = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(CHECKOUT)}
     return kept | settings
-
-
-def free_port() -> int:
-    """Return a port that nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from common.database.engine import Connection, Engine, connect, named
 from common.domain.model import MAX_ID
 from common.errors import ServiceError
 from common.json import encode
-from common.operations.lookup.find import Count
+from common.operations.lookup.find import Count, Page
 from common.store.paging import MAX_ROWS_SCANNED
 from common.telemetry import logs
 
@@ -161,12 +161,17 @@ SELECT count(*) FILTER (WHERE {_CONDITION}), count(*) < {MAX_ROWS_SCANNED} FROM 
 )
 
 
-class Filter(Struct, frozen=True):
-    """Which actions to list: by whom, of which kind, on which order."""
+class Query(Struct, frozen=True, kw_only=True):
+    """Which actions to list: by whom, of which kind, on which order.
 
+    `after` is the id of the last one of the page before.
+    """
+
+    limit: int
     operator: str | None = None
     action: str | None = None
     order_id: int | None = None
+    after: int | None = None
 
 
 def read_of_order(connection: Connection, order_id: int) -> list[RecordedAction]:
@@ -175,28 +180,22 @@ def read_of_order(connection: Connection, order_id: int) -> list[RecordedAction]
     return [RecordedAction(*row) for row in rows][::-1]
 
 
-def read_many(
-    connection: Connection,
-    chosen: Filter | None = None,
-    *,
-    limit: int,
-    up_to: int = MAX_ID,
-) -> list[RecordedAction]:
-    """Return actions up to id `up_to`, newest first."""
-    parameters = _parameters(chosen, up_to) | {"limit": limit}
-    return [RecordedAction(*row) for row in connection.execute(_ACTIONS, parameters)]
+def read_page(connection: Connection, query: Query) -> Page:
+    """Return the actions that `query` asks for, newest first."""
+    parameters = _parameters(query, query.after) | {"limit": query.limit}
+    found = [RecordedAction(*row) for row in connection.execute(_ACTIONS, parameters)]
+    return Page(found, found[-1].id if len(found) == query.limit else None)
 
 
-def count(connection: Connection, chosen: Filter) -> Count:
-    """Return how many pass the filter, of the newest 10,000."""
-    return Count(*connection.execute(_COUNT, _parameters(chosen, MAX_ID)).one())
+def count(connection: Connection, query: Query) -> Count:
+    """Return how many pass the query, of the newest 10,000."""
+    return Count(*connection.execute(_COUNT, _parameters(query, None)).one())
 
 
-def _parameters(chosen: Filter | None, up_to: int) -> dict[str, object]:
-    chosen = chosen or Filter()
+def _parameters(query: Query, after: int | None) -> dict[str, object]:
     return {
-        "up_to": up_to,
-        "operator": chosen.operator,
-        "action": chosen.action,
-        "order_id": chosen.order_id,
+        "up_to": MAX_ID if after is None else after - 1,
+        "operator": query.operator,
+        "action": query.action,
+        "order_id": query.order_id,
     }

@@ -1,13 +1,14 @@
 """Lists of events, pending or sent, in pages."""
 
 import functools
+from collections.abc import Sequence
 
 from msgspec import Struct, json, structs
 
 from common.database.engine import Connection, Statement, named
 from common.domain.model import MAX_ID
 from common.messaging.event_rows import AVAILABLE_AT, EventRow
-from common.operations.lookup.find import Count
+from common.operations.lookup.find import Count, Page
 from common.store.paging import MAX_ROWS_SCANNED
 
 NEWEST = 100_000  # events that a page of a list without an order looks at
@@ -105,13 +106,6 @@ class Query(Struct, frozen=True, kw_only=True):
         return self.is_newest_first
 
 
-class Page(Struct, frozen=True):
-    """Events, and the id after which the next page begins."""
-
-    rows: list[EventRow]
-    next_after: int | None
-
-
 def read_page(connection: Connection, query: Query) -> Page:
     """Return the events that `query` asks for.
 
@@ -124,7 +118,7 @@ def read_page(connection: Connection, query: Query) -> Page:
     return Page(json.decode(text, type=list[EventRow]), next_after)
 
 
-def read_many(connection: Connection, query: Query) -> list[EventRow]:
+def read_many(connection: Connection, query: Query) -> Sequence[EventRow]:
     """Return the events of a page."""
     return read_page(connection, query).rows
 

@@ -5,6 +5,7 @@ status, is looked for among 10,000 orders at a time.
 """
 
 import functools
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,10 +61,10 @@ class ListedOrder(Struct, frozen=True):
     metadata: dict[str, str]
 
 
-class Listing(Struct, frozen=True):
-    """Orders, newest first, and the id below which the next page begins."""
+class Page(Struct, frozen=True):
+    """Rows of a list, and the id after which the next page begins, None at the end."""
 
-    orders: list[ListedOrder]
+    rows: Sequence[Any]
     next_after: int | None = None
 
 
@@ -174,7 +175,7 @@ def find(
     limit: int,
     after: int | None = None,
     most: int = MAX_ROWS_SCANNED,
-) -> Listing:
+) -> Page:
     """Return the orders that pass `filters`, newest first, below id `after`.
 
     `filters`: user_id, shop_id, product_variation, metadata (one of its values, or
@@ -185,7 +186,7 @@ def find(
     parameters = _parameters(connection, filters, after) | {"limit": limit}
     statement = _find_statement(tuple(sorted(filters)), most)
     text, next_after = connection.execute(statement, parameters).one()
-    return Listing(json.decode(text, type=list[ListedOrder]), next_after)
+    return Page(json.decode(text, type=list[ListedOrder]), next_after)
 
 
 def count(

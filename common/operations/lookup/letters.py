@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from common.database.engine import Connection, Engine, Statement, connect, named
 from common.domain.model import MAX_ID
 from common.messaging.dead_letters import COLUMNS, Kept
-from common.operations.lookup.find import Count
+from common.operations.lookup.find import Count, Page
 from common.store.paging import MAX_ROWS_SCANNED
 
 _FILTERS = """(CAST(:source AS text) IS NULL OR source = CAST(:source AS text))
@@ -70,6 +70,12 @@ def read_many(connection: Connection, query: Query) -> list[Kept]:
         "up_to": query.up_to,
     }
     return [Kept(*row) for row in connection.execute(statement, parameters)]
+
+
+def read_page(connection: Connection, query: Query) -> Page:
+    """Return a page of them."""
+    found = read_many(connection, query)
+    return Page(found, found[-1].id if len(found) == query.limit else None)
 
 
 def count(connection: Connection, query: Query) -> Count:

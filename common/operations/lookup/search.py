@@ -117,7 +117,7 @@ def _of_uuid(what: str, order_id: int, uuid: str) -> Hit:
 
 
 def _of_metadata(connection: Connection, text: str) -> list[Hit]:
-    found = find.find(connection, {"metadata": text}, limit=_MANY).orders
+    found = find.find(connection, {"metadata": text}, limit=_MANY).rows
     if not found:
         return []
     if len(found) == 1:

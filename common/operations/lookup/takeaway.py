@@ -15,6 +15,7 @@ from msgspec import Struct, json, structs
 from common.database.engine import Connection, Engine, connect
 from common.domain.model import ItemStatus
 from common.operations.lookup import actions, events, find, letters
+from common.operations.lookup.find import Page
 from common.telemetry.printable import printable
 
 FORMATS = ("csv", "ndjson")
@@ -71,14 +72,12 @@ def _cell(value: object) -> str:
 
 def orders(filters: dict[str, Any]) -> Read:
     """Return how to read orders, newest first."""
-
-    def read(
-        connection: Connection, after: int | None
-    ) -> tuple[Sequence[dict[str, Any]], int | None]:
-        page = find.find(connection, filters, limit=PAGE, after=after)
-        return [_order(order) for order in page.orders], page.next_after
-
-    return read
+    return _pages(
+        lambda connection, after: find.find(
+            connection, filters, limit=PAGE, after=after
+        ),
+        _order,
+    )
 
 
 def _order(order: find.ListedOrder) -> dict[str, Any]:
@@ -96,54 +95,48 @@ def _order(order: find.ListedOrder) -> dict[str, Any]:
 
 def pending_or_sent(query: events.Query) -> Read:
     """Return how to read events, without bodies."""
-
-    def read(
-        connection: Connection, after: int | None
-    ) -> tuple[Sequence[dict[str, Any]], int | None]:
-        asked = structs.replace(query, limit=PAGE, after=after)
-        page = events.read_page(connection, asked)
-        return [_row(each, ("body",)) for each in page.rows], page.next_after
-
-    return read
-
-
-def dead_letters(query: letters.Query) -> Read:
-    """Return how to read dead letters, without headers and bodies."""
-    return _structs(
-        lambda connection, after: letters.read_many(
+    return _pages(
+        lambda connection, after: events.read_page(
             connection, structs.replace(query, limit=PAGE, after=after)
-        ),
-        without=("headers", "body"),
-    )
-
-
-def operator_actions(chosen: actions.Filter) -> Read:
-    """Return how to read what operators did, newest first."""
-    return _structs(
-        lambda connection, after: actions.read_many(
-            connection, chosen, limit=PAGE, **({"up_to": after - 1} if after else {})
         )
     )
 
 
-def _structs(
-    read_page: Callable[[Connection, int | None], Sequence[Any]],
-    without: tuple[str, ...] = (),
+def dead_letters(query: letters.Query) -> Read:
+    """Return how to read dead letters, without headers and bodies."""
+    return _pages(
+        lambda connection, after: letters.read_page(
+            connection, structs.replace(query, limit=PAGE, after=after)
+        )
+    )
+
+
+def operator_actions(query: actions.Query) -> Read:
+    """Return how to read what operators did, newest first."""
+    return _pages(
+        lambda connection, after: actions.read_page(
+            connection, structs.replace(query, limit=PAGE, after=after)
+        )
+    )
+
+
+def _row(each: Struct) -> dict[str, Any]:
+    row = structs.asdict(each)
+    for name in ("headers", "body"):
+        row.pop(name, None)
+    return {"id": row.pop("id"), **row}
+
+
+def _pages(
+    read_page: Callable[[Connection, int | None], Page],
+    to_row: Callable[[Any], dict[str, Any]] = _row,
 ) -> Read:
-    """Return how to read a list whose pages are full until it ends."""
+    """Return how to read a list whose page after an id `read_page` returns."""
 
     def read(
         connection: Connection, after: int | None
     ) -> tuple[Sequence[dict[str, Any]], int | None]:
-        found: Sequence[Struct] = read_page(connection, after)
-        rows = [_row(each, without) for each in found]
-        return rows, rows[-1]["id"] if len(rows) == PAGE else None
+        page = read_page(connection, after)
+        return [to_row(each) for each in page.rows], page.next_after
 
     return read
-
-
-def _row(each: Struct, without: tuple[str, ...]) -> dict[str, Any]:
-    row = structs.asdict(each)
-    for name in without:
-        del row[name]
-    return {"id": row.pop("id"), **row}

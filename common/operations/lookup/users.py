@@ -13,6 +13,8 @@ from uuid import UUID
 from msgspec import Raw, Struct, json
 
 from common.database.engine import Connection, Engine, connect, named, transaction
+from common.domain.events import ANALYTICS
+from common.domain.orders import FINAL
 from common.errors import ConflictError, NotFoundError
 from common.messaging.event_rows import ROW, found
 from common.operations.lookup import actions
@@ -115,7 +117,7 @@ SELECT (SELECT count(*) FROM outbox WHERE order_id = CAST(:id AS bigint)),
   (SELECT count(*) FROM dead_letters
    WHERE order_id = CAST(:id AS bigint) AND settled_as IS NULL),
   (SELECT count(*) FROM order_items
-   WHERE order_id = CAST(:id AS bigint) AND status IN (1, 2)),
+   WHERE order_id = CAST(:id AS bigint) AND status <> ALL(CAST(:final AS smallint[]))),
   CAST((SELECT json_object_agg(destination, n) FROM (
     SELECT destination, count(*) AS n FROM sent_events
     WHERE order_id = CAST(:id AS bigint) GROUP BY destination) sent) AS text)
@@ -135,6 +137,7 @@ def preview(engine: Engine, user_id: UUID) -> Preview:
     orders = orders_of(engine, user_id)
     obstacles: list[str] = []
     told: dict[str, int] = {}
+    final = sorted(int(status) for status in FINAL)
     with connect(engine) as connection:
         given = {"user_id": str(user_id)}
         keys, is_owner = connection.execute(_COUNT_KEYS, given).one()
@@ -142,7 +145,7 @@ def preview(engine: Engine, user_id: UUID) -> Preview:
             obstacles.append("only the tables' owner may erase: run it as who migrates")
         for order_id in orders:
             pending, dead, open_, sent = connection.execute(
-                _OBSTACLES, {"id": order_id}
+                _OBSTACLES, {"id": order_id, "final": final}
             ).one()
             for number, what in (
                 (open_, "items that are not final"),
@@ -200,10 +203,10 @@ UPDATE order_history h SET
     SELECT substr(sha256(convert_to(s.body, 'UTF8')), 1, {DIGEST_BYTES})
     FROM sent_events s
     WHERE s.order_id = h.order_id AND s.event_id = h.event_id
-      AND s.destination <> 'analytics' LIMIT 1), (
+      AND s.destination <> '{ANALYTICS}' LIMIT 1), (
     SELECT substr(sha256(d.body), 1, {DIGEST_BYTES}) FROM dead_letters d
     WHERE d.order_id = h.order_id AND d.event_id = CAST(h.event_id AS text)
-      AND d.source = 'outbox' AND d.destination <> 'analytics' LIMIT 1),
+      AND d.source = 'outbox' AND d.destination <> '{ANALYTICS}' LIMIT 1),
     h.event_digest)
 WHERE h.order_id = CAST(:id AS bigint)
 """,  # noqa: S608 fragments of our own

@@ -14,7 +14,7 @@ _PRODUCT = {"id": str(uuid.UUID(int=1)), "shop_id": str(uuid.UUID(int=2)), "titl
 
 
 class Shops:
-    """Answers as the siblings do; each line of each cart has a variation of its own."""
+    """Responds as siblings do; each line of each cart has a variation of its own."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
