@@ -5,7 +5,6 @@ waits overlap without a thread per call. All calls share one deadline.
 """
 
 import random
-import selectors
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from common import failpoints
 from common.clients.calls import UNDECODABLE, Call, UpstreamResponse, decode
-from common.clients.connections import Connection, Pool
+from common.clients.connections import Connection, InFlight, Pool
 from common.errors import (
     ServiceError,
     UpstreamBrokenError,
@@ -119,29 +118,28 @@ class Upstream:
 
         The next request is sent as soon as there is a connection for it.
         """
-        waiting, sent = deque(states), selectors.PollSelector()
+        waiting, sent = deque(states), InFlight[_CallState]()
         try:
-            while waiting or sent.get_map():
-                has_sent = bool(sent.get_map())
+            while waiting or sent:
+                has_sent = bool(sent)
                 if waiting and time.monotonic() >= deadline:
                     _give_up(waiting, self._error(UpstreamTimeoutError))
                 elif waiting and self._pool.reserve(None if has_sent else deadline):
                     self._send_next(waiting, sent, headers, deadline)
                 elif has_sent:
-                    for key in _answered(sent):
-                        self._receive(key.data, deadline)
-                        sent.unregister(key.fileobj)
-                        if self._is_redirected(key.data):
-                            waiting.append(key.data)
+                    for connection, state in sent.answered():
+                        self._receive(state, deadline)
+                        sent.remove(connection)
+                        if self._is_redirected(state):
+                            waiting.append(state)
         finally:  # nothing is left but after an error of our own
-            for key in sent.get_map().values():
-                self._pool.discard(key.data.connection)
-            sent.close()
+            for state in sent.close():
+                self._pool.discard(state.connection)
 
     def _send_next(
         self,
         waiting: deque["_CallState"],
-        sent: selectors.BaseSelector,
+        sent: "InFlight[_CallState]",
         headers: Mapping[str, str],
         deadline: float,
     ) -> None:
@@ -149,7 +147,7 @@ class Upstream:
         state = waiting.popleft()
         try:
             connection = self._send(state, headers, deadline)
-            sent.register(connection, selectors.EVENT_READ, state)
+            sent.add(connection, state)
         except OSError as error:
             if state.connection is None and isinstance(error, TimeoutError):
                 # The others would wait as long for a connection.
@@ -249,17 +247,6 @@ class Upstream:
         }
         name = f"{state.call.method} {self.name}"
         return tracing.start(name, tracing.Kind.CLIENT, attributes)
-
-
-def _answered(sent: selectors.BaseSelector) -> list[selectors.SelectorKey]:
-    """Wait until a response begins; return those that have, or the one overdue."""
-    first_due = min(
-        sent.get_map().values(),
-        key=lambda key: key.data.connection.first_byte_deadline,
-    )
-    seconds = first_due.data.connection.first_byte_deadline - time.monotonic()
-    ready = sent.select(max(0.0, seconds))
-    return [key for key, _ in ready] or [first_due]
 
 
 def _give_up(waiting: deque["_CallState"], error: ServiceError) -> None:

@@ -5,14 +5,17 @@ one, and it reads a body of any size. So it is given a `_Reader`, which has one 
 and one limit for the whole response.
 """
 
+import heapq
 import http.client
 import io
+import itertools
+import selectors
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from common.sockets import has_data
@@ -29,6 +32,8 @@ MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 # left until the first byte; what remains is for a new connection.
 REUSED_CONNECTION_SHARE = 1 / 3
 _FIRST_FINAL_STATUS = 200
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -206,6 +211,52 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+class InFlight(Generic[T]):
+    """Calls that wait for their responses, by connection, and which is due first.
+
+    Looking at all of them before each wait would take the square of their number.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.PollSelector()
+        self._calls: dict[Connection, tuple[int, T]] = {}
+        self._due: list[tuple[float, int, Connection]] = []  # a heap; some have ended
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, connection: Connection, call: T) -> None:
+        """Add a call that was sent over `connection`."""
+        self._selector.register(connection, selectors.EVENT_READ, connection)
+        number = next(self._numbers)
+        self._calls[connection] = number, call
+        heapq.heappush(self._due, (connection.first_byte_deadline, number, connection))
+
+    def answered(self) -> list[tuple[Connection, T]]:
+        """Wait until a response begins; return those that have, or the one overdue."""
+        while not self._is_waiting(*self._due[0][1:]):
+            heapq.heappop(self._due)
+        due_at, _, first_due = self._due[0]
+        ready = self._selector.select(max(0.0, due_at - time.monotonic()))
+        connections = [key.data for key, _ in ready] or [first_due]
+        return [(each, self._calls[each][1]) for each in connections]
+
+    def _is_waiting(self, number: int, connection: Connection) -> bool:
+        """Return whether it is still this call that was sent over the connection."""
+        return self._calls.get(connection, (None,))[0] == number
+
+    def remove(self, connection: Connection) -> None:
+        """Remove the call that was sent over `connection`."""
+        self._selector.unregister(connection)
+        del self._calls[connection]
+
+    def close(self) -> list[T]:
+        """Return the calls that are left, and watch none any more."""
+        self._selector.close()
+        return [call for _, call in self._calls.values()]
 
 
 class TooLargeError(http.client.HTTPException):
