@@ -187,7 +187,7 @@ USES: dict[str, Use] = {
     "users.deleted_orders": Use({"user_id": HEAVY, "after": 0, "step": 200}),
     "users.erase_keys": Use({"user_id": HEAVY}, reads=6000),
     "users.keys": Use({"user_id": HEAVY}, reads=6000, sorts=6000),
-    "users.obstacles": Use({"id": SENT}),
+    "users.obstacles": Use({"id": SENT, "final": "{3,4}"}),
     "users.order": Use({"id": SENT}),
     "users.orders": Use({"user_id": HEAVY}, reads=6000),  # all of a user's
     **{
