@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common import wiring
-from common.operations.lookup import takeaway
+from common.operations.lookup import find, takeaway
 from tests.support.console import Console, Json, read
 from tests.support.service import Service
 
@@ -237,3 +237,25 @@ def test_a_stream_reads_a_page_at_a_time(orders: list[Json], user: str) -> None:
     assert read_pages == [None]
     assert sum(len(part.splitlines()) for part in text) == len(orders) - 2
     assert len(read_pages) == 3
+
+
+@pytest.mark.parametrize("form", takeaway.FORMATS)
+def test_a_download_is_sent_as_it_is_read(
+    console: Console,
+    orders: list[Json],
+    user: str,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The console never holds a list whole, however long it is."""
+    reads, read_page = [], find.find
+    monkeypatch.setattr(
+        find, "find", lambda *a, **k: (reads.append(k["after"]), read_page(*a, **k))[1]
+    )
+    response = console.get(f"orders.{form}?user_id={user}")
+    parts = response.iter_encoded()
+    next(parts)
+    assert len(reads) == 1
+    rest = b"".join(parts).decode()
+    assert len(rest.splitlines()) == len(orders) - 2
+    assert len(reads) == 3

@@ -1,11 +1,14 @@
 """What `orderctl` changes is recorded as the console's actions are: who and why."""
 
 import csv
+import io
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from common.operations.lookup import find, takeaway
 from tests.support.audited import SINK, Tampering
 from tests.support.database import execute
 from tests.support.orderctl import Said, orderctl
@@ -162,6 +165,24 @@ def test_orders_are_found_and_taken_away(world: Tampering) -> None:
         order["id"] for order in approved["orders"]
     ]
     assert lines(orderctl(world.url, "orders", "export", "--json", *given)) == as_json
+
+
+def test_a_list_is_printed_as_it_is_read(
+    world: Tampering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No page is read before the lines of the one before it are out."""
+    printed, read_page = [], find.find
+
+    def read(*arguments: Any, **named: Any) -> Any:
+        assert isinstance(sys.stdout, io.StringIO)
+        printed.append(sys.stdout.getvalue().count("\n"))
+        return read_page(*arguments, **named)
+
+    monkeypatch.setattr(takeaway, "PAGE", 2)
+    monkeypatch.setattr(find, "find", read)
+    lines(orderctl(world.url, "orders", "export", "--format", "ndjson"))
+    assert len(printed) > 2
+    assert printed == list(range(0, 2 * len(printed), 2))
 
 
 @pytest.mark.parametrize("given", ["x", "x=1", "status=9", "created_after=soon"])

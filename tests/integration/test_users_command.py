@@ -1,6 +1,7 @@
 """`orderctl users`: all that is stored of a user is handed out, or erased."""
 
 import json
+import re
 import uuid
 from functools import partial
 from typing import Any
@@ -156,9 +157,21 @@ def test_it_is_done_only_where_somebody_says_yes_after_a_preview(
     said = orderctl(world.url, "users", "erase", user, *WHY, answer="n")
     assert said.status == 2
     assert "1 orders" in said.err
+    assert re.search(
+        rf"\d to analytics, \d to {SINK}|\d to {SINK}, \d to analytics", said.err
+    )
     assert user in everything(world.url)
     assert orderctl(world.url, "users", "erase", user, "--yes").status == 2
     assert orderctl(world.url, "users", "erase", "x", *WHY).status == 2
+
+
+def test_who_else_knows_the_user_is_listed_with_what_to_do(world: Tampering) -> None:
+    user = owner(world, "approved")
+    said = orderctl(world.url, "users", "erase", user, "--yes", *WHY)
+    [line] = [each for each in said.out.splitlines() if each.startswith("not erased")]
+    for name in ("accounts", "shopcart", "product", "shop", "analytics"):
+        assert re.search(rf"\b{name}\b", line), name
+    assert "erase them there" in line
 
 
 def test_log_lines_name_is_told(world: Tampering) -> None:
