@@ -3,6 +3,7 @@
 What the documents say is held against the code in tests/contract.
 """
 
+import html
 import re
 import sys
 from urllib.parse import urljoin, urlsplit
@@ -174,6 +175,20 @@ def test_every_problem_type_has_a_page_and_json_at_its_uri(docs: FlaskClient) ->
     for each in listed:
         assert get(docs, each["type"], Accept=JSON).get_json() == each
         assert each["type"] in get(docs, each["type"]).text
+
+
+def test_what_is_code_in_a_problem_s_text_is_code_on_its_page(
+    docs: FlaskClient,
+) -> None:
+    spans = 0
+    for each in get(docs, PROBLEMS, Accept=JSON).get_json():
+        text = html.unescape(get(docs, each["type"]).text)
+        assert "`" not in text, each["type"]
+        for value in each.values():
+            for code in re.findall(r"`([^`]+)`", str(value)):
+                assert f"<code>{code}</code>" in text, code
+                spans += 1
+    assert spans > 0
 
 
 @pytest.mark.parametrize("name", pages.ASSETS)
