@@ -154,7 +154,7 @@ class Instance:
         self._failure: tuple[float, str] = (0.0, "")  # the last one: when, and why
         self._logged: tuple[float, str] = (0.0, "")
 
-    def open(self) -> PreparedConnection:
+    def open(self, application: str) -> PreparedConnection:
         """Connect within `CONNECT_TIMEOUT_SECONDS`.
 
         Raise CloudSqlError, whose reason has been logged, or the server's own error,
@@ -164,7 +164,7 @@ class Instance:
         if failure and time.monotonic() - failed_at < PAUSE_SECONDS:
             raise CloudSqlError(failure)
         try:
-            return PreparedConnection(self._connect())
+            return PreparedConnection(self._connect(application))
         except Exception as error:
             reason = _reason(error, self._database)
             if reason is None:
@@ -180,7 +180,7 @@ class Instance:
         if running is not None:
             running.close()
 
-    def _connect(self) -> pg8000.dbapi.Connection:
+    def _connect(self, application: str) -> pg8000.dbapi.Connection:
         with self._lock:
             if self._running is None:
                 # The connector's sockets have no other timeout. It connects on its
@@ -197,7 +197,7 @@ class Instance:
                 db=database.name,
                 password=database.password,
                 ssl_context=False,  # the socket has TLS already
-                **sessions.settings(),
+                **sessions.settings(application),
             ),
             running.loop,
         )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -49,14 +50,20 @@ def make_engine(database: Database, pool_size: int = 4) -> Engine:
     Connects on first use. Belongs to one process.
     """
     contexts = sessions.tls_contexts(database)
-    return engine_by(lambda: sessions.connect(database, contexts), pool_size)
+    return engine_by(partial(sessions.connect, database, contexts), pool_size)
 
 
-def engine_by(creator: Callable[[], PreparedConnection], pool_size: int = 4) -> Engine:
-    """Return an engine whose connections `creator` opens, raising pg8000's errors."""
+def engine_by(
+    creator: Callable[[str], PreparedConnection], pool_size: int = 4
+) -> Engine:
+    """Return an engine whose connections `creator` opens, raising pg8000's errors.
+
+    It is given the name that the server shows for them.
+    """
+    application = sessions.application_name(pool_size)
     engine = sqlalchemy.create_engine(
         "postgresql+pg8000://",
-        creator=creator,
+        creator=lambda: creator(application),
         paramstyle="numeric_dollar",
         isolation_level="AUTOCOMMIT",
         poolclass=QueuePool,

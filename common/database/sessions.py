@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import socket
 import ssl
 import struct
@@ -51,16 +52,25 @@ MEANING = {
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
 }
+APPLICATION = "order-service"
 _FLUSH = b"H\0\0\0\4"  # of the protocol
 _TLS_REQUEST = struct.pack("!ii", 8, 80877103)
 
 TlsContexts = Sequence[ssl.SSLContext | Literal[False]]
 
 
-def settings() -> dict[str, Any]:
+def application_name(pool_size: int) -> str:
+    """Return a new name for a process's connections, of which it may open so many.
+
+    So who looks at the server's sessions knows what they may grow to.
+    """
+    return f"{APPLICATION}/{pool_size} {os.urandom(4).hex()}"
+
+
+def settings(application: str) -> dict[str, Any]:
     """Return the arguments of pg8000's `connect` for all sessions."""
     return {
-        "application_name": "order-service",
+        "application_name": application,
         "startup_params": {
             "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
             "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
@@ -72,16 +82,18 @@ def settings() -> dict[str, Any]:
     }
 
 
-def connect(database: Database, contexts: TlsContexts) -> PreparedConnection:
+def connect(
+    database: Database, contexts: TlsContexts, application: str
+) -> PreparedConnection:
     """Connect with the first context that works; raise an error of pg8000's."""
     for context in contexts[:-1]:
         with contextlib.suppress(pg8000.dbapi.InterfaceError):
-            return _connect(database, context)
-    return _connect(database, contexts[-1])
+            return _connect(database, context, application)
+    return _connect(database, contexts[-1], application)
 
 
 def _connect(
-    database: Database, tls: ssl.SSLContext | Literal[False]
+    database: Database, tls: ssl.SSLContext | Literal[False], application: str
 ) -> PreparedConnection:
     try:
         sock = _connect_socket(database)
@@ -89,7 +101,7 @@ def _connect(
             sock = _encrypt(sock, tls, database.host)
     except OSError as error:
         raise pg8000.dbapi.InterfaceError("network error") from error
-    return log_in(database, sock)
+    return log_in(database, sock, application)
 
 
 def _connect_socket(database: Database) -> socket.socket:
@@ -122,7 +134,9 @@ def _encrypt(sock: socket.socket, context: ssl.SSLContext, host: str) -> socket.
     return encrypted
 
 
-def log_in(login: Database | CloudSql, sock: socket.socket) -> PreparedConnection:
+def log_in(
+    login: Database | CloudSql, sock: socket.socket, application: str
+) -> PreparedConnection:
     """Log in over a connected socket, which is closed if that fails.
 
     The socket's timeout applies to the login. Raise an error of pg8000's.
@@ -136,7 +150,7 @@ def log_in(login: Database | CloudSql, sock: socket.socket) -> PreparedConnectio
                 password=login.password or "",
                 sock=sock if isinstance(sock, ssl.SSLSocket) else _Unflushed(sock),
                 ssl_context=False,
-                **settings(),
+                **settings(application),
             )
             sock.settimeout(READ_TIMEOUT_SECONDS)
         except OSError as error:

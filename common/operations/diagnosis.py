@@ -11,6 +11,7 @@ from msgspec import Raw, Struct, json
 from common import approval
 from common.database import snapshots
 from common.database.engine import Connection, Engine, connect, named
+from common.database.sessions import APPLICATION
 from common.database.snapshots import Snapshot
 from common.domain.events import ANALYTICS
 from common.errors import BusyError
@@ -78,7 +79,8 @@ class Diagnosis(Struct, kw_only=True):
     `stuck`: events whose attempts failed, and which block their orders. `leased`:
     events with an attempt that never recorded its result. `ahead`: recorded,
     claimed or postponed before the database's clock went back. `snapshots`: those held
-    for longer than the grace, by whom.
+    for longer than the grace, by whom. `most_connections`: what the processes that are
+    connected may open together; `allowed_connections`: what the server lets them.
     """
 
     stuck: list[StuckEvent]
@@ -93,6 +95,8 @@ class Diagnosis(Struct, kw_only=True):
     backlog: list[Backlog]
     causes: list[Cause]
     snapshots: list[Snapshot] = []
+    most_connections: int = 0
+    allowed_connections: int = 0
     findings: list[Finding] = []
 
 
@@ -187,6 +191,24 @@ SELECT CAST(json_build_object(
 )
 
 
+# A process says in its connections' name how many it may open. Ours ends soon.
+_CONNECTIONS = named(
+    "diagnosis.connections",
+    f"""
+SELECT (SELECT CAST(coalesce(sum(CAST(p.size AS bigint)), 0) AS bigint) FROM (
+    SELECT DISTINCT substring(application_name FROM '/([0-9]{{1,9}}) ') AS size,
+      application_name
+    FROM pg_stat_activity
+    WHERE datname = current_database()
+      AND application_name LIKE '{APPLICATION}/%'
+      AND application_name <> current_setting('application_name')) p),
+  CAST(current_setting('max_connections') AS int)
+    - CAST(current_setting('superuser_reserved_connections') AS int)
+    - coalesce(CAST(current_setting('reserved_connections', true) AS int), 0)
+""",  # noqa: S608 a name of our own
+)
+
+
 def examine(connection: Connection, grace_seconds: int = GRACE_SECONDS) -> Diagnosis:
     """Return what is wrong."""
     held = snapshots.read(connection, grace_seconds)
@@ -201,6 +223,8 @@ def examine(connection: Connection, grace_seconds: int = GRACE_SECONDS) -> Diagn
         diagnosis.backlog, diagnosis.causes, read_reports(connection)
     )
     diagnosis.snapshots = held[:MAX_LISTED]
+    row = connection.execute(_CONNECTIONS).one()
+    diagnosis.most_connections, diagnosis.allowed_connections = row
     diagnosis.findings = _findings(diagnosis, grace_seconds)
     return diagnosis
 
@@ -248,6 +272,14 @@ def _findings(diagnosis: Diagnosis, grace_seconds: int) -> list[Finding]:
             " until it ends"
         )
         findings.append(Finding(text, f"{oldest.remedy}, or wait"))
+    most, allowed = diagnosis.most_connections, diagnosis.allowed_connections
+    if most > allowed:
+        text = (
+            f"the processes that are connected may open {most} connections, and the"
+            f" server allows them {allowed}"
+        )
+        remedy = "fewer instances, fewer THREADS, or a higher max_connections"
+        findings.append(Finding(text, remedy))
     return findings
 
 

@@ -58,7 +58,7 @@ def test_a_login_is_by_a_token_unless_there_is_a_password(
         assert value(engine, "SELECT current_user") == instance.iam_user
         # A session is set up as elsewhere.
         assert value(engine, "SHOW statement_timeout") == "10s"
-        assert value(engine, "SHOW application_name") == "order-service"
+        assert value(engine, "SHOW application_name").startswith("order-service/4 ")
     assert bool(instance.logins) is ("POSTGRES_PASSWORD" not in settings)
     assert instance.served == [instance.addresses[TYPES[ip_type]]]
 

@@ -116,7 +116,8 @@ def test_an_idle_connection_that_was_closed_is_replaced_unnoticed(
     execute(
         database_url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name = 'order-service'",
+        " WHERE datname = current_database()"
+        " AND application_name LIKE 'order-service/%'",
     )
     link.wait_until_quiet()
     with connect(engine) as first, connect(engine) as second:

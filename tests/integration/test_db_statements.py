@@ -206,7 +206,6 @@ def test_every_connection_keeps_the_services_own_limits(engine: Engine) -> None:
             "statement_timeout": "10s",
             "idle_in_transaction_session_timeout": "15s",
             "plan_cache_mode": "force_generic_plan",
-            "application_name": "order-service",
         }.items():
             found = connection.execute(Statement(f"SHOW {name}")).scalar_one()
             assert (name, found) == (name, value)

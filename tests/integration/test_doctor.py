@@ -6,13 +6,14 @@ from contextlib import closing
 import pytest
 
 from common.database import migrations
+from common.database.engine import ping
 from common.database.snapshots import Snapshot
 from common.operations.diagnosis import GRACE_SECONDS
 from tests.support.audited import SINK, Tampering
 from tests.support.database import connect, database, execute, plain_engine
 from tests.support.orderctl import orderctl
 from tests.support.parallel import in_background
-from tests.support.relaying import column, owe
+from tests.support.relaying import column, engine_on, owe
 from tests.support.sandbox import Sandbox
 
 OLD = f"now() - interval '{GRACE_SECONDS + 60} seconds'"
@@ -85,6 +86,28 @@ def test_a_held_snapshot_is_reported_with_who_holds_it_and_how_to_end_it(
         ]
         assert held["seconds"] >= 1
     assert findings(database_url, "--patience", 1) == []
+
+
+def test_processes_that_may_open_more_connections_than_there_are_are_reported(
+    database_url: str,
+) -> None:
+    [[allowed]] = execute(
+        database_url,
+        "SELECT current_setting('max_connections')::int"
+        " - current_setting('superuser_reserved_connections')::int"
+        " - coalesce(current_setting('reserved_connections', true)::int, 0)",
+    )
+    half = allowed // 2
+    with engine_on(database_url, half) as first, engine_on(database_url, half) as other:
+        for engine in (first, first, other):
+            ping(engine)
+        assert findings(database_url) == []
+        with engine_on(database_url, 2) as one_more:
+            ping(one_more)
+            [said] = findings(database_url)
+    assert f"may open {2 * half + 2} connections" in said
+    assert f"allows them {allowed}" in said
+    assert findings(database_url) == []
 
 
 @pytest.mark.parametrize(
@@ -249,6 +272,10 @@ def test_fix_leaves_held_events_and_dead_letters_to_operators(
     world: Tampering, sandbox: Sandbox
 ) -> None:
     world.run("UPDATE outbox SET created_at = now()")
+    world.run(  # what backs off would be sent later
+        "UPDATE outbox SET available_at = now()"
+        " WHERE available_at > now() AND sending_since IS NULL AND held_since IS NULL"
+    )
     kept = "SELECT CAST(x AS text) FROM {0} x WHERE {1} ORDER BY id"
     held = kept.format("outbox", "held_since IS NOT NULL")
     letters = kept.format("dead_letters", "true")

@@ -133,6 +133,7 @@ USES: dict[str, Use] = {
         {"destination": BUS, "served_by": "x", "error": None, "failed_at": None}
         | {"next_try_seconds": 1.0}
     ),
+    "diagnosis.connections": Use(),
     "diagnosis.events": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),
     "diagnosis.release": Use(**SAMPLED),
     "diagnosis.rest": Use({"grace_seconds": 120, "is_whole": True}, **SAMPLED),

@@ -31,9 +31,9 @@ def test_nobody_is_refused_while_the_first_connections_take_long_to_open(
 ) -> None:
     database = database_at(database_url)
 
-    def open_slowly() -> PreparedConnection:
+    def open_slowly(name: str) -> PreparedConnection:
         time.sleep(db.POOL_TIMEOUT_SECONDS + 0.5)
-        return sessions.connect(database, [False])
+        return sessions.connect(database, [False], name)
 
     engine = engine_by(open_slowly, pool_size=8)
     with ThreadPoolExecutor(8) as threads:

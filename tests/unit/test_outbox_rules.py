@@ -51,7 +51,7 @@ def relay(
 ) -> Relay:
     """Return a relay without a database; attempts to connect are added to `asked`."""
 
-    def connect() -> PreparedConnection:
+    def connect(_name: str) -> PreparedConnection:
         (asked if asked is not None else []).append("connect")
         raise InterfaceError
 
