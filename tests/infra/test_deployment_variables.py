@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import package
+from infra import deploy, package
 from infra.deploy_steps import FOUNDATION, MIGRATION_JOB
 from tests.support.cloud import Cloud, make_cloud
 from tests.support.terraform.rules import copied
@@ -44,10 +44,20 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 
 
 def planned(
-    terraform: Terraform, cloud: Cloud, folder: Path, run: str, **more: object
+    terraform: Terraform,
+    cloud: Cloud,
+    folder: Path,
+    run: str,
+    environment: str = "",
+    **more: object,
 ) -> str:
-    """Return what Terraform has against a plan with the last deployment's variables."""
+    """Return what Terraform has against a plan with the last deployment's variables.
+
+    `environment` is the text of the environment's file, unless it is staging's.
+    """
     target = copied(folder)
+    if environment:
+        (target / "environments" / "staging.tfvars").write_text(environment)
     tests = target / "tests"
     for path in tests.glob("*.*"):  # all but the mocks
         path.unlink()
@@ -119,8 +129,72 @@ WAYS = {
 def test_every_way_to_database_and_siblings_can_be_planned(
     terraform: Terraform, deployed: Cloud, tmp_path: Path, way: str
 ) -> None:
-    assert "-var-file=environments/staging.tfvars" in deployed.deploy("--dry-run").out
     assert not planned(terraform, deployed, tmp_path / "a", "", **WAYS[way])
+
+
+STAGING = (deploy.ENVIRONMENTS / "staging.tfvars").read_text()
+SET = """one([
+      for each in google_cloud_run_v2_service.function["orders_crud"].template[0]
+        .containers[0].env : each.value if each.name == "{0}"]) == "{1}\""""
+# A line of staging's file, what stands in its place, and what is then in the plan.
+DEPLOYMENTS = {
+    "connector": ("", "", SET.format("CLOUD_SQL_CONNECT", "connector")),
+    "socket": (
+        "database = {",
+        'database = {\n  connect = "socket"',
+        SET.format("CLOUD_SQL_CONNECT", "socket"),
+    ),
+    "load balancer": ("", "", "length(google_compute_forwarding_rule.balancer) == 1"),
+    "RabbitMQ": (
+        'event_bus = "rabbitmq,pubsub"',
+        'event_bus = "rabbitmq"\napproval_worker_instances = 1',
+        SET.format("EVENT_BUS", "rabbitmq")
+        + " && length(google_pubsub_topic.order_events) == 0",
+    ),
+    "Pub/Sub": (
+        'event_bus = "rabbitmq,pubsub"',
+        'event_bus = "pubsub"',
+        SET.format("EVENT_BUS", "pubsub")
+        + " && length(google_pubsub_topic.order_events) == 1",
+    ),
+    "console": (
+        "deletion_protection = false",
+        'ops_console = true\nops_operators = ["on-call@acme.example"]',
+        'contains(keys(google_cloud_run_v2_service.function), "ops_console")',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_dry_run_prints_the_whole_of_each_deployment(
+    terraform: Terraform,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    line, instead, condition = DEPLOYMENTS[name]
+    assert line in STAGING
+    text = STAGING.replace(line, instead, 1) if line else STAGING
+    (tmp_path / "staging.tfvars").write_text(text)
+    monkeypatch.setattr(deploy, "ENVIRONMENTS", tmp_path)
+    functions = [*FUNCTIONS, *(["ops_console"] if name == "console" else [])]
+    clouds = []
+    for folder in (tmp_path / "dry", tmp_path / "done"):
+        folder.mkdir()
+        clouds.append(make_cloud(folder, tmp_path / "dist", functions, REGISTRY))
+    by_hand, done = clouds
+
+    dry = by_hand.deploy("--dry-run", "--yes")
+    assert dry.status == 0, dry.err
+    assert by_hand.calls == []
+    by_hand.paste(dry.out)
+    assert done.deploy("--yes").status == 0
+
+    assert sorted(by_hand.calls) == sorted(done.calls)
+    built = [call for call in by_hand.calls if "infra/cloudbuild/function.yaml" in call]
+    assert len(built) == len(functions)
+    run = f'assert {{\n    condition = {condition}\n    error_message = "no"\n  }}'
+    assert not planned(terraform, by_hand, tmp_path / "plan", run, text)
 
 
 def test_migrations_find_the_database_s_endpoint(
