@@ -6,6 +6,7 @@ A tag is a hash of what an image is made of, and the day whose patches it has.
 import hashlib
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _NOT_IN_IMAGE = (
     "infra/gateway",
 )
 _FIRST_ON_UBUNTU_24 = (3, 14)
+BUILDERS = CHECKOUT / "infra" / "cloudbuild" / "images.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ def build_images(deployment: Deployment, packages: Sequence[Package]) -> Iterato
         )
     major, minor = sys.version_info[:2]
     ubuntu = 24 if (major, minor) >= _FIRST_ON_UBUNTU_24 else 22
+    builders = _builders()
     builds = [
         _build(
             deployment,
@@ -111,7 +114,8 @@ def build_images(deployment: Deployment, packages: Sequence[Package]) -> Iterato
                 "_IMAGE": function_image(deployment, package),
                 "_TARGET": package.function,
                 "_PYTHON": f"{major}.{minor}.x",
-                "_BUILDER": f"google-{ubuntu}",
+                "_BUILDER": builders[f"builder_of_ubuntu_{ubuntu}"],
+                "_PACK": builders["pack"],
             },
         )
         for package in packages
@@ -127,7 +131,7 @@ def build_tools(deployment: Deployment) -> Iterator[Step]:
         "The image of workers and migrations",
         ".",
         "tools",
-        {"_IMAGE": image},
+        {"_IMAGE": image, "_DOCKER": _builders()["docker"]},
     )
     describe = line_of(
         *("gcloud", "artifacts", "docker", "images", "describe", image),
@@ -138,6 +142,11 @@ def build_tools(deployment: Deployment) -> Iterator[Step]:
         command=f"{describe} >{shlex.quote(file_of(deployment, 'image'))}",
         hint="the image was not found: look at the build before",
     )
+
+
+def _builders() -> dict[str, str]:
+    """Return the images that build ours, by what they are for."""
+    return tomllib.loads(BUILDERS.read_text(encoding="utf-8"))
 
 
 def _build(

@@ -2,13 +2,14 @@
 
 import io
 import re
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from infra import deploy, package
+from infra import deploy, deploy_images, package
 from tests.support.cloud import ROOT, Cloud, make_cloud
 
 FUNCTIONS = sorted(package.NEEDS.keys() - {"ops_console"})  # off there
@@ -30,6 +31,44 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cloud(dist: Path, tmp_path: Path) -> Cloud:
     return make_cloud(tmp_path, dist, FUNCTIONS, REGISTRY)
+
+
+def test_images_are_built_by_those_that_the_file_of_builders_names(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tomllib.loads(deploy_images.BUILDERS.read_text())
+    pinned = {
+        name: f"{image}@sha256:{number:064x}"
+        for number, (name, image) in enumerate(named.items())
+    }
+    file = tmp_path / "images.toml"
+    file.write_text("".join(f'{name} = "{image}"\n' for name, image in pinned.items()))
+    monkeypatch.setattr(deploy_images, "BUILDERS", file)
+    assert cloud.deploy("--yes").status == 0
+    builds = [
+        call for call in cloud.calls if call[:3] == ["gcloud", "builds", "submit"]
+    ]
+    of_tools = [call for call in builds if "infra/cloudbuild/tools.yaml" in call]
+    of_functions = [call for call in builds if call not in of_tools]
+    builders = {pinned["builder_of_ubuntu_22"], pinned["builder_of_ubuntu_24"]}
+    assert len(of_functions) == len(FUNCTIONS)
+    for call in of_functions:
+        told = substitutions(call)
+        assert told["_BUILDER"] in builders
+        assert told["_PACK"] == pinned["pack"]
+    assert [substitutions(call)["_DOCKER"] for call in of_tools] == [pinned["docker"]]
+    # Nothing else is used, and what a build is given is what it uses.
+    for name in ("function", "tools"):
+        text = (ROOT / "infra" / "cloudbuild" / f"{name}.yaml").read_text()
+        [step] = yaml.safe_load(text)["steps"]
+        assert step["name"] in {"${_PACK}", "${_DOCKER}"}
+        assert "gcr.io" not in str(step)
+
+
+def substitutions(call: list[str]) -> dict[str, str]:
+    """Return what a build is given, by name."""
+    given = call[call.index("--substitutions") + 1]
+    return dict(each.split("=", 1) for each in given.split(","))
 
 
 def test_packages_can_send_to_a_collector_where_an_environment_names_one() -> None:
