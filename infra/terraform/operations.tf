@@ -76,6 +76,7 @@ resource "google_cloud_run_v2_job" "orderctl" {
         dynamic "env" {
           for_each = merge(
             local.settings_of_processes,
+            local.siblings_of_relay,
             lookup(var.function_settings, "orderctl", {}),
             { POSTGRES_USER = local.logins.operator },
           )

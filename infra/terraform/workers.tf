@@ -9,12 +9,19 @@ locals {
       relay_worker = {
         instances = var.relay_worker_instances
         script    = "functions/outbox_relay/worker.py"
+        siblings  = local.siblings_of_relay
       }
       approval_worker = {
         instances = var.approval_worker_instances
         script    = "functions/approval_handler/worker.py"
+        siblings  = {} # an approval waits for nobody
       }
     } : name => worker if name != "approval_worker" || local.has_rabbitmq
+  }
+
+  siblings_of_relay = {
+    for name in ["ANALYTIC_SERVICE", "PRODUCT_SERVICE"] :
+    name => local.sibling_urls[name] if local.sibling_urls[name] != null
   }
 
   # Of what is no function, yet sends events as they do; each adds its login.
@@ -23,7 +30,6 @@ locals {
     local.settings_of_database,
     local.settings_of_bus,
     { THREADS = tostring(local.worker_threads) },
-    { for name in ["ANALYTIC_SERVICE", "PRODUCT_SERVICE"] : name => local.sibling_urls[name] if local.sibling_urls[name] != null },
   )
 }
 
@@ -107,6 +113,7 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
       dynamic "env" {
         for_each = merge(
           local.settings_of_processes,
+          each.value.siblings,
           local.settings_of_collector,
           lookup(var.function_settings, each.key, {}),
           { POSTGRES_USER = local.logins[each.key] },

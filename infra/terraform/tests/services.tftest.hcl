@@ -19,6 +19,14 @@ run "services" {
   }
 
   assert {
+    condition = jsonencode([
+      for name, each in merge(google_cloud_run_v2_service.function, google_cloud_run_v2_worker_pool.worker) : name
+      if contains([for variable in each.template[0].containers[0].env : variable.name], "ANALYTIC_SERVICE")
+    ]) == jsonencode(["outbox_relay", "relay_worker"])
+    error_message = "Only relays know where analytics is, so that nothing else waits for it."
+  }
+
+  assert {
     condition     = google_cloud_run_v2_service.function["item_status"].ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY"
     error_message = "item_status is reachable from the internal network only."
   }
