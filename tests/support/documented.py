@@ -95,7 +95,9 @@ def example_of(schema: dict[str, Any]) -> Any:
     schema = resolve(schema.get("anyOf", [schema])[0])
     if schema.get("type") == "array":
         return [example_of(schema["items"])]
-    return schema["examples"][0]
+    examples = schema.get("examples")
+    assert examples, f"this schema of the document needs `examples`: {schema}"
+    return examples[0]
 
 
 @functools.cache
