@@ -69,3 +69,26 @@ def test_spans_are_no_html(service: Service, user: str, collector: Collector) ->
 def test_a_trace_that_is_not_known_is_a_404(collector: Collector, path: str) -> None:
     assert page(collector, path).status_code == 404
     assert "None yet" in page(collector, "/traces/").text
+
+
+def test_what_is_sent_after_the_response_stands_apart(
+    service: Service, user: str, collector: Collector
+) -> None:
+    service.set(**collector.environ, EVENT_SINK_URL="http://sink.invalid")
+    service.sandbox.add_to_cart(user, service.sandbox.add_article(amount=10), 1)
+    service.checkout(user, traceparent=TRACEPARENT)
+    service.rows("UPDATE outbox SET available_at = now()")
+    service.set(EVENT_SINK_URL=f"{service.sandbox.url}/events")
+    service.sweep()
+    service.close()
+    text = page(collector, f"/traces/{TRACE}/").text
+    request, later = text.split("<h2>")[1:]
+    assert "<summary>POST /api/orders-from-shopcart" in request
+    assert "<summary>publish order.created" in later
+    assert "<summary>POST" not in later
+    assert text.count("<rect") == len(collector.traces.spans(TRACE))
+    [took] = re.findall(r"<dt>Took<dd>([0-9.]+) ms", text)
+    [of_request] = re.findall(
+        r"<summary>POST /api/orders.*?>([0-9.]+) ms<", request, re.DOTALL
+    )
+    assert took == of_request
