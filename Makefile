@@ -38,7 +38,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo reset test crashtest oversell history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
+.PHONY: help run demo reset test mutants crashtest oversell history fuzz check static quick graph format bench bench-relay bench-scale bench-cold bench-overload package secrets audit licences docs gateway terraform deploy migrate lock clean venv broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ reset: ## forget the data of make run, keep what is installed
 
 test: $(STAMP) ## run every test (ARGS="-k approval" picks some)
 	@$(BIN)/python $(PYTEST) $(ARGS)
+
+mutants: $(STAMP) ## break the project on purpose, see its tests fail (ARGS="costs images")
+	@$(BIN)/python -m tests.support.mutants $(ARGS)
 
 crashtest: $(STAMP) ## kill, cut and restart for minutes (FAULT_SECONDS=60 CRASH_ROUNDS=3)
 	@FAULT_SECONDS=$(or $(FAULT_SECONDS),60) CRASH_ROUNDS=$(or $(CRASH_ROUNDS),3) \

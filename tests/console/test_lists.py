@@ -206,18 +206,20 @@ def test_every_list_can_be_taken_away(
     assert console.get("nothing.csv").status_code == 404
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
 def test_no_cell_is_a_formula_or_breaks_a_line(
-    service: Service, console: Console
+    service: Service, console: Console, sign: str
 ) -> None:
-    reason = f'=1+1,"{uuid.uuid4()}\n\r\u2028@x'
+    mark = str(uuid.uuid4())
+    reason = f'{sign}1+1,"{mark}\n\r\u2028@x'
     service.rows(
         "INSERT INTO dead_letters (source, reason, body)"
         " VALUES ('approval', :reason, '')",
         reason=reason,
     )
     text = console.get("letters.csv?source=approval").get_data(as_text=True)
-    [line] = [line for line in text.splitlines() if "1+1" in line]
-    [cell] = [cell for cell in next(csv.reader([line])) if "1+1" in cell]
+    [line] = [line for line in text.splitlines() if mark in line]
+    [cell] = [cell for cell in next(csv.reader([line])) if mark in cell]
     assert cell == "'" + reason.replace("\n", "\\n").replace("\r", "\\r").replace(
         "\u2028", "\\u2028"
     )

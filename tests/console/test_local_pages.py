@@ -53,6 +53,11 @@ def check_out(page: Page, url: str) -> int:
     return int(found[1])
 
 
+def brightness(colour: str) -> int:
+    """Return the sum of a colour's red, green and blue, as a browser tells them."""
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
+
+
 def show_traces(page: Page, url: str, order_id: int) -> None:
     """Show the traces of an order, which arrive a moment after its requests."""
     checkout = page.locator("tbody tr", has_text="POST /api/orders-from-shopcart")
@@ -88,9 +93,11 @@ def test_the_front_page_buys_and_every_page_around_it_can_be_read(
         page = watched.page
         order_id = check_out(page, url)
         hold(watched, url, width)
-        assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is (
-            is_dark
+        look = (
+            "[getComputedStyle(document.body)].map(s => [s.backgroundColor, s.color])"
         )
+        [colours] = page.evaluate(look)
+        assert (brightness(colours[0]) < brightness(colours[1])) is is_dark
         page.get_by_role("link", name="traces", exact=True).click()
         page.wait_for_url(f"**/traces/?q={order_id}")
         show_traces(page, url, order_id)

@@ -56,6 +56,21 @@ def test_a_title_is_that_of_the_moment_of_ordering(
     assert str(titles[0]["title"]) in console.text(f"orders/{by_hand['id']}/")
 
 
+def test_a_product_that_is_renamed_keeps_its_title_in_older_orders(
+    service: Service, console: Console, user: str
+) -> None:
+    before, after = f"Old {uuid.uuid4()}", f"New {uuid.uuid4()}"
+    article = service.sandbox.add_article(title=before)
+    body = {"items": [{"product_variation": article, "quantity": 1}]}
+    older = service.crud("POST", "/api/orders/", user, json=body).get_json()["id"]
+    service.sandbox.add_article(id=article, title=after)
+    newer = service.crud("POST", "/api/orders/", user, json=body).get_json()["id"]
+    for order, title, other in ((older, before, after), (newer, after, before)):
+        text = console.text(f"orders/{order}/")
+        assert title in text
+        assert other not in text
+
+
 def test_only_what_can_succeed_has_a_button_and_the_rest_a_reason(
     service: Service, console: Console, order: Json
 ) -> None:
@@ -67,6 +82,7 @@ def test_only_what_can_succeed_has_a_button_and_the_rest_a_reason(
     text = console.text(f"orders/{order['id']}/")
     assert "Approve the order: " in text
     assert "move-item" not in text
+    assert "status 4" not in text
     service.move(first, 3)
     shown = buttons(console, order)
     assert f"Cancel item {first}" not in shown

@@ -19,11 +19,15 @@ def test_the_page_has_the_figures_that_the_script_computes() -> None:
     assert costs.with_tables(page) == page
 
 
-def test_prices_have_a_date_and_their_source() -> None:
+def test_prices_have_a_date_and_their_sources() -> None:
     assert isinstance(PRICES["as_of"], date)
-    text = (costs.HERE / "costs.toml").read_text(encoding="utf-8")
-    for part in ("run", "logging", "pubsub", "sql"):
-        assert f"[{part}] # https://cloud.google.com/" in text
+    tables = PRICES.keys() - {"as_of", "assumed", "scenario"}
+    assert tables
+    for table in tables:
+        assert PRICES[table]["sources"], table
+        for source in PRICES[table]["sources"]:
+            assert source.startswith("https://cloud.google.com/"), table
+            assert source.endswith("/pricing"), table
 
 
 def test_lines_are_not_the_largest_item_of_a_thousand_orders_a_second() -> None:

@@ -213,3 +213,13 @@ def test_in_a_browser_it_fits_a_phone_finds_words_and_asks_nobody_else(
     assert width <= 390
     assert drawn == [360, 360]
     assert scheme == "slate"
+
+
+def test_what_was_not_tried_without_an_account_fits_on_one_screen(served: str) -> None:
+    with running_browser() as browser:
+        page = browser.new_page(viewport={"width": 1920, "height": 1080})
+        page.goto(f"{served}/infra/terraform/#not-tried-without-an-account")
+        items = page.locator("#not-tried-without-an-account ~ ul").last
+        shown = items.bounding_box()
+    assert shown
+    assert shown["height"] <= 1080

@@ -161,6 +161,8 @@ def test_outputs_and_variables_and_addresses_are_terraform_s(page: Path) -> None
         for word in words:
             if target := re.match(r"-target=(\w+)\.(\w+)", word):
                 assert f'resource "{target[1]}" "{target[2]}"' in configuration(), word
+            if address := re.match(r"(google_\w+)\.(\w+)", word):
+                assert f'resource "{address[1]}" "{address[2]}"' in configuration()
             if folder := re.match(r"-chdir=(.*)", word):
                 assert (ROOT / folder[1]).is_dir()
     variables = declared("variable")

@@ -30,6 +30,25 @@ def bench(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[st
     )
 
 
+def test_two_versions_are_served_at_once_and_measured_in_turns(
+    postgres_url: str,
+) -> None:
+    small = ["--pairs", "6", "--seconds", "0.2", "--clients", "2", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_versions", ".", *small, "--json"],
+        cwd=CHECKOUT,
+        env=os.environ | {"TEST_DATABASE_URL": postgres_url},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["unexpected"] == 0
+    for ratio in results["ratios"].values():
+        assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+
+
 def test_a_small_run_measures_every_row(postgres_url: str, tmp_path: Path) -> None:
     wanted = ["checkout", "read", "list", "status", "replay", "database", "memory"]
     wanted += ["overload"]

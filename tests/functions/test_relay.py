@@ -157,9 +157,14 @@ def test_trigger_s_request_waits_no_longer_than_for_others(service: Service) -> 
     told_once(service, *orders)
 
 
-def test_a_sweep_by_request_waits_for_it(service: Service) -> None:
+def test_a_sweep_by_request_waits_for_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow_analytics(service, LINES // 2)  # more than a request waits for deliveries
     order = approved_while_analytics_was_away(service)
+    # Longer than the sweep of all others takes.
+    service.client("outbox_relay")
+    monkeypatch.setattr(sys.modules["main"], "SWEEP_SECONDS", 0.5)
     assert service.sweep()["events"] == {"sent": 1}
     told_once(service, order)
 

@@ -250,6 +250,34 @@ def test_a_broker_that_is_away_is_waited_for(
     assert product.method.message_count == 1
 
 
+def test_what_was_put_off_for_an_hour_is_sent_soon_after_the_broker_is_back(
+    service: Service,
+    worker: Worker,
+    rabbitmq_server: Broker,
+    rabbitmq_channel: BlockingChannel,
+    user: str,
+) -> None:
+    settings: dict[str, Any] = rabbitmq_server.environ
+    with link_to(rabbitmq_server.port) as link:
+        settings |= {"EVENT_BUS": "rabbitmq", "RABBITMQ_PORT": str(link.port)}
+        service.set(**settings)
+        link.refuse()
+        service.ordered(user)
+        # As after many attempts: each event's own time is far away.
+        service.rows(
+            "UPDATE outbox SET attempts = 12, last_error = 'ConnectionError',"
+            " available_at = now() + interval '50 minutes', sending_since = NULL"
+        )
+        with worker() as running:
+            until_it_listens(service)
+            assert pending(service) == 2
+            link.restore()
+            eventually(lambda: pending(service) == 0)
+            assert running.end() == 0
+    product = rabbitmq_channel.queue_declare("product_events", passive=True)
+    assert product.method.message_count == 1
+
+
 def test_own_error_is_survived(service: Service, worker: Worker) -> None:
     service.rows(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"

@@ -165,6 +165,12 @@ DEPLOYMENTS = {
 }
 
 
+def in_turn(calls: list[list[str]]) -> list[list[str]]:
+    """Return all but builds, which run at once, and look for their images before."""
+    at_once = (["gcloud", "builds"], ["gcloud", "artifacts"])
+    return [call for call in calls if call[:2] not in at_once]
+
+
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_a_dry_run_prints_the_whole_of_each_deployment(
     terraform: Terraform,
@@ -191,6 +197,7 @@ def test_a_dry_run_prints_the_whole_of_each_deployment(
     assert done.deploy("--yes").status == 0
 
     assert sorted(by_hand.calls) == sorted(done.calls)
+    assert in_turn(by_hand.calls) == in_turn(done.calls)
     built = [call for call in by_hand.calls if "infra/cloudbuild/function.yaml" in call]
     assert len(built) == len(functions)
     run = f'assert {{\n    condition = {condition}\n    error_message = "no"\n  }}'

@@ -1,7 +1,6 @@
 """Each rule of the configuration fails on a copy that breaks it, and has one.
 
-`broken*.txt` have them: under each topic its rules, and below a rule in which file
-what becomes of what (`\\n` is the end of a line).
+`broken*.txt` have them, in the form that `mutants.parsed` reads.
 """
 
 import re
@@ -9,33 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.terraform.rules import CONFIGURATION, Change, copied, failed, rules
+from tests.support.mutants import Change, parsed
+from tests.support.terraform.rules import CONFIGURATION, copied, failed, rules
 from tests.support.terraform.terraform import Terraform
 
 TOPICS = sorted(
     path.name.removesuffix(".tftest.hcl")
     for path in (CONFIGURATION / "tests").glob("*.tftest.hcl")
 )
-CHANGE = r"^ {4}(\S+): (.*?) -> ?(.*)$"
-_EVERY_LINE = re.MULTILINE | re.DOTALL
 
 
 def broken() -> dict[str, dict[str, list[Change]]]:
     """Return the changes that break each rule of each topic."""
-    found: dict[str, dict[str, list[Change]]] = {}
     files = sorted(Path(__file__).parent.glob("broken*.txt"))
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    for topic, part in re.findall(r"^# (\w+)\n(.*?)(?=^# |\Z)", text, _EVERY_LINE):
-        found[topic] = {
-            rule: [
-                (place, old.replace("\\n", "\n"), new.replace("\\n", "\n"))
-                for place, old, new in re.findall(CHANGE, changes, re.MULTILINE)
-            ]
-            for rule, changes in re.findall(
-                r"^(\S.*)\n((?: .*\n)*)", part, re.MULTILINE
-            )
-        }
-    return found
+    return parsed("\n".join(path.read_text(encoding="utf-8") for path in files))
 
 
 BROKEN = broken()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.terraform.rules import Change, copied
+from tests.support.mutants import Change
+from tests.support.terraform.rules import copied
 from tests.support.terraform.terraform import Terraform
 
 PRODUCTION = "environments/production.tfvars"

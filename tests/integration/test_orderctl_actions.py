@@ -152,6 +152,7 @@ def test_orders_are_found_and_taken_away(world: Tampering) -> None:
     assert len(rest["orders"]) == total - 2
     given = ["--filter", "is_approved=true"]
     approved = orderctl(world.url, "orders", "find", "--json", *given).json
+    assert 0 < len(approved["orders"]) < total
     assert all(order["is_approved"] for order in approved["orders"])
     rows = list(csv.DictReader(lines(orderctl(world.url, "orders", "export"))))
     assert len(rows) == total

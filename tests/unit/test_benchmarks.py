@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import layers, processes, targets
+from benchmarks.bench_versions import FEWEST, of_median
 from benchmarks.measuring import Meter, Sample, sample
 from benchmarks.targets import Shown, Target
 
@@ -55,6 +56,19 @@ def test_the_layers_of_a_request_add_up_to_its_processor_time() -> None:
     assert found.layers[layers.DATABASE] == 1.5
     assert sum(found.layers.values()) == 2.0
     assert found.functions[0] == ("pg8000/core.py read", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    # As in tables of the sign test: ranks 1 and 6, 2 and 9, 6 and 15, 40 and 61.
+    [(FEWEST, 1, 6), (10, 2, 9), (20, 6, 15), (100, 40, 61)],
+)
+def test_the_interval_of_a_median_is_the_sign_test_s(
+    count: int, low: int, high: int
+) -> None:
+    found = of_median(range(count, 0, -1))
+    assert (found.low, found.high) == (low, high)
+    assert found.median == (count + 1) / 2
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:

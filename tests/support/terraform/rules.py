@@ -7,15 +7,11 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TypeAlias
 
+from tests.support.mutants import Change
 from tests.support.terraform.terraform import Terraform
 
 CONFIGURATION = Path(__file__).parents[3] / "infra" / "terraform"
-# A file of the configuration (or FILE#TYPE.NAME, a resource in it), what stands there
-# once, and what becomes of that.
-Change: TypeAlias = tuple[str, str, str]
-
 _MESSAGE = re.compile(r'^\s*error_message = "((?:[^"\\]|\\.)*)"$', re.MULTILINE)
 _SAID_BY_RULES = {"Test assertion failed", "Resource precondition failed"}
 
@@ -27,7 +23,10 @@ def rules(topic: str) -> list[str]:
 
 
 def copied(folder: Path, change: Change | None = None) -> Path:
-    """Return a copy of the configuration in `folder`, with that change."""
+    """Return a copy of the configuration in `folder`, with that change.
+
+    Its file may be FILE#TYPE.NAME, a resource in it.
+    """
     target = folder / "terraform"
     shutil.copytree(CONFIGURATION, target, ignore=shutil.ignore_patterns(".terraform*"))
     if change:
