@@ -94,6 +94,7 @@ def _served(
             workers=arguments.workers,
             threads=arguments.threads,
             delay=arguments.delay / 1000,
+            is_hot=arguments.hot,
         )
     )
     name = arguments.operation
@@ -156,6 +157,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--workers", type=int, default=2, help="of each version (2)")
     add("--threads", type=int, default=4, help="of each worker (4)")
     add("--delay", type=float, default=5.0, help="of the siblings, in ms (5)")
+    add("--hot", action="store_true", help="all carts have the same variations")
     add("--json", action="store_true", help="for machines")
     arguments = parser.parse_args(argv)
     arguments.other = arguments.other.resolve()

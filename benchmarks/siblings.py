@@ -43,10 +43,14 @@ class _Connection:
 
 
 class Siblings:
-    """Serves carts and variations `delay` seconds after the request."""
+    """Serves carts and variations `delay` seconds after the request.
 
-    def __init__(self, delay: float) -> None:
+    Each line has a variation of its own, or all carts have the same (`is_hot`).
+    """
+
+    def __init__(self, delay: float, *, is_hot: bool) -> None:
         self._delay = delay
+        self._is_hot = is_hot
         self._late: deque[tuple[float, _Connection, bytes]] = deque()
         # Different from those of another process on the same database.
         self._line_ids = itertools.count(time.time_ns() // 1000)
@@ -125,10 +129,11 @@ class Siblings:
     def _cart(self, request: bytes) -> bytes:
         mark = b"\r\nx-user-id:"
         user = request.lower().split(mark, 1)[1].split(b"\r\n", 1)[0].strip()
+        line_ids = itertools.islice(self._line_ids, int(user[:8], 16))
         lines = ",".join(
-            f'{{"id":{line_id},"product_variation_id":'
-            f'"a0000000-0000-4000-8000-{line_id % 2**48:012x}","quantity":2}}'
-            for line_id in itertools.islice(self._line_ids, int(user[:8], 16))
+            f'{{"id":{line_id},"product_variation_id":"a0000000-0000-4000-8000-'
+            f'{index if self._is_hot else line_id % 2**48:012x}","quantity":2}}'
+            for index, line_id in enumerate(line_ids)
         )
         cart = f'{{"id":42,"user_uuid":"{user.decode()}","items":[{lines}]}}'
         return cart.encode()
@@ -156,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the port on standard output; serve until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--delay", type=float, default=5.0, help="in milliseconds")
-    siblings = Siblings(parser.parse_args(argv).delay / 1000)
+    parser.add_argument("--hot", action="store_true", help="the same variations always")
+    given = parser.parse_args(argv)
+    siblings = Siblings(given.delay / 1000, is_hot=given.hot)
     print(siblings.port, flush=True)
     siblings.serve_until_closed(sys.stdin.fileno())
 

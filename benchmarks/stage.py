@@ -103,16 +103,25 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(
-    checkout: Path, *, workers: int, threads: int, delay: float, bus: str = "auto"
+    checkout: Path,
+    *,
+    workers: int,
+    threads: int,
+    delay: float,
+    bus: str = "auto",
+    is_hot: bool = False,
 ) -> Iterator[Stage]:
-    """Start everything except functions; siblings respond after `delay` seconds."""
+    """Start everything except functions; siblings respond after `delay` seconds.
+
+    With `is_hot` every cart has the same variations.
+    """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(database.scratch_folder())
         server = os.environ.get("TEST_DATABASE_URL") or stack.enter_context(
             postgres_server(folder / "postgres", durable=True)
         )
         url = stack.enter_context(database.database(server))
-        port = stack.enter_context(siblings(delay))
+        port = stack.enter_context(siblings(delay, is_hot=is_hot))
         siblings_url = f"http://127.0.0.1:{port}"
         environ = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -145,11 +154,11 @@ def stage(
 
 
 @contextlib.contextmanager
-def siblings(delay: float) -> Iterator[int]:
+def siblings(delay: float, *, is_hot: bool = False) -> Iterator[int]:
     """Run siblings that respond after `delay` seconds; yield their port."""
     command = [sys.executable, "-m", "benchmarks.siblings", "--delay"]
     process = subprocess.Popen(
-        [*command, str(delay * 1000)],
+        [*command, str(delay * 1000), *(["--hot"] if is_hot else [])],
         cwd=HERE.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
