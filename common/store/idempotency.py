@@ -90,6 +90,11 @@ def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Cl
     return Claim(user_id, CART, digest, digest, line_ids, empty_cart_id)
 
 
+# Of a claim `q`, the record with its whole key. A join would be a hash of all records in
+# a plan that was made while there were few.
+_RECORD = """(
+  SELECT ctid AS place, * FROM idempotency_records
+  WHERE user_id = q.user_id AND scope = q.scope AND key = q.key LIMIT 1)"""
 _BEGIN = named(
     "idempotency.begin",
     f"""
@@ -103,7 +108,7 @@ WITH requested AS MATERIALIZED (
 found AS MATERIALIZED (  -- in one snapshot, so that both keys of a write are seen
   SELECT q.position, r.scope, r.fingerprint = q.fingerprint AS is_same, r.status,
     r.headers, r.body
-  FROM requested q JOIN idempotency_records r USING (user_id, scope, key)
+  FROM requested q, LATERAL {_RECORD} r
   WHERE r.expires_at IS NULL OR r.expires_at > now()
   UNION ALL
   SELECT q.position, r.scope, true, r.status, r.headers, r.body
@@ -127,10 +132,8 @@ ordered AS MATERIALIZED (  -- though not with these very lines
   WHERE NOT EXISTS (SELECT FROM found)
 ),
 expired AS (
-  DELETE FROM idempotency_records r USING requested q
-  WHERE r.user_id = q.user_id AND r.scope = q.scope AND r.key = q.key
-    -- Written so that the index on expires_at is not used: keys are looked up here.
-    AND coalesce(r.expires_at, 'infinity') <= now()
+  DELETE FROM idempotency_records WHERE ctid = ANY(ARRAY(
+    SELECT r.place FROM requested q, LATERAL {_RECORD} r WHERE r.expires_at <= now()))
 ),
 kept AS (  -- the response found by the cart is stored under the header's key, too
   INSERT INTO idempotency_records
