@@ -102,7 +102,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(
+def stage(  # noqa: PLR0913 options of commands
     checkout: Path,
     *,
     workers: int,

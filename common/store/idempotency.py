@@ -90,8 +90,8 @@ def by_cart(user_id: UUID, cart_id: int, lines: Iterable[tuple[Any, ...]]) -> Cl
     return Claim(user_id, CART, digest, digest, line_ids, empty_cart_id)
 
 
-# Of a claim `q`, the record with its whole key. A join would be a hash of all records in
-# a plan that was made while there were few.
+# The record with the whole key of a claim `q`. A join might read all records, if it was
+# planned when there were few.
 _RECORD = """(
   SELECT ctid AS place, * FROM idempotency_records
   WHERE user_id = q.user_id AND scope = q.scope AND key = q.key LIMIT 1)"""
@@ -118,8 +118,9 @@ found AS MATERIALIZED (  -- in one snapshot, so that both keys of a write are se
       WHERE o.user_id = q.user_id ORDER BY o.id DESC LIMIT {NEWEST_ORDERS}) n
     WHERE n.cart_id = q.empty_cart_id
       AND n.created_at > now() - interval '{EMPTIED_SECONDS}s'
-    ORDER BY n.id DESC LIMIT 1) newest
-    JOIN idempotency_records r ON r.order_id = newest.id AND r.scope = '{CART}'
+    ORDER BY n.id DESC LIMIT 1) newest, LATERAL (
+    SELECT * FROM idempotency_records
+    WHERE order_id = newest.id AND scope = '{CART}' LIMIT 1) r
   WHERE q.empty_cart_id IS NOT NULL
   ORDER BY position LIMIT 1
 ),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,3 +161,33 @@ def complaint(url: str, sql: str, use: Use) -> str:
         f"sorts {n} rows" if (n := rows_sorted(plan)) > use.sorts else "",
     ]
     return "; ".join(filter(None, complaints))
+
+
+def reads_whole(url: str, sql: str, use: Use, table: str) -> bool:
+    """Return whether a plan that is made while the table is empty reads all of it.
+
+    A process keeps such a plan until the table is analysed, however much is in it.
+    """
+    with prepared(url, sql, list(use.values)) as connection:
+        connection.run(f"TRUNCATE {table}")
+        partial = connection.run("""
+            SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid
+            WHERE indpred IS NOT NULL""")
+        plan = explain(connection, use.values, "COSTS OFF")
+        return _scans(plan, table, {name for [name] in partial})
+
+
+def _scans(plan: Plan, table: str, partial: Collection[str]) -> bool:
+    """Return whether a node reads the table by no key, and no limit ends that.
+
+    The `partial` indexes have few of its rows, whatever comes.
+    """
+    if plan["Node Type"] == "Limit":
+        return False
+    is_scan = plan.get("Relation Name") == table and "Scan" in plan["Node Type"]
+    is_keyed = {"Index Cond", "TID Cond"} & plan.keys()
+    is_narrow = is_keyed or plan.get("Index Name") in partial
+    parts = plan.get("Plans", ())
+    return (is_scan and not is_narrow) or any(
+        _scans(part, table, partial) for part in parts
+    )
