@@ -33,7 +33,7 @@ def bench(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[st
 def test_two_versions_are_served_at_once_and_measured_in_turns(
     postgres_url: str,
 ) -> None:
-    small = ["--pairs", "6", "--seconds", "0.2", "--clients", "2", "--workers", "1"]
+    small = ["--pairs", "6", "--seconds", "0.2", "--clients", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bench_versions", ".", *small, "--json"],
         cwd=CHECKOUT,
