@@ -28,13 +28,14 @@ IDLE_TIMEOUT_SECONDS = 5 * 60
 # planning it anew each time would cost more than running it. With poor statistics or a
 # generic plan, the planner would rather sort all rows of a user, or scan a table that
 # is small today and huge tomorrow, and then spend more time on JIT compilation than on
-# the query itself.
+# the query itself; or have several processes read what an index would spare.
 PLANNING = {
     "plan_cache_mode": "force_generic_plan",
     "enable_bitmapscan": "off",
     "enable_incremental_sort": "off",
     "enable_seqscan": "off",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
 }
 # What statements, and values read and written, mean. A server, a database or a role may
 # have other defaults. The schema is where PostgreSQL looks by itself.

@@ -49,6 +49,12 @@ WHERE id > (SELECT max(id) - 5000 FROM orders)
 """,
 )
 
+# Of tables as large as those of years, PostgreSQL finds these small beside all others.
+PARALLEL_COSTS = (
+    *("parallel_setup_cost", "parallel_tuple_cost"),
+    *("min_parallel_index_scan_size", "min_parallel_table_scan_size"),
+)
+
 Plan = Any  # a node of a plan as JSON, with its parts below "Plans"
 
 
@@ -68,6 +74,8 @@ def prepared(
     with closing(connect(url)) as connection:
         for name, value in PLANNING.items():  # as the service's connections
             connection.run(f"SET {name} = {value}")
+        for name in PARALLEL_COSTS:
+            connection.run(f"SET {name} = 0")
         connection.run("BEGIN")
         connection.run(f"PREPARE p AS {numbered}")
         yield connection
